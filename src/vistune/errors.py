@@ -1,0 +1,46 @@
+"""Every error that is the user's to fix: what is wrong, where, and how to fix it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class VistuneError(Exception):
+    """A user error. The command line prints it without a traceback and exits with `exit_code`."""
+
+    exit_code = 2
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
+        self.what, self.where, self.fix = what, where, fix
+        parts = [what if not where else f"{where}: {what}"]
+        if fix:
+            parts.append(f"  fix: {fix}")
+        super().__init__("\n".join(parts))
+
+
+class AnnotationError(VistuneError):
+    """An annotation file or one of its records cannot be used."""
+
+
+class RecipeError(VistuneError):
+    """A recipe says something that vistune does not understand."""
+
+
+class DataError(VistuneError):
+    """A training sample or an image cannot be used."""
+
+
+class CheckpointError(VistuneError):
+    """A checkpoint is missing, incomplete or of an unsupported family."""
+
+
+class MissingPackageError(VistuneError):
+    """An optional package is needed; the fix is the line that installs it."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A suggestion for a mistyped `name` out of `known`, or the list of what there is."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean '{close[0]}'?" if close else f"one of: {', '.join(known)}"

@@ -1,0 +1,67 @@
+"""What boxes say about a scene: counts, positions, relations, sizes.
+
+Each fact is None where the boxes leave it open (an object near a boundary, two objects level with each
+other), so that a question is asked, and a claim judged, only where there is one right answer.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from vistune.records import Box
+
+POSITIONS = tuple(
+    " ".join(part for part in (row, column) if part) or "center"
+    for row in ("top", "", "bottom")
+    for column in ("left", "", "right")
+)
+"""The nine regions of an image, row by row; `top`, `left`, `right`, `bottom` are the middle ones."""
+RELATIONS = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+"""Each relation and its inverse."""
+
+_EDGES = (0.35, 0.65)  # a little outside the thirds: people call a wide middle "center"
+_MARGIN = 0.03
+_LEVEL = 0.16
+_SIZE_RATIO = 1.6
+
+
+def counts(boxes: Iterable[Box]) -> Counter[str]:
+    """How many boxes there are of each category, in the order of first appearance; crowds count once."""
+    return Counter(box.category for box in boxes)
+
+
+def _third(value: float) -> int | None:
+    if any(abs(value - edge) < _MARGIN for edge in _EDGES):
+        return None
+    return sum(value > edge for edge in _EDGES)
+
+
+def position(box: Box) -> str | None:
+    """The region (one of `POSITIONS`) of the box's centre; None when it lies on a boundary."""
+    x, y = box.center
+    column, row = _third(x), _third(y)
+    return None if column is None or row is None else POSITIONS[3 * row + column]
+
+
+def holds(relation: str, a: Box, b: Box) -> bool | None:
+    """Whether `a` is `relation` (one of `RELATIONS`) `b`, by their centres; None when they are level."""
+    axis = 0 if relation in ("left of", "right of") else 1
+    gap = a.center[axis] - b.center[axis]
+    if abs(gap) < _LEVEL:
+        return None
+    return (gap < 0) == (relation in ("left of", "above"))
+
+
+def larger(a: Box, b: Box) -> bool | None:
+    """Whether `a` covers clearly more of the image than `b`; None when they are about equal."""
+    ratio = a.area / b.area
+    if ratio > _SIZE_RATIO:
+        return True
+    return False if ratio < 1 / _SIZE_RATIO else None
+
+
+def only(boxes: Iterable[Box], category: str) -> Box | None:
+    """The one box of `category`; None if there is none or more than one."""
+    found = [box for box in boxes if box.category == category]
+    return found[0] if len(found) == 1 else None

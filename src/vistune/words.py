@@ -1,0 +1,43 @@
+"""English for object names and small numbers: plurals, articles, number words, lists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_IRREGULAR = {"person": "people", "mouse": "mice", "knife": "knives", "sheep": "sheep", "skis": "skis"}
+_IRREGULAR |= {"scissors": "scissors", "man": "men", "woman": "women", "child": "children", "leaf": "leaves"}
+
+
+def plural(noun: str) -> str:
+    """The plural of a noun or noun phrase: `wine glass` -> `wine glasses`, `person` -> `people`."""
+    head, _, last = noun.rpartition(" ")
+    if last in _IRREGULAR:
+        last = _IRREGULAR[last]
+    elif last.endswith(("s", "x", "ch", "sh")):
+        last += "es"
+    elif last.endswith("y") and last[-2:-1] not in "aeiou":
+        last = last[:-1] + "ies"
+    else:
+        last += "s"
+    return f"{head} {last}" if head else last
+
+
+def with_article(noun: str) -> str:
+    """`dog` -> `a dog`, `apple` -> `an apple`."""
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
+
+
+def number(count: int) -> str:
+    """A count as a word up to ten, in digits beyond."""
+    return NUMBERS[count] if 0 <= count < len(NUMBERS) else str(count)
+
+
+def counted(noun: str, count: int) -> str:
+    """`a dog`, `two dogs`."""
+    return with_article(noun) if count == 1 else f"{number(count)} {plural(noun)}"
+
+
+def listed(items: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
