@@ -1,0 +1,197 @@
+"""What a YAML recipe may say: the model and its training stages. An unknown key is an error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from vistune.errors import RecipeError, did_you_mean
+
+Part = Literal["projector", "language", "vision"]
+Count = Annotated[int, Field(ge=1)]
+FolderName = Annotated[str, Field(pattern=r"^[\w-]+$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False
+    )
+
+
+class ModelRecipe(_Section):
+    """What the assistant is assembled from."""
+
+    vision_tower: str
+    """The vision tower: a hub id, a folder, or `mini`."""
+    language_model: str
+    """The language model: a hub id, a folder, or `mini`."""
+    projector: Literal["linear", "mlp2x_gelu"]
+    """What maps image features to the language model's embeddings: the paper's `linear`, v1.5's `mlp2x_gelu`."""
+    feature_layer: int = -2
+    """The vision tower's hidden state that the projector reads; -2 is the output of the layer before the last."""
+    feature_strategy: Literal["default", "full"] = "default"
+    """`default` drops the class token, `full` keeps it."""
+    chat_template: str | None = None
+    """The chat template; none: the language model's own."""
+    image_aspect: Literal["pad", "crop", "stretch"] = "pad"
+    """How an image becomes a square: `pad` with the mean colour (v1.5), `crop` the centre (v1), or `stretch`."""
+
+
+class StageRecipe(_Section):
+    """One stage of training; it starts from the checkpoint of the stage before."""
+
+    name: FolderName
+    """The stage's name; its checkpoint is the folder of this name in the run's folder."""
+    data: str
+    """The conversations: a JSON file in LLaVA's format."""
+    images: str
+    """The folder that the data's image paths start from."""
+    template: str | None = None
+    """The chat template of this stage only (`plain` for caption pairs); none: the model's."""
+    trains: Annotated[list[Part], Field(min_length=1)]
+    """The parts that are trained; all others are frozen."""
+    epochs: Annotated[float, Field(gt=0)]
+    """Passes over the data; may be a fraction."""
+    batch_size: Count
+    """Conversations in one optimizer step, over all processes."""
+    micro_batch_size: Count
+    """Conversations in one forward pass of one process; no effect on the result."""
+    learning_rate: Annotated[float, Field(gt=0)]
+    """The peak learning rate of AdamW; it falls to zero along a cosine."""
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.03
+    """The share of all steps in which the learning rate rises."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """AdamW's weight decay."""
+    max_length: Count = 2048
+    """The most tokens of a conversation, the image's included."""
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    """The gradient's largest norm."""
+    checkpoint_every: Count = 500
+    """Steps between the states that an interrupted run resumes from."""
+    log_every: Count = 10
+    """Steps between the lines of the log."""
+
+    @model_validator(mode="after")
+    def _batches_divide(self) -> StageRecipe:
+        if self.batch_size % self.micro_batch_size:
+            raise ValueError(f"batch_size {self.batch_size} is no multiple of micro_batch_size {self.micro_batch_size}")
+        return self
+
+
+class Recipe(_Section):
+    """A whole training run. Paths are relative to the working directory."""
+
+    name: str
+    """What the run is called."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """The seed of everything random: the projector's first weights, the order of the data."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """What the forward and backward passes compute in; the weights are trained in fp32."""
+    model: ModelRecipe
+    """What the assistant is assembled from."""
+    stages: Annotated[list[StageRecipe], Field(min_length=1)]
+    """The stages, in order."""
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Recipe:
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two stages have the same name ({', '.join(names)})")
+        return self
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe in a YAML file, with `overrides` like `stages.align.data=FILE` (a stage by its name).
+
+    Raises RecipeError (file, key, suggestion) for a file that cannot be read and a key or value that is not allowed.
+    """
+    content = _read(path)
+    for override in overrides:
+        _override(content, override)
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise _explain(error.errors()[0], content, path, overrides) from None
+
+
+def save_recipe(recipe: Recipe, path: Path) -> None:
+    """Write all of the recipe, defaults included, as YAML."""
+    path.write_text(yaml.safe_dump(recipe.model_dump(), sort_keys=False), "utf-8")
+
+
+def describe_recipe() -> str:
+    """Every key that a recipe may have, with its meaning and default, for the command line's help."""
+    lines = []
+    for prefix, section in (("", Recipe), ("model.", ModelRecipe), ("stages.<name>.", StageRecipe)):
+        for key, field in section.model_fields.items():
+            default = "" if field.is_required() else f" (default: {field.default})"
+            lines.append(f"  {prefix}{key}{default}\n      {field.description}")
+    return "\n".join(lines)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except FileNotFoundError:
+        near = [str(other) for other in path.parent.glob("*.yaml")]
+        raise RecipeError("there is no such recipe", where=str(path), fix=did_you_mean(str(path), near)) from None
+    except OSError as error:
+        raise RecipeError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"not valid YAML: {' '.join(str(error).split())}", where=str(path)) from None
+    if not isinstance(content, dict):
+        raise RecipeError("a recipe is a mapping of keys to values", where=str(path))
+    return content
+
+
+def _override(content: dict[str, Any], override: str) -> None:
+    """Set one `dotted.key=value`. Numbers stay text: the key's type says how to read them."""
+    dotted, equals, text = override.partition("=")
+    where = f"--set {override}"
+    if not equals:
+        raise RecipeError("no value is given", where=where, fix=f"--set {dotted}=VALUE")
+    *parents, last = dotted.split(".")
+    target: Any = content
+    for key in parents:
+        if isinstance(target, list):
+            target = {item.get("name"): item for item in target if isinstance(item, dict)}
+        if not isinstance(target, dict) or key not in target:
+            raise RecipeError(f"there is no '{key}'", where=where, fix=did_you_mean(key, _names(target)))
+        target = target[key]
+    if not isinstance(target, dict):
+        raise RecipeError("only a single value can be set", where=where, fix="stages.<name>.<key>=VALUE")
+    try:
+        target[last] = yaml.safe_load(text) if text.startswith("[") or text == "null" else text
+    except yaml.YAMLError:
+        raise RecipeError("the value is not a valid YAML list", where=where, fix="e.g. [projector, language]") from None
+
+
+def _names(target: Any) -> list[str]:
+    return [str(key) for key in target] if isinstance(target, dict) else []
+
+
+def _explain(error: ErrorDetails, content: Any, path: Path, overrides: Sequence[str]) -> RecipeError:
+    """The error in the user's terms: a stage by its name, the override if one set the key, a suggestion."""
+    key = ""
+    section: type[_Section] = Recipe
+    for part in error["loc"]:
+        content = content.get(part) if isinstance(content, dict) else content[int(part)]
+        named = isinstance(part, int) and isinstance(content, dict)
+        key += f".{content.get('name', part) if named else part}"
+        section = ModelRecipe if part == "model" else StageRecipe if part == "stages" else section
+    key = key[1:]
+    origin = next((f"--set {item}" for item in overrides if item.partition("=")[0] == key), f"{path}: {key}")
+    known = section.model_fields
+    if error["type"] == "extra_forbidden":
+        return RecipeError("unknown key", where=origin, fix=did_you_mean(str(error["loc"][-1]), known))
+    if error["type"] == "missing":
+        meaning = known[str(error["loc"][-1])].description if error["loc"][-1] in known else ""
+        return RecipeError("this key is missing", where=origin, fix=meaning or "")
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    value = "" if isinstance(error["input"], dict) else f" (it is {error['input']!r})"
+    return RecipeError(message + value, where=origin.removesuffix(": "))

@@ -1,0 +1,47 @@
+"""Look-up by exact name of the things that come in kinds: one new file in `package` is one new entry."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from vistune.errors import VistuneError, did_you_mean
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """The entries of one kind, found in the modules of `package`, which are imported on the first look-up."""
+
+    def __init__(self, kind: str, package: str) -> None:
+        self.kind, self.package = kind, package
+        self._entries: dict[str, T] = {}
+        self._imported = False
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """A decorator that enters what it decorates under `name`; a second entry of that name is a ValueError."""
+
+        def enter(entry: T) -> T:
+            if name in self._entries:
+                raise ValueError(f"there are two entries for {self.kind} '{name}'")
+            self._entries[name] = entry
+            return entry
+
+        return enter
+
+    def get(self, name: str) -> T:
+        """The entry of that exact name; an unknown one is a VistuneError with a suggestion."""
+        known = self.names()
+        if name not in known:
+            raise VistuneError(f"unknown {self.kind} '{name}'", fix=did_you_mean(name, known))
+        return self._entries[name]
+
+    def names(self) -> list[str]:
+        """The names of all entries, sorted."""
+        if not self._imported:
+            for module in pkgutil.iter_modules(importlib.import_module(self.package).__path__):
+                importlib.import_module(f"{self.package}.{module.name}")
+            self._imported = True
+        return sorted(self._entries)

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from vistune.errors import RecipeError
+from vistune.recipe import Recipe, describe_recipe, load_recipe, save_recipe
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+
+MINIMAL: dict[str, Any] = {
+    "name": "tiny",
+    "model": {"vision_tower": "mini", "language_model": "mini", "projector": "linear"},
+    "stages": [
+        {"name": name, "data": "a.json", "images": "a", "trains": ["projector"], "epochs": 1, "batch_size": 4,
+         "micro_batch_size": 2, "learning_rate": 1e-3}
+        for name in ("align", "tune")
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    file = tmp_path / "tiny.yaml"
+    file.write_text(yaml.safe_dump(MINIMAL))
+    return file
+
+
+def test_every_recipe_loads() -> None:
+    for file in RECIPES.glob("*.yaml"):
+        assert load_recipe(file).name == file.stem
+
+
+@pytest.mark.parametrize(
+    ("name", "projector", "aspect", "stages"),
+    [
+        ("llava-v1-7b", "linear", "crop", [(128, 2e-3, 1), (32, 2e-5, 3)]),
+        ("llava-v1.5-7b", "mlp2x_gelu", "pad", [(256, 1e-3, 1), (128, 2e-5, 1)]),
+    ],
+)
+def test_the_papers_recipes_have_the_papers_values(
+    name: str, projector: str, aspect: str, stages: list[tuple[int, float, float]]
+) -> None:
+    recipe = load_recipe(RECIPES / f"{name}.yaml")
+    assert (recipe.model.projector, recipe.model.image_aspect) == (projector, aspect)
+    assert (recipe.model.feature_layer, recipe.model.feature_strategy) == (-2, "default")
+    assert recipe.precision == "bf16"
+    assert [(stage.batch_size, stage.learning_rate, stage.epochs) for stage in recipe.stages] == stages
+    assert [stage.trains for stage in recipe.stages] == [["projector"], ["projector", "language"]]
+    assert [stage.template for stage in recipe.stages] == ["plain", None]
+    for stage in recipe.stages:
+        assert (stage.warmup_ratio, stage.weight_decay, stage.max_length) == (0.03, 0.0, 2048)
+
+
+def test_the_papers_backbones() -> None:
+    models = [load_recipe(RECIPES / f"{name}.yaml").model for name in ("llava-v1-7b", "llava-v1.5-7b")]
+    assert [model.vision_tower for model in models] == [
+        "openai/clip-vit-large-patch14", "openai/clip-vit-large-patch14-336"
+    ]  # fmt: skip
+    assert [model.language_model for model in models] == ["lmsys/vicuna-7b-v1.3", "lmsys/vicuna-7b-v1.5"]
+
+
+def test_overrides_name_a_stage_and_read_values_by_the_keys_type(path: Path) -> None:
+    recipe = load_recipe(
+        path,
+        ["stages.tune.data=007", "stages.tune.learning_rate=2e-5", "seed=3", "stages.align.trains=[projector, vision]",
+         "model.chat_template=null", "stages.align.images=a=b"],
+    )  # fmt: skip
+    align, tune = recipe.stages
+    assert (align.data, tune.data, tune.learning_rate, recipe.seed) == ("a.json", "007", 2e-5, 3)
+    assert (align.trains, recipe.model.chat_template, align.images) == (["projector", "vision"], None, "a=b")
+
+
+def test_a_saved_recipe_reads_back_equal(path: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(path, ["stages.tune.epochs=0.5"])
+    save_recipe(recipe, tmp_path / "again.yaml")
+    assert load_recipe(tmp_path / "again.yaml") == recipe
+
+
+def broken(change: dict[str, Any], *at: str | int) -> str:
+    content = yaml.safe_load(yaml.safe_dump(MINIMAL))
+    target = content
+    for key in at:
+        target = target[key]
+    target.update(change)
+    return yaml.safe_dump(content)
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "message"),
+    [
+        (broken({"lerning_rate": 1}, "stages", 1), "stages.tune.lerning_rate", "did you mean 'learning_rate'?"),
+        (broken({"stage": 1}), "stage", "did you mean 'stages'?"),
+        (broken({"vision": "x"}, "model"), "model.vision", "did you mean 'vision_tower'?"),
+        (broken({"trains": ["all"]}, "stages", 0), "stages.align.trains.0", "'projector', 'language' or 'vision'"),
+        (broken({"trains": []}, "stages", 0), "stages.align.trains", "at least 1 item"),
+        (broken({"batch_size": 3}, "stages", 0), "stages.align", "batch_size 3 is no multiple of micro_batch_size 2"),
+        (broken({"learning_rate": 0}, "stages", 0), "stages.align.learning_rate", "greater than 0 (it is 0)"),
+        (broken({"learning_rate": float("nan")}, "stages", 0), "stages.align.learning_rate", "finite number"),
+        (broken({"epochs": "many"}, "stages", 0), "stages.align.epochs", "(it is 'many')"),
+        (broken({"name": "tune"}, "stages", 0), "", "two stages have the same name"),
+        (broken({"name": "a/b"}, "stages", 0), "stages.a/b.name", "match pattern"),
+        (broken({"stages": []}), "stages", "at least 1 item"),
+        (broken({"model": None}), "model", "(it is None)"),
+        ("name: [", "", "not valid YAML"),
+        ("- a\n", "", "a recipe is a mapping"),
+        ("", "", "a recipe is a mapping"),
+        ("name: tiny\n", "model", "this key is missing"),
+    ],
+)
+def test_a_mistake_is_one_message_with_file_and_key(tmp_path: Path, text: str, where: str, message: str) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path)
+    assert str(caught.value).startswith(f"{path}: {where}")
+    assert message in str(caught.value)
+
+
+def test_a_wrong_file(path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"tinny.yaml: there is no such recipe\n  fix: did you mean '.*tiny.yaml'\?"):
+        load_recipe(path.with_name("tinny.yaml"))
+    with pytest.raises(RecipeError, match="cannot be read: Is a directory"):
+        load_recipe(path.parent)
+    path.write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(RecipeError, match="not valid YAML"):
+        load_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("stages.tun.data=x", "there is no 'tun'\n  fix: did you mean 'tune'?"),
+        ("stages.tune.dta=x", "unknown key\n  fix: did you mean 'data'?"),
+        ("stages.tune.epochs=x", "valid number"),
+        ("seed", "no value is given"),
+        ("stages.tune=x", "only"),
+        ("modle.projector=linear", "did you mean 'model'?"),
+        ("stages.tune.data.x=1", "only a single value"),
+        ("stages.tune.trains=[", "not a valid YAML list"),
+    ],
+)
+def test_a_wrong_override_names_itself(path: Path, override: str, message: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path, [override])
+    assert str(caught.value).startswith(f"--set {override}: ")
+    assert message in str(caught.value)
+
+
+def test_every_key_is_described() -> None:
+    text = describe_recipe()
+    assert "stages.<name>.warmup_ratio (default: 0.03)" in text
+    assert "None" not in [line.strip() for line in text.splitlines()]
+    assert set(Recipe.model_fields) <= set(text.split())
