@@ -27,6 +27,10 @@ class RecipeError(VistuneError):
     """A recipe says something that vistune does not understand."""
 
 
+class ClientError(VistuneError):
+    """A teacher or judge cannot be asked or does not answer."""
+
+
 class DataError(VistuneError):
     """A training sample or an image cannot be used."""
 

@@ -1,0 +1,49 @@
+"""Replies known beforehand: written in a test, recorded, or got by hand from any model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from vistune.clients import clients
+from vistune.clients.base import Reply, Request
+from vistune.errors import ClientError
+
+
+class ScriptedClient:
+    """Answers from a mapping of (record id, kind) to text, or from a sequence in the order of asking."""
+
+    name = "scripted"
+
+    def __init__(self, replies: Mapping[tuple[str, str], str] | Sequence[str]) -> None:
+        self._by_request = replies if isinstance(replies, Mapping) else None
+        self._in_order: Iterator[str] = iter(() if isinstance(replies, Mapping) else replies)
+
+    async def complete(self, request: Request) -> Reply:
+        """The text for this request; a ClientError if there is none (left)."""
+        if self._by_request is None:
+            text = next(self._in_order, None)
+        else:
+            text = self._by_request.get((request.record_id, request.kind))
+        if text is None:
+            raise ClientError("there is no scripted reply", where=f"record '{request.record_id}', {request.kind}")
+        return Reply(text, self.name)
+
+
+@clients.register("scripted")
+def from_file(file: str) -> ScriptedClient:
+    """A client of the replies in a JSONL file, one `{"id": RECORD, "kind": KIND, "text": REPLY}` a line."""
+    try:
+        lines = Path(file).read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ClientError(f"cannot be read: {error}", where=file) from None
+    return ScriptedClient(dict(_parse(line, f"{file}:{number}") for number, line in enumerate(lines, 1)))
+
+
+def _parse(line: str, where: str) -> tuple[tuple[str, str], str]:
+    try:
+        row = json.loads(line)
+        return (str(row["id"]), str(row["kind"])), str(row["text"])
+    except (ValueError, KeyError, TypeError):
+        raise ClientError("not a reply", where=where, fix='{"id": RECORD, "kind": KIND, "text": REPLY}') from None
