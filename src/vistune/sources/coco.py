@@ -1,0 +1,279 @@
+"""COCO's captions and instances files (https://cocodataset.org/#format-data), the real ones and any other.
+
+Boxes become fractions of the image's size. Boxes may leave their image by a pixel (COCO's are rounded) and
+are clipped; whatever else cannot be right is an AnnotationError that names the file and the record.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vistune.errors import AnnotationError, did_you_mean
+from vistune.records import Box, ImageRecord
+from vistune.sources import OnError, sources, stop
+
+_TOLERANCE = 1.0  # pixels
+_MANY_FILES = 5000  # comparing a name with more takes seconds
+
+
+class CocoFiles(NamedTuple):
+    """The files of a split; one of captions and instances may be missing."""
+
+    captions: Path | None
+    instances: Path | None
+    images: Path
+
+
+@sources.register("coco")
+def read(folder: Path, split: str, *, on_error: OnError = stop) -> list[ImageRecord]:
+    """The records of a split of a folder in COCO's layout (see `find_coco`)."""
+    return read_coco(*find_coco(folder, split), on_error=on_error)
+
+
+def find_coco(folder: Path, split: str) -> CocoFiles:
+    """The files of `split`, like `train` or `train2014`.
+
+    Annotations are sought in `folder` and `folder/annotations`, images in `folder/<split>`,
+    `folder/images/<split>` and `folder/images`. Raises AnnotationError for what is not there.
+    """
+    if not folder.is_dir():
+        what = "this is a file, not a folder" if folder.exists() else "there is no such folder"
+        raise AnnotationError(what, where=str(folder), fix=_closest(folder.name, folder.parent))
+    found: dict[str, dict[str, Path]] = {}
+    for path in [*sorted(folder.glob("*.json")), *sorted(folder.glob("annotations/*.json"))]:
+        if match := re.fullmatch(r"(captions|instances)_(.+)", path.stem):
+            found.setdefault(match[2], {})[match[1]] = path
+    if not found:
+        fix = "COCO's files are called captions_<split>.json and instances_<split>.json"
+        raise AnnotationError("no annotation files in COCO's format are here", where=str(folder), fix=fix)
+    name = _split(split, found, folder)
+    places = (folder / name, folder / "images" / name, folder / "images")
+    images = next((place for place in places if place.is_dir()), None)
+    if images is None:
+        fix = f"put them in {' or '.join(str(place) for place in places)}"
+        raise AnnotationError(f"there is no folder with the images of '{name}'", where=str(folder), fix=fix)
+    return CocoFiles(found[name].get("captions"), found[name].get("instances"), images)
+
+
+def read_coco(
+    captions: Path | None, instances: Path | None, images: Path, *, on_error: OnError = stop
+) -> list[ImageRecord]:
+    """The images of either file with their captions and boxes; an image may lack one of the two."""
+    if not images.is_dir():
+        raise AnnotationError("there is no such folder", where=str(images), fix=_closest(images.name, images.parent))
+    existing = frozenset(path.name for path in images.iterdir())
+    drafts: dict[int | str, _Draft] = {}
+    if captions:
+        file = _File(captions, _load(captions))
+        for row, draft in _annotations(file, drafts, images, existing, on_error):
+            with _reported_to(on_error):
+                draft.captions.append(_caption(row))
+    if instances:
+        file = _File(instances, _load(instances))
+        categories = _categories(file)
+        for row, draft in _annotations(file, drafts, images, existing, on_error):
+            with _reported_to(on_error):
+                draft.boxes.append(_box(row, draft, categories))
+    return [draft.record() for draft in drafts.values()]
+
+
+@contextmanager
+def _reported_to(on_error: OnError) -> Iterator[None]:
+    try:
+        yield
+    except AnnotationError as error:
+        on_error(error)
+
+
+@dataclass(slots=True)
+class _Draft:
+    """An image whose captions and boxes are being gathered."""
+
+    id: str
+    image: Path
+    width: int
+    height: int
+    files: list[Path] = field(default_factory=list)
+    captions: list[str] = field(default_factory=list)
+    boxes: list[Box] = field(default_factory=list)
+
+    def record(self) -> ImageRecord:
+        origin = f"{self.files[-1]}: image {self.id}"
+        return ImageRecord(
+            self.id, self.image, self.width, self.height, tuple(self.captions), tuple(self.boxes), origin
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """An image or annotation of a file, with the name it has in error messages."""
+
+    values: Mapping[str, Any]
+    file: Path
+    name: str
+
+    def wrong(self, what: str, fix: str = "") -> AnnotationError:
+        return AnnotationError(what, where=f"{self.file}: {self.name}", fix=fix)
+
+    def key(self, name: str) -> Any:
+        if name in self.values:
+            value = self.values[name]
+            if name.endswith("id") and not isinstance(value, int | str):
+                raise self.wrong(f"'{name}' is neither a number nor a text: {_short(value)}")
+            return value
+        close = difflib.get_close_matches(name, self.values, n=1)
+        raise self.wrong(f"the key '{name}' is missing", f"rename '{close[0]}'?" if close else "")
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: Path
+    content: Mapping[str, Any]
+
+    def rows(self, key: str, on_error: OnError) -> Iterator[_Row]:
+        """The records under `key`."""
+        records = _Row(self.content, self.path, "the file").key(key)
+        if not isinstance(records, list):
+            raise AnnotationError(f"'{key}' is not a list", where=str(self.path))
+        singular = {"images": "image", "annotations": "annotation", "categories": "category"}[key]
+        for index, values in enumerate(records):
+            if isinstance(values, dict):
+                yield _Row(values, self.path, f"{singular} {values['id']}" if "id" in values else f"{key}[{index}]")
+            else:
+                on_error(AnnotationError("this is not an object", where=f"{self.path}: {key}[{index}]"))
+
+
+def _load(path: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise AnnotationError("there is no such file", where=str(path), fix=_closest(path.name, path.parent)) from None
+    except OSError as error:
+        raise AnnotationError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    except (ValueError, RecursionError) as error:  # JSON's and Unicode's errors are ValueErrors
+        raise AnnotationError(f"not valid JSON: {error}", where=str(path)) from None
+    if not isinstance(content, dict):
+        raise AnnotationError("COCO's format is an object with 'images' and 'annotations'", where=str(path))
+    return content
+
+
+def _annotations(
+    file: _File, drafts: dict[int | str, _Draft], images: Path, existing: frozenset[str], on_error: OnError
+) -> Iterator[tuple[_Row, _Draft]]:
+    """Add the file's images to `drafts`, then give each annotation with the image that it belongs to."""
+    left_out = set()
+    for row in file.rows("images", on_error):
+        try:
+            _add_image(row, drafts, images, existing)
+        except AnnotationError as error:
+            on_error(error)
+            left_out.add(str(row.values.get("id")))
+    for row in file.rows("annotations", on_error):
+        with _reported_to(on_error):
+            image_id = row.key("image_id")
+            draft = drafts.get(image_id)
+            if draft and file.path in draft.files:
+                yield row, draft
+            elif str(image_id) not in left_out:
+                raise row.wrong(f"there is no image with the id {image_id!r}", "add it to 'images'")
+
+
+def _add_image(row: _Row, drafts: dict[int | str, _Draft], images: Path, existing: frozenset[str]) -> None:
+    key, name = row.key("id"), row.key("file_name")
+    size = row.key("width"), row.key("height")
+    if not all(_is_number(side) and side >= 1 and side == int(side) for side in size):
+        raise row.wrong(f"width and height are no sizes in pixels: {_short(list(size))}")
+    if not isinstance(name, str) or not name:
+        raise row.wrong(f"'file_name' is not a name: {_short(name)}")
+    image = images / name
+    if name not in existing and not image.is_file():
+        raise row.wrong(f"the image file {image} is missing", _closest(name, images))
+    draft = drafts.setdefault(key, _Draft(str(key), image, int(size[0]), int(size[1])))
+    if row.file in draft.files:
+        raise row.wrong("another image of this file has the same id")
+    if (draft.image, draft.width, draft.height) != (image, *size):
+        raise row.wrong(f"{draft.files[0]} has another file name or size for this image")
+    draft.files.append(row.file)
+
+
+def _categories(file: _File) -> dict[int | str, str]:
+    names: dict[int | str, str] = {}
+    for row in file.rows("categories", stop):
+        name = row.key("name")
+        if not isinstance(name, str) or not name.strip():
+            raise row.wrong(f"the category's name is not a text: {_short(name)}")
+        names[row.key("id")] = name.strip()
+    return names
+
+
+def _caption(row: _Row) -> str:
+    caption = row.key("caption")
+    if not isinstance(caption, str):
+        raise row.wrong(f"the caption is not a text: {_short(caption)}")
+    caption = " ".join(caption.split())
+    if not caption:
+        raise row.wrong("the caption is empty", "write it or remove the annotation")
+    return caption
+
+
+def _box(row: _Row, image: _Draft, categories: Mapping[int | str, str]) -> Box:
+    category = row.key("category_id")
+    if category not in categories:
+        raise row.wrong(f"there is no category with the id {category!r}", "add it to 'categories'")
+    bbox = row.key("bbox")
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(_is_number(value) for value in bbox):
+        raise row.wrong(f"'bbox' is not [x, y, width, height]: {_short(bbox)}")
+    x, y, width, height = bbox
+    if width <= 0 or height <= 0:
+        raise row.wrong(f"the box has no size: {bbox}", "'bbox' is [x, y, width, height] in pixels")
+    corners = [
+        (min(max(low, 0), side), min(max(low + length, 0), side))
+        for low, length, side in ((x, width, image.width), (y, height, image.height))
+    ]
+    moved = max(abs(corners[0][0] - x), abs(corners[0][1] - x - width),
+                abs(corners[1][0] - y), abs(corners[1][1] - y - height))  # fmt: skip
+    if moved > _TOLERANCE or any(low == high for low, high in corners):
+        raise row.wrong(
+            f"the box {bbox} lies outside its image of {image.width} x {image.height} pixels ({image.image.name})",
+            "'bbox' is [x, y, width, height] in pixels",
+        )
+    (x1, x2), (y1, y2) = corners
+    return Box(
+        categories[category], x1 / image.width, y1 / image.height, x2 / image.width, y2 / image.height,
+        crowd=bool(row.values.get("iscrowd", 0)),
+    )  # fmt: skip
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _split(split: str, found: Iterable[str], folder: Path) -> str:
+    """The split of that name, or the only one that adds a year to it."""
+    if split in found:
+        return split
+    dated = sorted(name for name in found if re.fullmatch(re.escape(split) + r"\d{4}", name))
+    if len(dated) == 1:
+        return dated[0]
+    fix = f"one of: {', '.join(dated)}" if dated else did_you_mean(split, found)
+    raise AnnotationError(f"there is no split '{split}'", where=str(folder), fix=fix)
+
+
+def _closest(name: str, folder: Path) -> str:
+    """A suggestion for a mistyped file name out of what the folder holds."""
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    close = difflib.get_close_matches(name, names, n=1) if len(names) <= _MANY_FILES else []
+    return f"did you mean '{close[0]}'?" if close else ""
