@@ -1,0 +1,190 @@
+"""Questions with one exact answer, made from the boxes of annotated images."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+import yaml
+
+from vistune import facts
+from vistune.clients import phrases
+from vistune.evaluate.benchmarks import Setting, benchmarks
+from vistune.evaluate.mentions import MentionFinder, vocabulary
+from vistune.evaluate.reading import read_answer
+from vistune.evaluate.statistics import Measure, share
+from vistune.records import Box, ImageRecord, Question, Verdict
+from vistune.words import number, plural
+
+TYPES = ("existence", "count", "position", "relation", "category")
+"""What is asked, in the order of the tables."""
+_MOST = 6  # larger counts are not asked for
+_UNSEEN = 4  # one question in so many is worded as training never was
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A question before it is worded: the group of wordings, what fills them, the answer."""
+
+    type: str
+    wording: str
+    answer: str
+    words: Mapping[str, str]
+
+
+@benchmarks.register("scene_qa")
+class SceneQA:
+    """Up to two questions of each type about every image, with one right answer each.
+
+    Yes/no questions come in pairs, one of each answer, so always answering "yes" scores half. What is absent is
+    drawn as often as it is present elsewhere, so that guessing by category does not help either. A count takes an
+    image's most numerous category first, so that "one" is no safe guess.
+    """
+
+    max_new_tokens: int = 40
+
+    def __init__(self, records: Sequence[ImageRecord], setting: Setting) -> None:
+        self.finder = MentionFinder(vocabulary(records))
+        present = Counter(name for record in records for name in {box.category for box in record.boxes})
+        drafts: dict[str, list[tuple[ImageRecord, _Draft]]] = {kind: [] for kind in TYPES}
+        for record in records[: setting.limit]:
+            rng = random.Random(f"{setting.seed}/{record.id}")
+            for draft in _drafts(record, present, self.finder, rng):
+                drafts[draft.type].append((record, draft))
+        self.questions: Sequence[Question] = sorted(
+            (question for kind in TYPES for question in _worded(drafts[kind], setting.seed)),
+            key=lambda question: question.image,  # the questions about one image follow each other
+        )
+
+    def judge(self, question: Question, text: str) -> Verdict:
+        """Right if the text says the reference answer and nothing else first; unreadable is wrong."""
+        said, how = read_answer(question.type, text, question.text, self.finder)
+        return Verdict(question.id, said == question.reference, how)
+
+    def measure(self, texts: Sequence[str]) -> Mapping[str, Measure]:
+        """`accuracy` over all questions, of each type (`accuracy/count` …), of `seen` and `unseen` wordings."""
+        pairs = zip(self.questions, texts, strict=True)
+        right = [(question, bool(self.judge(question, text).correct)) for question, text in pairs]
+        groups = {"accuracy": [ok for _, ok in right]}
+        groups |= {f"accuracy/{kind}": [ok for question, ok in right if question.type == kind] for kind in TYPES}
+        groups["seen"] = [ok for question, ok in right if question.seen]
+        groups["unseen"] = [ok for question, ok in right if not question.seen]
+        return {name: share(outcomes) for name, outcomes in groups.items()}
+
+
+@cache
+def unseen(wording: str) -> tuple[str, ...]:
+    """The question templates of one group that training never uses (unseen.yaml)."""
+    text = resources.files("vistune.evaluate.benchmarks").joinpath("unseen.yaml").read_text("utf-8")
+    return tuple(yaml.safe_load(text)[wording])
+
+
+def _worded(drafts: Sequence[tuple[ImageRecord, _Draft]], seed: int) -> Iterable[Question]:
+    """The drafts of one type as questions, exactly a quarter of them (rounded) in unseen wordings."""
+    new = set(random.Random(f"{seed}/unseen").sample(range(len(drafts)), round(len(drafts) / _UNSEEN)))
+    for index, (record, draft) in enumerate(drafts):
+        rng = random.Random(f"{seed}/{record.id}/{index}")
+        templates = unseen(draft.wording) if index in new else phrases.questions(draft.wording)
+        text = phrases.fill(rng.choice(templates), **draft.words)
+        name = f"{record.id}/{draft.type}/{index}"
+        yield Question(name, record.image, text, draft.type, draft.answer, seen=index not in new)
+
+
+def _drafts(
+    record: ImageRecord, present: Mapping[str, int], finder: MentionFinder, rng: random.Random
+) -> Iterable[_Draft]:
+    crowds = {box.category for box in record.boxes if box.crowd}
+    boxes = [box for box in record.boxes if box.category not in crowds]
+    yield from _existence(record, present, finder, rng)
+    yield from _count(boxes, rng)
+    yield from _position(boxes, rng)
+    yield from _relation(boxes, rng)
+    if not crowds:  # a crowd's box does not say where its objects are
+        yield from _category(boxes, rng)
+
+
+def _thing(name: str) -> dict[str, str]:
+    return {"thing": name, "things": plural(name)}
+
+
+def _existence(
+    record: ImageRecord, present: Mapping[str, int], finder: MentionFinder, rng: random.Random
+) -> Iterable[_Draft]:
+    """One category that is there, and one that neither a box nor a caption has but that occurs elsewhere."""
+    there = sorted({box.category for box in record.boxes})
+    told = finder.find(". ".join(record.captions))
+    absent = [name for name in sorted(present) if name not in there and name not in told]
+    if there and absent:
+        missing = rng.choices(absent, [present[name] for name in absent])[0]
+        yield _Draft("existence", "existence", "yes", _thing(rng.choice(there)))
+        yield _Draft("existence", "existence", "no", _thing(missing))
+
+
+def _count(boxes: Sequence[Box], rng: random.Random) -> Iterable[_Draft]:
+    """The two most numerous categories."""
+    found = [(name, n) for name, n in sorted(facts.counts(boxes).items()) if n <= _MOST]
+    rng.shuffle(found)
+    found.sort(key=lambda item: -item[1])  # equal ones stay shuffled
+    for name, n in found[:2]:
+        yield _Draft("count", "count", number(n), _thing(name))
+
+
+def _unique(boxes: Sequence[Box], rng: random.Random) -> list[Box]:
+    unique = [box for name in sorted(facts.counts(boxes)) if (box := facts.only(boxes, name))]
+    return rng.sample(unique, len(unique))
+
+
+def _position(boxes: Sequence[Box], rng: random.Random) -> Iterable[_Draft]:
+    placed = [(box, where) for box in _unique(boxes, rng) if (where := facts.position(box))]
+    for box, where in placed[:2]:
+        yield _Draft("position", "position", where, _thing(box.category))
+
+
+def _relation(boxes: Sequence[Box], rng: random.Random) -> Iterable[_Draft]:
+    """One relation that holds and one that does not; where two objects are not level there are both."""
+    unique = _unique(boxes, rng)
+    pairs = [(a, b, name) for a in unique for b in unique if a is not b for name in facts.RELATIONS]
+    for answer in ("yes", "no"):
+        found = [(a, b, name) for a, b, name in pairs if facts.holds(name, a, b) is (answer == "yes")]
+        if found:
+            a, b, name = rng.choice(found)
+            words = {"thing": a.category, "other": b.category, "relation": phrases.spoken(name)}
+            yield _Draft("relation", "relation", answer, words)
+
+
+def _category(boxes: Sequence[Box], rng: random.Random) -> Iterable[_Draft]:
+    """What is in a region that one object has to itself, and what is the only thing on one side of another."""
+    alone = _alone(boxes)
+    if alone:
+        box, where = rng.choice(alone)
+        yield _Draft("category", "category", box.category, {"place": phrases.place(where)})
+    beside = _beside(boxes, _unique(boxes, rng))
+    if beside:
+        box, other, name = rng.choice(beside)
+        words = {"other": other.category, "relation": phrases.spoken(name)}
+        yield _Draft("category", "neighbor", box.category, words)
+
+
+def _alone(boxes: Sequence[Box]) -> list[tuple[Box, str]]:
+    """The objects that alone can be meant by their region; at the `left` something at the top left is, too."""
+    placed = [(box, where) for box in boxes if (where := facts.position(box))]
+    if len(placed) < len(boxes):
+        return []
+    regions = [set(where.split()) for _, where in placed]
+    return [(box, where) for box, where in placed if sum(set(where.split()) <= region for region in regions) == 1]
+
+
+def _beside(boxes: Sequence[Box], unique: Sequence[Box]) -> list[tuple[Box, Box, str]]:
+    """Each (a, b, relation) where `a` alone is so to the unique `b`, and everything else clearly is not."""
+    found = []
+    for b in unique:
+        for name in facts.RELATIONS:
+            sides = [(a, facts.holds(name, a, b)) for a in boxes if a is not b]
+            there = [a for a, side in sides if side]
+            if len(there) == 1 and all(side is not None for _, side in sides):
+                found.append((there[0], b, name))
+    return found

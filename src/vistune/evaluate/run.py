@@ -1,0 +1,195 @@
+"""Puts a model's answers to the benchmarks' questions beside the right ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from vistune.errors import CheckpointError, DataError
+from vistune.evaluate.benchmarks import DESCRIBE, Setting, benchmarks
+from vistune.evaluate.statistics import Measure
+from vistune.records import ImageRecord, Question, Verdict
+
+GRAY = (128, 128, 128)
+"""The colour of the blind baseline's images."""
+
+
+class Answerer(Protocol):
+    """What is evaluated; `model.assistant.Assistant` is one."""
+
+    def answer(
+        self, prompts: Sequence[tuple[Image.Image | Path, str]], *, max_new_tokens: int, batch_size: int
+    ) -> list[str]:
+        """An answer to each (image, question), in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What an evaluation measured, by name, with 95 % intervals."""
+
+    label: str
+    measures: Mapping[str, Measure]
+
+    def value(self, name: str) -> float | None:
+        """A measure's value; None where there was nothing to measure."""
+        return self.measures[name].value
+
+    @property
+    def accuracy(self) -> float | None:
+        """The share of exact-answer questions that are answered rightly."""
+        return self.value("accuracy")
+
+    @property
+    def by_type(self) -> dict[str, float | None]:
+        """The accuracy for each type of question."""
+        types = [name for name in self.measures if name.startswith("accuracy/")]
+        return {name.removeprefix("accuracy/"): self.value(name) for name in types}
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values: `label`, `n` questions, `accuracy`, `by_type`, `seen`, `unseen`, `chair`, `chair_s`,
+        `recall`, and all `measures` with their intervals.
+        """  # fmt: skip
+        names = ("accuracy", "seen", "unseen", "chair", "chair_s", "recall")
+        plain = {name: self.value(name) for name in names if name in self.measures}
+        details = {name: asdict(measure) for name, measure in self.measures.items()}
+        n = self.measures["accuracy"].n
+        return {"label": self.label, "n": n, **plain, "by_type": self.by_type, "measures": details}
+
+
+def evaluate(
+    assistant: Answerer | str | Path,
+    records: Sequence[ImageRecord],
+    *,
+    out: Path,
+    label: str,
+    seed: int = 0,
+    limit: int | None = None,
+    blank_images: bool = False,
+    batch_size: int = 32,
+    describe: str = DESCRIBE,
+) -> Scores:
+    """Asks every benchmark's questions about `records` and writes `out/answers.jsonl` and `out/scores.json`.
+
+    `assistant` may be a checkpoint's folder. `blank_images` puts a uniform gray in place of every image: what can
+    be guessed. `limit` asks about the first so many images only.
+
+    Raises DataError if there is nothing to ask about.
+    """
+    model = _load(assistant) if isinstance(assistant, str | Path) else assistant
+    model_id = str(assistant) if isinstance(assistant, str | Path) else label
+    setting = Setting(seed, limit, describe)
+    rows: list[dict[str, Any]] = []
+    measures: dict[str, Measure] = {}
+    for name in benchmarks.names():
+        benchmark = benchmarks.get(name)(records, setting)
+        prompts = [(_image(question, blank_images), question.text) for question in benchmark.questions]
+        texts = model.answer(prompts, max_new_tokens=benchmark.max_new_tokens, batch_size=batch_size)
+        verdicts = [benchmark.judge(*pair) for pair in zip(benchmark.questions, texts, strict=True)]
+        rows += _rows(name, benchmark.questions, texts, verdicts, model_id)
+        measures |= benchmark.measure(texts)
+    if not rows:
+        raise DataError("there is nothing to ask about: no image has a box", fix="give annotated images")
+    scores = Scores(label, measures)
+    out.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    (out / "answers.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (out / "scores.json").write_text(json.dumps(scores.as_json(), indent=2) + "\n", encoding="utf-8")
+    return scores
+
+
+def load_scores(folder: Path) -> Scores:
+    """The scores that `evaluate` left in `folder`; CheckpointError where there are none."""
+    path = folder / "scores.json"
+    if not path.is_file():
+        raise CheckpointError("there are no scores here", where=str(path), fix="run `vistune eval` first")
+    found = json.loads(path.read_text("utf-8"))
+    return Scores(found["label"], {name: Measure(**measure) for name, measure in found["measures"].items()})
+
+
+def load_answers(folder: Path) -> list[dict[str, Any]]:
+    """The rows of the answers.jsonl that `evaluate` left in `folder`."""
+    return [json.loads(line) for line in (folder / "answers.jsonl").read_text("utf-8").splitlines()]
+
+
+def evaluate_command(
+    checkpoint: Path, data: Path, split: str, out: Path, *, seed: int = 0, limit: int | None = None, blind: bool = False
+) -> Scores:
+    """`vistune eval`: evaluates a checkpoint on a split of a folder in COCO's format and prints the table."""
+    from vistune.sources.coco import find_coco, read_coco
+
+    captions, instances, images = find_coco(data, split)
+    records = read_coco(captions, instances, images)
+    label = f"{checkpoint.name} (blind)" if blind else checkpoint.name
+    scores = evaluate(checkpoint, records, out=out, label=label, seed=seed, limit=limit, blank_images=blind)
+    print_scores([scores])
+    return scores
+
+
+def print_scores(scores: Sequence[Scores], console: Console | None = None) -> None:
+    """The scores as a table, one column each, with their intervals."""
+    table = Table("", title="Held-out scores, % (95 % interval)")
+    for column in scores:
+        table.add_column(column.label, justify="right")
+    for name in scores[0].measures:
+        cells = [formatted(column.measures[name]) for column in scores]
+        table.add_row(TITLES.get(name, name.removeprefix("accuracy/").rjust(12)), *cells)
+    (console or Console()).print(table)
+
+
+TITLES = {
+    "accuracy": "all questions",
+    "seen": "wordings of the training",
+    "unseen": "wordings never trained on",
+    "chair": "mentions not in the image (CHAIR)",
+    "chair_s": "descriptions with such a mention",
+    "recall": "objects mentioned (recall)",
+}
+"""What the measures are called in tables."""
+
+
+def formatted(measure: Measure) -> str:
+    """`93.1 (91.0-94.8)`, in per cent; a dash where there was nothing to measure."""
+    if measure.value is None or measure.low is None or measure.high is None:
+        return "-"
+    return f"{100 * measure.value:.1f} ({100 * measure.low:.1f}-{100 * measure.high:.1f})"
+
+
+def _load(path: str | Path) -> Answerer:
+    from vistune.model.assistant import Assistant
+
+    assistant: Answerer = Assistant.load(path)
+    return assistant
+
+
+def _image(question: Question, blank: bool) -> Image.Image | Path:
+    if not blank:
+        return question.image
+    with Image.open(question.image) as image:
+        return Image.new("RGB", image.size, GRAY)
+
+
+def _rows(
+    benchmark: str, questions: Sequence[Question], texts: Sequence[str], verdicts: Sequence[Verdict], model_id: str
+) -> Iterator[dict[str, Any]]:
+    """One row an answer: LLaVA's keys of an answer file, and the verdict's."""
+    for question, text, verdict in zip(questions, texts, verdicts, strict=True):
+        yield {
+            "question_id": question.id,
+            "image": str(question.image),
+            "benchmark": benchmark,
+            "type": question.type,
+            "seen": question.seen,
+            "prompt": question.text,
+            "reference": question.reference,
+            "text": text,
+            "correct": verdict.correct,
+            "reason": verdict.reason,
+            "model_id": model_id,
+        }
