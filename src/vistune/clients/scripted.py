@@ -35,7 +35,7 @@ class ScriptedClient:
 def from_file(file: str) -> ScriptedClient:
     """A client of the replies in a JSONL file, one `{"id": RECORD, "kind": KIND, "text": REPLY}` a line."""
     try:
-        lines = Path(file).read_text("utf-8").splitlines()
+        lines = Path(file).read_text("utf-8").strip().split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ClientError(f"cannot be read: {error}", where=file) from None
     return ScriptedClient(dict(_parse(line, f"{file}:{number}") for number, line in enumerate(lines, 1)))

@@ -1,0 +1,31 @@
+"""Stage 1's data: each caption as the answer to a request for a brief description (LLaVA, section 4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from vistune.context import one_line
+from vistune.generate.draw import bits, pick
+from vistune.generate.filters import has_role_marker
+from vistune.generate.kinds import brief_questions
+from vistune.generate.output import image_path
+from vistune.records import IMAGE_TOKEN, Conversation, ImageRecord, Turn
+
+
+def caption_pairs(
+    records: Iterable[ImageRecord], seed: int, *, per_image: int | None = 1, images: Path | None = None
+) -> Iterator[Conversation]:
+    """`per_image` captions of each image (None: all), drawn by `seed`, each as a conversation of one pair.
+
+    A caption that is empty or holds a chat template's markers is left out.
+    """
+    questions = brief_questions()
+    for record in records:
+        captions = [(number, one_line(text)) for number, text in enumerate(record.captions)]
+        usable = [(number, text) for number, text in captions if text and not has_role_marker(text)]
+        drawn = sorted(usable, key=lambda one: bits(seed, record.id, "caption", one[0]))[:per_image]
+        for number, text in sorted(drawn):
+            question = pick(questions, seed, record.id, "brief", number)
+            turns = (Turn("user", f"{IMAGE_TOKEN}\n{question}"), Turn("assistant", text))
+            yield Conversation(f"{record.id}-caption-{number}", turns, image_path(record, images), "caption")
