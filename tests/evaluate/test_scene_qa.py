@@ -152,7 +152,8 @@ def test_what_is_in_a_region_is_asked_only_where_one_thing_can_be_meant() -> Non
     assert regions(at("dog", 0.2, 0.2)) == {"dog"}
     assert regions(at("dog", 0.2, 0.2), at("cat", 0.1, 0.1)) == set()  # both at the top left
     assert regions(at("dog", 0.2, 0.5), at("dog", 0.2, 0.2)) == {"dog"}  # the upper one; "left" may mean either
-    assert regions(at("dog", 0.2, 0.2), at("cat", facts_boundary(), 0.5)) == set()  # the cat is between regions
+    assert regions(at("dog", 0.2, 0.2), at("cat", facts_boundary(), 0.5)) == {"dog"}  # the cat is near the left only
+    assert regions(at("dog", 0.2, 0.5), at("cat", facts_boundary(), 0.5)) == set()  # the cat might be there, too
 
 
 def test_what_is_beside_something_is_asked_only_where_one_thing_is() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 
@@ -24,6 +24,8 @@ TYPES = ("existence", "count", "position", "relation", "category")
 """What is asked, in the order of the tables."""
 _MOST = 6  # larger counts are not asked for
 _UNSEEN = 4  # one question in so many is worded as training never was
+
+_NEAR = 0.07  # an object this close to a region might be said to be in it
 
 
 @dataclass(frozen=True)
@@ -171,11 +173,22 @@ def _category(boxes: Sequence[Box], rng: random.Random) -> Iterable[_Draft]:
 
 def _alone(boxes: Sequence[Box]) -> list[tuple[Box, str]]:
     """The objects that alone can be meant by their region; at the `left` something at the top left is, too."""
+    might_be = [_regions(box) for box in boxes]
     placed = [(box, where) for box in boxes if (where := facts.position(box))]
-    if len(placed) < len(boxes):
-        return []
-    regions = [set(where.split()) for _, where in placed]
-    return [(box, where) for box, where in placed if sum(set(where.split()) <= region for region in regions) == 1]
+    return [
+        (box, where)
+        for box, where in placed
+        if sum(any(set(where.split()) <= set(region.split()) for region in regions) for regions in might_be) == 1
+    ]
+
+
+def _regions(box: Box) -> set[str]:
+    """Where the box might be said to be: its region, and those that it would be in if it stood a little aside."""
+    shifts = (-_NEAR, 0.0, _NEAR)
+    moved = [
+        replace(box, x1=box.x1 + dx, x2=box.x2 + dx, y1=box.y1 + dy, y2=box.y2 + dy) for dx in shifts for dy in shifts
+    ]
+    return {where for box in moved if (where := facts.position(box))}
 
 
 def _beside(boxes: Sequence[Box], unique: Sequence[Box]) -> list[tuple[Box, Box, str]]:
