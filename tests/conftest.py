@@ -44,3 +44,77 @@ def coco(tmp_path: Path) -> Path:
         for row in content["images"]:
             Image.new("RGB", (row["width"], row["height"]), "gray").save(folder / "images" / row["file_name"])
     return folder
+
+
+WORDS = "what is in this picture how many dogs are there left of the cat a red box above two people yes no"
+CHAT = (
+    "<s>{% for message in messages %}{{ '<|' + message['role'] + '|>\n' + message['content'] + '<|end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
+)
+
+
+def _byte_level() -> Any:
+    """Byte-level BPE with chat markers and its own chat template, as in today's language models."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    markers = ["<s>", "<|user|>", "<|assistant|>", "<|end|>", "<pad>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=340, special_tokens=markers, initial_alphabet=alphabet)
+    tokenizer.train_from_iterator([WORDS] * 3, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="<|end|>", pad_token="<pad>", chat_template=CHAT,
+        additional_special_tokens=["<|user|>", "<|assistant|>"],
+    )  # fmt: skip
+
+
+def _metaspace() -> Any:
+    """BPE over `▁` with byte fallback, no chat template and no pad token, as SentencePiece's of Llama 2."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    split = pre_tokenizers.Metaspace(prepend_scheme="first", split=True)
+    tokenizer.pre_tokenizer = split  # merges inside words only, as SentencePiece learns them
+    tokenizer.train_from_iterator([WORDS] * 3, trainers.BpeTrainer(vocab_size=420, special_tokens=special))
+    content = json.loads(tokenizer.to_str())
+    content["added_tokens"] = content["added_tokens"][:3]  # the bytes are ordinary vocabulary
+    content["pre_tokenizer"]["split"] = False
+    tokenizer = Tokenizer.from_str(json.dumps(content))
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+
+
+@pytest.fixture(scope="session")
+def backbones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny random backbones: `vision` (width 16, 4 patches of 28 pixels), `language` (width 32, tied embeddings,
+    byte-level BPE), `narrow` (width 24, untied, SentencePiece-like, no chat template)."""  # fmt: skip
+    import torch
+    from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("backbones")
+    torch.manual_seed(0)
+    size = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48, "initializer_range": 0.3}
+    CLIPVisionModel(CLIPVisionConfig(hidden_size=16, image_size=28, patch_size=14, **size)).to(
+        torch.float16
+    ).save_pretrained(folder / "vision")
+    CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}).save_pretrained(
+        folder / "vision"
+    )
+    for name, width, tied, tokenizer in (("language", 32, True, _byte_level()), ("narrow", 24, False, _metaspace())):
+        config = LlamaConfig(
+            hidden_size=width, vocab_size=len(tokenizer), tie_word_embeddings=tied, num_key_value_heads=2,
+            max_position_embeddings=512, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id, **size,
+        )  # fmt: skip
+        LlamaForCausalLM(config).to(torch.float16).save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+    return folder

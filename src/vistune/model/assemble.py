@@ -1,0 +1,156 @@
+"""A vision tower and a language model put together as transformers' `LlavaForConditionalGeneration`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from tokenizers import AddedToken
+from torch import nn
+from transformers import (
+    CLIPVisionModel,
+    GenerationConfig,
+    LlamaForCausalLM,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+)
+from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
+
+from vistune.data import templates
+from vistune.data.images import square_processor
+from vistune.errors import CheckpointError
+from vistune.model.backbones import load_language, load_vision, resolve
+from vistune.model.projector import MARK, LinearProjector, ProjectorKind, saved_activation
+from vistune.records import IMAGE_TOKEN
+
+_PAD_TOKEN = "<pad>"
+
+
+def assemble(
+    vision_tower: str,
+    language_model: str,
+    *,
+    projector: ProjectorKind,
+    feature_layer: int = -2,
+    feature_strategy: Literal["default", "full"] = "default",
+    chat_template: str | None = None,
+    image_aspect: Literal["pad", "crop", "stretch"] = "pad",
+    seed: int = 0,
+) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+    """The untrained assistant, in float32, and its processor. Only the projector's weights are new (by `seed`).
+
+    `chat_template` is the name of one of ours; none: the language model's own. Raises CheckpointError for a
+    backbone that cannot be read or is of an unsupported family, RecipeError for an unknown template.
+    """
+    vision, image_processor = load_vision(resolve(vision_tower, "vision"))
+    language, tokenizer = load_language(resolve(language_model, "language"))
+    _check_layer(feature_layer, vision)
+    template = templates.read_template(chat_template) if chat_template else templates.own_template(tokenizer)
+    _prepare_tokenizer(tokenizer, template)
+    _fit_embeddings(language, len(tokenizer))
+    config = _config(vision, language, tokenizer, projector, feature_layer, feature_strategy)
+    model = _join(config, vision, language, projector, seed)
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+    processor = LlavaProcessor(
+        image_processor=square_processor(image_processor, config.vision_config.image_size, image_aspect),
+        tokenizer=tokenizer,
+        patch_size=vision.config.patch_size,
+        vision_feature_select_strategy=feature_strategy,
+        chat_template=template,
+        image_token=IMAGE_TOKEN,
+        num_additional_image_tokens=1,  # CLIP's class token
+    )
+    return model, processor
+
+
+def image_token_count(config: Any) -> int:
+    """How many tokens an image takes, by a model's config."""
+    patches = (config.vision_config.image_size // config.vision_config.patch_size) ** 2
+    return int(patches + (config.vision_feature_select_strategy == "full"))
+
+
+def _check_layer(layer: int, vision: CLIPVisionModel) -> None:
+    states = vision.config.num_hidden_layers + 1
+    if not -states <= layer < states:
+        raise CheckpointError(
+            f"the vision tower has no hidden state {layer}",
+            where="model.feature_layer",
+            fix=f"from {-states} to {states - 1}",
+        )
+
+
+def _prepare_tokenizer(tokenizer: Any, template: str) -> None:
+    """Add the image's token, a token to pad with, and name the end-of-turn token as the end of a sequence."""
+    tokenizer.add_tokens([AddedToken(IMAGE_TOKEN, special=True, normalized=False)], special_tokens=True)
+    if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.unk_token:
+        tokenizer.add_special_tokens({"pad_token": AddedToken(_PAD_TOKEN, special=True, normalized=False)})
+    tokenizer.eos_token = templates.end_of_turn(tokenizer, template)
+    tokenizer.chat_template = template
+    tokenizer.padding_side = "left"  # for who generates with it; training pads by itself
+
+
+def _fit_embeddings(language: LlamaForCausalLM, tokens: int) -> None:
+    """Make room for new tokens. Their rows are the mean of all others: nothing the model would say by itself."""
+    layers: list[Any] = [language.get_input_embeddings(), language.get_output_embeddings()]
+    old = len(layers[0].weight)
+    if tokens <= old:
+        return
+    language.resize_token_embeddings(tokens, mean_resizing=False)
+    layers = [language.get_input_embeddings(), language.get_output_embeddings()]  # tied: the same weight twice
+    with torch.no_grad():
+        for layer in layers:
+            layer.weight[old:] = layer.weight[:old].mean(0)
+
+
+def _config(
+    vision: CLIPVisionModel,
+    language: LlamaForCausalLM,
+    tokenizer: Any,
+    projector: ProjectorKind,
+    layer: int,
+    strategy: Literal["default", "full"],
+) -> Any:
+    vision_config, text_config = vision.config, language.config
+    vision_config.architectures, text_config.architectures = ["CLIPVisionModel"], ["LlamaForCausalLM"]
+    text_config.bos_token_id, text_config.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
+    text_config.pad_token_id = tokenizer.pad_token_id
+    config: Any = LlavaConfig(
+        vision_config=vision_config,
+        text_config=text_config,
+        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+        projector_hidden_act=saved_activation(projector, vision_config.hidden_size, text_config.hidden_size),
+        vision_feature_layer=layer,
+        vision_feature_select_strategy=strategy,
+        tie_word_embeddings=text_config.tie_word_embeddings,
+        architectures=["LlavaForConditionalGeneration"],
+        dtype="float32",
+    )
+    setattr(config, MARK, projector)
+    config.image_seq_length = image_token_count(config)
+    return config
+
+
+def _join(
+    config: Any, vision: CLIPVisionModel, language: LlamaForCausalLM, projector: ProjectorKind, seed: int
+) -> LlavaForConditionalGeneration:
+    """The whole model around the given parts, which are not copied."""
+    with torch.device("meta"):
+        model: LlavaForConditionalGeneration = LlavaForConditionalGeneration(config)
+    model.model.vision_tower, model.model.language_model = vision, language.model
+    model.lm_head = language.lm_head
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model.model.multi_modal_projector = _new_projector(config, projector)
+    model.eval()
+    return model
+
+
+def _new_projector(config: Any, kind: ProjectorKind) -> nn.Module:
+    widths = config.vision_config.hidden_size, config.text_config.hidden_size
+    if kind == "linear":
+        return LinearProjector(*widths)
+    two: nn.Module = LlavaMultiModalProjector(config)
+    return two

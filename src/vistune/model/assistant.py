@@ -1,0 +1,101 @@
+"""The visual assistant: a model with its processor, asked about images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import LlavaForConditionalGeneration, LlavaProcessor
+
+from vistune.data.encode import Encoder
+from vistune.data.images import open_image, to_pixels
+from vistune.model.assemble import image_token_count
+from vistune.model.checkpoint import load_checkpoint
+from vistune.model.decode import Prompt, greedy, image_features
+from vistune.records import IMAGE_TOKEN, Turn
+
+ImageLike = Image.Image | Path | str
+
+
+class Assistant:
+    """Answers questions about images, always with the most probable words (greedy decoding)."""
+
+    def __init__(self, model: LlavaForConditionalGeneration, processor: LlavaProcessor) -> None:
+        self.model, self.processor = model.eval(), processor
+        self._encoder = Encoder(processor.tokenizer, str(processor.chat_template), image_token_count(model.config))
+
+    @classmethod
+    def load(cls, path: Path | str, device: str | None = None) -> Assistant:
+        """The assistant of a checkpoint folder, on the GPU if there is one. Raises CheckpointError."""
+        model, processor = load_checkpoint(Path(path))
+        model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        return cls(model, processor)
+
+    def chat(
+        self, image: ImageLike | None, question: str, history: Sequence[Turn] = (), *, max_new_tokens: int = 512
+    ) -> str:
+        """The answer to `question` about `image`, after the turns of `history`.
+
+        To go on, call again with `history=[*history, Turn("user", question), Turn("assistant", answer)]`.
+        """
+        return "".join(self.stream([*history, Turn("user", question)], image, max_new_tokens=max_new_tokens)).strip()
+
+    def stream(
+        self, messages: Sequence[Turn], image: ImageLike | None = None, *, max_new_tokens: int = 512
+    ) -> Iterator[str]:
+        """The answer to a conversation that ends with the user's turn, piece by piece.
+
+        `image` belongs to the conversation's first turn. Raises DataError for an image that cannot be read.
+        """
+        features = None if image is None else image_features(self.model, self._pixels([image]))
+        prompt = Prompt(self._prompt(messages, image is not None), None if image is None else 0)
+        written: list[int] = []
+        shown = ""
+        for [(_, token)] in greedy(self.model, [prompt], features, max_new_tokens):
+            written.append(token)
+            text = self._decode(written).lstrip()
+            if not text.endswith("\ufffd"):  # else a character that more tokens complete
+                yield text[len(shown) :]
+                shown = text
+
+    def answer(
+        self, prompts: Sequence[tuple[ImageLike, str]], *, max_new_tokens: int = 128, batch_size: int = 64
+    ) -> list[str]:
+        """The answers to many questions, each about its image, `batch_size` at a time.
+
+        Questions about one image share its tokens' forward pass. Raises DataError for an image that cannot be read.
+        """
+        keys = [image if isinstance(image, (Path, str)) else id(image) for image, _ in prompts]
+        first = {key: index for index, key in reversed(list(enumerate(keys)))}
+        order = sorted(range(len(prompts)), key=lambda i: (first[keys[i]], len(prompts[i][1])))
+        answers = [""] * len(prompts)
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            images = list(dict.fromkeys(first[keys[i]] for i in chosen))
+            features = image_features(self.model, self._pixels([prompts[i][0] for i in images]))
+            batch = [
+                Prompt(self._prompt([Turn("user", prompts[i][1])], True), images.index(first[keys[i]])) for i in chosen
+            ]
+            written: list[list[int]] = [[] for _ in chosen]
+            for tokens in greedy(self.model, batch, features, max_new_tokens):
+                for row, token in tokens:
+                    written[row].append(token)
+            for index, ids in zip(chosen, written, strict=True):
+                answers[index] = self._decode(ids).strip()
+        return answers
+
+    def _prompt(self, turns: Sequence[Turn], has_image: bool) -> list[int]:
+        if has_image:
+            turns = [Turn(turns[0].role, f"{IMAGE_TOKEN}\n{turns[0].text}"), *turns[1:]]
+        return self._encoder.prompt(turns, has_image=has_image)
+
+    def _pixels(self, images: Sequence[ImageLike]) -> Tensor:
+        opened = [open_image(Path(one)) if isinstance(one, (Path, str)) else one.convert("RGB") for one in images]
+        return torch.stack([to_pixels(self.processor.image_processor, one) for one in opened])
+
+    def _decode(self, ids: list[int]) -> str:
+        text: str = self.processor.tokenizer.decode(ids, skip_special_tokens=True)
+        return text

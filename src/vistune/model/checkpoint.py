@@ -1,0 +1,111 @@
+"""Checkpoints in the layout of the published llava-hf models, which transformers, vLLM and converters read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import save_torch_state_dict
+from torch import Tensor
+from transformers import AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
+from transformers.utils import logging
+
+from vistune.errors import CheckpointError
+from vistune.model.projector import MARK, LinearProjector, as_one_layer, as_two_layers
+
+# transformers 5 by itself would write a new model's tower without `vision_model`, which vLLM refuses
+_PREFIXES = {
+    "model.vision_tower.": "vision_tower.vision_model.",
+    "model.language_model.": "language_model.model.",
+    "lm_head.": "language_model.lm_head.",
+    "model.multi_modal_projector.": "multi_modal_projector.",
+}
+_LAST = "config.json"
+"""The file that makes a checkpoint complete: it is moved into place after all others."""
+
+
+def is_complete(path: Path) -> bool:
+    """Whether `path` holds a finished checkpoint."""
+    return (path / _LAST).is_file()
+
+
+def published_weights(model: LlavaForConditionalGeneration) -> dict[str, Tensor]:
+    """The model's weights by the names of the published checkpoints; tied ones once, a linear projector as two."""
+    projector = model.model.multi_modal_projector
+    weights: dict[str, Tensor] = {}
+    for name, weight in model.state_dict().items():
+        if name == "lm_head.weight" and model.config.tie_word_embeddings:
+            continue
+        if isinstance(projector, LinearProjector) and name.startswith("model.multi_modal_projector."):
+            continue
+        prefix = next(prefix for prefix in _PREFIXES if name.startswith(prefix))
+        weights[_PREFIXES[prefix] + name.removeprefix(prefix)] = weight.contiguous()
+    if isinstance(projector, LinearProjector):
+        weights |= {f"multi_modal_projector.{name}": weight for name, weight in as_two_layers(projector).items()}
+    return weights
+
+
+def save_checkpoint(model: LlavaForConditionalGeneration, processor: LlavaProcessor, path: Path) -> None:
+    """Write the whole checkpoint: weights, configs, processor, chat template.
+
+    Everything is written beside `path` and then moved into it, config.json last: without it, it is unfinished.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    save_torch_state_dict(published_weights(model), partial)
+    model.config.save_pretrained(partial)
+    model.generation_config.save_pretrained(partial)
+    processor.save_pretrained(partial)
+    path.mkdir(exist_ok=True)
+    for file in sorted(partial.iterdir(), key=lambda file: file.name == _LAST):
+        file.replace(path / file.name)
+    partial.rmdir()
+
+
+def load_checkpoint(path: Path, *, one_layer: bool = False) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+    """The model, in float32, and its processor; with `one_layer`, a linear projector as the single layer it is.
+
+    Raises CheckpointError if `path` is no folder, has no finished checkpoint or one of another family.
+    """
+    _check(path)
+    shown = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        loaded: Any = LlavaForConditionalGeneration.from_pretrained(path, dtype=torch.float32, output_loading_info=True)
+        processor = AutoProcessor.from_pretrained(path, backend="pil")
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"cannot be loaded: {str(error).splitlines()[0]}", where=str(path)) from error
+    finally:
+        logging.set_verbosity(shown)
+    model, report = loaded
+    wrong = [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"]]
+    if wrong:
+        raise CheckpointError(
+            f"its weights are not the model's: {wrong[0]} (and {len(wrong) - 1} more)", where=str(path)
+        )
+    if one_layer and getattr(model.config, MARK, None) == "linear":
+        model.model.multi_modal_projector = as_one_layer(model.model.multi_modal_projector)
+    model.eval()
+    return model, processor
+
+
+def _check(path: Path) -> None:
+    if not path.is_dir():
+        raise CheckpointError("there is no such checkpoint folder", where=str(path))
+    if not is_complete(path):
+        unfinished = any(path.glob("state/*")) or (path / "log.jsonl").exists()
+        what = "its training has not finished" if unfinished else "it holds no checkpoint: config.json is missing"
+        stages = sorted(str(folder) for folder in path.iterdir() if is_complete(folder))
+        fix = f"one of: {', '.join(stages)}" if stages else "run the training again: it goes on where it stopped"
+        raise CheckpointError(what, where=str(path), fix=fix if unfinished or stages else "")
+    try:
+        config: Any = json.loads((path / _LAST).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"cannot be read: {error}", where=str(path / _LAST)) from None
+    family = config.get("model_type") if isinstance(config, dict) else None
+    if family != "llava":
+        raise CheckpointError(f"it is a model of the family '{family}', not 'llava'", where=str(path))
