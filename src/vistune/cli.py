@@ -1,0 +1,240 @@
+"""The command line. Its commands stand in the order of the flow and import their stage only when they run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vistune.errors import AnnotationError, VistuneError
+
+if TYPE_CHECKING:
+    from vistune.records import ImageRecord
+
+_FLOW = """\
+Visual instruction tuning: from annotated images to an assistant that talks about them.
+
+  annotations ─ generate ─> conversations ─ train ─> assistant ─ eval ─> scores
+                                                         └────── chat ─> answers
+"""
+_START = """\
+Start with:  vistune demo
+Then give your own images, in COCO's format, to `vistune generate`. `vistune COMMAND --help` explains a command.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code is 0, 2 for an error of the user's, 130 when interrupted."""
+    args = build_parser().parse_args(arguments)
+    try:
+        args.run(args)
+    except VistuneError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:  # no space left, no permission, not a folder …
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        return VistuneError.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with all commands."""
+    parser = _formatted(argparse.ArgumentParser, prog="vistune", description=_FLOW, epilog=_START)
+    parser.add_argument("--version", action="version", version=f"vistune {version('vistune')}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for add in (_add_demo, _add_mini, _add_generate, _add_train, _add_eval, _add_chat):
+        add(commands)
+    return parser
+
+
+def _formatted(make: Callable[..., argparse.ArgumentParser], *names: str, **options: Any) -> argparse.ArgumentParser:
+    return make(*names, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+
+def _command(commands: Any, name: str, run: Callable[[Any], None], summary: str, **options: Any) -> Any:
+    parser = _formatted(commands.add_parser, name, help=summary, description=f"{summary}.", **options)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_demo(commands: Any) -> None:
+    command = _command(commands, "demo", _demo, "the whole flow on Emoji-COCO: a few minutes, no GPU, no network")
+    _add_out(command, "runs/demo")
+    _add_seed(command)
+
+
+def _demo(args: argparse.Namespace) -> None:
+    from vistune.mini.demo import run_demo
+
+    run_demo(args.out, args.seed)
+
+
+def _add_mini(commands: Any) -> None:
+    summary = "make the demo's own parts: its data set, its backbones"
+    parts = _formatted(commands.add_parser, "mini", help=summary, description=f"{summary}.").add_subparsers(
+        title="parts", metavar="PART", required=True
+    )
+    command = _command(parts, "dataset", _dataset, "draw Emoji-COCO, a data set in COCO's format")
+    _add_out(command)
+    _add_seed(command)
+    for split, size in (("train", 6000), ("val", 400), ("test", 400)):
+        command.add_argument(f"--{split}", type=_count, default=size, metavar="N", help=f"images (default: {size})")
+    command = _command(parts, "pretrain", _pretrain, "train the miniature vision tower and language model (hours)")
+    _add_out(command)
+    _add_seed(command)
+    command.add_argument("--part", choices=("vision", "language", "all"), default="all", help="default: all")
+
+
+def _dataset(args: argparse.Namespace) -> None:
+    from vistune.mini.dataset import write_dataset
+
+    write_dataset(args.out, seed=args.seed, train=args.train, val=args.val, test=args.test)
+    print(f"{args.train + args.val + args.test} images in {args.out}")
+
+
+def _pretrain(args: argparse.Namespace) -> None:
+    from vistune.mini.pretrain import pretrain
+
+    pretrain(args.out, args.seed, args.part)
+
+
+def _add_generate(commands: Any) -> None:
+    summary = "have a teacher write instruction data from captions and boxes"
+    command = _command(commands, "generate", _generate, summary)
+    _add_data(command, "data", split="train")
+    command.add_argument(
+        "--teacher", default="symbolic", metavar="NAME", help="who writes (default: symbolic, which follows rules)"
+    )
+    _add_out(command)
+    _add_seed(command)
+
+
+def _generate(args: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from vistune.clients import open_client
+    from vistune.generate import Style, generate
+
+    teacher, records = open_client(args.teacher), _records(args)
+    report = generate(records, teacher, args.out, seed=args.seed, style=Style(images=args.data))
+    Console().print(report.table())
+    print(f"stage 1: {args.out / 'align.json'}\nstage 2: {args.out / 'instruct.json'}\nimages: {args.data}")
+
+
+def _add_train(commands: Any) -> None:
+    command = _command(
+        commands, "train", _train, "train an assistant, stage by stage, as a recipe says", add_help=False,
+        epilog="Interrupted, the same command goes on where the run was.",
+    )  # fmt: skip
+    command.add_argument(
+        "-h", "--help", action=_HelpWithKeys, nargs=0, default=argparse.SUPPRESS,
+        help="show this and every key of a recipe",
+    )  # fmt: skip
+    command.add_argument("recipe", type=Path, metavar="RECIPE", help="a YAML file, like recipes/mini.yaml")
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="change a key of the recipe, e.g. stages.tune.data=FILE (may be repeated)",
+    )  # fmt: skip
+    _add_out(command)
+
+
+def _train(args: argparse.Namespace) -> None:
+    from vistune.recipe import load_recipe
+
+    recipe = load_recipe(args.recipe, args.set)
+    from vistune.train.run import train
+
+    checkpoint = train(recipe, args.out)
+    print(f"{checkpoint}\ntry it: vistune chat {checkpoint} --image FILE")
+
+
+class _HelpWithKeys(argparse.Action):
+    """--help with the recipe's keys below, which need the recipe's module."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from vistune.recipe import describe_recipe
+
+        parser.epilog = f"{parser.epilog}\n\nkeys of a recipe:\n{describe_recipe()}"
+        parser.print_help()
+        parser.exit()
+
+
+def _add_eval(commands: Any) -> None:
+    command = _command(commands, "eval", _eval, "score an assistant on held-out annotated images")
+    command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="the assistant's folder")
+    _add_data(command, "--data", split="test")
+    _add_out(command)
+    _add_seed(command)
+    command.add_argument("--limit", type=_count, metavar="N", help="ask about the first N images only")
+    command.add_argument("--blind", action="store_true", help="blank the images: what can be guessed without seeing")
+
+
+def _eval(args: argparse.Namespace) -> None:
+    records = _records(args)
+    from vistune.evaluate.run import evaluate, print_scores
+
+    label = args.checkpoint.name + (" (blind)" if args.blind else "")
+    scores = evaluate(
+        args.checkpoint, records, out=args.out, label=label, seed=args.seed, limit=args.limit, blank_images=args.blind
+    )
+    print_scores([scores])
+    print(f"every answer: {args.out / 'answers.jsonl'}")
+
+
+def _add_chat(commands: Any) -> None:
+    command = _command(commands, "chat", _chat, "talk with an assistant about an image")
+    command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="the assistant's folder")
+    command.add_argument("--image", type=Path, metavar="FILE", help="the image to talk about")
+
+
+def _chat(args: argparse.Namespace) -> None:
+    from vistune.serve.terminal import chat
+
+    chat(args.checkpoint, args.image)
+
+
+def _add_out(command: Any, default: str | None = None) -> None:
+    known = {"default": Path(default)} if default else {"required": True}
+    help_ = "the folder to write" + (f" (default: {default})" if default else "")
+    command.add_argument("--out", type=Path, metavar="DIR", help=help_, **known)
+
+
+def _add_seed(command: Any) -> None:
+    command.add_argument("--seed", type=_count, default=0, metavar="N", help="of all random choices (default: 0)")
+
+
+def _add_data(command: Any, name: str, split: str) -> None:
+    known = {"required": True} if name.startswith("-") else {}
+    command.add_argument(name, type=Path, metavar="DIR", help="the folder of the annotated images", **known)
+    command.add_argument("--split", default=split, metavar="NAME", help=f"which of them (default: {split})")
+    command.add_argument("--source", default="coco", metavar="NAME", help="the annotations' format (default: coco)")
+    command.add_argument(
+        "--skip-bad-records", action="store_true", help="leave out records with a mistake instead of stopping at one"
+    )
+
+
+def _records(args: argparse.Namespace) -> list[ImageRecord]:
+    from vistune.sources import sources, stop
+
+    def skip(error: AnnotationError) -> None:
+        print(f"left out: {error}", file=sys.stderr)
+
+    read = sources.get(args.source)
+    return read(args.data, args.split, on_error=skip if args.skip_bad_records else stop)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 0 up")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

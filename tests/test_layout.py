@@ -1,0 +1,84 @@
+"""The layout is the design's, and imports only go forward along the flow."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "vistune"
+BASE = ("errors", "records", "registry", "recipe", "words", "facts", "context")
+FLOW = ("clients", "sources", "generate", "data", "model", "train", "evaluate", "serve", "export", "mini", "cli")
+ORDER = dict.fromkeys(BASE, 0) | {name: place for place, name in enumerate(FLOW, 1)}
+FILES = sorted(SOURCE.rglob("*.py"))
+HEAVY = {"torch", "transformers", "accelerate", "tokenizers", "safetensors", "tensorboard"}
+LIGHT_STAGES = (*BASE, "clients", "sources", "generate", "cli")
+
+
+def stage(file: Path) -> str:
+    """The top-level folder or module below src/vistune."""
+    return file.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported(file: Path, *, only_on_import: bool = False) -> Iterator[str]:
+    """The full names of what a file imports, `vistune.records.Box` for `from vistune.records import Box`."""
+    tree = ast.parse(file.read_text("utf-8"))
+    inside = {
+        id(inner) for outer in ast.walk(tree) if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef)
+        for inner in ast.walk(outer)
+    }  # fmt: skip
+    for node in ast.walk(tree):
+        if only_on_import and id(node) in inside:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_the_folders_are_the_stages_of_the_flow() -> None:
+    found = {stage(file) for file in FILES} - {"__init__"}
+    assert found <= set(ORDER)
+    folders = {path.name for path in SOURCE.iterdir() if path.is_dir()} - {"__pycache__"}
+    assert folders == set(FLOW) - {"cli"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+def test_imports_only_go_forward(file: Path) -> None:
+    if stage(file) == "__init__":
+        return
+    for name in imported(file):
+        parts = name.split(".")
+        if parts[0] == "vistune":
+            assert len(parts) > 1, f"{file.name} imports all of vistune"
+            assert ORDER[parts[1]] <= ORDER[stage(file)], f"{file.name} imports the later stage {parts[1]}"
+
+
+@pytest.mark.parametrize("name", LIGHT_STAGES)
+def test_stages_without_a_model_start_fast(name: str) -> None:
+    for file in FILES:
+        if stage(file) == name:
+            heavy = {module.split(".")[0] for module in imported(file, only_on_import=True)} & HEAVY
+            assert not heavy, f"{file.name} imports {heavy}"
+
+
+def test_every_package_says_what_it_is() -> None:
+    for file in FILES:
+        if file.name == "__init__.py":
+            assert ast.get_docstring(ast.parse(file.read_text("utf-8"))), f"{file} has no docstring"
+
+
+def test_tests_mirror_the_source() -> None:
+    for file in (ROOT / "tests").rglob("test_*.py"):
+        folder = file.parent.relative_to(ROOT / "tests")
+        assert (SOURCE / folder).is_dir(), f"{file}: there is no src/vistune/{folder}"
+
+
+def test_files_stay_small() -> None:
+    for file in FILES:
+        lines = len(file.read_text("utf-8").splitlines())
+        assert lines <= 300, f"{file} has {lines} lines"
