@@ -22,7 +22,7 @@ _LEAK = re.compile(
     | \b(?:provided|given)[ ](?:\w+[ ])?{_SOURCE}\b | \b{_SOURCE}[ ]provided\b
     | \bdescriptions?[ ](?:says?|states?|mentions?|does|do|indicates?|suggests?)\b
     | \b(?:mentioned|described|specified|stated|listed)[ ]in[ ](?:the|this|your)[ ](?:\w+[ ])?{_SOURCE}\b
-    | \b(?:not|n't)[ ](?:explicitly[ ])?(?:mention(?:ed)?|specif(?:y|ied)|stated?|listed)\b
+    | (?:\bnot|n't)[ ](?:explicitly[ ])?(?:mention(?:ed)?|specif(?:y|ied)|stated?|listed)\b
     """,
     re.IGNORECASE | re.VERBOSE,
 )
@@ -36,7 +36,7 @@ _REFUSAL = re.compile(
     | \bI[ ](?:do[ ]not|don't)[ ]have[ ](?:access|enough|the[ ]ability)
     | \b(?:can(?:no|')t|can[ ]not)[ ]be[ ](?:determined|known|told|answered)\b
     | \b(?:impossible|not[ ]possible|difficult|hard|unable)[ ]to[ ](?:determine|say|tell|know)\b
-    | \b(?:not|n't)[ ](?:\w+[ ])?enough[ ](?:information|context|detail)
+    | (?:\bnot|n't)[ ](?:\w+[ ])?enough[ ](?:information|context|detail)
     """,
     re.IGNORECASE | re.VERBOSE,
 )
@@ -87,12 +87,12 @@ def has_role_marker(text: str) -> bool:
 
 def leak(sample: Sample) -> bool:
     """A text lets on that the teacher saw captions and boxes, not the image."""
-    return any(_LEAK.search(turn.text) for turn in sample.turns)
+    return any(_LEAK.search(_straight(turn.text)) for turn in sample.turns)
 
 
 def refusal(sample: Sample) -> bool:
     """An answer declines to answer."""
-    return any(_REFUSAL.search(text.replace("\u2019", "'")) for text in sample.answers)
+    return any(_REFUSAL.search(_straight(text)) for text in sample.answers)
 
 
 def echo(sample: Sample) -> bool:
@@ -136,6 +136,10 @@ FILTERS: Mapping[str, Callable[[Sample], bool]] = {
 def reasons(sample: Sample) -> tuple[str, ...]:
     """The reason codes of all filters that reject the sample; none: it is accepted."""
     return tuple(code for code, rejects in FILTERS.items() if rejects(sample))
+
+
+def _straight(text: str) -> str:
+    return text.replace("\u2019", "'")
 
 
 @cache

@@ -27,7 +27,7 @@ def parse_dialogue(text: str) -> tuple[Turn, ...]:
     Raises ReplyError: `empty_reply`, `unmarked_block` (neither question nor answer), `wrong_order` (not in
     turns, question first), `empty_turn`, `unanswered` (ends with a question).
     """
-    blocks = [block for block in _SEPARATOR.split(text) if block.strip()]
+    blocks = [block for block in _SEPARATOR.split(text.replace("\r\n", "\n")) if block.strip()]
     if not blocks:
         raise ReplyError("empty_reply")
     turns = tuple(map(_turn, blocks))

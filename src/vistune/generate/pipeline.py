@@ -63,6 +63,8 @@ def generate(
     (`{"conversation": ("captions", "boxes")}`), `concurrency` the most requests at a time. All choices
     depend on `seed` and the image's id alone. Raises VistuneError for what the caller has to put right.
     """
+    if concurrency < 1:
+        raise VistuneError(f"the concurrency {concurrency} is not positive")
     plan = make_plan(records, kinds, seed, client.name, context)
     console = console or Console(stderr=True)
     out.mkdir(parents=True, exist_ok=True)

@@ -42,8 +42,14 @@ class KindReport:
     def to_dict(self) -> dict[str, Any]:
         """The figures as JSON: `turns` (pairs a sample) and `words` (an answer) as mean, least and most."""
         counts = {name: getattr(self, name) for name in ("asked", "accepted", "filtered", "quarantined")}
-        reasons = dict(sorted(self.reasons.items(), key=lambda item: (-item[1], item[0])))
-        return {**counts, "reasons": reasons, "turns": _spread(self.turns), "words": _spread(self.words)}
+        return {**counts, "reasons": self._sorted_reasons(), "turns": _spread(self.turns), "words": _spread(self.words)}
+
+    def rejected(self) -> str:
+        """The reasons of rejection in a line, the most frequent first."""
+        return ", ".join(f"{code} {count:,}" for code, count in self._sorted_reasons().items())
+
+    def _sorted_reasons(self) -> dict[str, int]:
+        return dict(sorted(self.reasons.items(), key=lambda item: (-item[1], item[0])))
 
 
 @dataclass
@@ -63,16 +69,16 @@ class Report:
             file.write(json.dumps(content, indent=2) + "\n")
 
     def table(self) -> Table:
-        """The figures for the terminal."""
-        table = Table("kind", title="instruction data")
-        for column in ("asked", "accepted", "filtered", "quarantined", "pairs a sample", "words an answer"):
+        """The figures for the terminal; `pairs` and `words` are means per sample and per answer."""
+        rejected = [f"{name}: {kind.rejected()}" for name, kind in self.kinds.items() if kind.reasons]
+        table = Table(title="instruction data", caption="\n".join(rejected), caption_justify="left")
+        table.add_column("kind", no_wrap=True)
+        for column in ("asked", "accepted", "filtered", "quarantined", "pairs", "words"):
             table.add_column(column, justify="right")
-        table.add_column("rejected for")
         for name, kind in self.kinds.items():
             row = kind.to_dict()
             counts = [f"{row[key]:,}" for key in ("asked", "accepted", "filtered", "quarantined")]
-            means = [f"{row[key]['mean']:.1f}" for key in ("turns", "words")]
-            table.add_row(name, *counts, *means, ", ".join(f"{code} {n}" for code, n in row["reasons"].items()))
+            table.add_row(name, *counts, *(f"{row[key]['mean']:.1f}" for key in ("turns", "words")))
         return table
 
 

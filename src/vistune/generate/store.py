@@ -26,7 +26,7 @@ class Store:
         self._path = path
         self._pending: list[_Row] = []
         self._committed: asyncio.Future[None] | None = None
-        self._db = sqlite3.connect(path, isolation_level=None)
+        self._db = sqlite3.connect(path, timeout=1, isolation_level=None)
         try:
             # one run at a time: a second one would ask, and pay for, the same requests
             self._db.execute("PRAGMA locking_mode = EXCLUSIVE")

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from vistune.generate import caption_pairs
+from vistune.generate.kinds import brief_questions
+from vistune.records import ImageRecord
+
+
+def record(number: int, *captions: str) -> ImageRecord:
+    return ImageRecord(str(number), Path(f"images/{number}.jpg"), 9, 9, captions)
+
+
+MANY = [record(number, "A dog.", "A brown dog.", "The dog.") for number in range(300)]
+
+
+def test_one_caption_an_image_drawn_by_seed() -> None:
+    pairs = list(caption_pairs(MANY, seed=0))
+    assert [pair.image for pair in pairs] == [f"{number}.jpg" for number in range(300)]
+    assert pairs == list(caption_pairs(MANY, seed=0))
+    assert pairs != list(caption_pairs(MANY, seed=1))
+    asked, said = {pair.turns[0].text for pair in pairs}, {pair.turns[1].text for pair in pairs}
+    assert asked == {f"<image>\n{question}" for question in brief_questions()}
+    assert said == set(MANY[0].captions)
+
+
+def test_all_captions_have_ids_of_their_own() -> None:
+    pairs = list(caption_pairs(MANY, seed=0, per_image=None, images=Path("images")))
+    assert len({pair.id for pair in pairs}) == 900
+    assert [pair.turns[1].text for pair in pairs[:3]] == list(MANY[0].captions)
+
+
+def test_unusable_captions_are_left_out() -> None:
+    pairs = list(caption_pairs([record(1, " ", "An <image> of a dog.", "A  dog.\n"), record(2), record(3, "")], seed=0))
+    assert [(pair.id, pair.turns[1].text) for pair in pairs] == [("1-caption-2", "A dog.")]

@@ -1,0 +1,75 @@
+"""A real process, killed while it asks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import vistune
+from vistune.clients import Reply, Request
+from vistune.generate import generate
+from vistune.records import ImageRecord
+
+CONCURRENCY = 8
+RECORDS = [ImageRecord(f"{n:04}", Path(f"{n}.jpg"), 64, 48, (f"Dog {n} sits on a rug.",)) for n in range(400)]
+KINDS = {"conversation": 1.0, "detail": 1.0}
+
+
+class Logging:
+    """Writes down each request before it is answered."""
+
+    name = "logging"
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+
+    async def complete(self, request: Request) -> Reply:
+        with self.log.open("a") as file:
+            file.write(f"{request.record_id} {request.kind}\n")
+        answer = f"The dog has the number {request.seed}, and there is nothing else to see."
+        return Reply(
+            answer if request.kind == "detail" else f"Question:\nWhich dog?\n===\nAnswer:\n{answer}", self.name
+        )
+
+
+def run(folder: Path) -> None:
+    generate(
+        RECORDS, Logging(folder / "log"), folder, kinds=KINDS, concurrency=CONCURRENCY, console=Console(quiet=True)
+    )
+
+
+def asked(folder: Path) -> list[str]:
+    return (folder / "log").read_text().splitlines() if (folder / "log").exists() else []
+
+
+@pytest.mark.parametrize("kill_after", [1, 150, 400])
+def test_a_killed_run_goes_on_where_it_was(kill_after: int, tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir()
+    killed.mkdir()
+    run(whole)
+    environment = {**os.environ, "PYTHONPATH": str(Path(vistune.__file__).parents[1])}
+    process = subprocess.Popen([sys.executable, __file__, str(killed)], env=environment)
+    while len(asked(killed)) < kill_after and process.poll() is None:
+        time.sleep(0.001)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    before = asked(killed)
+    run(killed)
+    repeated = len(asked(killed)) - len(set(asked(killed)))
+    assert len(before) >= kill_after
+    assert repeated <= CONCURRENCY
+    assert set(asked(killed)) == set(asked(whole))
+    for name in ("instruct.json", "align.json", "provenance.jsonl", "rejected.jsonl", "report.json"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes()
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]))

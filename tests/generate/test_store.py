@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from vistune.clients import Reply
+from vistune.errors import VistuneError
+from vistune.generate.store import Store
+
+
+def test_what_is_put_can_be_read_again(tmp_path: Path) -> None:
+    reply = Reply("text\n=== \u2028 \U0001f600", "model", {"input": 3})
+    with Store(tmp_path / "s.sqlite") as store:
+        asyncio.run(store.put("a", reply))
+        assert "a" in store
+        assert "b" not in store
+    with Store(tmp_path / "s.sqlite") as store:
+        assert store.get("a") == reply
+        assert store.get("b") is None
+
+
+def test_the_first_reply_stays(tmp_path: Path) -> None:
+    with Store(tmp_path / "s.sqlite") as store:
+        asyncio.run(store.put("a", Reply("first", "model")))
+        asyncio.run(store.put("a", Reply("second", "model")))
+        assert store.get("a") == Reply("first", "model")
+
+
+def test_a_cancelled_wait_loses_no_reply_and_stops_no_other(tmp_path: Path) -> None:
+    async def main(store: Store) -> None:
+        waits = [asyncio.create_task(store.put(key, Reply(key, "model"))) for key in "abc"]
+        await asyncio.sleep(0)  # all three wait for one commit
+        waits[0].cancel()
+        done = await asyncio.gather(*waits, return_exceptions=True)
+        assert isinstance(done[0], asyncio.CancelledError)
+        assert done[1:] == [None, None]
+
+    with Store(tmp_path / "s.sqlite") as store:
+        asyncio.run(main(store))
+        assert all(key in store for key in "abc")
+
+
+def test_two_runs_cannot_share_a_folder(tmp_path: Path) -> None:
+    with Store(tmp_path / "s.sqlite") as store:
+        asyncio.run(store.put("a", Reply("a", "model")))
+        with pytest.raises(VistuneError, match="another run is using this folder"):
+            Store(tmp_path / "s.sqlite")
+
+
+def test_a_file_that_is_no_store_is_named(tmp_path: Path) -> None:
+    (tmp_path / "s.sqlite").write_text("not a data base, whatever its name says " * 100)
+    with pytest.raises(VistuneError, match=r"s\.sqlite: the store of replies cannot be used"):
+        Store(tmp_path / "s.sqlite")
