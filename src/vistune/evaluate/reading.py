@@ -23,7 +23,7 @@ def read_answer(kind: str, text: str, question: str, finder: MentionFinder) -> t
     """
     words = re.findall(r"[a-z]+|\d+", text.lower())
     if not words:
-        return None, "the answer is empty"
+        return None, "is empty"
     if kind in ("existence", "relation"):
         return _yes_or_no(words)
     if kind == "count":

@@ -72,7 +72,7 @@ def evaluate(
     seed: int = 0,
     limit: int | None = None,
     blank_images: bool = False,
-    batch_size: int = 32,
+    batch_size: int = 64,
     describe: str = DESCRIBE,
 ) -> Scores:
     """Asks every benchmark's questions about `records` and writes `out/answers.jsonl` and `out/scores.json`.
@@ -89,7 +89,7 @@ def evaluate(
     measures: dict[str, Measure] = {}
     for name in benchmarks.names():
         benchmark = benchmarks.get(name)(records, setting)
-        prompts = [(_image(question, blank_images), question.text) for question in benchmark.questions]
+        prompts = _prompts(benchmark.questions, records, blank_images)
         texts = model.answer(prompts, max_new_tokens=benchmark.max_new_tokens, batch_size=batch_size)
         verdicts = [benchmark.judge(*pair) for pair in zip(benchmark.questions, texts, strict=True)]
         rows += _rows(name, benchmark.questions, texts, verdicts, model_id)
@@ -122,10 +122,9 @@ def evaluate_command(
     checkpoint: Path, data: Path, split: str, out: Path, *, seed: int = 0, limit: int | None = None, blind: bool = False
 ) -> Scores:
     """`vistune eval`: evaluates a checkpoint on a split of a folder in COCO's format and prints the table."""
-    from vistune.sources.coco import find_coco, read_coco
+    from vistune.sources.coco import read
 
-    captions, instances, images = find_coco(data, split)
-    records = read_coco(captions, instances, images)
+    records = read(data, split)
     label = f"{checkpoint.name} (blind)" if blind else checkpoint.name
     scores = evaluate(checkpoint, records, out=out, label=label, seed=seed, limit=limit, blank_images=blind)
     print_scores([scores])
@@ -134,24 +133,30 @@ def evaluate_command(
 
 def print_scores(scores: Sequence[Scores], console: Console | None = None) -> None:
     """The scores as a table, one column each, with their intervals."""
-    table = Table("", title="Held-out scores, % (95 % interval)")
+    table = Table("", title="Scores, % (95 % interval)")
     for column in scores:
         table.add_column(column.label, justify="right")
-    for name in scores[0].measures:
-        cells = [formatted(column.measures[name]) for column in scores]
-        table.add_row(TITLES.get(name, name.removeprefix("accuracy/").rjust(12)), *cells)
+    for rows in sections(scores).values():
+        for title, name in rows:
+            table.add_row(title, *[formatted(column.measures[name]) for column in scores])
+        table.add_section()
     (console or Console()).print(table)
 
 
-TITLES = {
-    "accuracy": "all questions",
-    "seen": "wordings of the training",
-    "unseen": "wordings never trained on",
-    "chair": "mentions not in the image (CHAIR)",
-    "chair_s": "descriptions with such a mention",
-    "recall": "objects mentioned (recall)",
+_OTHERS = {
+    "By wording": {"as in training": "seen", "never in training": "unseen"},
+    "Detailed descriptions": {
+        "objects made up (CHAIR)": "chair",
+        "descriptions with one (CHAIR_s)": "chair_s",
+        "objects told (recall)": "recall",
+    },
 }
-"""What the measures are called in tables."""
+
+
+def sections(scores: Sequence[Scores]) -> dict[str, list[tuple[str, str]]]:
+    """How tables list the measures: for each section its rows' titles and measures."""
+    exact = {"all questions": "accuracy"} | {kind: f"accuracy/{kind}" for kind in scores[0].by_type}
+    return {title: list(rows.items()) for title, rows in ({"Exact answers": exact} | _OTHERS).items()}
 
 
 def formatted(measure: Measure) -> str:
@@ -168,11 +173,15 @@ def _load(path: str | Path) -> Answerer:
     return assistant
 
 
-def _image(question: Question, blank: bool) -> Image.Image | Path:
+def _prompts(
+    questions: Sequence[Question], records: Sequence[ImageRecord], blank: bool
+) -> list[tuple[Image.Image | Path, str]]:
+    """Each question with its image, or with gray of the image's size: one object a size, which a model sees once."""
     if not blank:
-        return question.image
-    with Image.open(question.image) as image:
-        return Image.new("RGB", image.size, GRAY)
+        return [(question.image, question.text) for question in questions]
+    sizes = {record.image: (record.width, record.height) for record in records}
+    grays = {size: Image.new("RGB", size, GRAY) for size in set(sizes.values())}
+    return [(grays[sizes[question.image]], question.text) for question in questions]
 
 
 def _rows(

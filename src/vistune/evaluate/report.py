@@ -1,0 +1,165 @@
+"""The report of a run: one HTML file with everything in it, readable without network or scripts."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+from vistune.errors import DataError
+from vistune.evaluate import plots
+from vistune.evaluate.run import load_answers, load_scores, sections
+from vistune.evaluate.statistics import Measure, difference
+from vistune.records import Box, ImageRecord
+
+_SIDE = 448
+"""Images are embedded at most this large (pixels)."""
+_HUES = (212, 28, 145, 330, 265, 85, 185, 355)
+"""The boxes' colours, far apart from one to the next."""
+
+
+def write_report(
+    out: Path,
+    *,
+    evaluations: Sequence[Path],
+    records: Sequence[ImageRecord],
+    logs: Mapping[str, Path],
+    made: Mapping[str, str],
+    title: str = "vistune",
+    about: str = "",
+    images: int = 12,
+) -> Path:
+    """Writes `out/report.html` and returns its path.
+
+    `evaluations` are folders that `evaluate` wrote: first the model that the report is about, then its baselines on
+    the same questions. `logs` are the stages' log.jsonl by stage. `about` opens the page with a sentence on whose
+    images these are; `made` says how all was made (recipe, seed …), in the order given. Up to `images` of the
+    evaluated images are shown, half of them with a wrong answer if there are.
+
+    Raises CheckpointError for a folder without scores, DataError for an image that cannot be read.
+    """
+    scores = [load_scores(folder) for folder in evaluations]
+    answers = [load_answers(folder) for folder in evaluations]
+    page = _environment().get_template("report.html")
+    html = page.render(
+        title=title,
+        about=about,
+        scores=scores,
+        gaps=[_gap(answers[0], other, column.label) for other, column in zip(answers[1:], scores[1:], strict=True)],
+        sections=sections(scores),
+        plots=[plot for name, log in logs.items() if (plot := plots.loss_plot(name, log))],
+        plot_size=(plots.WIDTH, plots.HEIGHT),
+        cards=_cards(answers, [column.label for column in scores], records, images),
+        made=made,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "report.html"
+    path.write_text(html, encoding="utf-8")
+    return path
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("vistune.evaluate", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = _percent
+    return environment
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def _gap(mine: Sequence[dict[str, Any]], other: Sequence[dict[str, Any]], label: str) -> tuple[str, Measure]:
+    """How much more often the first model is right than another on the exact-answer questions both were asked."""
+    theirs = {row["question_id"]: bool(row["correct"]) for row in other}
+    both = [row for row in mine if row["benchmark"] == "scene_qa" and row["question_id"] in theirs]
+    right, others = [bool(row["correct"]) for row in both], [theirs[row["question_id"]] for row in both]
+    return label, difference(right, others, [row["image"] for row in both])
+
+
+def _cards(
+    answers: Sequence[Sequence[dict[str, Any]]], labels: Sequence[str], records: Sequence[ImageRecord], most: int
+) -> list[dict[str, Any]]:
+    """The gallery: images with a wrong answer and images without, in turn."""
+    told: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in answers[0]:
+        told[row["image"]].append(row)
+    others = [
+        (label, {row["question_id"]: row for row in rows}) for label, rows in zip(labels[1:], answers[1:], strict=True)
+    ]
+    shown = [record for record in records if str(record.image) in told]
+    flawed = [record for record in shown if any(row["correct"] is False for row in told[str(record.image)])]
+    fine = [record for record in shown if record not in flawed]
+    wrong = _spread(flawed, max(most // 2, most - len(fine)))
+    mixed = chain.from_iterable(zip_longest(wrong, _spread(fine, most - len(wrong))))
+    return [_card(record, told[str(record.image)], others) for record in mixed if record]
+
+
+def _spread(records: Sequence[ImageRecord], n: int) -> list[ImageRecord]:
+    """`n` of the records, evenly spread."""
+    n = min(n, len(records))
+    return [records[index * len(records) // n] for index in range(n)]
+
+
+def _card(
+    record: ImageRecord, rows: Sequence[dict[str, Any]], others: Sequence[tuple[str, Mapping[str, dict[str, Any]]]]
+) -> dict[str, Any]:
+    asked = [
+        row | {"others": [(label, said[row["question_id"]]) for label, said in others if row["question_id"] in said]}
+        for row in rows
+    ]
+    exact = [row for row in asked if row["benchmark"] == "scene_qa"]
+    return {
+        "id": record.id,
+        "image": _embedded(record.image),
+        "width": record.width,
+        "height": record.height,
+        "boxes": _drawn(record),
+        "exact": exact,
+        "right": sum(bool(row["correct"]) for row in exact),
+        "described": [row for row in asked if row["benchmark"] == "chair"],
+    }
+
+
+def _embedded(path: Path) -> str:
+    """The image as a data URI, at most `_SIDE` pixels large."""
+    try:
+        with Image.open(path) as image:
+            picture = image.convert("RGB")
+    except OSError as error:
+        raise DataError("the image cannot be read", where=str(path), fix="restore it or evaluate again") from error
+    picture.thumbnail((_SIDE, _SIDE))
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", quality=84)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _drawn(record: ImageRecord) -> list[dict[str, Any]]:
+    """Each box in pixels, with its label's place and size inside the image; the largest boxes first."""
+    names = list(dict.fromkeys(box.category for box in record.boxes))
+    size = 0.046 * max(record.width, record.height)
+
+    def drawn(box: Box) -> dict[str, Any]:
+        x, y = box.x1 * record.width, box.y1 * record.height
+        width = size * (0.62 * len(box.category) + 0.8)
+        return {
+            "name": box.category,
+            "hue": _HUES[names.index(box.category) % len(_HUES)],
+            "box": (x, y, (box.x2 - box.x1) * record.width, (box.y2 - box.y1) * record.height),
+            "label": (max(0.0, min(x, record.width - width)), max(0.0, y - 1.35 * size), width, 1.35 * size),
+            "size": size,
+        }
+
+    return [drawn(box) for box in sorted(record.boxes, key=lambda box: -box.area)]
