@@ -7,6 +7,7 @@ object's centre against "a small dog", every other patch against its background'
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -24,6 +25,7 @@ from transformers import CLIPImageProcessorPil, CLIPTextConfig, CLIPTextModel, C
 
 from vistune.mini.captions import captions
 from vistune.mini.drawing import draw
+from vistune.mini.optim import MuonWithAdam
 from vistune.mini.scenes import BACKGROUNDS, Scene, categories, sample_scene
 from vistune.records import Box
 
@@ -34,9 +36,9 @@ SIZES = ("small ", "", "large ")
 
 
 def vision_config() -> CLIPVisionConfig:
-    """1.3 million parameters: 64 patches of a 112-pixel picture, six layers of width 128."""
+    """1.1 million parameters: 64 patches of a 112-pixel picture, five layers of width 128."""
     return CLIPVisionConfig(
-        hidden_size=128, intermediate_size=512, num_hidden_layers=6, num_attention_heads=4,
+        hidden_size=128, intermediate_size=512, num_hidden_layers=5, num_attention_heads=4,
         image_size=SIDE, patch_size=PATCH, projection_dim=128,
     )  # fmt: skip
 
@@ -113,9 +115,10 @@ class MiniCLIP(nn.Module):
         super().__init__()
         width = vision_config().hidden_size
         self.vision = CLIPVisionModel(vision_config())
+        self.vision.set_attn_implementation("eager")  # in bf16 twice as fast as SDPA's CPU kernel
         self.text = CLIPTextModel(
             CLIPTextConfig(
-                vocab_size=vocabulary, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2,
+                vocab_size=vocabulary, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=1,
                 num_attention_heads=4, max_position_embeddings=64, pad_token_id=0, bos_token_id=2, eos_token_id=2,
             )
         )  # fmt: skip
@@ -166,26 +169,23 @@ def normalize(pixels: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
 
 
-def train_vision(out: Path, *, seed: int, count: int, steps: int, batch: int = 64, lr: float = 1.5e-3) -> None:
+def train_vision(out: Path, *, seed: int, count: int, steps: int, batch: int = 64, lr: float = 2e-3) -> None:
     """Train on `count` scenes and save the vision tower and its image processor (in half precision) to `out`."""
     torch.manual_seed(seed)
-    pictures = draw_pictures(count, seed, processes=torch.get_num_threads())
+    pictures = draw_pictures(count, seed, processes=os.cpu_count() or 1)
     all_phrases = phrases()
     tokenizer = caption_tokenizer([*all_phrases, *(text for texts in pictures.captions for text in texts)])
     model = MiniCLIP(tokenizer.get_vocab_size())
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.05, betas=(0.9, 0.98), fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.08)
+    optimizer = MuonWithAdam(model, lr=lr, steps=steps)
     rng = np.random.default_rng(seed)
     for step, chosen in enumerate(_batches(pictures, batch, steps, rng), 1):
-        texts = model.embed(tokenizer, [pictures.captions[i][int(rng.integers(5))] for i in chosen])
-        phrase = model.embed(tokenizer, all_phrases)
         targets = torch.from_numpy(pictures.targets[chosen]).long()
-        caption_loss, patch_loss, right = model.losses(normalize(pictures.pixels[chosen]), targets, texts, phrase)
-        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            texts = model.embed(tokenizer, [pictures.captions[i][int(rng.integers(5))] for i in chosen])
+            phrase = model.embed(tokenizer, all_phrases)
+            caption_loss, patch_loss, right = model.losses(normalize(pictures.pixels[chosen]), targets, texts, phrase)
         (0.3 * caption_loss + patch_loss).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        schedule.step()
         if step % 50 == 0 or step == steps:
             print(
                 f"vision {step}/{steps}  caption {caption_loss.item():.3f}  patch {patch_loss.item():.3f}  "

@@ -1,0 +1,53 @@
+"""A teacher by rule: it writes all three kinds from the context text alone, as a language model would."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from vistune.clients import clients
+from vistune.clients.base import Reply, Request
+from vistune.clients.scene_writer import SceneWriter
+from vistune.context import parse_context
+from vistune.errors import ClientError
+
+TURNS = (6, 10)
+"""The fewest and the most questions of a conversation."""
+
+
+@clients.register("symbolic")
+class SymbolicClient:
+    """Needs no key, no network and no model; the same request always gets the same reply.
+
+    It says only what captions and boxes bear out, so it wants both in its context. Kinds it knows:
+    conversation, detail, reasoning.
+    """
+
+    name = "symbolic"
+
+    async def complete(self, request: Request) -> Reply:
+        """The reply in the wire format; an empty one where there is nothing to write about (no boxes)."""
+        captions, boxes = parse_context(request.query)
+        writer = SceneWriter(captions, boxes, random.Random(request.key(self.name)))
+        writers: dict[str, Callable[[SceneWriter], str]] = {
+            "conversation": _conversation,
+            "detail": SceneWriter.description,
+            "reasoning": _reasoning,
+        }
+        if request.kind not in writers:
+            raise ClientError(
+                f"the symbolic teacher cannot write '{request.kind}'", fix=f"one of: {', '.join(writers)}"
+            )
+        return Reply(writers[request.kind](writer) if boxes else "", self.name)
+
+
+def _conversation(writer: SceneWriter) -> str:
+    return _blocks(writer.conversation(writer.rng.randint(*TURNS)))
+
+
+def _reasoning(writer: SceneWriter) -> str:
+    return _blocks([writer.reasoning()])
+
+
+def _blocks(pairs: list[tuple[str, str]]) -> str:
+    return "\n===\n".join(f"Question:\n{question}\n===\nAnswer:\n{answer}" for question, answer in pairs)

@@ -1,0 +1,124 @@
+"""The miniature language model: Llama's architecture, its own byte-level BPE, trained on scenes told in text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from vistune.mini.corpus import ASSISTANT, BOS, END, PAD, USER, Document, document
+from vistune.mini.optim import MuonWithAdam
+
+VOCABULARY = 1024
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|>' }}"
+    "{% if message['content'] is string %}{{ message['content'] }}"
+    "{% else %}{% for part in message['content'] %}"
+    "{{ '<image>\\n' if part['type'] == 'image' else part['text'] }}{% endfor %}{% endif %}"
+    "{{ eos_token }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+
+
+def language_config() -> LlamaConfig:
+    """2.9 million parameters. A small rotary base lets so few layers tell the columns of a raster apart."""
+    return LlamaConfig(
+        vocab_size=VOCABULARY, hidden_size=192, intermediate_size=512, num_hidden_layers=6, num_attention_heads=6,
+        num_key_value_heads=6, max_position_embeddings=2048, rope_theta=500.0, tie_word_embeddings=True,
+        bos_token_id=0, eos_token_id=3, pad_token_id=4,
+    )  # fmt: skip
+
+
+def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
+    """A byte-level BPE with the chat markers as special tokens; end of turn is end of sequence."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=VOCABULARY, special_tokens=[BOS, USER, ASSISTANT, END, PAD],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
+        ),
+    )  # fmt: skip
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, 0)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=BOS, eos_token=END, pad_token=PAD, chat_template=CHAT_TEMPLATE,
+        additional_special_tokens=[USER, ASSISTANT], padding_side="right", model_max_length=2048,
+    )  # fmt: skip
+
+
+def _encode(tokenizer: PreTrainedTokenizerFast, document: Document) -> tuple[list[int], list[int]]:
+    """Token ids and, for each, the id itself where it is to be learned and -100 elsewhere."""
+    ids: list[int] = []
+    labels: list[int] = []
+    for piece, learned in document.pieces:
+        part = tokenizer.encode(piece, add_special_tokens=False)
+        ids += part
+        labels += part if learned else [-100] * len(part)
+    return ids, labels
+
+
+def _pad(samples: list[tuple[list[int], list[int]]], pad: int) -> tuple[Tensor, Tensor]:
+    longest = max(len(ids) for ids, _ in samples)
+    ids = torch.tensor([ids + [pad] * (longest - len(ids)) for ids, _ in samples])
+    labels = torch.tensor([labels + [-100] * (longest - len(labels)) for _, labels in samples])
+    return ids, labels  # (B, S) each
+
+
+def _write_some(seed: int, indices: range) -> list[Document]:
+    return [document(seed, index) for index in indices]
+
+
+def _batches(
+    tokenizer: PreTrainedTokenizerFast, pool: ProcessPoolExecutor, seed: int, size: int, steps: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of documents of like length, written by another process while the model trains."""
+    group = 16 * size  # documents that are sorted by length together
+    chunks = [range(start, start + group) for start in range(0, size * steps, group)]
+    order = torch.Generator().manual_seed(seed)
+    coming = pool.submit(partial(_write_some, seed), chunks[0])
+    for number in range(len(chunks)):
+        documents = coming.result()
+        if number + 1 < len(chunks):
+            coming = pool.submit(partial(_write_some, seed), chunks[number + 1])
+        samples = sorted((_encode(tokenizer, one) for one in documents), key=lambda sample: len(sample[0]))
+        for i in torch.randperm(group // size, generator=order).tolist():
+            yield _pad(samples[i * size : (i + 1) * size], tokenizer.pad_token_id)
+
+
+def loss_sum(model: LlamaForCausalLM, ids: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The summed loss over the learned tokens, and whether each was told right; ids and labels (B, S)."""
+    states = model.model(input_ids=ids).last_hidden_state[:, :-1]  # (B, S - 1, D); padding is on the right
+    target = labels[:, 1:]
+    learned = target != -100
+    logits = model.lm_head(states[learned])  # (T, V)
+    return F.cross_entropy(logits, target[learned], reduction="sum"), logits.argmax(-1) == target[learned]
+
+
+def train_language(out: Path, *, seed: int, steps: int, batch: int = 24, lr: float = 3e-3) -> None:
+    """Train on `steps` batches of fresh documents; save model and tokenizer (in half precision) to `out`."""
+    torch.manual_seed(seed)
+    tokenizer = train_tokenizer(document(seed + 1, index).text for index in range(4000))
+    model = LlamaForCausalLM(language_config())
+    optimizer = MuonWithAdam(model, lr=lr, steps=steps)
+    with ProcessPoolExecutor(1) as pool:
+        for step, (ids, labels) in enumerate(_batches(tokenizer, pool, seed, batch, steps), 1):
+            with torch.autocast("cpu", torch.bfloat16):  # 1.6 times as fast as fp32 here, at the same loss
+                loss, right = loss_sum(model, ids, labels)
+            (loss / len(right)).backward()
+            optimizer.step()
+            if step % 50 == 0 or step == steps:
+                share = right.float().mean().item()
+                print(f"language {step}/{steps}  loss {loss.item() / len(right):.4f}  right {share:.4f}", flush=True)
+            if step == steps:
+                break
+    model.to(torch.float16).save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
