@@ -11,34 +11,37 @@ from vistune.context import parse_context
 from vistune.generate.kinds import Kind
 from vistune.records import Turn
 
-_SOURCE = r"(?:captions?|descriptions?|annotations?|bounding box(?:es)?|context|information|data|text)"
-_LEAK = re.compile(
+_SOURCE = r"(?:captions?|descriptions?|annotations?|bounding[ ]box(?:es)?|context|information|data|text)"
+_UNSAID = r"[ ](?:explicitly[ ])?(?:mention(?:ed)?|specif(?:y|ied)|stated?|listed)\b"
+_LEAK = re.compile(  # for lower case: re.IGNORECASE takes three times as long
     rf"""
-    \bcaptions?\b | \bcaptioned\b | \bbounding[ ]box | \bannotat(?:ed|ions?)\b
-    | \b(?:the|its|their|these|given|box|normali[sz]ed)[ ]coordinates\b
+    \b(?: captions?\b | captioned\b | bounding[ ]box | annotat(?:ed|ions?)\b
+        | (?:the|its|their|these|given|box|normali[sz]ed)[ ]coordinates\b
+        | (?:based[ ]on|according[ ]to|judging[ ](?:by|from))[ ](?:the|this|these|your)[ ](?:\w+[ ])?{_SOURCE}\b
+          (?![ ](?:on|of|written|printed|shown)\b)                     # "according to the text on the sign"
+        | (?:provided|given)[ ](?:\w+[ ])?{_SOURCE}\b | {_SOURCE}[ ]provided\b
+        | descriptions?[ ](?:says?|states?|mentions?|does|do|indicates?|suggests?)\b
+        | (?:mentioned|described|specified|stated|listed)[ ]in[ ](?:the|this|your)[ ](?:\w+[ ])?{_SOURCE}\b
+        | not{_UNSAID} )
+    | n't{_UNSAID}
     | \[\s*[01]?\.\d+\s*,                                              # the start of a box
-    | \b(?:based[ ]on|according[ ]to|judging[ ](?:by|from))[ ](?:the|this|these|your)[ ](?:\w+[ ])?{_SOURCE}\b
-      (?![ ](?:on|of|written|printed|shown)\b)                         # "according to the text on the sign"
-    | \b(?:provided|given)[ ](?:\w+[ ])?{_SOURCE}\b | \b{_SOURCE}[ ]provided\b
-    | \bdescriptions?[ ](?:says?|states?|mentions?|does|do|indicates?|suggests?)\b
-    | \b(?:mentioned|described|specified|stated|listed)[ ]in[ ](?:the|this|your)[ ](?:\w+[ ])?{_SOURCE}\b
-    | (?:\bnot|n't)[ ](?:explicitly[ ])?(?:mention(?:ed)?|specif(?:y|ied)|stated?|listed)\b
     """,
-    re.IGNORECASE | re.VERBOSE,
+    re.VERBOSE,
 )
 _REFUSAL = re.compile(
     r"""
-    \bas[ ]an?[ ](?:\w+[ ])?(?:AI|(?:language|text)(?:[ -]based)?[ ](?:AI[ ])?model)\b
-    | \bI(?:'m|[ ]am)[ ](?:sorry|afraid|unable|not[ ]able)\b | \bI[ ]apologi[sz]e\b
-    | \bI[ ](?:can(?:no|')t|can[ ]not)[ ](?:actually[ ]|directly[ ])?
-      (?:(?:see|view)[ ](?:the|this|any|an)?[ ]?(?:image|picture|photo)
-         | access | tell | determine | describe | provide | help | assist | answer)
-    | \bI[ ](?:do[ ]not|don't)[ ]have[ ](?:access|enough|the[ ]ability)
-    | \b(?:can(?:no|')t|can[ ]not)[ ]be[ ](?:determined|known|told|answered)\b
-    | \b(?:impossible|not[ ]possible|difficult|hard|unable)[ ]to[ ](?:determine|say|tell|know)\b
-    | (?:\bnot|n't)[ ](?:\w+[ ])?enough[ ](?:information|context|detail)
+    \b(?: as[ ]an?[ ](?:\w+[ ])?(?:ai|(?:language|text)(?:[ -]based)?[ ](?:ai[ ])?model)\b
+        | i(?:'m|[ ]am)[ ](?:sorry|afraid|unable|not[ ]able)\b | i[ ]apologi[sz]e\b
+        | i[ ](?:can(?:no|')t|can[ ]not)[ ](?:actually[ ]|directly[ ])?
+          (?:(?:see|view)[ ](?:the|this|any|an)?[ ]?(?:image|picture|photo)
+             | access | tell | determine | describe | provide | help | assist | answer)
+        | i[ ](?:do[ ]not|don't)[ ]have[ ](?:access|enough|the[ ]ability)
+        | (?:can(?:no|')t|can[ ]not)[ ]be[ ](?:determined|known|told|answered)\b
+        | (?:impossible|not[ ]possible|difficult|hard|unable)[ ]to[ ](?:determine|say|tell|know)\b
+        | not[ ](?:\w+[ ])?enough[ ](?:information|context|detail) )
+    | n't[ ](?:\w+[ ])?enough[ ](?:information|context|detail)
     """,
-    re.IGNORECASE | re.VERBOSE,
+    re.VERBOSE,
 )
 _ROLE = re.compile(
     r"""
@@ -87,12 +90,12 @@ def has_role_marker(text: str) -> bool:
 
 def leak(sample: Sample) -> bool:
     """A text lets on that the teacher saw captions and boxes, not the image."""
-    return any(_LEAK.search(_straight(turn.text)) for turn in sample.turns)
+    return any(_LEAK.search(_plain(turn.text)) for turn in sample.turns)
 
 
 def refusal(sample: Sample) -> bool:
     """An answer declines to answer."""
-    return any(_REFUSAL.search(_straight(text)) for text in sample.answers)
+    return any(_REFUSAL.search(_plain(text)) for text in sample.answers)
 
 
 def echo(sample: Sample) -> bool:
@@ -138,8 +141,8 @@ def reasons(sample: Sample) -> tuple[str, ...]:
     return tuple(code for code, rejects in FILTERS.items() if rejects(sample))
 
 
-def _straight(text: str) -> str:
-    return text.replace("\u2019", "'")
+def _plain(text: str) -> str:
+    return text.lower().replace("\u2019", "'")
 
 
 @cache
