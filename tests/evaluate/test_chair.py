@@ -6,6 +6,7 @@ import pytest
 
 from vistune.evaluate.benchmarks import Setting
 from vistune.evaluate.benchmarks.chair import Chair
+from vistune.generate.kinds import load_kind
 from vistune.records import Box, ImageRecord
 
 RECORDS = [
@@ -29,6 +30,10 @@ def test_mentions_are_counted_over_all_images() -> None:
 
 def test_silence_is_no_proof_of_not_hallucinating() -> None:
     assert measure("", "") == {"chair": None, "chair_s": None, "recall": 0.0}
+
+
+def test_the_question_is_one_of_the_teachers() -> None:
+    assert {question.text for question in Chair(RECORDS, Setting()).questions} <= set(load_kind("detail").questions)
 
 
 def test_verdicts_say_what_is_made_up_and_left_out() -> None:

@@ -83,3 +83,12 @@ def test_the_table(records: list[ImageRecord], says: Says, tmp_path: Path) -> No
     assert text.getvalue().count("yes-man") == 2
     assert "50.0 (" in text.getvalue()
     assert "CHAIR" in text.getvalue()
+
+
+def test_an_assistant_is_asked(backbones: Path, records: list[ImageRecord], tmp_path: Path) -> None:
+    from vistune.model.assemble import assemble
+    from vistune.model.assistant import Assistant
+
+    parts = assemble(str(backbones / "vision"), str(backbones / "language"), projector="mlp2x_gelu")
+    scores = evaluate(Assistant(*parts), records, out=tmp_path, label="random", limit=1, blank_images=True)
+    assert scores.measures["accuracy"].n == sum(row["benchmark"] == "scene_qa" for row in load_answers(tmp_path)) > 0

@@ -118,19 +118,6 @@ def load_answers(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "answers.jsonl").read_text("utf-8").splitlines()]
 
 
-def evaluate_command(
-    checkpoint: Path, data: Path, split: str, out: Path, *, seed: int = 0, limit: int | None = None, blind: bool = False
-) -> Scores:
-    """`vistune eval`: evaluates a checkpoint on a split of a folder in COCO's format and prints the table."""
-    from vistune.sources.coco import read
-
-    records = read(data, split)
-    label = f"{checkpoint.name} (blind)" if blind else checkpoint.name
-    scores = evaluate(checkpoint, records, out=out, label=label, seed=seed, limit=limit, blank_images=blind)
-    print_scores([scores])
-    return scores
-
-
 def print_scores(scores: Sequence[Scores], console: Console | None = None) -> None:
     """The scores as a table, one column each, with their intervals."""
     table = Table("", title="Scores, % (95 % interval)")

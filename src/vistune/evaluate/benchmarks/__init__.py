@@ -10,8 +10,8 @@ from vistune.evaluate.statistics import Measure
 from vistune.records import ImageRecord, Question, Verdict
 from vistune.registry import Registry
 
-DESCRIBE = "Describe the image in detail."
-"""Asks for a detailed description, as one of the teacher's questions does."""
+DESCRIBE = "Please describe this image in detail."
+"""Asks for a detailed description, in the words of one of the teacher's questions (generate/prompts/detail)."""
 
 
 @dataclass(frozen=True, slots=True)
