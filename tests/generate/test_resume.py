@@ -43,10 +43,9 @@ class Logging:
         )
 
 
-def run(folder: Path) -> None:
-    generate(
-        RECORDS, Logging(folder / "log"), folder, kinds=KINDS, concurrency=CONCURRENCY, console=Console(quiet=True)
-    )
+def run(folder: Path, most: int = 10**9) -> None:
+    client = Logging(folder / "log", most)
+    generate(RECORDS, client, folder, kinds=KINDS, concurrency=CONCURRENCY, console=Console(quiet=True))
 
 
 def asked(folder: Path) -> list[str]:
