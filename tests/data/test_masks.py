@@ -46,8 +46,13 @@ def _conversation(rng: random.Random, index: int) -> Conversation:
 
 @pytest.mark.parametrize(
     ("name", "template"),
-    [("language", None), ("language", "vicuna_v1"), ("language", "plain")]
-    + [("narrow", "vicuna_v1"), ("narrow", "plain")],
+    [
+        ("language", None),
+        ("language", "vicuna_v1"),
+        ("language", "plain"),
+        ("narrow", "vicuna_v1"),
+        ("narrow", "plain"),
+    ],
 )
 def test_targets_of_random_conversations_are_the_answers_and_their_end_of_turn(
     backbones: Path, name: str, template: str | None
@@ -109,11 +114,10 @@ def test_a_prompt_is_how_the_training_text_begins(backbones: Path) -> None:
 def test_too_long_conversations_lose_whole_exchanges_from_the_end(backbones: Path) -> None:
     tokenizer, text = _prepared(backbones, "language", None)
     encoder = Encoder(tokenizer, text, 4)
-    turns = (Turn("user", "<image>\nhow many"), Turn("assistant", "two dogs")) + (
-        Turn("user", "what is there"), Turn("assistant", "a red box"),
-    )  # fmt: skip
+    first = Turn("user", "<image>\nhow many"), Turn("assistant", "two dogs")
+    turns = *first, Turn("user", "what is there"), Turn("assistant", "a red box")
     long = Conversation("7", turns, "x.png")
-    short = encoder.encode(Conversation("7", turns[:2], "x.png"), 500)
+    short = encoder.encode(Conversation("7", first, "x.png"), 500)
     cut = encoder.encode(long, len(short.input_ids) + 3)
     assert cut.input_ids.tolist() == short.input_ids.tolist()
     assert cut.dropped_turns == 2

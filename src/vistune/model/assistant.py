@@ -31,7 +31,8 @@ class Assistant:
     def load(cls, path: Path | str, device: str | None = None) -> Assistant:
         """The assistant of a checkpoint folder, on the GPU if there is one. Raises CheckpointError."""
         model, processor = load_checkpoint(Path(path))
-        model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        module: torch.nn.Module = model
+        module.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         return cls(model, processor)
 
     def chat(
@@ -41,7 +42,7 @@ class Assistant:
 
         To go on, call again with `history=[*history, Turn("user", question), Turn("assistant", answer)]`.
         """
-        return "".join(self.stream([*history, Turn("user", question)], image, max_new_tokens=max_new_tokens)).strip()
+        return self._decode(list(self._write([*history, Turn("user", question)], image, max_new_tokens))).strip()
 
     def stream(
         self, messages: Sequence[Turn], image: ImageLike | None = None, *, max_new_tokens: int = 512
@@ -50,16 +51,15 @@ class Assistant:
 
         `image` belongs to the conversation's first turn. Raises DataError for an image that cannot be read.
         """
-        features = None if image is None else image_features(self.model, self._pixels([image]))
-        prompt = Prompt(self._prompt(messages, image is not None), None if image is None else 0)
         written: list[int] = []
-        shown = ""
-        for [(_, token)] in greedy(self.model, [prompt], features, max_new_tokens):
+        text = shown = ""
+        for token in self._write(messages, image, max_new_tokens):
             written.append(token)
             text = self._decode(written).lstrip()
-            if not text.endswith("\ufffd"):  # else a character that more tokens complete
+            if text.startswith(shown) and not text.endswith("\ufffd"):  # else a character that is not yet complete
                 yield text[len(shown) :]
                 shown = text
+        yield text[len(shown) :]
 
     def answer(
         self, prompts: Sequence[tuple[ImageLike, str]], *, max_new_tokens: int = 128, batch_size: int = 64
@@ -86,6 +86,12 @@ class Assistant:
             for index, ids in zip(chosen, written, strict=True):
                 answers[index] = self._decode(ids).strip()
         return answers
+
+    def _write(self, turns: Sequence[Turn], image: ImageLike | None, max_new_tokens: int) -> Iterator[int]:
+        features = None if image is None else image_features(self.model, self._pixels([image]))
+        prompt = Prompt(self._prompt(turns, image is not None), None if image is None else 0)
+        for [(_, token)] in greedy(self.model, [prompt], features, max_new_tokens):
+            yield token
 
     def _prompt(self, turns: Sequence[Turn], has_image: bool) -> list[int]:
         if has_image:

@@ -1,1 +1,1 @@
-
+"""The stages of training: what learns, one visible loop, exact resumption."""

@@ -1,0 +1,129 @@
+"""The training loop of one stage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator  # type: ignore[import-untyped]
+from torch import nn
+from transformers import LlavaForConditionalGeneration, LlavaProcessor
+
+from vistune.data.encode import Sample
+from vistune.data.images import ImageStore
+from vistune.data.loader import Loader
+from vistune.errors import DataError
+from vistune.recipe import StageRecipe
+from vistune.train.log import Log
+from vistune.train.resume import fingerprint, load_state, save_state
+from vistune.train.stages import TargetLoss, freeze
+
+
+def total_steps(samples: int, stage: StageRecipe) -> int:
+    """The optimizer steps of a stage: as many full batches as come closest to its epochs, at least one."""
+    return max(1, round(stage.epochs * samples / stage.batch_size))
+
+
+def learning_rate(step: int, total: int, stage: StageRecipe) -> float:
+    """The learning rate of a step (from 0): up along a line in the warm-up, then down to zero along a cosine."""
+    warmup = math.ceil(stage.warmup_ratio * total)
+    if step < warmup:
+        return stage.learning_rate * (step + 1) / warmup
+    return stage.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+
+
+def train_stage(
+    model: LlavaForConditionalGeneration,
+    processor: LlavaProcessor,
+    samples: Sequence[Sample],
+    stage: StageRecipe,
+    *,
+    accelerator: Accelerator,
+    bf16: bool,
+    seed: int,
+    folder: Path,
+) -> None:
+    """Train `model` in place on `samples`; what is needed to go on after an interruption is kept in `folder`.
+
+    The loss of a step is the cross-entropy summed over the target tokens of its whole batch divided by their
+    number, whatever the micro-batch size and the number of processes. Raises DataError if the data changed.
+    """
+    freeze(model, stage.trains)
+    torch.manual_seed(seed)
+    module, optimizer = accelerator.prepare(TargetLoss(model), _optimizer(model, stage))
+    weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    total, world = total_steps(len(samples), stage), accelerator.num_processes
+    data = fingerprint(samples)
+    done, loss_sum, targets = 0, 0.0, 0  # the last two: since the last line of the log
+    if state := load_state(folder / "state"):
+        done, loss_sum, targets = state["done"], state["loss_sum"], state["targets"]
+        _restore(state, data, weights, optimizer, folder)
+    loader = Loader(
+        samples, ImageStore(Path(stage.images), processor.image_processor), batch_size=stage.batch_size,
+        micro_batch_size=stage.micro_batch_size, pad_id=processor.tokenizer.pad_token_id, seed=seed,
+        rank=accelerator.process_index, world=world,
+    )  # fmt: skip
+    with Log(folder, stage.name, done, total, silent=not accelerator.is_main_process) as log:
+        for step in loader.steps(done, total):
+            rate = learning_rate(step.number, total, stage)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            summed = torch.zeros((), device=accelerator.device)
+            for index, batch in enumerate(step.micro_batches):
+                more = index < len(step.micro_batches) - 1  # processes exchange gradients at the last one only
+                pixels = batch["pixel_values"]
+                with accelerator.no_sync(module) if more else nullcontext():
+                    with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
+                        loss = module(
+                            batch["input_ids"].to(accelerator.device),
+                            batch["labels"].to(accelerator.device),
+                            None if pixels is None else pixels.to(accelerator.device),
+                        )
+                    # processes average their gradients, and the whole batch's targets divide the whole sum
+                    accelerator.backward(loss * (world / step.targets))
+                summed += loss.detach()
+            norm = accelerator.clip_grad_norm_(list(weights.values()), stage.clip_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+
+            done = step.number + 1
+            loss_sum += float(accelerator.reduce(summed, "sum"))
+            targets += step.targets
+            if done % stage.log_every == 0 or done == total:
+                log.write(done, {"loss": loss_sum / targets, "lr": rate, "grad_norm": float(norm)})
+                loss_sum, targets = 0.0, 0
+            log.step(done)
+            if done % stage.checkpoint_every == 0 and done < total and accelerator.is_main_process:
+                save_state(
+                    folder / "state",
+                    done,
+                    {
+                        "done": done, "loss_sum": loss_sum, "targets": targets, "data": data, "weights": weights,
+                        "optimizer": optimizer.state_dict(), "random": torch.get_rng_state(),
+                    },
+                )  # fmt: skip
+
+
+def _optimizer(model: LlavaForConditionalGeneration, stage: StageRecipe) -> torch.optim.Optimizer:
+    """AdamW; weight decay on matrices only, as usual."""
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    groups = [
+        {"params": [weight for weight in trained if weight.ndim >= 2], "weight_decay": stage.weight_decay},
+        {"params": [weight for weight in trained if weight.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=stage.learning_rate, fused=True)
+
+
+def _restore(state: dict[str, Any], data: str, weights: dict[str, nn.Parameter], optimizer: Any, folder: Path) -> None:
+    if state["data"] != data:
+        fix = "restore the data, or delete this folder to train the stage anew"
+        raise DataError("the data changed since the training was interrupted", where=str(folder), fix=fix)
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.copy_(state["weights"][name])
+    optimizer.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state["random"])

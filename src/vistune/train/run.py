@@ -1,0 +1,79 @@
+"""A whole training run: the stages of a recipe, one after the other."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from accelerate import Accelerator  # type: ignore[import-untyped]
+from transformers import LlavaForConditionalGeneration, LlavaProcessor
+
+from vistune.data.encode import Encoder
+from vistune.data.llava_json import read_conversations
+from vistune.data.templates import read_template
+from vistune.errors import DataError
+from vistune.model.assemble import assemble, image_token_count
+from vistune.model.checkpoint import is_complete, load_checkpoint, save_checkpoint
+from vistune.recipe import Recipe, StageRecipe
+from vistune.records import Conversation
+from vistune.train.loop import train_stage
+from vistune.train.resume import check_recipe
+
+
+def train(recipe: Recipe, out: Path) -> Path:
+    """Train all stages of `recipe`; returns the last one's checkpoint, `out/<stage name>`.
+
+    A finished stage is skipped and an interrupted one goes on, so the same call finishes a run that was ended at
+    any moment, with the same weights. Raises RecipeError if `out` holds a run of another recipe, DataError for
+    data that cannot be used (looked through before anything is trained), CheckpointError for a backbone.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    check_recipe(recipe, out)
+    missing = [stage for stage in recipe.stages if not is_complete(out / stage.name)]
+    data = {stage.name: read_conversations(Path(stage.data), Path(stage.images)) for stage in missing}
+    accelerator = Accelerator()
+    before: Path | None = None
+    for stage in recipe.stages:
+        folder = out / stage.name
+        if stage in missing:
+            model, processor = _start(recipe, before)
+            _run(model, processor, recipe, stage, data[stage.name], accelerator, folder)
+        before = folder
+        shutil.rmtree(folder / "state", ignore_errors=True)
+    return out / recipe.stages[-1].name
+
+
+def _start(recipe: Recipe, before: Path | None) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+    """What a stage starts from: the checkpoint of the stage before, or the backbones."""
+    if before is not None:
+        return load_checkpoint(before, one_layer=True)
+    parts = recipe.model.model_dump(exclude={"vision_tower", "language_model"})
+    return assemble(recipe.model.vision_tower, recipe.model.language_model, **parts, seed=recipe.seed)
+
+
+def _run(
+    model: LlavaForConditionalGeneration,
+    processor: LlavaProcessor,
+    recipe: Recipe,
+    stage: StageRecipe,
+    conversations: list[Conversation],
+    accelerator: Accelerator,
+    folder: Path,
+) -> None:
+    template = read_template(stage.template) if stage.template else str(processor.chat_template)
+    encoder = Encoder(processor.tokenizer, template, image_token_count(model.config))
+    try:
+        samples = encoder.encode_all(conversations, stage.max_length)
+    except DataError as error:
+        raise DataError(error.what, where=f"{stage.data}: {error.where}", fix=error.fix) from None
+    if dropped := sum(sample.dropped_turns for sample in samples):
+        accelerator.print(f"{stage.name}: {dropped} turns left out: longer than {stage.max_length} tokens")
+    train_stage(
+        model, processor, samples, stage, accelerator=accelerator, bf16=recipe.precision == "bf16",
+        seed=recipe.seed, folder=folder,
+    )  # fmt: skip
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        save_checkpoint(model, processor, folder)
+    accelerator.wait_for_everyone()
+    accelerator.free_memory()

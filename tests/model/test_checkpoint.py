@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from transformers import AutoProcessor, LlavaForConditionalGeneration
+
+from vistune.errors import CheckpointError
+from vistune.model.assemble import assemble
+from vistune.model.assistant import Assistant
+from vistune.model.checkpoint import load_checkpoint, save_checkpoint
+from vistune.model.decode import Prompt, greedy, image_features
+from vistune.records import Turn
+
+KINDS = [
+    ("language", "linear", None),  # written as GELU pairs: D = 32 >= 2 V
+    ("language", "mlp2x_gelu", None),
+    ("narrow", "linear", "vicuna_v1"),  # D = 24 < 2 V
+]
+
+
+@pytest.fixture(scope="session", params=KINDS, ids=lambda kind: "-".join(map(str, kind)))
+def saved(request: pytest.FixtureRequest, backbones: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A checkpoint's folder and the assembled model that was saved there."""
+    language, projector, template = request.param
+    model, processor = assemble(
+        str(backbones / "vision"), str(backbones / language), projector=projector, chat_template=template
+    )
+    with torch.no_grad():  # a projector that moves the answers
+        for weight in model.model.multi_modal_projector.parameters():
+            weight.mul_(3)
+    path = tmp_path_factory.mktemp("run") / "tuned"
+    save_checkpoint(model, processor, path)
+    return path, model
+
+
+def _pictures() -> list[Image.Image]:
+    generator = torch.Generator().manual_seed(1)
+    sizes = ((40, 30), (28, 28), (20, 50))
+    pixels = [torch.randint(256, (h, w, 3), generator=generator, dtype=torch.uint8) for w, h in sizes]
+    return [Image.fromarray(one.numpy()) for one in pixels]
+
+
+def test_transformers_finds_every_weight(saved: Any) -> None:
+    path, _ = saved
+    _, report = LlavaForConditionalGeneration.from_pretrained(path, output_loading_info=True)
+    assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+
+
+def test_weights_have_the_published_names(saved: Any) -> None:
+    path, model = saved
+    with safe_open(path / "model.safetensors", "pt") as file:
+        names = set(file.keys())
+    assert {
+        "vision_tower.vision_model.embeddings.class_embedding",
+        "vision_tower.vision_model.pre_layrnorm.weight",
+        "vision_tower.vision_model.encoder.layers.0.self_attn.q_proj.weight",
+        "vision_tower.vision_model.post_layernorm.weight",
+        "language_model.model.embed_tokens.weight",
+        "language_model.model.layers.1.mlp.down_proj.weight",
+        "language_model.model.norm.weight",
+        "multi_modal_projector.linear_1.weight",
+        "multi_modal_projector.linear_2.bias",
+    } <= names
+    assert ("language_model.lm_head.weight" in names) != model.config.tie_word_embeddings
+    assert all(name.startswith(("vision_tower.vision_model.", "language_model.", "multi_")) for name in names)
+
+
+def test_the_configs_are_complete(saved: Any) -> None:
+    path, model = saved
+    config = json.loads((path / "config.json").read_text())
+    assert config["architectures"] == ["LlavaForConditionalGeneration"]
+    assert config["text_config"]["architectures"] == ["LlamaForCausalLM"]
+    assert config["text_config"]["vocab_size"] == model.lm_head.weight.shape[0]
+    assert config["vision_config"]["image_size"] == 28
+    assert config["image_seq_length"] == 4
+    processor = AutoProcessor.from_pretrained(path)
+    generation = json.loads((path / "generation_config.json").read_text())
+    assert generation["eos_token_id"] == processor.tokenizer.eos_token_id
+    assert generation["pad_token_id"] == processor.tokenizer.pad_token_id is not None
+    assert (path / "chat_template.jinja").is_file()
+    image_processor = json.loads((path / "processor_config.json").read_text())["image_processor"]
+    assert image_processor["image_processor_type"] in ("LlavaImageProcessor", "LlavaImageProcessorPil")
+
+
+def test_what_is_loaded_computes_what_was_saved(saved: Any) -> None:
+    path, model = saved
+    features = torch.randn(2, 4, 16, generator=torch.Generator().manual_seed(0))
+    expected = model.model.multi_modal_projector(features)
+    plain, _ = load_checkpoint(path)
+    torch.testing.assert_close(plain.model.multi_modal_projector(features), expected, atol=1e-5, rtol=1e-5)
+    trainable, _ = load_checkpoint(path, one_layer=True)
+    assert torch.equal(trainable.model.multi_modal_projector(features), expected)
+    for (name, before), (_, after) in zip(model.state_dict().items(), trainable.state_dict().items(), strict=True):
+        assert torch.equal(before, after), name
+
+
+def test_saving_again_gives_the_same_file(saved: Any, tmp_path: Path) -> None:
+    path, _ = saved
+    save_checkpoint(*load_checkpoint(path, one_layer=True), tmp_path / "again")
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (path / "model.safetensors").read_bytes()
+
+
+def _generate(path: Path, image: Image.Image, turns: list[Turn], parts: bool) -> str:
+    """What plain transformers answers."""
+    processor: Any = AutoProcessor.from_pretrained(path)
+    model: Any = LlavaForConditionalGeneration.from_pretrained(path)
+    messages: list[dict[str, Any]] = [{"role": turn.role, "content": turn.text} for turn in turns]
+    if parts:
+        messages = [{"role": turn.role, "content": [{"type": "text", "text": turn.text}]} for turn in turns]
+        messages[0]["content"].insert(0, {"type": "image", "image": image})
+        inputs = processor.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+        )
+    else:
+        messages[0]["content"] = f"<image>\n{turns[0].text}"
+        text = processor.apply_chat_template(messages, add_generation_prompt=True)
+        inputs = processor(images=image, text=text, add_special_tokens=False, return_tensors="pt")
+    written = model.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    return str(processor.decode(written, skip_special_tokens=True)).strip()
+
+
+def test_answers_are_those_of_plain_transformers(saved: Any) -> None:
+    path, _ = saved
+    assistant = Assistant.load(path, "cpu")
+    image = _pictures()[0]
+    history: list[Turn] = []
+    for question in ("how many dogs are there", "what is left of the red cat", "é 犬?"):
+        answer = assistant.chat(image, question, history, max_new_tokens=12)
+        turns = [*history, Turn("user", question)]
+        assert answer == _generate(path, image, turns, parts=False) == _generate(path, image, turns, parts=True)
+        history = [*turns, Turn("assistant", answer or "no")]
+
+
+def test_batched_answers_are_those_of_single_questions(saved: Any, tmp_path: Path) -> None:
+    path, _ = saved
+    assistant = Assistant.load(path, "cpu")
+    images: list[Any] = _pictures()
+    images[2].save(tmp_path / "image.png")
+    images.append(tmp_path / "image.png")
+    texts = ("yes", "how many dogs are there left of the cat", "what", "is there a red box above two people", "no no")
+    prompts = [(image, text) for text in texts for image in images]
+    single = [assistant.chat(image, text, max_new_tokens=10) for image, text in prompts]
+    assert len(set(single)) > 3  # the answers tell the questions apart
+    for batch_size in (64, 7, 1):
+        assert assistant.answer(prompts, max_new_tokens=10, batch_size=batch_size) == single
+
+
+def test_an_answer_ends_with_its_end_of_turn(saved: Any) -> None:
+    path, _ = saved
+    assistant = Assistant.load(path, "cpu")
+    image, config = _pictures()[0], assistant.model.generation_config
+    pixels = assistant.processor.image_processor(image, return_tensors="pt")["pixel_values"]
+    features = image_features(assistant.model, pixels)
+    prompts = [Prompt(assistant._prompt([Turn("user", text)], True), 0) for text in ("yes", "how many dogs", "no")]
+    whole = _decode(assistant, prompts, features)
+    config.eos_token_id = [whole[0][4], whole[1][2]]
+    cut = _decode(assistant, prompts, features)
+    for before, after in zip(whole, cut, strict=True):
+        end = next((i + 1 for i, token in enumerate(before) if token in config.eos_token_id), len(before))
+        assert after == before[:end]
+    assert sum(map(len, cut)) < sum(map(len, whole))
+
+
+def _decode(assistant: Assistant, prompts: list[Prompt], features: torch.Tensor) -> list[list[int]]:
+    written: list[list[int]] = [[] for _ in prompts]
+    for tokens in greedy(assistant.model, prompts, features, 12):
+        for row, token in tokens:
+            written[row].append(token)
+    return written
+
+
+def test_a_stream_is_the_answer_in_pieces(saved: Any) -> None:
+    path, _ = saved
+    assistant = Assistant.load(path, "cpu")
+    image = _pictures()[1]
+    pieces = list(assistant.stream([Turn("user", "what is there")], image, max_new_tokens=8))
+    assert len(pieces) > 2
+    answer = assistant.chat(image, "what is there", max_new_tokens=8)
+    assert "".join(pieces).strip().replace("\ufffd", "")[:3] == answer.replace("\ufffd", "")[:3]
+
+
+def test_text_only_questions_work(saved: Any) -> None:
+    path, _ = saved
+    assistant = Assistant.load(path, "cpu")
+    assert "".join(assistant.stream([Turn("user", "<image> is a word here")], max_new_tokens=5))
+
+
+def test_what_is_no_checkpoint_is_one_clear_error(backbones: Path, saved: Any, tmp_path: Path) -> None:
+    path, _ = saved
+    with pytest.raises(CheckpointError, match="no such checkpoint folder"):
+        Assistant.load(tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match="tuned"):
+        Assistant.load(path.parent)
+    with pytest.raises(CheckpointError, match="family 'llama'"):
+        Assistant.load(backbones / "language")
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "log.jsonl").write_text("")
+    with pytest.raises(CheckpointError, match="its training has not finished"):
+        Assistant.load(tmp_path / "half")
+
+
+def test_what_cannot_be_assembled_is_one_clear_error(backbones: Path, tmp_path: Path) -> None:
+    vision, language = str(backbones / "vision"), str(backbones / "language")
+    with pytest.raises(CheckpointError, match="vision tower of the family 'llama' is not supported"):
+        assemble(language, language, projector="linear")
+    with pytest.raises(CheckpointError, match="language model of the family 'clip_vision_model'"):
+        assemble(vision, vision, projector="linear")
+    with pytest.raises(CheckpointError, match="no such folder"):
+        assemble(str(tmp_path / "none"), language, projector="linear")
+    with pytest.raises(CheckpointError, match="no hidden state -9"):
+        assemble(vision, language, projector="linear", feature_layer=-9)
+    with pytest.raises(CheckpointError, match="has no chat template"):
+        assemble(vision, str(backbones / "narrow"), projector="linear")
