@@ -24,7 +24,6 @@ TYPES = ("existence", "count", "position", "relation", "category")
 """What is asked, in the order of the tables."""
 _MOST = 6  # larger counts are not asked for
 _UNSEEN = 4  # one question in so many is worded as training never was
-
 _NEAR = 0.07  # an object this close to a region might be said to be in it
 
 
