@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from vistune.recipe import Recipe
+
+MakeRecipe = Callable[..., Recipe]
+
+
+@pytest.fixture(scope="session")
+def make_recipe(backbones: Path, tmp_path_factory: pytest.TempPathFactory) -> MakeRecipe:
+    """A recipe of both stages on twelve small pictures; keywords change its stages."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = random.Random(0)
+    words = ["how", "many", "dogs", "are", "there", "left", "of", "the", "cat", "a", "red", "box", "yes", "no"]
+    align, tune = [], []
+    for index in range(12):
+        name = f"{index}.png"
+        color = tuple(rng.randrange(256) for _ in range(3))
+        Image.new("RGB", (rng.randint(20, 40), rng.randint(20, 40)), color).save(folder / name)
+        told = [" ".join(rng.choices(words, k=rng.randint(2, 8))) for _ in range(5)]
+        align.append(_record(index, name, ["<image>\nwhat is it", told[0]]))
+        turns = [f"<image>\n{told[1]}", told[2]] + ([told[3], told[4]] if index % 2 else [])
+        tune.append(_record(index, name, turns))
+    tune.append({**_record(12, "", ["how many", "two dogs"]), "image": None})
+    (folder / "align.json").write_text(json.dumps(align))
+    (folder / "tune.json").write_text(json.dumps(tune))
+
+    def make(**changes: Any) -> Recipe:
+        common = {
+            "images": str(folder), "epochs": 4, "batch_size": 4, "micro_batch_size": 4, "learning_rate": 1e-2,
+            "checkpoint_every": 2, "log_every": 3, **changes,
+        }  # fmt: skip
+        align_stage = {
+            "name": "align",
+            "data": str(folder / "align.json"),
+            "template": "plain",
+            "trains": ["projector"],
+        }
+        tune_stage = {"name": "tune", "data": str(folder / "tune.json"), "trains": ["projector", "language"]}
+        model = {
+            "vision_tower": str(backbones / "vision"), "language_model": str(backbones / "language"),
+            "projector": "linear",
+        }  # fmt: skip
+        stages = [{**align_stage, **common}, {**tune_stage, **common}]
+        return Recipe.model_validate({"name": "tiny", "model": model, "stages": stages})
+
+    return make
+
+
+def _record(index: int, image: str, turns: list[str]) -> dict[str, Any]:
+    spoken = [{"from": ("human", "gpt")[i % 2], "value": text} for i, text in enumerate(turns)]
+    return {"id": str(index), "image": image, "conversations": spoken}
