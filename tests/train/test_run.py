@@ -63,16 +63,17 @@ def test_both_stages_learn_and_end_as_checkpoints(finished: tuple[Recipe, Path])
     assert changed == {"language_model", "multi_modal_projector"}
 
 
-def test_the_micro_batch_size_changes_nothing(make_recipe: Any, finished: tuple[Recipe, Path], tmp_path: Path) -> None:
-    _, out = finished
-    expected = load_file(out / "tune" / "model.safetensors")
-    for size in (2, 1):
-        train(make_recipe(micro_batch_size=size), tmp_path / str(size))
-        found = load_file(tmp_path / str(size) / "tune" / "model.safetensors")
-        for name, weight in expected.items():
-            torch.testing.assert_close(found[name], weight, atol=2e-5, rtol=1e-4)
-        for before, after in zip(_log(out, "tune"), _log(tmp_path / str(size), "tune"), strict=True):
-            assert abs(before["loss"] - after["loss"]) < 1e-5
+def test_the_micro_batch_size_changes_nothing(make_recipe: Any, tmp_path: Path) -> None:
+    weights, logs = [], []
+    for size in (8, 4, 1):
+        # AdamW enlarges rounding errors to a share of the learning rate, so it is small here
+        recipe = make_recipe(batch_size=8, micro_batch_size=size, learning_rate=1e-3, epochs=2)
+        weights.append(load_file(train(recipe, tmp_path / str(size)) / "model.safetensors"))
+        logs.append(_log(tmp_path / str(size), "tune"))
+    for other, log in zip(weights[1:], logs[1:], strict=True):
+        for name, weight in weights[0].items():
+            torch.testing.assert_close(other[name], weight, atol=1e-5, rtol=1e-5)
+        assert [line["loss"] for line in log] == pytest.approx([line["loss"] for line in logs[0]], abs=1e-5)
 
 
 def test_a_finished_run_is_left_as_it_is(finished: tuple[Recipe, Path]) -> None:
