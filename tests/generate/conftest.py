@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from rich.console import Console
@@ -15,6 +16,8 @@ class RuleTeacher:
     """Writes a good reply to most requests, a bad one to some, by the seed; counts what it is asked."""
 
     name = "rule"
+
+    context: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []

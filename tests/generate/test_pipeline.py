@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from rich.console import Console
@@ -81,6 +81,8 @@ class Shuffling:
 
     name = "rule"
 
+    context: ClassVar[dict[str, tuple[str, ...]]] = {}
+
     def __init__(self, teacher: Client) -> None:
         self.teacher, self.under_way, self.most = teacher, 0, 0
 
@@ -147,6 +149,7 @@ def test_what_a_kind_sees_can_be_chosen(records: list[ImageRecord], tmp_path: Pa
 
     class Looking:
         name = "looking"
+        context: ClassVar[dict[str, tuple[str, ...]]] = {}
 
         async def complete(self, request: Request) -> Reply:
             seen.append(bool(parse_context(request.query)[1]))
@@ -226,6 +229,7 @@ def test_hostile_captions_never_change_the_structure(wrap: bool, tmp_path: Path,
 
     class Parrot:
         name = "parrot"
+        context: ClassVar[dict[str, tuple[str, ...]]] = {}
 
         async def complete(self, request: Request) -> Reply:
             said = f"What is here, in all of this picture, with everything in it? {request.query}"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from rich.console import Console
@@ -27,6 +28,8 @@ class Logging:
     """Writes down each request before it is answered; answers no more than `most`."""
 
     name = "logging"
+
+    context: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     def __init__(self, log: Path, most: int) -> None:
         self.log, self.left = log, most

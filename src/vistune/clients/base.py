@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -59,6 +59,11 @@ class Client(Protocol):
     @property
     def name(self) -> str:
         """Who is asked."""
+        ...
+
+    @property
+    def context(self) -> Mapping[str, Collection[str]]:
+        """The parts of an image's context to show for a kind, in place of the kind's own; usually none."""
         ...
 
     async def complete(self, request: Request) -> Reply:

@@ -74,9 +74,7 @@ class SceneWriter:
     def category(self) -> Pair | None:
         """Asks what is in a region that holds exactly one object, all others being clearly elsewhere."""
         where = [position(box) for box in self.boxes]
-        found = [
-            (box, here) for box, here in zip(self.boxes, where, strict=True) if here and where.count(here) == 1
-        ]
+        found = [(box, here) for box, here in zip(self.boxes, where, strict=True) if here and where.count(here) == 1]
         if not found or None in where:
             return None
         box, here = self.rng.choice(found)
@@ -107,10 +105,10 @@ class SceneWriter:
         words = {"thing": thing, "other": other, "larger": big.category, "smaller": small.category}
         return self._ask("size", "answers", **words)
 
-    def list(self) -> Pair:
+    def listing(self) -> Pair:
         """Asks what there is."""
-        is_are = "is" if list(counts(self._reading()).values())[0] == 1 else "are"
-        return self._ask("list", "answers", listed=self._listing(), is_are=is_are)
+        first = next(iter(counts(self._reading()).values()))
+        return self._ask("list", "answers", listed=self._listing(), is_are="is" if first == 1 else "are")
 
     # --- the three kinds
 
@@ -119,7 +117,7 @@ class SceneWriter:
         exact: list[Callable[[], Pair | None]] = [
             self.existence_yes, self.existence_no, self.count, self.position, self.relation, self.category,
         ]  # fmt: skip
-        pool = [*exact, *exact, *exact, self.neighbor, self.size, self.list]
+        pool = [*exact, *exact, *exact, self.neighbor, self.size, self.listing]
         pairs: dict[str, str] = {}
         for way in self.rng.sample(pool, len(pool)):
             pair = way()
@@ -157,18 +155,14 @@ class SceneWriter:
         return self.rng.choice(ways)()
 
     def _total(self) -> Pair:
-        found = counts(self._reading())
-        steps = [f"{counted(name, n)}".replace(with_article(name), f"one {name}") for name, n in found.items()]
-        total = sum(found.values())
-        things = "object" if total == 1 else "objects"
-        answer = f"I count each kind of object first: {listed(steps)}. So there are {number(total)} {things} altogether."
-        return self._reason("total"), answer.replace("there are one", "there is one")
+        total = len(self.boxes)
+        answer = f"I count each kind of object: {listed(self._tally())}."
+        things = "There is one object" if total == 1 else f"There are {number(total)} objects"
+        return self._reason("total"), f"{answer} {things} altogether."
 
     def _most(self) -> Pair:
-        found = counts(self._reading())
-        steps = [f"{number(n)} {name if n == 1 else plural(name)}" for name, n in found.items()]
-        most = found.most_common(1)[0][0]
-        return self._reason("most"), f"There are {listed(steps)}. So {plural(most)} appear most often."
+        most = counts(self._reading()).most_common(1)[0][0]
+        return self._reason("most"), f"I count {listed(self._tally())}. So {plural(most)} appear most often."
 
     def _leftmost(self) -> Pair:
         row = [box.category for box in sorted(self.boxes, key=lambda box: box.center[0])]
@@ -202,6 +196,10 @@ class SceneWriter:
     def _reading(self) -> Sequence[Box]:
         """The boxes row by row, each row from left to right."""
         return sorted(self.boxes, key=lambda box: (int(8 * box.center[1]), box.center[0]))
+
+    def _tally(self) -> list[str]:
+        found = counts(self._reading())
+        return [f"{number(n)} {name if n == 1 else plural(name)}" for name, n in found.items()]
 
     def _listing(self) -> str:
         return listed([counted(name, n) for name, n in counts(self._reading()).items()])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 
 from vistune.clients import clients
 from vistune.clients.base import Reply, Request
@@ -19,11 +20,12 @@ TURNS = (6, 10)
 class SymbolicClient:
     """Needs no key, no network and no model; the same request always gets the same reply.
 
-    It says only what captions and boxes bear out, so it wants both in its context. Kinds it knows:
+    It says only what captions and boxes bear out, so it wants both for every kind. Kinds it knows:
     conversation, detail, reasoning.
     """
 
     name = "symbolic"
+    context: Mapping[str, Collection[str]] = MappingProxyType({"conversation": ("captions", "boxes")})
 
     async def complete(self, request: Request) -> Reply:
         """The reply in the wire format; an empty one where there is nothing to write about (no boxes)."""

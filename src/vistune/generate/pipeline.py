@@ -59,13 +59,14 @@ def generate(
     a sample), rejected.jsonl (reasons and raw text), report.json, and replies.sqlite, the store of raw
     replies. Run again after an interruption it asks only for what the store does not have.
 
-    `kinds` gives each kind's share of the images, `context` the parts a kind shows in place of its own
+    `kinds` gives each kind's share of the images, `context` the parts a kind shows in place of its own or the client's
     (`{"conversation": ("captions", "boxes")}`), `concurrency` the most requests at a time. All choices
     depend on `seed` and the image's id alone. Raises VistuneError for what the caller has to put right.
     """
     if concurrency < 1:
         raise VistuneError(f"the concurrency {concurrency} is not positive")
-    plan = make_plan(records, kinds, seed, client.name, context)
+    shown = {kind: parts for kind, parts in client.context.items() if kind in kinds} | dict(context or {})
+    plan = make_plan(records, kinds, seed, client.name, shown)
     console = console or Console(stderr=True)
     out.mkdir(parents=True, exist_ok=True)
     with Store(out / "replies.sqlite") as store:

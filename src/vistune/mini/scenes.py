@@ -126,12 +126,12 @@ def _place(rng: random.Random, name: str, kind: Sprite, largest: float, others: 
 
 
 def _crowded(a: Box, b: Box) -> bool:
-    """Whether two objects overlap by more than a fifth of the smaller, or their centres nearly coincide."""
+    """Whether two objects overlap by more than a fifth of the smaller, or their centres are close."""
     width = min(a.x2, b.x2) - max(a.x1, b.x1)
     height = min(a.y2, b.y2) - max(a.y1, b.y1)
     overlap = max(0.0, width) * max(0.0, height)
     (ax, ay), (bx, by) = a.center, b.center
-    return overlap > 0.2 * min(a.area, b.area) or max(abs(ax - bx), abs(ay - by)) < 0.14
+    return overlap > 0.2 * min(a.area, b.area) or max(abs(ax - bx), abs(ay - by)) < 0.2
 
 
 def _background(rng: random.Random) -> Background:

@@ -1,8 +1,8 @@
 """The miniature vision tower: a CLIP trained on training scenes, whole pictures and single patches.
 
 Two contrastive losses: picture against caption (CLIP, Radford et al. 2021), and, on the layer that a
-projector will read, patch against phrase (as in RegionCLIP, Zhong et al. 2022): the patch under an
-object's centre against "a small dog", every other patch against its background's colour.
+projector will read, patch against phrase (as in RegionCLIP, Zhong et al. 2022): the patches under
+an object's centre against "a small dog", every other patch against its background's colour.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +33,8 @@ from vistune.records import Box
 SIDE, PATCH, GRID = 112, 14, 8
 MEAN = STD = (0.5, 0.5, 0.5)
 FEATURE_LAYER = -2
+NEAR = 0.2
+"""How near a patch's border, in patches, a centre counts as in both."""
 SIZES = ("small ", "", "large ")
 
 
@@ -43,10 +46,13 @@ def vision_config() -> CLIPVisionConfig:
     )  # fmt: skip
 
 
-def center_cell(box: Box) -> int:
-    """The patch (0 to 63, row by row) under the box's centre."""
-    x, y = box.center
-    return min(GRID - 1, int(y * GRID)) * GRID + min(GRID - 1, int(x * GRID))
+def center_cells(box: Box) -> list[int]:
+    """The patches (0 to 63, row by row) under the box's centre: one, or all that it is near the border of.
+
+    Without the second the mark of every fourth object would hang on a pixel or two.
+    """
+    columns, rows = ({int((value * GRID) + shift) for shift in (-NEAR, NEAR)} for value in box.center)
+    return [row * GRID + column for row in sorted(rows) for column in sorted(columns)]
 
 
 def phrases() -> list[str]:
@@ -62,7 +68,7 @@ def patch_targets(scene: Scene) -> NDArray[np.int16]:
     targets = np.repeat(np.array(rows, dtype=np.int16), GRID)
     for box in scene.boxes:
         size = 0 if box.area < 0.05 else 1 if box.area < 0.1 else 2
-        targets[center_cell(box)] = 3 * names.index(box.category) + size
+        targets[center_cells(box)] = 3 * names.index(box.category) + size
     return targets
 
 
@@ -197,7 +203,8 @@ def train_vision(out: Path, *, seed: int, count: int, steps: int, batch: int = 6
 
 def save_vision(vision: CLIPVisionModel, out: Path) -> None:
     """The tower and its image processor in the layout of transformers, weights in half precision."""
-    vision.to(torch.float16).save_pretrained(out)
+    half: Any = vision.half()
+    half.save_pretrained(out)
     CLIPImageProcessorPil(
         size={"height": SIDE, "width": SIDE}, crop_size={"height": SIDE, "width": SIDE}, do_center_crop=False,
         image_mean=list(MEAN), image_std=list(STD),
