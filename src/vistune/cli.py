@@ -192,12 +192,15 @@ def _add_chat(commands: Any) -> None:
     command = _command(commands, "chat", _chat, "talk with an assistant about an image")
     command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="the assistant's folder")
     command.add_argument("--image", type=Path, metavar="FILE", help="the image to talk about")
+    command.add_argument(
+        "--max-new-tokens", type=_count, default=512, metavar="N", help="an answer's longest length (default: 512)"
+    )
 
 
 def _chat(args: argparse.Namespace) -> None:
     from vistune.serve.terminal import chat
 
-    chat(args.checkpoint, args.image)
+    chat(args.checkpoint, args.image, args.max_new_tokens)
 
 
 def _add_out(command: Any, default: str | None = None) -> None:

@@ -56,7 +56,7 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     )  # fmt: skip
 
 
-def _encode(tokenizer: PreTrainedTokenizerFast, document: Document) -> tuple[list[int], list[int]]:
+def encode(tokenizer: PreTrainedTokenizerFast, document: Document) -> tuple[list[int], list[int]]:
     """Token ids and, for each, the id itself where it is to be learned and -100 elsewhere."""
     ids: list[int] = []
     labels: list[int] = []
@@ -90,7 +90,7 @@ def _batches(
         documents = coming.result()
         if number + 1 < len(chunks):
             coming = pool.submit(partial(_write_some, seed), chunks[number + 1])
-        samples = sorted((_encode(tokenizer, one) for one in documents), key=lambda sample: len(sample[0]))
+        samples = sorted((encode(tokenizer, one) for one in documents), key=lambda sample: len(sample[0]))
         for i in torch.randperm(group // size, generator=order).tolist():
             yield _pad(samples[i * size : (i + 1) * size], tokenizer.pad_token_id)
 

@@ -16,7 +16,7 @@ from vistune.records import Turn
 HELP = "Ask about the image. /image FILE shows another one, /new starts over, /quit ends."
 
 
-def chat(checkpoint: Path, image: Path | None) -> None:
+def chat(checkpoint: Path, image: Path | None, max_new_tokens: int = 512) -> None:
     """Read questions from standard input and stream the answers, each with all turns before it, until it ends.
 
     Raises CheckpointError for a checkpoint, DataError for a first image that cannot be used.
@@ -24,7 +24,7 @@ def chat(checkpoint: Path, image: Path | None) -> None:
     if image is not None:
         open_image(image)  # a wrong path is told before the model is loaded
     console = Console(highlight=False)
-    session = Session(Assistant.load(checkpoint), image)
+    session = Session(Assistant.load(checkpoint), image, max_new_tokens)
     if sys.stdin.isatty():
         console.print(f"[dim]{HELP}[/dim]")
     while (line := _read(console)) is not None and line != "/quit":
@@ -41,8 +41,8 @@ def chat(checkpoint: Path, image: Path | None) -> None:
 class Session:
     """A conversation under way: the image and the turns so far."""
 
-    def __init__(self, assistant: Assistant, image: Path | None) -> None:
-        self.assistant, self.image = assistant, image
+    def __init__(self, assistant: Assistant, image: Path | None, max_new_tokens: int) -> None:
+        self.assistant, self.image, self.max_new_tokens = assistant, image, max_new_tokens
         self.turns: list[Turn] = []
 
     def say(self, line: str) -> Iterator[str]:
@@ -67,7 +67,7 @@ class Session:
     def _ask(self, question: str) -> Iterator[str]:
         turns = [*self.turns, Turn("user", question)]
         pieces = []
-        for piece in self.assistant.stream(turns, self.image):
+        for piece in self.assistant.stream(turns, self.image, max_new_tokens=self.max_new_tokens):
             pieces.append(piece)
             yield piece
         self.turns = [*turns, Turn("assistant", "".join(pieces).strip())]
