@@ -55,6 +55,11 @@ def raster(scene: Scene) -> str:
     return "".join(f" {word}" for word in words)
 
 
+def checklist(seed: int, index: int) -> Document:
+    """The checklist number `index`, for the first lessons; four in a row are about the same scene."""
+    return _checklist(_scene(seed, index // 4), random.Random(f"checklist/{seed}/{index}"))
+
+
 def document(seed: int, index: int) -> Document:
     """The document number `index`; four in a row are about the same scene, which takes longer to make than to tell."""
     scene = _scene(seed, index // 4)
@@ -64,7 +69,7 @@ def document(seed: int, index: int) -> Document:
     way = rng.random()
     if way < 0.1:
         return Document(((BOS + raster(scene), False), (rng.choice(told) + END, True)))
-    if way < 0.5:
+    if way < 0.3:
         return _checklist(scene, rng)
     shown = raster(scene) if way < 0.95 else format_context(_record(scene, told))
     return _dialogue(shown, _pairs(writer, rng))
@@ -100,9 +105,11 @@ def _dialogue(shown: str, pairs: list[tuple[str, str]]) -> Document:
 def _checklist(scene: Scene, rng: random.Random) -> Document:
     """One kind of fact about many things: what is asked is given, what is found is learned."""
     title, entries = rng.choice((_presence, _counts, _places, _regions, _relations))(scene.boxes, rng)
+    if not entries:  # a single object has no relations
+        title, entries = _presence(scene.boxes, rng)
     pieces = [(f"{BOS}{USER}{raster(scene)}\n{title}{END}{ASSISTANT}", False)]
     for asked, found in entries:
-        pieces += [(f" {asked}:", False), (f" {found}.", True)]
+        pieces += [(f" {asked}", False), (f" {found}.", True)]
     return Document((*pieces, (END, True)))
 
 
@@ -118,7 +125,7 @@ def _things(boxes: tuple[Box, ...], rng: random.Random, absent: int) -> list[str
 
 def _presence(boxes: tuple[Box, ...], rng: random.Random) -> _Entries:
     found = counts(boxes)
-    names = _things(boxes, rng, rng.randint(3, 10))
+    names = _things(boxes, rng, len(counts(boxes)) + rng.randint(0, 2))
     return "Is it there?", [(name, "yes" if name in found else "no") for name in names]
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,12 @@ CHAT_TEMPLATE = (
 
 
 def language_config() -> LlamaConfig:
-    """2.4 million parameters. A small rotary base lets so few layers tell the columns of a raster apart."""
+    """2.4 million parameters."""
     return LlamaConfig(
         vocab_size=VOCABULARY, hidden_size=192, intermediate_size=512, num_hidden_layers=5, num_attention_heads=6,
         num_key_value_heads=6, max_position_embeddings=2048,
-        rope_parameters={"rope_type": "default", "rope_theta": 500.0}, tie_word_embeddings=True,
-        bos_token_id=0, eos_token_id=3, pad_token_id=4,
+        rope_parameters={"rope_type": "default", "rope_theta": 50_000.0}, tie_word_embeddings=True,
+        bos_token_id=0, eos_token_id=3, pad_token_id=4, initializer_range=0.05,
     )  # fmt: skip
 
 
@@ -74,25 +75,46 @@ def _pad(samples: list[tuple[list[int], list[int]]], pad: int) -> tuple[Tensor, 
     return ids, labels  # (B, S) each
 
 
-def _write_some(seed: int, indices: range) -> list[Document]:
-    return [document(seed, index) for index in indices]
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What is read for so many steps, so many documents at a time."""
+
+    write: Callable[[int, int], Document]
+    steps: int
+    batch: int
+
+
+def _write_some(write: Callable[[int, int], Document], seed: int, indices: range) -> list[Document]:
+    return [write(seed, index) for index in indices]
 
 
 def _batches(
-    tokenizer: PreTrainedTokenizerFast, pool: ProcessPoolExecutor, seed: int, size: int, steps: int
+    tokenizer: PreTrainedTokenizerFast, pool: ProcessPoolExecutor, seed: int, lesson: Lesson
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of documents of like length, written by another process while the model trains."""
-    group = 16 * size  # documents that are sorted by length together
-    chunks = [range(start, start + group) for start in range(0, size * steps, group)]
+    group = min(16, lesson.steps)  # so many batches are sorted by length together
     order = torch.Generator().manual_seed(seed)
-    coming = pool.submit(partial(_write_some, seed), chunks[0])
+    starts = range(0, lesson.steps * lesson.batch, group * lesson.batch)
+    chunks = [range(start, start + group * lesson.batch) for start in starts]
+    coming = pool.submit(_write_some, lesson.write, seed, chunks[0])
     for number in range(len(chunks)):
         documents = coming.result()
         if number + 1 < len(chunks):
-            coming = pool.submit(partial(_write_some, seed), chunks[number + 1])
+            coming = pool.submit(_write_some, lesson.write, seed, chunks[number + 1])
         samples = sorted((encode(tokenizer, one) for one in documents), key=lambda sample: len(sample[0]))
-        for i in torch.randperm(group // size, generator=order).tolist():
-            yield _pad(samples[i * size : (i + 1) * size], tokenizer.pad_token_id)
+        for i in torch.randperm(group, generator=order).tolist():
+            yield _pad(samples[i * lesson.batch : (i + 1) * lesson.batch], tokenizer.pad_token_id)
+
+
+def attend_to_same(model: LlamaForCausalLM) -> None:
+    """Start every layer with keys that equal queries, so that a word first attends to where it stood before.
+
+    A question about a scene is answered by finding its words in it; from random keys that takes most of the
+    training to be found (Trockman and Kolter, Mimetic Initialization of Self-Attention Layers, 2023).
+    """
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
 
 
 def loss_sum(model: LlamaForCausalLM, ids: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,14 +126,21 @@ def loss_sum(model: LlamaForCausalLM, ids: Tensor, labels: Tensor) -> tuple[Tens
     return F.cross_entropy(logits, target[learned], reduction="sum"), logits.argmax(-1) == target[learned]
 
 
-def train_language(out: Path, *, seed: int, steps: int, batch: int = 32, lr: float = 3e-3) -> None:
-    """Train on `steps` batches of fresh documents; save model and tokenizer (in half precision) to `out`."""
+def train_language(
+    out: Path, *, seed: int, lessons: Sequence[Lesson], lr: float = 3e-3, tokenizer_documents: int = 4000
+) -> None:
+    """Train on the lessons in order, on fresh documents; save model and tokenizer (in half precision) to `out`."""
     torch.manual_seed(seed)
-    tokenizer = train_tokenizer(document(seed + 1, index).text for index in range(4000))
+    tokenizer = train_tokenizer(document(seed + 1, index).text for index in range(tokenizer_documents))
     model = LlamaForCausalLM(language_config())
+    attend_to_same(model)
+    steps = sum(lesson.steps for lesson in lessons)
     optimizer = MuonWithAdam(model, lr=lr, steps=steps)
     with ProcessPoolExecutor(1) as pool:
-        for step, (ids, labels) in enumerate(_batches(tokenizer, pool, seed, batch, steps), 1):
+        batches = chain.from_iterable(
+            islice(_batches(tokenizer, pool, seed + 2 + i, lesson), lesson.steps) for i, lesson in enumerate(lessons)
+        )
+        for step, (ids, labels) in enumerate(batches, 1):
             with torch.autocast("cpu", torch.bfloat16):  # 1.6 times as fast as fp32 here, at the same loss
                 loss, right = loss_sum(model, ids, labels)
             (loss / len(right)).backward()
@@ -119,8 +148,6 @@ def train_language(out: Path, *, seed: int, steps: int, batch: int = 32, lr: flo
             if step % 50 == 0 or step == steps:
                 share = right.float().mean().item()
                 print(f"language {step}/{steps}  loss {loss.item() / len(right):.4f}  right {share:.4f}", flush=True)
-            if step == steps:
-                break
     half: Any = model.half()
     half.save_pretrained(out)
     tokenizer.save_pretrained(out)

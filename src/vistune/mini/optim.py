@@ -20,7 +20,7 @@ class MuonWithAdam:
         others = [p for name, p in named if p.ndim != 2 or "embed" in name]
         self._optimizers: list[torch.optim.Optimizer] = [
             torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.98), weight_decay=0.0),
+            torch.optim.AdamW(others, lr=lr / 3, betas=(0.9, 0.98), weight_decay=0.0),
         ]
         self._parameters = [p for _, p in named]
         self._lr, self._steps, self._step = lr, steps, 0
@@ -29,10 +29,10 @@ class MuonWithAdam:
         """Clip the gradients to norm 1, take a step at the scheduled learning rate, and clear them."""
         self._step += 1
         nn.utils.clip_grad_norm_(self._parameters, 1.0)
-        warmup = min(1.0, self._step / 100)
+        warmup = min(1.0, self._step / 40)
         cosine = 0.02 + 0.98 * (1 + math.cos(math.pi * self._step / self._steps)) / 2
-        for optimizer in self._optimizers:
+        for optimizer, lr in zip(self._optimizers, (self._lr, self._lr / 3), strict=True):
             for group in optimizer.param_groups:
-                group["lr"] = self._lr * warmup * cosine
+                group["lr"] = lr * warmup * cosine
             optimizer.step()
             optimizer.zero_grad()
