@@ -24,10 +24,11 @@ from vistune.train.run import train
 
 RECIPE = Path(__file__).with_name("recipe.yaml")
 KINDS = {"conversation": 1.0, "detail": 0.4, "reasoning": 0.2}
-TRAIN, VAL, TEST = 3000, 0, 150
+TRAIN, TEST = 2500, 150
+"""How many images there are to learn from, and how many are held out."""
 
 
-def run_demo(out: Path, seed: int) -> None:
+def run_demo(out: Path, seed: int, *, images: int = TRAIN, held_out: int = TEST) -> None:
     """Make Emoji-COCO, write instruction data, train both stages, score them and write the report, all in `out`.
 
     Interrupted, the same call goes on with the training where it was.
@@ -35,8 +36,8 @@ def run_demo(out: Path, seed: int) -> None:
     console = Console(highlight=False)
     start = time.perf_counter()
     data, run = out / "data", out / "train"
-    _heading(console, 1, f"Annotated images: Emoji-COCO, {TRAIN} to learn from, {TEST} held out")
-    write_dataset(data, seed=seed, train=TRAIN, val=VAL, test=TEST)
+    _heading(console, 1, f"Annotated images: Emoji-COCO, {images} to learn from, {held_out} held out")
+    write_dataset(data, seed=seed, train=images, val=0, test=held_out)
     read = sources.get("coco")
     _heading(console, 2, "Generate: a teacher that sees captions and boxes only writes the instruction data")
     report = generate(
@@ -53,7 +54,7 @@ def run_demo(out: Path, seed: int) -> None:
     scores = _score(run, read(data, "test"), out / "eval", seed)
     print_scores(scores, console)
     seconds = time.perf_counter() - start
-    made = {"seed": str(seed), "images": f"{TRAIN} for training, {TEST} held out", "seconds": f"{seconds:.0f}"}
+    made = {"seed": str(seed), "images": f"{images} for training, {held_out} held out", "seconds": f"{seconds:.0f}"}
     page = write_report(
         out,
         evaluations=[out / "eval" / one.label for one in scores],
@@ -64,7 +65,7 @@ def run_demo(out: Path, seed: int) -> None:
         about="A visual assistant for Emoji-COCO, trained in minutes on a CPU.",
     )
     _write_scores(out / "scores.json", scores, seed, seconds)
-    image = min((data / "images").glob("*test*"), default=None) or next((data / "images").iterdir())
+    image = read(data, "test")[0].image
     console.print(f"\nreport: {page}\nchat:   vistune chat {tuned} --image {image}", soft_wrap=True)
 
 

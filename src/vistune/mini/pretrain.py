@@ -13,15 +13,16 @@ Part = Literal["vision", "language", "all"]
 def pretrain(out: Path, seed: int, part: Part = "all") -> None:
     """Train the vision tower to `out/vision`, the language model to `out/language`, or both.
 
-    The same seed and number of threads on the same machine give the same weights. What ships in
-    `vistune/mini/backbones` was made by this, with seed 0.
+    The same seed on the same kind of machine gives the same weights. What ships in `vistune/mini/backbones` was
+    made by this, with seed 0.
     """
     from vistune.mini.corpus import checklist, document
     from vistune.mini.language import Lesson, train_language
     from vistune.mini.vision import train_vision
 
-    torch.set_num_threads(1)  # sums in a fixed order; run the two parts side by side to use two cores
     if part != "language":
+        torch.set_num_threads(1)  # the number of threads decides the order of sums, and so the last bits
         train_vision(out / "vision", seed=seed, count=40_000, steps=2800)
     if part != "vision":
+        torch.set_num_threads(2)
         train_language(out / "language", seed=seed, lessons=[Lesson(checklist, 1400, 16), Lesson(document, 1300, 16)])
