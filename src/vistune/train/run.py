@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def train(recipe: Recipe, out: Path) -> Path:
     any moment, with the same weights. Raises RecipeError if `out` holds a run of another recipe, DataError for
     data that cannot be used (looked through before anything is trained), CheckpointError for a backbone.
     """
+    bound_kernel_caches()
     out.mkdir(parents=True, exist_ok=True)
     check_recipe(recipe, out)
     missing = [stage for stage in recipe.stages if not is_complete(out / stage.name)]
@@ -41,6 +43,16 @@ def train(recipe: Recipe, out: Path) -> Path:
         before = folder
         shutil.rmtree(folder / "state", ignore_errors=True)
     return out / recipe.stages[-1].name
+
+
+def bound_kernel_caches() -> None:
+    """Have oneDNN forget what it compiled for old shapes of bf16 products on the CPU.
+
+    By default it keeps a thousand, and with batches of all lengths memory grows by gigabytes over a run. Takes
+    effect only before the process computes its first such product; a user's own setting stays.
+    """
+    for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):  # one bounds nothing without the other
+        os.environ.setdefault(cache, "32")
 
 
 def _start(recipe: Recipe, before: Path | None) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
