@@ -11,7 +11,7 @@ from torch import nn
 class MuonWithAdam:
     """Muon for the matrices of the layers, AdamW for embeddings, norms and biases; one warm-up and cosine.
 
-    Muon (Jordan et al. 2024) needs markedly fewer steps than AdamW alone on models of this size.
+    Muon: Jordan et al. 2024.
     """
 
     def __init__(self, model: nn.Module, *, lr: float, steps: int, weight_decay: float = 0.05) -> None:
