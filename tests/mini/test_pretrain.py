@@ -14,7 +14,18 @@ from vistune.mini.drawing import draw
 from vistune.mini.language import Lesson, train_language
 from vistune.mini.probe import probe_language
 from vistune.mini.scenes import sample_scene
-from vistune.mini.vision import SIDE, draw_pictures, normalize, patch_targets, phrases, train_vision
+from vistune.mini.vision import (
+    SIDE,
+    MiniCLIP,
+    caption_tokenizer,
+    center_cell,
+    draw_pictures,
+    normalize,
+    patch_targets,
+    phrases,
+    places,
+    train_vision,
+)  # fmt: skip
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -46,16 +57,25 @@ def test_the_vision_tower_comes_out_the_same_twice(tmp_path: Path) -> None:
 def test_pictures_do_not_depend_on_the_number_of_processes() -> None:
     one, two = draw_pictures(510, 4, 1), draw_pictures(510, 4, 2)
     assert (one.pixels == two.pixels).all()
-    assert (one.targets == two.targets).all()
+    assert (one.targets.share == two.targets.share).all()
     assert one.captions == two.captions
 
 
-def test_patch_targets_mark_every_object() -> None:
+def test_patch_targets_mark_every_object_once() -> None:
     for index in range(50):
         scene = sample_scene("train", 6, index)
-        marked = {phrases()[target].removeprefix("a ") for target in patch_targets(scene)}
+        targets = patch_targets(scene)
         for box in scene.boxes:
-            assert any(phrase.endswith(box.category) for phrase in marked)
+            assert phrases()[targets.thing[center_cell(box)]].endswith(box.category)
+        assert targets.share.sum() == pytest.approx(len(scene.boxes))
+        assert (targets.thing == targets.ground)[targets.share == 0].all()
+
+
+def test_the_text_tower_reads_the_whole_phrase() -> None:
+    told = [*phrases(), *places()]
+    tokenizer = caption_tokenizer(["two dogs and three cats"] * 100 + told)
+    vectors = MiniCLIP(tokenizer.get_vocab_size()).embed(tokenizer, told)
+    assert len({tuple(vector.tolist()) for vector in vectors}) == len(told)
 
 
 @pytest.mark.usefixtures("one_thread")

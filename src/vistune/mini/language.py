@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import accumulate, chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from vistune.mini.corpus import ASSISTANT, BOS, END, PAD, USER, Document, document
+from vistune.mini.corpus import ASSISTANT, BOS, CELLS, END, PAD, USER, Cell, Document, document
 from vistune.mini.optim import MuonWithAdam
 
 VOCABULARY = 1024
@@ -57,22 +57,75 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     )  # fmt: skip
 
 
-def encode(tokenizer: PreTrainedTokenizerFast, document: Document) -> tuple[list[int], list[int]]:
-    """Token ids and, for each, the id itself where it is to be learned and -100 elsewhere."""
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A document as the LM reads it.
+
+    ids (S), -1 where a cell stands; labels (S), the id itself where it is to be learned and -100 elsewhere; for
+    each cell its words' ids and weights.
+    """
+
+    ids: list[int]
+    labels: list[int]
+    cells: list[list[tuple[int, float]]]
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, document: Document) -> Sample:
+    """The document in tokens."""
     ids: list[int] = []
     labels: list[int] = []
     for piece, learned in document.pieces:
-        part = tokenizer.encode(piece, add_special_tokens=False)
+        part = [-1] * len(document.cells) if piece == CELLS else tokenizer.encode(piece, add_special_tokens=False)
         ids += part
         labels += part if learned else [-100] * len(part)
-    return ids, labels
+    return Sample(ids, labels, [_encode_cell(tokenizer, cell) for cell in document.cells])
 
 
-def _pad(samples: list[tuple[list[int], list[int]]], pad: int) -> tuple[Tensor, Tensor]:
-    longest = max(len(ids) for ids, _ in samples)
-    ids = torch.tensor([ids + [pad] * (longest - len(ids)) for ids, _ in samples])
-    labels = torch.tensor([labels + [-100] * (longest - len(labels)) for _, labels in samples])
-    return ids, labels  # (B, S) each
+def _encode_cell(tokenizer: PreTrainedTokenizerFast, cell: Cell) -> list[tuple[int, float]]:
+    """A word of several tokens is their mean."""
+    parts = [(tokenizer.encode(f" {word}", add_special_tokens=False), weight) for word, weight in cell.items()]
+    return [(token, weight / len(part)) for part, weight in parts for token in part]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Padded samples: ids, labels and mask (B, S); all cells in order, as `embedding_bag` takes them."""
+
+    ids: Tensor
+    labels: Tensor
+    mask: Tensor
+    cell_ids: Tensor
+    cell_weights: Tensor
+    cell_starts: Tensor
+
+    def embed(self, table: Tensor) -> Tensor:
+        """The input embeddings (B, S, D); table (V, D)."""
+        at = self.ids == -1
+        states = F.embedding(self.ids.masked_fill(at, 0), table)
+        cells = F.embedding_bag(
+            self.cell_ids, table, self.cell_starts, mode="sum", per_sample_weights=self.cell_weights
+        )
+        return states.masked_scatter(at[..., None], cells)
+
+
+def collate(samples: Sequence[Sample], pad: int, *, side: Literal["left", "right"] = "right") -> Batch:
+    """The samples as one batch, padded on one side."""
+    longest = max(len(one.ids) for one in samples)
+
+    def padded(values: list[int], filler: int) -> list[int]:
+        more = [filler] * (longest - len(values))
+        return more + values if side == "left" else values + more
+
+    cells = [cell for one in samples for cell in one.cells]
+    words = [word for cell in cells for word in cell]
+    return Batch(
+        ids=torch.tensor([padded(one.ids, pad) for one in samples]),
+        labels=torch.tensor([padded(one.labels, -100) for one in samples]),
+        mask=torch.tensor([padded([1] * len(one.ids), 0) for one in samples]),
+        cell_ids=torch.tensor([token for token, _ in words], dtype=torch.long),
+        cell_weights=torch.tensor([weight for _, weight in words]),
+        cell_starts=torch.tensor(list(accumulate(map(len, cells), initial=0))[:-1], dtype=torch.long),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +143,7 @@ def _write_some(write: Callable[[int, int], Document], seed: int, indices: range
 
 def _batches(
     tokenizer: PreTrainedTokenizerFast, pool: ProcessPoolExecutor, seed: int, lesson: Lesson
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Iterator[Batch]:
     """Batches of documents of like length, written by another process while the model trains."""
     group = min(16, lesson.steps)  # so many batches are sorted by length together
     order = torch.Generator().manual_seed(seed)
@@ -101,9 +154,9 @@ def _batches(
         documents = coming.result()
         if number + 1 < len(chunks):
             coming = pool.submit(_write_some, lesson.write, seed, chunks[number + 1])
-        samples = sorted((encode(tokenizer, one) for one in documents), key=lambda sample: len(sample[0]))
+        samples = sorted((encode(tokenizer, one) for one in documents), key=lambda one: len(one.ids))
         for i in torch.randperm(group, generator=order).tolist():
-            yield _pad(samples[i * lesson.batch : (i + 1) * lesson.batch], tokenizer.pad_token_id)
+            yield collate(samples[i * lesson.batch : (i + 1) * lesson.batch], tokenizer.pad_token_id)
 
 
 def attend_to_same(model: LlamaForCausalLM) -> None:
@@ -117,10 +170,11 @@ def attend_to_same(model: LlamaForCausalLM) -> None:
             layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
 
 
-def loss_sum(model: LlamaForCausalLM, ids: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The summed loss over the learned tokens, and whether each was told right; ids and labels (B, S)."""
-    states = model.model(input_ids=ids).last_hidden_state[:, :-1]  # (B, S - 1, D); padding is on the right
-    target = labels[:, 1:]
+def loss_sum(model: LlamaForCausalLM, batch: Batch) -> tuple[Tensor, Tensor]:
+    """The summed loss over the learned tokens of a batch padded on the right, and whether each was told right."""
+    embeds = batch.embed(model.model.embed_tokens.weight)
+    states = model.model(inputs_embeds=embeds).last_hidden_state[:, :-1]  # (B, S - 1, D)
+    target = batch.labels[:, 1:]
     learned = target != -100
     logits = model.lm_head(states[learned])  # (T, V)
     return F.cross_entropy(logits, target[learned], reduction="sum"), logits.argmax(-1) == target[learned]
@@ -140,9 +194,9 @@ def train_language(
         batches = chain.from_iterable(
             islice(_batches(tokenizer, pool, seed + 2 + i, lesson), lesson.steps) for i, lesson in enumerate(lessons)
         )
-        for step, (ids, labels) in enumerate(batches, 1):
+        for step, batch in enumerate(batches, 1):
             with torch.autocast("cpu", torch.bfloat16):  # faster than fp32 on the CPUs this was made on
-                loss, right = loss_sum(model, ids, labels)
+                loss, right = loss_sum(model, batch)
             (loss / len(right)).backward()
             optimizer.step()
             if step % 50 == 0 or step == steps:
