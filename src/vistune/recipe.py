@@ -34,8 +34,8 @@ class ModelRecipe(_Section):
     """What maps image features to the language model's embeddings: the paper's `linear`, v1.5's `mlp2x_gelu`."""
     feature_layer: int = -2
     """The vision tower's hidden state that the projector reads; -2 is the output of the layer before the last."""
-    feature_strategy: Literal["default", "full"] = "default"
-    """`default` drops the class token, `full` keeps it."""
+    feature_strategy: Literal["default", "full"] | None = None
+    """`default` drops the class token, `full` keeps it; none: dropped where the tower has one."""
     chat_template: str | None = None
     """The chat template; none: the language model's own."""
     image_aspect: Literal["pad", "crop", "stretch"] = "pad"

@@ -1,45 +1,74 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from vistune.data.collate import Batch, collate
-from vistune.data.encode import Encoder
+from vistune.data.encode import Encoder, Sample
+from vistune.data.groups import Group, make_groups
 from vistune.data.images import ImageStore
 from vistune.data.llava_json import read_conversations
-from vistune.data.loader import step_order
+from vistune.data.loader import Order, share_out
 from vistune.model.assemble import assemble
 from vistune.recipe import Recipe
 from vistune.train.loop import learning_rate
 from vistune.train.stages import TargetLoss, freeze
 
 
-def _batch(recipe: Recipe, processor: Any) -> Batch:
+def _samples(recipe: Recipe, processor: Any) -> list[Sample]:
     stage = recipe.stages[1]
     conversations = read_conversations(Path(stage.data), Path(stage.images))
-    samples = Encoder(processor.tokenizer, processor.chat_template, 4).encode_all(conversations, 500)
-    store = ImageStore(Path(stage.images), processor.image_processor)
-    pixels = [store.get(sample.image) for sample in samples if sample.image]
-    return collate(samples, pixels, processor.tokenizer.pad_token_id)
+    return Encoder(processor.tokenizer, processor.chat_template, 4).encode_all(conversations, 500)
+
+
+def _packed(recipe: Recipe, samples: list[Sample], processor: Any) -> Batch:
+    store = ImageStore(Path(recipe.stages[1].images), processor.image_processor)
+    return collate(make_groups(samples), store.get)
 
 
 def _assembled(recipe: Recipe) -> tuple[Any, Any]:
     return assemble(recipe.model.vision_tower, recipe.model.language_model, projector="mlp2x_gelu")
 
 
+def _plain(samples: list[Sample], recipe: Recipe, processor: Any) -> dict[str, Tensor]:
+    """The same conversations as transformers takes them: one a row, padded."""
+    store = ImageStore(Path(recipe.stages[1].images), processor.image_processor)
+    ids = [torch.from_numpy(sample.input_ids).long() for sample in samples]
+    labels = [
+        one.masked_fill(~torch.from_numpy(sample.targets), -100) for one, sample in zip(ids, samples, strict=True)
+    ]
+    return {
+        "input_ids": pad_sequence(ids, batch_first=True, padding_value=processor.tokenizer.pad_token_id),
+        "attention_mask": pad_sequence([torch.ones_like(one) for one in ids], batch_first=True),
+        "labels": pad_sequence(labels, batch_first=True, padding_value=-100),
+        "pixel_values": torch.stack([store.get(sample.image) for sample in samples if sample.image]),
+    }
+
+
 def test_loss_and_gradients_are_those_of_transformers_with_its_mask(make_recipe: Any) -> None:
     recipe = make_recipe()
     model, processor = _assembled(recipe)
-    batch = _batch(recipe, processor)
-    targets = int((batch["labels"] != -100).sum())
+    samples = _samples(recipe, processor)
+    samples += [replace(sample, input_ids=sample.input_ids.copy()) for sample in samples[:4]]  # two about one image
+    for sample in samples[-4:]:
+        sample.input_ids[-3] = 20
+    batch = _packed(recipe, samples, processor)
+    assert len(batch.input_ids) < sum(len(sample.input_ids) for sample in samples)
     freeze(model, ["projector", "language"])
-    ours = TargetLoss(model)(batch["input_ids"], batch["labels"], batch["pixel_values"]) / targets
+    ours = TargetLoss(model)(batch) / len(batch.targets)
     ours.backward()
     gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
     model.zero_grad(set_to_none=True)
-    theirs = model(**batch).loss
+    model.set_attn_implementation("eager")
+    theirs = model(**_plain(samples, recipe, processor)).loss
     theirs.backward()
     torch.testing.assert_close(ours, theirs)
     assert gradients
@@ -50,7 +79,7 @@ def test_loss_and_gradients_are_those_of_transformers_with_its_mask(make_recipe:
 def test_only_what_a_stage_trains_has_gradients(make_recipe: Any) -> None:
     recipe = make_recipe()
     model, processor = _assembled(recipe)
-    batch = _batch(recipe, processor)
+    batch = _packed(recipe, _samples(recipe, processor), processor)
     for trains, beginnings in (
         (["projector"], ("model.multi_modal_projector.",)),
         (["projector", "language"], ("model.multi_modal_projector.", "model.language_model.", "lm_head.")),
@@ -58,7 +87,7 @@ def test_only_what_a_stage_trains_has_gradients(make_recipe: Any) -> None:
     ):
         freeze(model, trains)
         model.zero_grad(set_to_none=True)
-        TargetLoss(model)(batch["input_ids"], batch["labels"], batch["pixel_values"]).backward()
+        TargetLoss(model)(batch).backward()
         trained = {name for name, weight in model.named_parameters() if weight.grad is not None}
         assert trained == {name for name, weight in model.named_parameters() if weight.requires_grad}
         assert {name.split(".")[1] for name in trained} == {
@@ -67,11 +96,36 @@ def test_only_what_a_stage_trains_has_gradients(make_recipe: Any) -> None:
 
 
 def test_the_order_of_the_data_is_whole_epochs_without_gaps() -> None:
-    run = [index for step in range(15) for index in step_order(10, 4, 3, step)]
+    order = Order(torch.arange(10), seed=3)
+    run = [index for step in range(15) for index in order.step(step, 4)]
     assert all(sorted(run[start : start + 10]) == list(range(10)) for start in range(0, 60, 10))
     assert run[:10] != run[10:20]
-    assert step_order(3, 8, 0, 0)[:3] != list(range(8))
-    assert len(step_order(3, 8, 0, 5)) == 8
+    assert len(Order(torch.arange(3), seed=0).step(5, 8)) == 8
+
+
+def test_samples_of_a_group_follow_each_other() -> None:
+    groups = torch.tensor([0, 1, 2, 0, 1, 3, 0])
+    run = Order(groups, seed=1).step(0, 7)
+    assert sorted(run) == list(range(7))
+    assert len([1 for a, b in pairwise(groups[run].tolist()) if a != b]) == 3
+
+
+@pytest.mark.parametrize(("sizes", "parts"), [((3, 1, 1, 2), 3), ((4,), 4), ((1, 5), 4)])
+def test_groups_are_shared_out_in_parts_none_of_which_is_empty(sizes: tuple[int, ...], parts: int) -> None:
+    groups = []
+    for number, size in enumerate(sizes):
+        ids = [np.arange(4 + number + i, dtype=np.int32) for i in range(size)]
+        samples = [
+            Sample(f"{number}.{i}", one, one > 2, None, np.empty(0, dtype=np.int32)) for i, one in enumerate(ids)
+        ]
+        groups.append(Group(tuple(samples), 2))
+    shares = share_out(groups, parts)
+    assert len(shares) == parts
+    assert all(shares)
+    told = sorted(sample.id for share in shares for group in share for sample in group.samples)
+    assert told == sorted(sample.id for group in groups for sample in group.samples)
+    with pytest.raises(ValueError, match="cannot be shared out"):
+        share_out(groups, 100)
 
 
 def test_the_learning_rate_warms_up_and_falls_along_a_cosine(make_recipe: Any) -> None:

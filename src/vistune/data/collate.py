@@ -1,44 +1,88 @@
-"""Samples as one right-padded batch."""
+"""Groups of samples as one row without padding."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from vistune.data.encode import Sample
-
-IGNORED = -100
-"""The label of a position that is no target (PyTorch's and transformers' convention)."""
+from vistune.data.groups import Group
 
 
-class Batch(TypedDict):
-    """What `LlavaForConditionalGeneration` takes."""
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A group in a row: `shared` tokens, then each branch's own."""
 
+    shared: int
+    branches: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Groups one after the other: N tokens with T targets, of which M are features of `pixel_values`' images."""
+
+    segments: tuple[Segment, ...]
     input_ids: Tensor
-    """(B, S)"""
-    attention_mask: Tensor
-    """(B, S), 0 where padded"""
-    labels: Tensor
-    """(B, S), -100 where no target"""
+    """(N)"""
+    position_ids: Tensor
+    """(N), those of each conversation by itself"""
+    image_at: Tensor
+    """(M), where in the row an image's tokens are"""
+    image_from: Tensor
+    """(M), which feature goes there, counted through all images"""
+    predict_at: Tensor
+    """(T), the tokens whose states predict a target"""
+    targets: Tensor
+    """(T), what they predict"""
     pixel_values: Tensor | None
-    """(N, 3, H, W), the N samples with an image, in order"""
+    """(images, 3, H, W)"""
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on that device."""
+        moved: dict[str, Any] = {
+            field.name: value.to(device)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return replace(self, **moved)
 
 
-def collate(samples: Sequence[Sample], pixels: Sequence[Tensor], pad_id: int) -> Batch:
-    """The batch of `samples`; `pixels` holds (3, H, W) for each sample that has an image."""
-    shape = len(samples), max(len(sample.input_ids) for sample in samples)
-    ids = torch.full(shape, pad_id)
-    mask = torch.zeros(shape, dtype=torch.long)
-    labels = torch.full(shape, IGNORED)
-    for row, sample in enumerate(samples):
-        length = len(sample.input_ids)
-        own = torch.from_numpy(sample.input_ids).long()
-        ids[row, :length] = own
-        mask[row, :length] = 1
-        labels[row, :length] = own.masked_fill(~torch.from_numpy(sample.targets), IGNORED)
+def collate(groups: Sequence[Group], read: Callable[[str], Tensor]) -> Batch:
+    """The row of `groups`; `read` gives an image's pixels (3, H, W) by its name."""
+    segments: list[Segment] = []
+    ids: list[Any] = []
+    positions: list[Any] = []
+    image_at: list[Any] = []
+    image_from: list[Any] = []
+    predict_at: list[Any] = []
+    targets: list[Any] = []
+    images: dict[str, int] = {}
+    offset = 0
+    for group in groups:
+        own = [len(sample.input_ids) - group.shared for sample in group.samples]
+        segments.append(Segment(group.shared, tuple(own)))
+        for index, sample in enumerate(group.samples):
+            first = 0 if index == 0 else group.shared  # what is shared is written by the first sample
+            ids.append(sample.input_ids[first:])
+            positions.append(np.arange(first, len(sample.input_ids)))
+            if sample.image is not None:
+                kept = sample.image_at >= first
+                number = images.setdefault(sample.image, len(images))
+                image_at.append(sample.image_at[kept] - first + offset)
+                image_from.append(np.flatnonzero(kept) + number * len(kept))
+            learned = np.flatnonzero(sample.targets[1:]) + 1  # nothing predicts the first token
+            predict_at.append(learned - 1 - first + offset)
+            targets.append(sample.input_ids[learned])
+            offset += len(sample.input_ids) - first
     return Batch(
-        input_ids=ids, attention_mask=mask, labels=labels, pixel_values=torch.stack(list(pixels)) if pixels else None
-    )
+        tuple(segments), _join(ids), _join(positions), _join(image_at), _join(image_from), _join(predict_at),
+        _join(targets), torch.stack([read(name) for name in images]) if images else None,
+    )  # fmt: skip
+
+
+def _join(parts: list[Any]) -> Tensor:
+    return torch.from_numpy(np.concatenate(parts)).long() if parts else torch.empty(0, dtype=torch.long)

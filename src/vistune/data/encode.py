@@ -18,12 +18,13 @@ from vistune.records import IMAGE_TOKEN, Conversation, Turn
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A conversation ready for training: `input_ids` (S) with the image's tokens, `targets` (S) to be learned."""
+    """A conversation ready for training: token ids (S), which to learn (S), where the image stands (I)."""
 
     id: str
     input_ids: NDArray[np.int32]
     targets: NDArray[np.bool_]
     image: str | None
+    image_at: NDArray[np.int32]
     dropped_turns: int = 0
 
 
@@ -68,7 +69,8 @@ class Encoder:
                 dropped = len(conversation.turns) - len(turns)
                 if not targets.any():
                     raise DataError("no token of it is a target", where=where)
-                return Sample(conversation.id, ids, targets, conversation.image, dropped)
+                image_at = np.flatnonzero(ids == self._image_id).astype(np.int32)
+                return Sample(conversation.id, ids, targets, conversation.image, image_at, dropped)
             turns = turns[:-2]
         fix = "raise the stage's max_length, or shorten the conversation"
         raise DataError(f"its first answer does not fit in {max_length} tokens", where=where, fix=fix)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,8 +26,10 @@ def open_image(path: Path) -> Image.Image:
         raise DataError(f"the image cannot be read: {error}", where=str(path), fix=fix) from None
 
 
-def square_processor(tower: Any, side: int, aspect: Literal["pad", "crop", "stretch"]) -> LlavaImageProcessorPil:
-    """An image processor to `side` x `side` pixels with the mean, deviation and filter of the tower's own.
+def square_processor(
+    settings: Mapping[str, Any], side: int, aspect: Literal["pad", "crop", "stretch"]
+) -> LlavaImageProcessorPil:
+    """An image processor to `side` x `side` pixels with the mean, deviation and filter of the tower's own settings.
 
     `pad` makes the image square with its mean colour (LLaVA-1.5), `crop` takes the centre, `stretch` does neither.
     """
@@ -35,10 +38,10 @@ def square_processor(tower: Any, side: int, aspect: Literal["pad", "crop", "stre
         do_center_crop=aspect == "crop",
         size={"shortest_edge": side} if aspect == "crop" else {"height": side, "width": side},
         crop_size={"height": side, "width": side},
-        image_mean=list(tower.image_mean),
-        image_std=list(tower.image_std),
-        resample=tower.resample,
-        rescale_factor=tower.rescale_factor,
+        image_mean=list(settings["image_mean"]),
+        image_std=list(settings["image_std"]),
+        resample=settings.get("resample", Image.Resampling.BICUBIC),
+        rescale_factor=settings.get("rescale_factor", 1 / 255),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from vistune.data.collate import Batch, collate
 from vistune.data.encode import Sample
+from vistune.data.groups import Group, group_ids, make_groups
 from vistune.data.images import ImageStore
 
 
@@ -24,31 +26,61 @@ class Step:
     targets: int
 
 
-@lru_cache(maxsize=2)
-def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
-    """The samples' order in an epoch (count,)."""
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+class Order:
+    """The samples' order in every epoch: groups at random, the samples of a group one after the other."""
+
+    def __init__(self, groups: Tensor, seed: int) -> None:
+        self._groups, self._seed = groups, seed  # (n), the number of each sample's group
+        self._epoch = lru_cache(maxsize=2)(self._order)
+
+    def _order(self, epoch: int) -> Tensor:
+        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
+        rank = torch.randperm(int(self._groups.max()) + 1, generator=generator)
+        return rank[self._groups].argsort(stable=True)  # (n)
+
+    def step(self, number: int, batch_size: int) -> list[int]:
+        """The samples of a step (from 0); epochs follow each other without a gap, so that every batch is full."""
+        count = len(self._groups)
+        first = number * batch_size
+        epochs = range(first // count, (first + batch_size - 1) // count + 1)
+        run = torch.cat([self._epoch(epoch) for epoch in epochs])
+        order: list[int] = run[first - epochs.start * count :][:batch_size].tolist()
+        return order
 
 
-def step_order(count: int, batch_size: int, seed: int, step: int) -> list[int]:
-    """The samples of a step (from 0); epochs follow each other without a gap, so that every batch is full."""
-    first = step * batch_size
-    epochs = range(first // count, (first + batch_size - 1) // count + 1)
-    run = torch.cat([epoch_order(count, seed, epoch) for epoch in epochs])
-    order: list[int] = run[first - epochs.start * count :][:batch_size].tolist()
-    return order
+def share_out(groups: Sequence[Group], parts: int) -> list[list[Group]]:
+    """The groups in so many parts of about as many tokens each, the longest first.
+
+    No part is empty: where there are fewer groups than parts, groups are cut in two. Raises ValueError if there are
+    fewer samples than parts.
+    """
+    pending = list(groups)
+    while len(pending) < parts:
+        largest = max(pending, key=lambda group: len(group.samples))
+        if len(largest.samples) < 2:
+            raise ValueError(f"{len(pending)} samples cannot be shared out in {parts} parts")
+        pending.remove(largest)
+        pending += largest.halves()
+    shares: list[list[Group]] = [[] for _ in range(parts)]
+    lightest = [(0, index) for index in range(parts)]
+    for group in sorted(pending, key=lambda group: -group.length):
+        tokens, index = heapq.heappop(lightest)
+        shares[index].append(group)
+        heapq.heappush(lightest, (tokens + group.length, index))
+    return shares
 
 
 class Loader:
     """Reads the batches of steps, the next one in a thread while the current one trains."""
 
     def __init__(
-        self, samples: Sequence[Sample], images: ImageStore, *, batch_size: int, micro_batch_size: int, pad_id: int,
-        seed: int, rank: int = 0, world: int = 1,
+        self, samples: Sequence[Sample], images: ImageStore, *, batch_size: int, micro_batch_size: int, seed: int,
+        rank: int = 0, world: int = 1,
     ) -> None:  # fmt: skip
-        self._samples, self._images = samples, images
-        self._batch_size, self._micro, self._pad_id, self._seed = batch_size, micro_batch_size, pad_id, seed
+        self._samples, self._images, self._batch_size = samples, images, batch_size
+        self._order = Order(torch.from_numpy(group_ids(samples)), seed)
         self._rank, self._world = rank, world
+        self._parts = world * max(1, round(batch_size / (world * micro_batch_size)))
 
     def steps(self, start: int, stop: int) -> Iterator[Step]:
         """The steps from `start` to before `stop`."""
@@ -61,13 +93,8 @@ class Loader:
                 yield step
 
     def _step(self, number: int) -> Step:
-        chosen = [self._samples[i] for i in step_order(len(self._samples), self._batch_size, self._seed, number)]
-        targets = sum(int(sample.targets.sum()) for sample in chosen)
-        chosen.sort(key=lambda sample: len(sample.input_ids))  # little padding in each micro-batch
-        own = chosen[self._rank :: self._world]
-        parts = [own[i : i + self._micro] for i in range(0, len(own), self._micro)]
-        return Step(number, [self._collate(part) for part in parts], targets)
-
-    def _collate(self, samples: list[Sample]) -> Batch:
-        pixels = [self._images.get(sample.image) for sample in samples if sample.image is not None]
-        return collate(samples, pixels, self._pad_id)
+        chosen = [self._samples[i] for i in self._order.step(number, self._batch_size)]
+        targets = sum(int(sample.targets[1:].sum()) for sample in chosen)
+        parts = share_out(make_groups(chosen), self._parts)
+        own = parts[self._rank :: self._world]
+        return Step(number, [collate(part, self._images.get) for part in own], targets)

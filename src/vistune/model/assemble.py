@@ -7,20 +7,14 @@ from typing import Any, Literal
 import torch
 from tokenizers import AddedToken
 from torch import nn
-from transformers import (
-    CLIPVisionModel,
-    GenerationConfig,
-    LlamaForCausalLM,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    LlavaProcessor,
-)
+from transformers import GenerationConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
 from vistune.data import templates
 from vistune.data.images import square_processor
 from vistune.errors import CheckpointError
 from vistune.model.backbones import load_language, load_vision, resolve
+from vistune.model.families import leading_tokens
 from vistune.model.projector import MARK, LinearProjector, ProjectorKind, saved_activation
 from vistune.records import IMAGE_TOKEN
 
@@ -33,35 +27,37 @@ def assemble(
     *,
     projector: ProjectorKind,
     feature_layer: int = -2,
-    feature_strategy: Literal["default", "full"] = "default",
+    feature_strategy: Literal["default", "full"] | None = None,
     chat_template: str | None = None,
     image_aspect: Literal["pad", "crop", "stretch"] = "pad",
     seed: int = 0,
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
     """The untrained assistant, in float32, and its processor. Only the projector's weights are new (by `seed`).
 
-    `chat_template` is the name of one of ours; none: the language model's own. Raises CheckpointError for a
-    backbone that cannot be read or is of an unsupported family, RecipeError for an unknown template.
+    `chat_template` is the name of one of ours; none: the language model's own. `feature_strategy` none: without the
+    class token where the tower has one. Raises CheckpointError for a backbone that cannot be read or is of an
+    unsupported family, RecipeError for an unknown template.
     """
-    vision, image_processor = load_vision(resolve(vision_tower, "vision"))
+    vision, image_settings = load_vision(resolve(vision_tower, "vision"))
     language, tokenizer = load_language(resolve(language_model, "language"))
     _check_layer(feature_layer, vision)
+    strategy = _strategy(feature_strategy, vision.config)
     template = templates.read_template(chat_template) if chat_template else templates.own_template(tokenizer)
     _prepare_tokenizer(tokenizer, template)
     _fit_embeddings(language, len(tokenizer))
-    config = _config(vision, language, tokenizer, projector, feature_layer, feature_strategy)
+    config = _config(vision, language, tokenizer, projector, feature_layer, strategy)
     model = _join(config, vision, language, projector, seed)
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
     processor = LlavaProcessor(
-        image_processor=square_processor(image_processor, config.vision_config.image_size, image_aspect),
+        image_processor=square_processor(image_settings, config.vision_config.image_size, image_aspect),
         tokenizer=tokenizer,
         patch_size=vision.config.patch_size,
-        vision_feature_select_strategy=feature_strategy,
+        vision_feature_select_strategy=strategy,
         chat_template=template,
         image_token=IMAGE_TOKEN,
-        num_additional_image_tokens=1,  # CLIP's class token
+        num_additional_image_tokens=leading_tokens(vision.config),
     )
     return model, processor
 
@@ -69,10 +65,20 @@ def assemble(
 def image_token_count(config: Any) -> int:
     """How many tokens an image takes, by a model's config."""
     patches = (config.vision_config.image_size // config.vision_config.patch_size) ** 2
-    return int(patches + (config.vision_feature_select_strategy == "full"))
+    leading = leading_tokens(config.vision_config)
+    return int(patches + leading - (config.vision_feature_select_strategy == "default"))
 
 
-def _check_layer(layer: int, vision: CLIPVisionModel) -> None:
+def _strategy(wanted: Literal["default", "full"] | None, config: Any) -> Literal["default", "full"]:
+    """`default` leaves out a tower's first token, so it is for towers with a class token only."""
+    if wanted == "default" and not leading_tokens(config):
+        raise CheckpointError(
+            "the vision tower has no class token to leave out", where="model.feature_strategy", fix="use `full`"
+        )
+    return wanted or ("default" if leading_tokens(config) else "full")
+
+
+def _check_layer(layer: int, vision: Any) -> None:
     states = vision.config.num_hidden_layers + 1
     if not -states <= layer < states:
         raise CheckpointError(
@@ -92,7 +98,7 @@ def _prepare_tokenizer(tokenizer: Any, template: str) -> None:
     tokenizer.padding_side = "left"  # for who generates with it; training pads by itself
 
 
-def _fit_embeddings(language: LlamaForCausalLM, tokens: int) -> None:
+def _fit_embeddings(language: Any, tokens: int) -> None:
     """Make room for new tokens. Their rows are the mean of all others: nothing the model would say by itself."""
     layers: list[Any] = [language.get_input_embeddings(), language.get_output_embeddings()]
     old = len(layers[0].weight)
@@ -106,15 +112,15 @@ def _fit_embeddings(language: LlamaForCausalLM, tokens: int) -> None:
 
 
 def _config(
-    vision: CLIPVisionModel,
-    language: LlamaForCausalLM,
+    vision: Any,
+    language: Any,
     tokenizer: Any,
     projector: ProjectorKind,
     layer: int,
     strategy: Literal["default", "full"],
 ) -> Any:
     vision_config, text_config = vision.config, language.config
-    vision_config.architectures, text_config.architectures = ["CLIPVisionModel"], ["LlamaForCausalLM"]
+    vision_config.architectures, text_config.architectures = [type(vision).__name__], [type(language).__name__]
     text_config.bos_token_id, text_config.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
     text_config.pad_token_id = tokenizer.pad_token_id
     config: Any = LlavaConfig(
@@ -134,7 +140,7 @@ def _config(
 
 
 def _join(
-    config: Any, vision: CLIPVisionModel, language: LlamaForCausalLM, projector: ProjectorKind, seed: int
+    config: Any, vision: Any, language: Any, projector: ProjectorKind, seed: int
 ) -> LlavaForConditionalGeneration:
     """The whole model around the given parts, which are not copied."""
     with torch.device("meta"):

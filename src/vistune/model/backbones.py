@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, CLIPVisionModel, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.image_processing_base import ImageProcessingMixin
 
 from vistune.errors import CheckpointError
-
-_VISION_FAMILIES = ("clip", "clip_vision_model")
-_LANGUAGE_FAMILIES = ("llama",)
+from vistune.model.families import LANGUAGE, VISION
 
 
 def resolve(name: str, part: Literal["vision", "language"]) -> str:
@@ -30,21 +30,22 @@ def resolve(name: str, part: Literal["vision", "language"]) -> str:
     return name
 
 
-def load_vision(source: str) -> tuple[CLIPVisionModel, Any]:
-    """The vision tower, in float32, and its image processor. Raises CheckpointError."""
-    _check_family(source, _VISION_FAMILIES, "vision tower")
+def load_vision(source: str) -> tuple[Any, Mapping[str, Any]]:
+    """The vision tower, in float32, and its image processor's settings. Raises CheckpointError."""
+    family = _family(source, VISION, "vision tower")
     try:
-        tower = CLIPVisionModel.from_pretrained(source, dtype=torch.float32)
-        return tower, AutoImageProcessor.from_pretrained(source, backend="pil")
+        tower = VISION[family].model.from_pretrained(source, dtype=torch.float32)
+        settings, _ = ImageProcessingMixin.get_image_processor_dict(source)
     except (OSError, ValueError) as error:
         raise _unreadable(source, error) from None
+    return tower, settings
 
 
-def load_language(source: str) -> tuple[LlamaForCausalLM, Any]:
+def load_language(source: str) -> tuple[Any, Any]:
     """The language model, in float32, and its tokenizer. Raises CheckpointError."""
-    _check_family(source, _LANGUAGE_FAMILIES, "language model")
+    _family(source, LANGUAGE, "language model")
     try:
-        model = LlamaForCausalLM.from_pretrained(source, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
         raise _unreadable(source, error) from None
@@ -53,14 +54,15 @@ def load_language(source: str) -> tuple[LlamaForCausalLM, Any]:
     return model, tokenizer
 
 
-def _check_family(source: str, families: tuple[str, ...], what: str) -> None:
+def _family(source: str, families: Collection[str], what: str) -> str:
     try:
-        family = AutoConfig.from_pretrained(source).model_type
+        family = str(AutoConfig.from_pretrained(source).model_type)
     except (OSError, ValueError) as error:
         raise _unreadable(source, error) from None
     if family not in families:
-        fix = f"use a {what} of the family {' or '.join(families)}"
+        fix = f"use a {what} of one of the families: {', '.join(families)}"
         raise CheckpointError(f"a {what} of the family '{family}' is not supported", where=source, fix=fix)
+    return family
 
 
 def _unreadable(source: str, error: Exception) -> CheckpointError:

@@ -11,14 +11,14 @@ import torch
 from huggingface_hub import save_torch_state_dict
 from torch import Tensor
 from transformers import AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
+from transformers.core_model_loading import revert_weight_conversion
 from transformers.utils import logging
 
 from vistune.errors import CheckpointError
+from vistune.model.families import VISION
 from vistune.model.projector import MARK, LinearProjector, as_one_layer, as_two_layers
 
-# transformers 5 by itself would write a new model's tower without `vision_model`, which vLLM refuses
 _PREFIXES = {
-    "model.vision_tower.": "vision_tower.vision_model.",
     "model.language_model.": "language_model.model.",
     "lm_head.": "language_model.lm_head.",
     "model.multi_modal_projector.": "multi_modal_projector.",
@@ -35,9 +35,9 @@ def is_complete(path: Path) -> bool:
 def published_weights(model: LlavaForConditionalGeneration) -> dict[str, Tensor]:
     """The model's weights by the names of the published checkpoints; tied ones once, a linear projector as two."""
     projector = model.model.multi_modal_projector
-    weights: dict[str, Tensor] = {}
+    weights = _vision_weights(model)
     for name, weight in model.state_dict().items():
-        if name == "lm_head.weight" and model.config.tie_word_embeddings:
+        if name.startswith("model.vision_tower.") or (name == "lm_head.weight" and model.config.tie_word_embeddings):
             continue
         if isinstance(projector, LinearProjector) and name.startswith("model.multi_modal_projector."):
             continue
@@ -46,6 +46,14 @@ def published_weights(model: LlavaForConditionalGeneration) -> dict[str, Tensor]
     if isinstance(projector, LinearProjector):
         weights |= {f"multi_modal_projector.{name}": weight for name, weight in as_two_layers(projector).items()}
     return weights
+
+
+def _vision_weights(model: LlavaForConditionalGeneration) -> dict[str, Tensor]:
+    """transformers 5 by itself would write a new CLIP tower without `vision_model`, which vLLM refuses."""
+    tower: Any = model.model.vision_tower
+    prefix = VISION[tower.config.model_type].prefix
+    weights = tower.state_dict() if prefix else revert_weight_conversion(tower, tower.state_dict())
+    return {f"vision_tower.{prefix}{name}": weight.contiguous() for name, weight in weights.items()}
 
 
 def save_checkpoint(model: LlavaForConditionalGeneration, processor: LlavaProcessor, path: Path) -> None:

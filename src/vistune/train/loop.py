@@ -64,8 +64,7 @@ def train_stage(
         _restore(state, data, weights, optimizer, folder)
     loader = Loader(
         samples, ImageStore(Path(stage.images), processor.image_processor), batch_size=stage.batch_size,
-        micro_batch_size=stage.micro_batch_size, pad_id=processor.tokenizer.pad_token_id, seed=seed,
-        rank=accelerator.process_index, world=world,
+        micro_batch_size=stage.micro_batch_size, seed=seed, rank=accelerator.process_index, world=world,
     )  # fmt: skip
     with Log(folder, stage.name, done, total, silent=not accelerator.is_main_process) as log:
         for step in loader.steps(done, total):
@@ -75,14 +74,9 @@ def train_stage(
             summed = torch.zeros((), device=accelerator.device)
             for index, batch in enumerate(step.micro_batches):
                 more = index < len(step.micro_batches) - 1  # processes exchange gradients at the last one only
-                pixels = batch["pixel_values"]
                 with accelerator.no_sync(module) if more else nullcontext():
                     with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
-                        loss = module(
-                            batch["input_ids"].to(accelerator.device),
-                            batch["labels"].to(accelerator.device),
-                            None if pixels is None else pixels.to(accelerator.device),
-                        )
+                        loss = module(batch.to(accelerator.device))
                     # processes average their gradients, and the whole batch's targets divide the whole sum
                     accelerator.backward(loss * (world / step.targets))
                 summed += loss.detach()

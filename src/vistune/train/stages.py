@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import LlavaForConditionalGeneration
 
-from vistune.data.collate import IGNORED
+from vistune.data.collate import Batch
+from vistune.model.families import vision_blocks
+from vistune.model.head import target_loss
+from vistune.model.shared_prefix import use_shared_prefix
 from vistune.recipe import Part
 
 
@@ -27,30 +30,37 @@ def freeze(model: LlavaForConditionalGeneration, trains: Collection[Part]) -> No
             module.requires_grad_(True).train()
     # what comes after the hidden state that the projector reads never gets a gradient
     config: Any = model.config
-    states = len(vision.encoder.layers) + 1
-    for unused in (*vision.encoder.layers[config.vision_feature_layer % states :], vision.post_layernorm):
-        unused.requires_grad_(False)
+    blocks = vision_blocks(vision)
+    used = config.vision_feature_layer % (len(blocks) + 1)
+    vision_parts = {id(weight) for block in blocks[:used] for weight in block.parameters()}
+    for name, weight in vision.named_parameters():
+        before = name.startswith(("embeddings.", "pre_layrnorm."))
+        weight.requires_grad_(weight.requires_grad and (before or id(weight) in vision_parts))
 
 
 class TargetLoss(nn.Module):
-    """The model with its loss: the cross-entropy summed over the target tokens of a right-padded batch.
-
-    No attention mask is needed: padding comes after all real tokens, which under causal attention never see it,
-    and attention without a mask takes the fast path. Logits are computed where there is a target only.
-    """
+    """The model with its loss: the cross-entropy summed over the targets of a row of conversation groups."""
 
     def __init__(self, model: LlavaForConditionalGeneration) -> None:
         super().__init__()
         self.model = model
+        use_shared_prefix(model.model.language_model)
 
-    def forward(self, input_ids: Tensor, labels: Tensor, pixel_values: Tensor | None) -> Tensor:
-        """input_ids and labels (B, S), pixel_values (N, 3, H, W); returns the sum, in float32."""
-        output = self.model.model(input_ids=input_ids, pixel_values=pixel_values, use_cache=False)
-        states: Tensor = output.last_hidden_state[:, :-1].flatten(0, 1)  # (B * (S - 1), D)
-        following = labels[:, 1:].flatten()
-        targets = (following != IGNORED).nonzero().flatten()  # (T)
-        logits = self.model.lm_head(states.index_select(0, targets))  # (T, V)
-        loss = F.cross_entropy(logits.float(), following[targets], reduction="sum")
-        if pixel_values is None:  # processes wait for each other's gradients of the projector, so it needs some
-            loss = loss + 0 * sum(weight.sum() for weight in self.model.model.multi_modal_projector.parameters())
+    def forward(self, batch: Batch) -> Tensor:
+        """The sum, in float32."""
+        model: Any = self.model
+        embeds = model.get_input_embeddings()(batch.input_ids)  # (N, D)
+        if batch.pixel_values is not None:
+            config = model.config
+            features = model.get_image_features(
+                batch.pixel_values, config.vision_feature_layer, config.vision_feature_select_strategy
+            ).pooler_output
+            chosen = torch.cat(list(features))[batch.image_from]  # (M, D)
+            embeds = embeds.index_copy(0, batch.image_at, chosen.to(embeds.dtype))
+        states = model.model.language_model(
+            inputs_embeds=embeds[None], position_ids=batch.position_ids[None], use_cache=False, segments=batch.segments
+        ).last_hidden_state[0]  # (N, D)
+        loss = target_loss(model, states[batch.predict_at], batch.targets)
+        if batch.pixel_values is None:  # processes wait for each other's gradients of the projector, so it needs some
+            loss = loss + 0 * sum(weight.sum() for weight in model.model.multi_modal_projector.parameters())
         return loss

@@ -1,0 +1,67 @@
+"""Conversations that begin alike: what they share is put into a row once.
+
+Under causal attention the states of a beginning do not depend on what comes after it, so all conversations about
+one image share the states of [system, image] exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vistune.data.encode import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Samples whose first `shared` tokens, image included, are the same, and which learn none of these."""
+
+    samples: tuple[Sample, ...]
+    shared: int
+
+    @property
+    def length(self) -> int:
+        """How many tokens the group takes."""
+        return self.shared + sum(len(sample.input_ids) - self.shared for sample in self.samples)
+
+    def halves(self) -> tuple[Group, Group]:
+        """The group as two; it has at least two samples."""
+        middle = len(self.samples) // 2
+        return Group(self.samples[:middle], self.shared), Group(self.samples[middle:], self.shared)
+
+
+def beginning(sample: Sample) -> tuple[str | None, bytes]:
+    """What samples of one group have in common: the image and all tokens up to its end."""
+    end = int(sample.image_at[-1]) + 1 if len(sample.image_at) else 0
+    return sample.image, sample.input_ids[:end].tobytes()
+
+
+def group_ids(samples: Iterable[Sample]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """For each sample the number of its group; a sample without an image is a group of its own."""
+    numbers: dict[tuple[str | None, bytes], int] = {}
+    found = []
+    for index, sample in enumerate(samples):
+        key = beginning(sample) if sample.image is not None else (None, str(index).encode())
+        found.append(numbers.setdefault(key, len(numbers)))
+    return np.array(found, dtype=np.int64)
+
+
+def make_groups(samples: Sequence[Sample]) -> list[Group]:
+    """The groups of `samples`, in the order of their first members."""
+    groups: dict[int, list[Sample]] = {}
+    for sample, number in zip(samples, group_ids(samples).tolist(), strict=True):
+        groups.setdefault(number, []).append(sample)
+    return [Group(tuple(members), _shared(members)) for members in groups.values()]
+
+
+def _shared(samples: Sequence[Sample]) -> int:
+    """The longest common beginning after which no sample has a target: the last state predicts a token of each."""
+    if len(samples) == 1:
+        return 0
+    shortest = min(int(sample.targets.argmax()) for sample in samples) - 1
+    for sample in samples[1:]:
+        differ = samples[0].input_ids[:shortest] != sample.input_ids[:shortest]
+        shortest = int(differ.argmax()) if differ.any() else shortest
+    return max(0, shortest)

@@ -1,0 +1,189 @@
+"""Every supported pair of families: our packed forward against the plain one, and a checkpoint that loads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoProcessor,
+    LlavaForConditionalGeneration,
+)
+
+from vistune.data.collate import collate
+from vistune.data.encode import Encoder, Sample
+from vistune.data.groups import make_groups
+from vistune.data.images import to_pixels
+from vistune.errors import CheckpointError
+from vistune.model.assemble import assemble, image_token_count
+from vistune.model.assistant import Assistant
+from vistune.model.checkpoint import save_checkpoint
+from vistune.model.families import LANGUAGE, VISION
+from vistune.records import Conversation, Turn
+from vistune.train.stages import TargetLoss, freeze
+
+SMALL = {
+    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 256, "initializer_range": 0.2,
+    "bos_token_id": 0, "eos_token_id": 3, "pad_token_id": 4,
+}  # fmt: skip
+WINDOWS: dict[str, dict[str, Any]] = {  # sliding windows shorter than an image
+    "gemma2": {"sliding_window": 3, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
+    "gemma3_text": {"sliding_window": 3, "layer_types": ["sliding_attention", "sliding_attention", "full_attention"]},
+    "mistral": {"sliding_window": 3},
+    "phi3": {"sliding_window": 6},
+    "qwen2": {"use_sliding_window": True, "sliding_window": 3, "max_window_layers": 1},
+}
+TOWERS: dict[str, dict[str, Any]] = {
+    "clip_vision_model": {"intermediate_size": 32},
+    "siglip_vision_model": {"intermediate_size": 32},
+    "dinov2": {"mlp_ratio": 2},
+    "dinov2_with_registers": {"mlp_ratio": 2},
+    "dinov3_vit": {"intermediate_size": 32, "num_register_tokens": 4},
+}
+
+
+@pytest.fixture(scope="session")
+def saved(backbones: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small random model of every family."""
+    folder = tmp_path_factory.mktemp("families")
+    settings = (backbones / "vision" / "preprocessor_config.json").read_text()
+    for name, changes in TOWERS.items():
+        config = AutoConfig.for_model(
+            name, hidden_size=16, num_hidden_layers=3, num_attention_heads=2, image_size=28, patch_size=14,
+            initializer_range=0.2, **changes,
+        )  # fmt: skip
+        torch.manual_seed(1)
+        VISION[name].model(config).save_pretrained(folder / name)
+        (folder / name / "preprocessor_config.json").write_text(settings)
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(backbones / "language")
+    for name in LANGUAGE:
+        config = AutoConfig.for_model(name, vocab_size=len(tokenizer), **SMALL, **WINDOWS.get(name, {}))
+        torch.manual_seed(2)
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+    return folder
+
+
+def _pictures() -> dict[str, Image.Image]:
+    generator = torch.Generator().manual_seed(1)
+    pixels = torch.randint(256, (3, 28, 28, 3), generator=generator, dtype=torch.uint8)
+    return {name: Image.fromarray(one.numpy()) for name, one in zip("abc", pixels, strict=True)}
+
+
+def _conversations() -> list[Conversation]:
+    """One to four about an image, the image before or after the question, two turns, none."""
+    told = [
+        ("a", "<image>\nhow many dogs", "two", "left of what", "the cat"), ("a", "<image>\nwhat is in this", "a box"),
+        ("b", "what is this\n<image>", "a red box"), ("a", "how many\n<image>", "no"),
+        ("c", "<image>\nis it red", "yes"), ("c", "<image>\nis it", "no"), ("c", "<image>\nis it red", "no no"),
+        ("c", "<image>\nare there people", "two people"), (None, "how many cats are there", "two", "and dogs", "no"),
+    ]  # fmt: skip
+    roles = ("user", "assistant")
+    return [
+        Conversation(str(i), tuple(Turn(roles[j % 2], text) for j, text in enumerate(texts)), image)  # type: ignore[arg-type]
+        for i, (image, *texts) in enumerate(told)
+    ]
+
+
+@dataclass
+class Both:
+    """A model with the same conversations for either forward."""
+
+    model: Any
+    processor: Any
+    samples: list[Sample]
+    pixels: dict[str, Tensor]
+
+    def ours(self) -> Tensor:
+        """The packed loss."""
+        return TargetLoss(self.model)(collate(make_groups(self.samples), self.pixels.__getitem__))
+
+    def theirs(self) -> Tensor:
+        """The loss by transformers' own forward, one conversation a row, padded."""
+        self.model.set_attn_implementation("eager")
+        ids = [torch.from_numpy(sample.input_ids).long() for sample in self.samples]
+        targets = [torch.from_numpy(sample.targets) for sample in self.samples]
+        logits = self.model(
+            input_ids=pad_sequence(ids, batch_first=True),
+            attention_mask=pad_sequence([torch.ones_like(one) for one in ids], batch_first=True),
+            pixel_values=torch.stack([self.pixels[sample.image] for sample in self.samples if sample.image]),
+        ).logits
+        cap = getattr(self.model.config.text_config, "final_logit_softcapping", None)
+        if cap:  # LlavaForConditionalGeneration leaves it out
+            logits = cap * torch.tanh(logits / cap)
+        rows = zip(logits, ids, targets, strict=True)
+        return sum(F.cross_entropy(row[: len(i) - 1][t[1:]], i[1:][t[1:]], reduction="sum") for row, i, t in rows)
+
+
+def _both(folder: Path, vision: str, language: str) -> Both:
+    model, processor = assemble(str(folder / vision), str(folder / language), projector="mlp2x_gelu")
+    encoder = Encoder(processor.tokenizer, str(processor.chat_template), image_token_count(model.config))
+    pixels = {name: to_pixels(processor.image_processor, picture) for name, picture in _pictures().items()}
+    return Both(model, processor, encoder.encode_all(_conversations(), 200), pixels)
+
+
+def _gradients(model: Any, loss: Tensor) -> dict[str, Tensor]:
+    model.zero_grad(set_to_none=True)
+    loss.backward()
+    return {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+
+
+@pytest.mark.parametrize("language", LANGUAGE)
+@pytest.mark.parametrize("vision", TOWERS)
+def test_loss_and_gradients_are_the_plain_forwards(saved: Path, vision: str, language: str) -> None:
+    both = _both(saved, vision, language)
+    freeze(both.model, ["projector", "language", "vision"])
+    both.model.eval()  # in training DINOv3 moves its positions at random
+    ours, theirs = both.ours(), both.theirs()
+    assert (ours - theirs).abs() / theirs < 1e-5
+    mine, reference = _gradients(both.model, ours), _gradients(both.model, theirs)
+    assert mine.keys() == reference.keys()
+    differ = {name: ((mine[name] - reference[name]).norm() / reference[name].norm()).item() for name in mine}
+    whole = sum(value.square().sum() for value in reference.values()).sqrt()
+    difference = sum((mine[name] - value).square().sum() for name, value in reference.items()).sqrt()
+    assert difference / whole < 1e-5, max(differ.items(), key=lambda item: item[1])
+
+
+@pytest.mark.parametrize(
+    ("vision", "language"),
+    list(zip(TOWERS, LANGUAGE, strict=False)) + [("siglip_vision_model", name) for name in LANGUAGE[5:]],
+)
+def test_plain_transformers_loads_it_and_answers_the_same(
+    saved: Path, vision: str, language: str, tmp_path: Path
+) -> None:
+    both = _both(saved, vision, language)
+    save_checkpoint(both.model, both.processor, tmp_path / "run")
+    model, report = LlavaForConditionalGeneration.from_pretrained(tmp_path / "run", output_loading_info=True)
+    assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert "vistune_shared_prefix" not in (tmp_path / "run" / "config.json").read_text()
+    processor = AutoProcessor.from_pretrained(tmp_path / "run", backend="pil")
+    picture = _pictures()["a"]
+    content = [{"type": "image"}, {"type": "text", "text": "how many dogs"}]
+    prompt = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+    inputs = processor(images=picture, text=prompt, add_special_tokens=False, return_tensors="pt")
+    tokens = model.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    theirs = processor.decode(tokens, skip_special_tokens=True).strip()
+    assert Assistant.load(tmp_path / "run").chat(picture, "how many dogs", max_new_tokens=12) == theirs
+
+
+def test_a_family_that_is_not_supported_is_named(saved: Path, tmp_path: Path) -> None:
+    config = AutoConfig.for_model("gpt2", n_embd=8, n_layer=1, n_head=1)
+    config.save_pretrained(tmp_path / "gpt2")
+    with pytest.raises(CheckpointError, match="language model of the family 'gpt2' is not supported"):
+        assemble(str(saved / "dinov2"), str(tmp_path / "gpt2"), projector="linear")
+    with pytest.raises(CheckpointError, match="no class token"):
+        assemble(
+            str(saved / "siglip_vision_model"), str(saved / "qwen3"), projector="linear", feature_strategy="default"
+        )
