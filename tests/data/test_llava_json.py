@@ -81,7 +81,7 @@ def test_a_missing_or_corrupt_image_is_named(tmp_path: Path) -> None:
 
 
 def test_aspect_pads_with_the_mean_crops_or_stretches() -> None:
-    tower = square_processor(_Tower(), 8, "pad")
+    tower = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "resample": Image.Resampling.NEAREST}
     wide = Image.new("RGB", (32, 16), (255, 0, 0))
     wide.paste((0, 255, 0), (0, 0, 8, 16))
     pad, crop, stretch = (to_pixels(square_processor(tower, 8, aspect), wide) for aspect in ("pad", "crop", "stretch"))
@@ -91,9 +91,3 @@ def test_aspect_pads_with_the_mean_crops_or_stretches() -> None:
     assert crop[1].max() < 0  # the green left side is cut off
     assert stretch[1, 0, 0] > 0.9
     assert stretch[1, 7, 7] == -1
-
-
-class _Tower:
-    image_mean = image_std = (0.5, 0.5, 0.5)
-    resample = 0
-    rescale_factor = 1 / 255
