@@ -63,6 +63,8 @@ class StageRecipe(_Section):
     """Conversations in one forward pass of one process; no effect on the result."""
     learning_rate: Annotated[float, Field(gt=0)]
     """The peak learning rate of AdamW; it falls to zero along a cosine."""
+    learning_rates: dict[Part, Annotated[float, Field(gt=0)]] = {}
+    """Peak learning rates of single parts, where they differ from `learning_rate`: {projector: 2.0e-3}."""
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.03
     """The share of all steps in which the learning rate rises."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0

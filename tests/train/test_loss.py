@@ -18,8 +18,10 @@ from vistune.data.images import ImageStore
 from vistune.data.llava_json import read_conversations
 from vistune.data.loader import Order, share_out
 from vistune.model.assemble import assemble
+from vistune.model.checkpoint import load_checkpoint
 from vistune.recipe import Recipe
-from vistune.train.loop import learning_rate
+from vistune.train.loop import schedule
+from vistune.train.run import train
 from vistune.train.stages import TargetLoss, freeze
 
 
@@ -128,10 +130,23 @@ def test_groups_are_shared_out_in_parts_none_of_which_is_empty(sizes: tuple[int,
         share_out(groups, 100)
 
 
-def test_the_learning_rate_warms_up_and_falls_along_a_cosine(make_recipe: Any) -> None:
-    stage = make_recipe(warmup_ratio=0.1, learning_rate=2.0).stages[0]
-    rates = [learning_rate(step, 100, stage) for step in range(100)]
-    assert rates[:10] == [2.0 * (step + 1) / 10 for step in range(10)]
-    assert rates[10] == 2.0
-    assert abs(rates[55] - 1.0) < 1e-9
-    assert 0 < rates[99] < 0.001
+def test_the_learning_rate_warms_up_and_falls_along_a_cosine() -> None:
+    shares = [schedule(step, 100, warmup_ratio=0.1) for step in range(100)]
+    assert shares[:10] == [(step + 1) / 10 for step in range(10)]
+    assert shares[10] == 1
+    assert abs(shares[55] - 0.5) < 1e-9
+    assert 0 < shares[99] < 0.0005
+
+
+def test_a_part_may_have_its_own_learning_rate(make_recipe: Any, tmp_path: Path) -> None:
+    recipe = make_recipe(epochs=0.4)
+    rates = {"learning_rates": {"projector": 1e-9}}
+    stages = [recipe.stages[0], recipe.stages[1].model_copy(update=rates)]
+    train(recipe.model_copy(update={"stages": stages}), tmp_path)
+    align, tune = (load_checkpoint(tmp_path / name)[0].state_dict() for name in ("align", "tune"))
+    moved = {
+        name.removeprefix("model.").split(".")[0]
+        for name in align
+        if not torch.allclose(align[name], tune[name], atol=1e-6)
+    }
+    assert moved == {"language_model", "lm_head"}

@@ -18,7 +18,7 @@ def pretrain(out: Path, seed: int, part: Part = "all") -> None:
     The same seed on the same kind of machine gives the same weights.
     """
     from vistune.mini.corpus import checklist, document, short_checklist
-    from vistune.mini.language import Lesson, train_language
+    from vistune.mini.language import Lesson, loosen_language, train_language
     from vistune.mini.vision import train_vision
 
     bound_kernel_caches()
@@ -26,5 +26,6 @@ def pretrain(out: Path, seed: int, part: Part = "all") -> None:
     if part != "language":
         train_vision(out / "vision", seed=seed, count=40_000, steps=4000)
     if part != "vision":
-        lessons = [Lesson(short_checklist, 240, 64), Lesson(checklist, 600, 32), Lesson(document, 2600, 16)]
+        lessons = [Lesson(short_checklist, 240, 64), Lesson(checklist, 1000, 32), Lesson(document, 2600, 16)]
         train_language(out / "language", seed=seed, lessons=lessons)
+        loosen_language(out / "language", seed=seed + 5, steps=600)

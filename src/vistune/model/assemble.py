@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 from tokenizers import AddedToken
-from torch import nn
+from torch import Tensor, nn
 from transformers import GenerationConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
@@ -149,14 +149,18 @@ def _join(
     model.lm_head = language.lm_head
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model.model.multi_modal_projector = _new_projector(config, projector)
+        model.model.multi_modal_projector = _new_projector(config, projector, language.get_input_embeddings().weight)
     model.eval()
     return model
 
 
-def _new_projector(config: Any, kind: ProjectorKind) -> nn.Module:
+def _new_projector(config: Any, kind: ProjectorKind, words: Tensor) -> nn.Module:
+    """A projector whose outputs begin about as large as the word embeddings (V, D), not several times as large."""
     widths = config.vision_config.hidden_size, config.text_config.hidden_size
-    if kind == "linear":
-        return LinearProjector(*widths)
-    two: nn.Module = LlavaMultiModalProjector(config)
-    return two
+    projector: Any = LinearProjector(*widths) if kind == "linear" else LlavaMultiModalProjector(config)
+    last = projector.linear if kind == "linear" else projector.linear_2
+    with torch.no_grad():
+        last.weight.normal_(std=words.square().mean().sqrt().item() / last.in_features**0.5)
+        last.bias.zero_()
+    module: nn.Module = projector
+    return module

@@ -20,7 +20,7 @@ from vistune.errors import DataError
 from vistune.recipe import StageRecipe
 from vistune.train.log import Log
 from vistune.train.resume import fingerprint, load_state, save_state
-from vistune.train.stages import TargetLoss, freeze
+from vistune.train.stages import TargetLoss, freeze, parts
 
 
 def total_steps(samples: int, stage: StageRecipe) -> int:
@@ -28,12 +28,12 @@ def total_steps(samples: int, stage: StageRecipe) -> int:
     return max(1, round(stage.epochs * samples / stage.batch_size))
 
 
-def learning_rate(step: int, total: int, stage: StageRecipe) -> float:
-    """The learning rate of a step (from 0): up along a line in the warm-up, then down to zero along a cosine."""
-    warmup = math.ceil(stage.warmup_ratio * total)
+def schedule(step: int, total: int, warmup_ratio: float) -> float:
+    """The share of the peak learning rate in a step (from 0): up along a line, then down to zero along a cosine."""
+    warmup = math.ceil(warmup_ratio * total)
     if step < warmup:
-        return stage.learning_rate * (step + 1) / warmup
-    return stage.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
 
 
 def train_stage(
@@ -68,9 +68,9 @@ def train_stage(
     )  # fmt: skip
     with Log(folder, stage.name, done, total, silent=not accelerator.is_main_process) as log:
         for step in loader.steps(done, total):
-            rate = learning_rate(step.number, total, stage)
+            share = schedule(step.number, total, stage.warmup_ratio)
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = share * group["peak"]
             summed = torch.zeros((), device=accelerator.device)
             for index, batch in enumerate(step.micro_batches):
                 more = index < len(step.micro_batches) - 1  # processes exchange gradients at the last one only
@@ -88,6 +88,7 @@ def train_stage(
             loss_sum += float(accelerator.reduce(summed, "sum"))
             targets += step.targets
             if done % stage.log_every == 0 or done == total:
+                rate = share * stage.learning_rate
                 log.write(done, {"loss": loss_sum / targets, "lr": rate, "grad_norm": float(norm)})
                 loss_sum, targets = 0.0, 0
             log.step(done)
@@ -103,12 +104,17 @@ def train_stage(
 
 
 def _optimizer(model: LlavaForConditionalGeneration, stage: StageRecipe) -> torch.optim.Optimizer:
-    """AdamW; weight decay on matrices only, as usual."""
-    trained = [weight for weight in model.parameters() if weight.requires_grad]
-    groups = [
-        {"params": [weight for weight in trained if weight.ndim >= 2], "weight_decay": stage.weight_decay},
-        {"params": [weight for weight in trained if weight.ndim < 2], "weight_decay": 0.0},
-    ]
+    """AdamW with each part's learning rate; weight decay on matrices only, as usual."""
+    groups = []
+    for part in stage.trains:
+        peak = stage.learning_rates.get(part, stage.learning_rate)
+        modules = nn.ModuleList(parts(model)[part])  # a weight that two modules share comes once
+        weights = [weight for weight in modules.parameters() if weight.requires_grad]
+        for decay, chosen in (
+            (stage.weight_decay, [weight for weight in weights if weight.ndim >= 2]),
+            (0.0, [weight for weight in weights if weight.ndim < 2]),
+        ):
+            groups.append({"params": chosen, "weight_decay": decay, "peak": peak})
     return torch.optim.AdamW(groups, lr=stage.learning_rate, fused=True)
 
 

@@ -16,20 +16,24 @@ from vistune.model.shared_prefix import use_shared_prefix
 from vistune.recipe import Part
 
 
-def freeze(model: LlavaForConditionalGeneration, trains: Collection[Part]) -> None:
-    """Only the parts in `trains` keep their gradients; frozen parts are in evaluation mode."""
-    vision: Any = model.model.vision_tower
-    parts: dict[Part, list[nn.Module]] = {
+def parts(model: LlavaForConditionalGeneration) -> dict[Part, list[nn.Module]]:
+    """What the names of a recipe's parts stand for."""
+    return {
         "projector": [model.model.multi_modal_projector],
         "language": [model.model.language_model, model.lm_head],
-        "vision": [vision],
+        "vision": [model.model.vision_tower],
     }
+
+
+def freeze(model: LlavaForConditionalGeneration, trains: Collection[Part]) -> None:
+    """Only the parts in `trains` keep their gradients; frozen parts are in evaluation mode."""
     model.requires_grad_(False).eval()
     for part in trains:
-        for module in parts[part]:
+        for module in parts(model)[part]:
             module.requires_grad_(True).train()
     # what comes after the hidden state that the projector reads never gets a gradient
     config: Any = model.config
+    vision: Any = model.model.vision_tower
     blocks = vision_blocks(vision)
     used = config.vision_feature_layer % (len(blocks) + 1)
     vision_parts = {id(weight) for block in blocks[:used] for weight in block.parameters()}
