@@ -197,3 +197,69 @@ def _prepared(folder: Path, stage: str) -> tuple[Any, list[Any], dict[str, Any]]
     samples = encoder.encode_all(read_conversations(folder / "data.json", folder), 2048)
     store = ImageStore(folder, processor.image_processor)
     return model, samples, {sample.image: store.get(sample.image) for sample in samples}
+
+
+CONTESTANTS = {"ours": run_ours, "hf": run_hf}
+
+
+def contest(name: str, folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
+    """One contestant in its own process: seconds, losses, and the most memory it took beyond its start."""
+    command = [sys.executable, __file__, "--contestant", name, "--folder", str(folder), "--stage", arguments.stage]
+    for option in ("steps", "batch_size", "micro_batch_size", "threads"):
+        command += [f"--{option.replace('_', '-')}", str(getattr(arguments, option))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{name} failed:\n{done.stderr[-3000:]}")
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def main() -> None:
+    """Make the model and the data, run every contestant, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=SHAPES, default="small-lm")
+    parser.add_argument("--stage", choices=TRAINS, default="tune")
+    parser.add_argument("--peers", default="hf", help="comma-separated: hf")
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--micro-batch-size", type=int, default=4)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--contestant", choices=CONTESTANTS, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.contestant:
+        import torch
+
+        torch.set_num_threads(arguments.threads)
+        sizes = arguments.steps, arguments.batch_size, arguments.micro_batch_size
+        figures = CONTESTANTS[arguments.contestant](arguments.folder, arguments.stage, *sizes)
+        figures["samples_per_second"] = arguments.steps * arguments.batch_size / figures["seconds"]
+        figures["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps(figures))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shape = SHAPES[arguments.shape]
+        make_backbones(shape, folder)
+        make_data(shape, arguments.stage, arguments.steps * arguments.batch_size, folder)
+        from vistune.model.assemble import assemble
+        from vistune.model.checkpoint import save_checkpoint
+
+        parts = str(folder / "vision"), str(folder / "language")
+        save_checkpoint(*assemble(*parts, projector="mlp2x_gelu", image_aspect="stretch"), folder / "model")
+        results = {one: contest(one, folder, arguments) for one in ("ours", *arguments.peers.split(","))}
+    print(f"{arguments.shape}, stage {arguments.stage}, {arguments.threads} threads, fp32")
+    print(f"{'':8}{'samples/s':>12}{'ours/peer':>12}{'peak MB':>10}{'first loss':>12}{'last loss':>12}")
+    for one, figures in results.items():
+        ratio = results["ours"]["samples_per_second"] / figures["samples_per_second"]
+        print(
+            f"{one:8}{figures['samples_per_second']:12.2f}{ratio:12.2f}{figures['peak_mb']:10.0f}"
+            f"{figures['first_loss']:12.4f}{figures['last_loss']:12.4f}"
+        )
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=2) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

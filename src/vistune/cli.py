@@ -86,7 +86,7 @@ def _add_mini(commands: Any) -> None:
     _add_seed(command)
     for split, size in (("train", 6000), ("val", 400), ("test", 400)):
         command.add_argument(f"--{split}", type=_count, default=size, metavar="N", help=f"images (default: {size})")
-    command = _command(parts, "pretrain", _pretrain, "train the miniature vision tower and language model (hours)")
+    command = _command(parts, "pretrain", _pretrain, "train the miniature vision tower and language model (1.5 hours)")
     _add_out(command)
     _add_seed(command)
     command.add_argument("--part", choices=("vision", "language", "all"), default="all", help="default: all")

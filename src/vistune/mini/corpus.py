@@ -101,10 +101,10 @@ def document(seed: int, index: int) -> Document:
 
 
 def loose_document(seed: int, index: int) -> Document:
-    """A document whose cells weigh place, size and background as they like, as a projector's features will."""
+    """A document; in every second the cells weigh place, size and background as they like, as a projector's will."""
     told = document(seed, index)
     rng = random.Random(f"loose/{seed}/{index}")
-    gains = {word: rng.uniform(0, 1.5) for word in ("place", "size", "ground")}
+    gains = {kind: rng.uniform(0, 1.5) if index % 2 else 1.0 for kind in ("place", "size", "ground")}
     kinds = dict.fromkeys(PLACE_WORDS, "place") | dict.fromkeys(SIZES, "size") | dict.fromkeys(BACKGROUNDS, "ground")
     cells = [
         {word: weight * gains.get(kinds.get(word, ""), 1.0) for word, weight in cell.items()} for cell in told.cells

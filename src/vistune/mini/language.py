@@ -179,8 +179,8 @@ def blur(batch: Batch, embeds: Tensor) -> Tensor:
     rows = cell.nonzero()[:, 0]  # the document of each cell
     cells = embeds[cell]
     size = cells.detach().std()
-    shift = torch.randn(len(embeds), cells.shape[-1]) * torch.rand(len(embeds), 1) * 3
-    noise = torch.randn_like(cells) * torch.rand(len(embeds), 1)[rows] * 0.5
+    shift = torch.randn(len(embeds), cells.shape[-1]) * torch.rand(len(embeds), 1) * 2
+    noise = torch.randn_like(cells) * torch.rand(len(embeds), 1)[rows] * 0.4
     return embeds.masked_scatter(cell[..., None], cells + size * (shift[rows] + noise))
 
 
