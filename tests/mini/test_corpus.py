@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from vistune.facts import RELATIONS, counts, holds, only, position
 from vistune.mini.captions import captions
-from vistune.mini.corpus import ASSISTANT, END, USER, Document, document, raster
+from vistune.mini.corpus import ASSISTANT, END, USER, Document, document, raster, training_scene
 from vistune.mini.language import collate, encode, train_tokenizer
 from vistune.mini.scenes import Scene, is_novel, sample_scene
 from vistune.mini.vision import center_cell
@@ -31,7 +31,7 @@ def tokenizer(documents: list[Document]) -> PreTrainedTokenizerFast:
 
 
 def scene_of(index: int) -> Scene:
-    return sample_scene("train", 5, index // 4)
+    return training_scene(5, index // 4)
 
 
 def test_the_cells_tell_what_is_where() -> None:

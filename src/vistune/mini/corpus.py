@@ -77,17 +77,17 @@ def raster(scene: Scene) -> tuple[Cell, ...]:
 def short_checklist(seed: int, index: int) -> Document:
     """A checklist whose scene is told without most of the background, so that there is little to look through."""
     rng = random.Random(f"short/{seed}/{index}")
-    return _checklist(_scene(seed, index // 4), rng, grounds=2)
+    return _checklist(training_scene(seed, index // 4), rng, grounds=2)
 
 
 def checklist(seed: int, index: int) -> Document:
     """The checklist number `index`; four in a row are about the same scene, which takes longer to make than to tell."""
-    return _checklist(_scene(seed, index // 4), random.Random(f"checklist/{seed}/{index}"))
+    return _checklist(training_scene(seed, index // 4), random.Random(f"checklist/{seed}/{index}"))
 
 
 def document(seed: int, index: int) -> Document:
     """The document number `index`, of any kind; four in a row are about the same scene."""
-    scene = _scene(seed, index // 4)
+    scene = training_scene(seed, index // 4)
     rng = random.Random(f"document/{seed}/{index}")
     told = captions(scene, rng)
     writer = SceneWriter(told, scene.boxes, rng)
@@ -113,7 +113,7 @@ def loose_document(seed: int, index: int) -> Document:
 
 
 @lru_cache(maxsize=1)
-def _scene(seed: int, index: int) -> Scene:
+def training_scene(seed: int, index: int) -> Scene:
     """A training scene; every second is the one of three that repeats most, as counting takes more practice."""
     tries = 1 + 2 * (index % 2)
     scenes = [sample_scene("train", seed, 3 * index + i) for i in range(tries)]
