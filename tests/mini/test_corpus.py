@@ -17,7 +17,7 @@ from vistune.mini.scenes import Scene, is_novel, sample_scene
 from vistune.mini.vision import center_cell
 from vistune.words import NUMBERS
 
-DOCUMENTS = 200
+DOCUMENTS = 600
 
 
 @pytest.fixture(scope="module")
