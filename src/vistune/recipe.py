@@ -60,7 +60,7 @@ class StageRecipe(_Section):
     batch_size: Count
     """Conversations in one optimizer step, over all processes."""
     micro_batch_size: Count
-    """Conversations in one forward pass of one process; no effect on the result."""
+    """About how many conversations one forward pass of one process takes; no effect on the result."""
     learning_rate: Annotated[float, Field(gt=0)]
     """The peak learning rate of AdamW; it falls to zero along a cosine."""
     learning_rates: dict[Part, Annotated[float, Field(gt=0)]] = {}
