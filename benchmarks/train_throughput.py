@@ -1,6 +1,6 @@
 """Training throughput against peers: the same weights, conversations, images, batches and precision in one run.
 
-    python benchmarks/train_throughput.py --shape small-lm --stage tune --peers hf,trl --json FILE
+    python benchmarks/train_throughput.py --shape small-lm --stage tune --peers hf --json FILE
 
 The data has LLaVA-Instruct's statistics: about two conversations an image, one to five exchanges each. The peers get
 their conversations already tokenised and their images already decoded; ours tokenises by itself. Every
@@ -35,7 +35,7 @@ class Shape:
 
 
 SHAPES = {
-    # SmolLM2-135M's proportions on a small scale: the head is a third of the work, the tower another
+    # a small LM of 32k words: parameters of its layers 9 M, of the head 13 M, of the tower 14 M
     "small-lm": Shape(
         side=224,
         tower={"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 8, "num_attention_heads": 6},
@@ -44,7 +44,7 @@ SHAPES = {
             "num_key_value_heads": 2, "vocab_size": 32_768,
         },
     ),
-    # LLaVA-1.5-7B's proportions: 576 image tokens, the head 2 % and the tower 3 % of the work
+    # 576 image tokens as LLaVA-1.5: parameters of the LM's layers 40 M, of the head 0.7 M, of the tower 1.2 M
     "7b": Shape(
         side=336,
         tower={"hidden_size": 160, "intermediate_size": 640, "num_hidden_layers": 4, "num_attention_heads": 4},

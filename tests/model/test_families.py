@@ -16,6 +16,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoProcessor,
+    AutoTokenizer,
     LlavaForConditionalGeneration,
 )
 
@@ -65,8 +66,6 @@ def saved(backbones: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(1)
         VISION[name].model(config).save_pretrained(folder / name)
         (folder / name / "preprocessor_config.json").write_text(settings)
-    from transformers import AutoTokenizer
-
     tokenizer = AutoTokenizer.from_pretrained(backbones / "language")
     for name in LANGUAGE:
         config = AutoConfig.for_model(name, vocab_size=len(tokenizer), **SMALL, **WINDOWS.get(name, {}))
