@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from vistune.errors import RecipeError
-from vistune.recipe import Recipe, describe_recipe, load_recipe, save_recipe
+from vistune.recipe import LoraRecipe, Recipe, describe_recipe, load_recipe, save_recipe
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 
@@ -70,10 +70,12 @@ def test_overrides_name_a_stage_and_read_values_by_the_keys_type(path: Path) -> 
     recipe = load_recipe(
         path,
         ["stages.tune.data=007", "stages.tune.learning_rate=2e-5", "seed=3", "stages.align.trains=[projector, vision]",
-         "model.chat_template=null", "stages.align.images=a=b"],
+         "model.chat_template=null", "stages.align.images=a=b", "stages.tune.trains=[lora]",
+         "stages.tune.lora={rank: 8}", "stages.tune.lora.dropout=0"],
     )  # fmt: skip
     align, tune = recipe.stages
     assert (align.data, tune.data, tune.learning_rate, recipe.seed) == ("a.json", "007", 2e-5, 3)
+    assert tune.lora == LoraRecipe(rank=8, dropout=0)
     assert (align.trains, recipe.model.chat_template, align.images) == (["projector", "vision"], None, "a=b")
 
 
@@ -98,11 +100,16 @@ def broken(change: dict[str, Any], *at: str | int) -> str:
         (broken({"lerning_rate": 1}, "stages", 1), "stages.tune.lerning_rate", "did you mean 'learning_rate'?"),
         (broken({"stage": 1}), "stage", "did you mean 'stages'?"),
         (broken({"vision": "x"}, "model"), "model.vision", "did you mean 'vision_tower'?"),
-        (broken({"trains": ["all"]}, "stages", 0), "stages.align.trains.0", "'projector', 'language' or 'vision'"),
+        (broken({"trains": ["all"]}, "stages", 0), "stages.align.trains.0", "'vision' or 'lora' (it is"),
         (broken({"trains": []}, "stages", 0), "stages.align.trains", "at least 1 item"),
         (broken({"batch_size": 3}, "stages", 0), "stages.align", "batch_size 3 is no multiple of micro_batch_size 2"),
         (broken({"learning_rate": 0}, "stages", 0), "stages.align.learning_rate", "greater than 0 (it is 0)"),
         (broken({"learning_rate": float("nan")}, "stages", 0), "stages.align.learning_rate", "finite number"),
+        (broken({"lora": {"rank": 4}}, "stages", 0), "stages.align: ", "does not train it: add it to `trains`"),
+        (broken({"trains": ["lora", "language"]}, "stages", 0), "stages.align: ", "either `lora` or the whole `lang"),
+        (broken({"save": "trained", "trains": ["vision"]}, "stages", 0), "stages.align: ", "projector and lora only"),
+        (broken({"lora": {"rnk": 4}}, "stages", 0), "stages.align.lora.rnk", "did you mean 'rank'?"),
+        (broken({"lora": {"dropout": 1}}, "stages", 0), "stages.align.lora.dropout", "less than 1 (it is 1)"),
         (broken({"epochs": "many"}, "stages", 0), "stages.align.epochs", "(it is 'many')"),
         (broken({"name": "tune"}, "stages", 0), "", "two stages have the same name"),
         (broken({"name": "a/b"}, "stages", 0), "stages.a/b.name", "match pattern"),
@@ -143,7 +150,7 @@ def test_a_wrong_file(path: Path) -> None:
         ("stages.tune=x", "only"),
         ("modle.projector=linear", "did you mean 'model'?"),
         ("stages.tune.data.x=1", "only a single value"),
-        ("stages.tune.trains=[", "not a valid YAML list"),
+        ("stages.tune.trains=[", "not valid YAML"),
     ],
 )
 def test_a_wrong_override_names_itself(path: Path, override: str, message: str) -> None:

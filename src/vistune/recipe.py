@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from vistune.errors import RecipeError, did_you_mean
 
-Part = Literal["projector", "language", "vision"]
+Part = Literal["projector", "language", "vision", "lora"]
 Count = Annotated[int, Field(ge=1)]
 FolderName = Annotated[str, Field(pattern=r"^[\w-]+$")]
 
@@ -42,6 +42,19 @@ class ModelRecipe(_Section):
     """How an image becomes a square: `pad` with the mean colour (v1.5), `crop` the centre (v1), or `stretch`."""
 
 
+class LoraRecipe(_Section):
+    """Low-rank adapters beside linear layers of the language model; the defaults are LLaVA-1.5's."""
+
+    rank: Count = 128
+    """The adapters' rank."""
+    alpha: Count = 256
+    """alpha / rank scales what the adapters add."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """The share of an adapter's inputs that training drops."""
+    targets: Annotated[list[str], Field(min_length=1)] | None = None
+    """The layers' names, e.g. [q_proj, v_proj]; none: all linear layers, without the head."""
+
+
 class StageRecipe(_Section):
     """One stage of training; it starts from the checkpoint of the stage before."""
 
@@ -54,7 +67,9 @@ class StageRecipe(_Section):
     template: str | None = None
     """The chat template of this stage only (`plain` for caption pairs); none: the model's."""
     trains: Annotated[list[Part], Field(min_length=1)]
-    """The parts that are trained; all others are frozen."""
+    """The parts that are trained; all others are frozen. `lora` is adapters in the language model's place."""
+    lora: LoraRecipe | None = None
+    """The adapters of the part `lora`; none: LLaVA-1.5's."""
     epochs: Annotated[float, Field(gt=0)]
     """Passes over the data; may be a fraction."""
     batch_size: Count
@@ -77,6 +92,18 @@ class StageRecipe(_Section):
     """Steps between the states that an interrupted run resumes from."""
     log_every: Count = 10
     """Steps between the lines of the log."""
+    save: Literal["full", "trained"] = "full"
+    """What the checkpoint holds: the whole model, or only what was `trained` and the name of what it was trained on."""
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> StageRecipe:
+        if "lora" in self.trains and "language" in self.trains:
+            raise ValueError("it trains either `lora` or the whole `language` model")
+        if self.lora and "lora" not in self.trains:
+            raise ValueError("it has settings of `lora` but does not train it: add it to `trains`")
+        if self.save == "trained" and not {"projector", "lora"}.issuperset(self.trains):
+            raise ValueError("`save: trained` is for stages that train projector and lora only")
+        return self
 
     @model_validator(mode="after")
     def _batches_divide(self) -> StageRecipe:
@@ -107,6 +134,11 @@ class Recipe(_Section):
         return self
 
 
+_SECTIONS: dict[str, type[_Section]] = {
+    "": Recipe, "model.": ModelRecipe, "stages.<name>.": StageRecipe, "stages.<name>.lora.": LoraRecipe
+}  # fmt: skip
+
+
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe in a YAML file, with `overrides` like `stages.align.data=FILE` (a stage by its name).
 
@@ -129,7 +161,7 @@ def save_recipe(recipe: Recipe, path: Path) -> None:
 def describe_recipe() -> str:
     """Every key that a recipe may have, with its meaning and default, for the command line's help."""
     lines = []
-    for prefix, section in (("", Recipe), ("model.", ModelRecipe), ("stages.<name>.", StageRecipe)):
+    for prefix, section in _SECTIONS.items():
         for key, field in section.model_fields.items():
             default = "" if field.is_required() else f" (default: {field.default})"
             lines.append(f"  {prefix}{key}{default}\n      {field.description}")
@@ -168,9 +200,9 @@ def _override(content: dict[str, Any], override: str) -> None:
     if not isinstance(target, dict):
         raise RecipeError("only a single value can be set", where=where, fix="stages.<name>.<key>=VALUE")
     try:
-        target[last] = yaml.safe_load(text) if text.startswith("[") or text == "null" else text
+        target[last] = yaml.safe_load(text) if text.startswith(("[", "{")) or text == "null" else text
     except yaml.YAMLError:
-        raise RecipeError("the value is not a valid YAML list", where=where, fix="e.g. [projector, language]") from None
+        raise RecipeError("the value is not valid YAML", where=where, fix="e.g. [projector, language]") from None
 
 
 def _names(target: Any) -> list[str]:
@@ -180,12 +212,12 @@ def _names(target: Any) -> list[str]:
 def _explain(error: ErrorDetails, content: Any, path: Path, overrides: Sequence[str]) -> RecipeError:
     """The error in the user's terms: a stage by its name, the override if one set the key, a suggestion."""
     key = ""
-    section: type[_Section] = Recipe
+    section: Any = Recipe
     for part in error["loc"]:
         content = content.get(part) if isinstance(content, dict) else content[int(part)]
         named = isinstance(part, int) and isinstance(content, dict)
         key += f".{content.get('name', part) if named else part}"
-        section = ModelRecipe if part == "model" else StageRecipe if part == "stages" else section
+        section = {"model": ModelRecipe, "stages": StageRecipe, "lora": LoraRecipe}.get(str(part), section)
     key = key[1:]
     origin = next((f"--set {item}" for item in overrides if item.partition("=")[0] == key), f"{path}: {key}")
     known = section.model_fields

@@ -25,10 +25,12 @@ from vistune.data.encode import Encoder, Sample
 from vistune.data.groups import make_groups
 from vistune.data.images import to_pixels
 from vistune.errors import CheckpointError
+from vistune.model.adapters import add_lora, lora_layers
 from vistune.model.assemble import assemble, image_token_count
 from vistune.model.assistant import Assistant
 from vistune.model.checkpoint import save_checkpoint
 from vistune.model.families import LANGUAGE, VISION
+from vistune.recipe import LoraRecipe
 from vistune.records import Conversation, Turn
 from vistune.train.stages import TargetLoss, freeze
 
@@ -145,6 +147,23 @@ def test_loss_and_gradients_are_the_plain_forwards(saved: Path, vision: str, lan
     both = _both(saved, vision, language)
     freeze(both.model, ["projector", "language", "vision"])
     both.model.eval()  # in training DINOv3 moves its positions at random
+    _compare(both)
+
+
+@pytest.mark.parametrize("language", LANGUAGE)
+def test_adapters_gradients_are_the_plain_forwards(saved: Path, language: str) -> None:
+    both = _both(saved, "siglip_vision_model", language)
+    add_lora(both.model, LoraRecipe(rank=4, alpha=8, dropout=0), seed=0)
+    with torch.no_grad():
+        for layer in lora_layers(both.model):
+            layer.lora_B["default"].weight.normal_(std=0.1, generator=torch.Generator().manual_seed(3))
+    freeze(both.model, ["projector", "lora"])
+    trained = _compare(both)
+    assert {name.split(".")[-2] for name in trained} == {"default", "linear_1", "linear_2"}
+
+
+def _compare(both: Both) -> set[str]:
+    """Loss and gradients of either forward, which agree; returns the trained weights' names."""
     ours, theirs = both.ours(), both.theirs()
     assert (ours - theirs).abs() / theirs < 1e-5
     mine, reference = _gradients(both.model, ours), _gradients(both.model, theirs)
@@ -153,6 +172,7 @@ def test_loss_and_gradients_are_the_plain_forwards(saved: Path, vision: str, lan
     whole = sum(value.square().sum() for value in reference.values()).sqrt()
     difference = sum((mine[name] - value).square().sum() for name, value in reference.items()).sqrt()
     assert difference / whole < 1e-5, max(differ.items(), key=lambda item: item[1])
+    return set(mine)
 
 
 @pytest.mark.parametrize(

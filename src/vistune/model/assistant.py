@@ -13,8 +13,8 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 from vistune.data.encode import Encoder
 from vistune.data.images import open_image, to_pixels
 from vistune.model.assemble import image_token_count
-from vistune.model.checkpoint import load_checkpoint
 from vistune.model.decode import Prompt, greedy, image_features
+from vistune.model.light import open_checkpoint
 from vistune.records import IMAGE_TOKEN, Turn
 
 ImageLike = Image.Image | Path | str
@@ -30,7 +30,7 @@ class Assistant:
     @classmethod
     def load(cls, path: Path | str, device: str | None = None) -> Assistant:
         """The assistant of a checkpoint folder, on the GPU if there is one. Raises CheckpointError."""
-        model, processor = load_checkpoint(Path(path))
+        model, processor = open_checkpoint(Path(path))
         module: torch.nn.Module = model
         module.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         return cls(model, processor)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,36 +18,32 @@ from transformers.utils import logging
 
 from vistune.errors import CheckpointError
 from vistune.model.families import VISION
-from vistune.model.projector import MARK, LinearProjector, as_one_layer, as_two_layers
+from vistune.model.projector import MARK, as_one_layer, saved_weights
 
 _PREFIXES = {
     "model.language_model.": "language_model.model.",
     "lm_head.": "language_model.lm_head.",
-    "model.multi_modal_projector.": "multi_modal_projector.",
 }
 _LAST = "config.json"
 """The file that makes a checkpoint complete: it is moved into place after all others."""
+BASE = "base.json"
+"""The same of a light checkpoint: it says what was trained on."""
 
 
 def is_complete(path: Path) -> bool:
-    """Whether `path` holds a finished checkpoint."""
-    return (path / _LAST).is_file()
+    """Whether `path` holds a finished checkpoint, whole or light."""
+    return (path / _LAST).is_file() or (path / BASE).is_file()
 
 
 def published_weights(model: LlavaForConditionalGeneration) -> dict[str, Tensor]:
     """The model's weights by the names of the published checkpoints; tied ones once, a linear projector as two."""
-    projector = model.model.multi_modal_projector
     weights = _vision_weights(model)
     for name, weight in model.state_dict().items():
-        if name.startswith("model.vision_tower.") or (name == "lm_head.weight" and model.config.tie_word_embeddings):
-            continue
-        if isinstance(projector, LinearProjector) and name.startswith("model.multi_modal_projector."):
-            continue
-        prefix = next(prefix for prefix in _PREFIXES if name.startswith(prefix))
-        weights[_PREFIXES[prefix] + name.removeprefix(prefix)] = weight.contiguous()
-    if isinstance(projector, LinearProjector):
-        weights |= {f"multi_modal_projector.{name}": weight for name, weight in as_two_layers(projector).items()}
-    return weights
+        prefix = next((prefix for prefix in _PREFIXES if name.startswith(prefix)), None)
+        if prefix and not (name == "lm_head.weight" and model.config.tie_word_embeddings):
+            weights[_PREFIXES[prefix] + name.removeprefix(prefix)] = weight.contiguous()
+    projector = saved_weights(model.model.multi_modal_projector)
+    return weights | {f"multi_modal_projector.{name}": weight for name, weight in projector.items()}
 
 
 def _vision_weights(model: LlavaForConditionalGeneration) -> dict[str, Tensor]:
@@ -61,15 +59,22 @@ def save_checkpoint(model: LlavaForConditionalGeneration, processor: LlavaProces
 
     Everything is written beside `path` and then moved into it, config.json last: without it, it is unfinished.
     """
+    with written_beside(path, _LAST) as partial:
+        save_torch_state_dict(published_weights(model), partial)
+        model.config.save_pretrained(partial)
+        model.generation_config.save_pretrained(partial)
+        processor.save_pretrained(partial)
+
+
+@contextmanager
+def written_beside(path: Path, last: str) -> Iterator[Path]:
+    """A new folder to write files into; they are then moved into `path`, the one named `last` after all others."""
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    save_torch_state_dict(published_weights(model), partial)
-    model.config.save_pretrained(partial)
-    model.generation_config.save_pretrained(partial)
-    processor.save_pretrained(partial)
+    yield partial
     path.mkdir(exist_ok=True)
-    for file in sorted(partial.iterdir(), key=lambda file: file.name == _LAST):
+    for file in sorted(partial.iterdir(), key=lambda file: file.name == last):
         file.replace(path / file.name)
     partial.rmdir()
 
@@ -104,7 +109,7 @@ def load_checkpoint(path: Path, *, one_layer: bool = False) -> tuple[LlavaForCon
 def _check(path: Path) -> None:
     if not path.is_dir():
         raise CheckpointError("there is no such checkpoint folder", where=str(path))
-    if not is_complete(path):
+    if not (path / _LAST).is_file():
         unfinished = any(path.glob("state/*")) or (path / "log.jsonl").exists()
         what = "its training has not finished" if unfinished else "it holds no checkpoint: config.json is missing"
         stages = sorted(str(folder) for folder in path.iterdir() if is_complete(folder))

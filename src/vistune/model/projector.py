@@ -38,6 +38,13 @@ def saved_activation(kind: ProjectorKind, vision_width: int, text_width: int) ->
     return "gelu" if kind == "mlp2x_gelu" or text_width >= 2 * vision_width else "linear"
 
 
+def saved_weights(projector: nn.Module) -> dict[str, Tensor]:
+    """The weights of linear_1 and linear_2 that a checkpoint holds, for a projector of either kind."""
+    if isinstance(projector, LinearProjector):
+        return as_two_layers(projector)
+    return {name: weight.detach().contiguous() for name, weight in projector.state_dict().items()}
+
+
 def as_two_layers(projector: LinearProjector) -> dict[str, Tensor]:
     """The weights of linear_1 (D, V) and linear_2 (D, D) that compute the same as `projector`."""
     weight, bias = projector.linear.weight.detach(), projector.linear.bias.detach()

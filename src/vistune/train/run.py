@@ -13,9 +13,11 @@ from vistune.data.encode import Encoder
 from vistune.data.llava_json import read_conversations
 from vistune.data.templates import read_template
 from vistune.errors import DataError
-from vistune.model.assemble import assemble, image_token_count
-from vistune.model.checkpoint import is_complete, load_checkpoint, save_checkpoint
-from vistune.recipe import Recipe, StageRecipe
+from vistune.model.adapters import add_lora, merge_lora
+from vistune.model.assemble import image_token_count
+from vistune.model.checkpoint import is_complete, save_checkpoint
+from vistune.model.light import Backbones, open_checkpoint, save_light
+from vistune.recipe import LoraRecipe, Recipe, StageRecipe
 from vistune.records import Conversation
 from vistune.train.loop import train_stage
 from vistune.train.resume import check_recipe
@@ -38,8 +40,8 @@ def train(recipe: Recipe, out: Path) -> Path:
     for stage in recipe.stages:
         folder = out / stage.name
         if stage in missing:
-            model, processor = _start(recipe, before)
-            _run(model, processor, recipe, stage, data[stage.name], accelerator, folder)
+            base = before or Backbones(recipe.model, recipe.seed)
+            _run(base, recipe, stage, data[stage.name], accelerator, folder)
         before = folder
         shutil.rmtree(folder / "state", ignore_errors=True)
     return out / recipe.stages[-1].name
@@ -55,23 +57,18 @@ def bound_kernel_caches() -> None:
         os.environ.setdefault(cache, "32")
 
 
-def _start(recipe: Recipe, before: Path | None) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
-    """What a stage starts from: the checkpoint of the stage before, or the backbones."""
-    if before is not None:
-        return load_checkpoint(before, one_layer=True)
-    parts = recipe.model.model_dump(exclude={"vision_tower", "language_model"})
-    return assemble(recipe.model.vision_tower, recipe.model.language_model, **parts, seed=recipe.seed)
-
-
 def _run(
-    model: LlavaForConditionalGeneration,
-    processor: LlavaProcessor,
+    base: Path | Backbones,
     recipe: Recipe,
     stage: StageRecipe,
     conversations: list[Conversation],
     accelerator: Accelerator,
     folder: Path,
 ) -> None:
+    """Train a stage that starts from a checkpoint or the backbones."""
+    model, processor = open_checkpoint(base, one_layer=True) if isinstance(base, Path) else base.assemble()
+    if "lora" in stage.trains:
+        add_lora(model, stage.lora or LoraRecipe(), recipe.seed)
     template = read_template(stage.template) if stage.template else str(processor.chat_template)
     encoder = Encoder(processor.tokenizer, template, image_token_count(model.config))
     try:
@@ -86,6 +83,19 @@ def _run(
     )  # fmt: skip
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        save_checkpoint(model, processor, folder)
+        _save(model, processor, stage, base, folder)
     accelerator.wait_for_everyone()
     accelerator.free_memory()
+
+
+def _save(
+    model: LlavaForConditionalGeneration, processor: LlavaProcessor, stage: StageRecipe, base: Path | Backbones,
+    folder: Path,
+) -> None:  # fmt: skip
+    """The stage's checkpoint; a whole one with its adapters, if any, merged, and once more by themselves."""
+    if stage.save == "trained":
+        return save_light(model, folder, base)
+    if "lora" in stage.trains and "vision" not in stage.trains:
+        save_light(model, folder / "adapter", base)
+    merge_lora(model)
+    return save_checkpoint(model, processor, folder)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
 
 from vistune.data.collate import Batch
+from vistune.model.adapters import lora_parts
 from vistune.model.families import vision_blocks
 from vistune.model.head import target_loss
 from vistune.model.shared_prefix import use_shared_prefix
@@ -22,6 +23,7 @@ def parts(model: LlavaForConditionalGeneration) -> dict[Part, list[nn.Module]]:
         "projector": [model.model.multi_modal_projector],
         "language": [model.model.language_model, model.lm_head],
         "vision": [model.model.vision_tower],
+        "lora": lora_parts(model),
     }
 
 

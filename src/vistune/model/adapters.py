@@ -1,0 +1,97 @@
+"""LoRA: low-rank adapters beside the language model's linear layers, kept in PEFT's own layout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from safetensors.torch import save_file
+from torch import nn
+from transformers import LlavaForConditionalGeneration
+
+from vistune.errors import RecipeError, did_you_mean
+from vistune.model.projector import saved_weights
+from vistune.recipe import LoraRecipe
+
+CONFIG = "adapter_config.json"
+_WEIGHTS = "adapter_model.safetensors"
+_NAME = "default"
+
+
+def add_lora(model: LlavaForConditionalGeneration, settings: LoraRecipe, seed: int) -> None:
+    """Put adapters beside linear layers of the language model, in place; with them it computes what it did before.
+
+    Their first weights depend on `seed` alone. Raises RecipeError if a name in `settings.targets` is of no such layer.
+    """
+    config = LoraConfig(
+        r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, task_type="CAUSAL_LM",
+        target_modules=_pattern(model.model.language_model, settings.targets),
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        inject_adapter_in_model(config, model, _NAME)
+
+
+def _pattern(language: nn.Module, targets: Sequence[str] | None) -> str:
+    """What the names of the chosen layers match, whole, in the assistant; none chosen: all linear layers."""
+    linear = {name.rpartition(".")[2] for name, part in language.named_modules() if isinstance(part, nn.Linear)}
+    for target in targets or ():
+        if target not in linear:
+            what = f"the language model has no linear layers of the name '{target}'"
+            raise RecipeError(what, where="lora.targets", fix=did_you_mean(target, linear))
+    return rf"model\.language_model\..*\.({'|'.join(sorted(targets or linear))})"
+
+
+def lora_layers(model: nn.Module) -> list[LoraLayer]:
+    """The layers that have an adapter beside them."""
+    return [part for part in model.modules() if isinstance(part, LoraLayer)]
+
+
+def lora_parts(model: nn.Module) -> list[nn.Module]:
+    """The adapters' own modules: their matrices, and the dropout before them."""
+    return [part for layer in lora_layers(model) for part in (layer.lora_A, layer.lora_B, layer.lora_dropout)]
+
+
+def merge_lora(model: LlavaForConditionalGeneration) -> None:
+    """Add the adapters to the weights beside them, in place, and remove them: a plain model again."""
+    merged = [(name, part) for name, part in model.named_modules() if isinstance(part, LoraLayer)]
+    for name, part in merged:
+        layer: Any = part
+        layer.merge()
+        model.set_submodule(name, layer.get_base_layer())
+    if merged:
+        del model.peft_config
+
+
+def save_adapter(model: LlavaForConditionalGeneration, path: Path, base: str) -> None:
+    """Write the adapters, and the projector with them, as PEFT loads them onto the checkpoint that they began on.
+
+    `base` is its name in the configuration.
+    """
+    weights = {
+        f"base_model.model.{name.replace(f'.{_NAME}.', '.')}": weight.detach().contiguous()
+        for name, weight in model.named_parameters()
+        if name.startswith("model.language_model.") and ".lora_" in name
+    }
+    for name, weight in saved_weights(model.model.multi_modal_projector).items():
+        weights[f"base_model.model.model.multi_modal_projector.{name}"] = weight
+    save_file(weights, path / _WEIGHTS, metadata={"format": "pt"})
+    peft: Any = model.peft_config
+    settings = {**peft[_NAME].to_dict(), "inference_mode": True, "modules_to_save": ["multi_modal_projector"]}
+    settings["base_model_name_or_path"] = base
+    text = json.dumps(settings, indent=2, sort_keys=True, default=lambda value: getattr(value, "value", str(value)))
+    (path / CONFIG).write_text(text + "\n", "utf-8")
+
+
+def merge_adapter(model: LlavaForConditionalGeneration, path: Path) -> LlavaForConditionalGeneration:
+    """The model, changed in place, with the adapters and the projector in `path`, by PEFT or by us, merged into it.
+
+    Raises what PEFT raises if they do not fit.
+    """
+    merged: LlavaForConditionalGeneration = PeftModel.from_pretrained(model, path).merge_and_unload()
+    return merged

@@ -1,0 +1,105 @@
+"""Light checkpoints: only what was trained (projector, adapters) and the name of what it was trained on.
+
+`base.json` names the base: {"checkpoint": a folder, from this one}, or {"model": the recipe's model, "seed": a
+number} if training began with the backbones. Beside it are the adapters in PEFT's layout, which hold the projector,
+too, or the projector alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from transformers import LlavaForConditionalGeneration, LlavaProcessor
+from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
+
+from vistune.errors import CheckpointError
+from vistune.model import adapters
+from vistune.model.assemble import assemble
+from vistune.model.checkpoint import BASE, load_checkpoint, written_beside
+from vistune.model.projector import MARK, LinearProjector, as_one_layer, saved_weights
+from vistune.recipe import ModelRecipe
+
+_PROJECTOR = "projector.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Backbones:
+    """An assistant as it is assembled, before any training."""
+
+    recipe: ModelRecipe
+    seed: int
+
+    def assemble(self) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+        """The model and its processor. Raises CheckpointError, RecipeError."""
+        parts = self.recipe.model_dump(exclude={"vision_tower", "language_model"})
+        return assemble(self.recipe.vision_tower, self.recipe.language_model, **parts, seed=self.seed)
+
+
+def save_light(model: LlavaForConditionalGeneration, path: Path, base: Path | Backbones) -> None:
+    """Write the projector, and the adapters if there are any, of a model that was `base` before its training."""
+    name = os.path.relpath(base, path) if isinstance(base, Path) else ""
+    with written_beside(path, BASE) as partial:
+        if adapters.lora_layers(model):
+            adapters.save_adapter(model, partial, name)
+        else:
+            save_file(saved_weights(model.model.multi_modal_projector), partial / _PROJECTOR)
+        (partial / BASE).write_text(json.dumps(_named(base, name), indent=2) + "\n", "utf-8")
+
+
+def _named(base: Path | Backbones, name: str) -> dict[str, Any]:
+    if isinstance(base, Path):
+        return {"checkpoint": name}
+    model = base.recipe.model_dump()
+    for part in ("vision_tower", "language_model"):
+        if Path(model[part]).exists():
+            model[part] = str(Path(model[part]).resolve())
+    return {"model": model, "seed": base.seed}
+
+
+def open_checkpoint(path: Path, *, one_layer: bool = False) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+    """The model and processor of a checkpoint, whole or light, in float32; adapters are merged.
+
+    A folder of PEFT's without `base.json` is read, too. With `one_layer`, a linear projector is the single layer it
+    is. Raises CheckpointError if anything is missing or does not fit.
+    """
+    has_adapter = (path / adapters.CONFIG).is_file()
+    if (path / "config.json").is_file() or not ((path / BASE).is_file() or has_adapter):
+        return load_checkpoint(path, one_layer=one_layer)
+    base = _read_base(path)
+    model, processor = base.assemble() if isinstance(base, Backbones) else open_checkpoint(base)
+    if isinstance(model.model.multi_modal_projector, LinearProjector):
+        model.model.multi_modal_projector = LlavaMultiModalProjector(model.config)
+    try:
+        if has_adapter:
+            model = adapters.merge_adapter(model, path)
+        else:
+            model.model.multi_modal_projector.load_state_dict(load_file(path / _PROJECTOR))
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        raise CheckpointError(f"does not fit its base: {str(error).splitlines()[0]}", where=str(path)) from error
+    if one_layer and getattr(model.config, MARK, None) == "linear":
+        model.model.multi_modal_projector = as_one_layer(model.model.multi_modal_projector)
+    model.eval()
+    return model, processor
+
+
+def _read_base(path: Path) -> Path | Backbones:
+    file = path / (BASE if (path / BASE).is_file() else adapters.CONFIG)
+    try:
+        content = json.loads(file.read_text("utf-8"))
+        if "model" in content:
+            return Backbones(ModelRecipe.model_validate(content["model"]), int(content["seed"]))
+        name = content["checkpoint" if file.name == BASE else "base_model_name_or_path"]
+        found = next(folder for folder in (path / name, Path(name)) if folder.is_dir())
+    except StopIteration:
+        fix = f"put that checkpoint there, or name where it is in {file.name}"
+        raise CheckpointError(f"it was trained on {name}, which is missing", where=str(path), fix=fix) from None
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        raise CheckpointError(f"does not say what it was trained on: {error}", where=str(file)) from None
+    return Path(os.path.normpath(found))

@@ -1,0 +1,57 @@
+"""Stages that train adapters, and checkpoints that hold what was trained only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from vistune.model.assistant import Assistant
+from vistune.model.checkpoint import published_weights
+from vistune.model.light import open_checkpoint
+from vistune.recipe import Recipe
+from vistune.train.run import train
+
+LORA = {"rank": 4, "alpha": 16}
+
+
+def _recipe(make_recipe: Any, save: str = "full") -> Recipe:
+    """Stage 1 as it is, its checkpoint kept as `save` says; stage 2 with adapters and dropout."""
+    content = make_recipe().model_dump()
+    content["stages"][0]["save"] = save
+    content["stages"][1] |= {"trains": ["projector", "lora"], "lora": LORA, "learning_rates": {"projector": 2e-3}}
+    return Recipe.model_validate(content)
+
+
+@pytest.fixture(scope="session")
+def finished(make_recipe: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("lora") / "run"
+    train(_recipe(make_recipe), out)
+    return out
+
+
+def test_adapters_learn_and_the_checkpoint_holds_them_merged(finished: Path) -> None:
+    before, after = (load_file(finished / stage / "model.safetensors") for stage in ("align", "tune"))
+    changed = {name.split(".")[-2] for name in before if not torch.equal(before[name], after[name])}
+    linear = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    assert changed == linear | {"linear_2"}  # where a linear projector is kept
+    rank = torch.linalg.matrix_rank(*[(after[n] - before[n]) for n in before if n.endswith("1.mlp.up_proj.weight")])
+    assert rank == LORA["rank"]
+    separate, _ = open_checkpoint(finished / "tune" / "adapter")
+    for name, weight in published_weights(separate).items():
+        torch.testing.assert_close(weight, after[name], atol=1e-6, rtol=1e-6)
+    assert Assistant.load(finished / "tune", "cpu").answer([], max_new_tokens=1) == []
+
+
+def test_a_run_of_light_checkpoints_ends_with_the_same_weights(
+    finished: Path, make_recipe: Any, tmp_path: Path
+) -> None:
+    tune = train(_recipe(make_recipe, save="trained"), tmp_path / "run")
+    assert {path.name for path in (tmp_path / "run" / "align").glob("*s*")} >= {"projector.safetensors", "base.json"}
+    assert not (tmp_path / "run" / "align" / "model.safetensors").exists()
+    assert (tune / "model.safetensors").read_bytes() == (finished / "tune" / "model.safetensors").read_bytes()
+    assert Assistant.load(tmp_path / "run" / "align", "cpu").answer([], max_new_tokens=1) == []
+    assert Assistant.load(tune / "adapter", "cpu").answer([], max_new_tokens=1) == []
