@@ -166,7 +166,7 @@ def run_hf(folder: Path, stage: str, steps: int, batch: int, micro: int) -> dict
             "input_ids": pad_sequence(ids, batch_first=True, padding_value=3),
             "attention_mask": pad_sequence([torch.ones_like(one) for one in ids], batch_first=True),
             "labels": pad_sequence(labels, batch_first=True, padding_value=-100),
-            "pixel_values": torch.stack([pixels[row.image] for row in rows]),
+            "pixel_values": torch.stack([pixels[name] for row in rows for name in row.images]),
         }
 
     with tempfile.TemporaryDirectory() as out:
@@ -196,7 +196,7 @@ def _prepared(folder: Path, stage: str) -> tuple[Any, list[Any], dict[str, Any]]
     encoder = Encoder(processor.tokenizer, str(processor.chat_template), image_token_count(model.config))
     samples = encoder.encode_all(read_conversations(folder / "data.json", folder), 2048)
     store = ImageStore(folder, processor.image_processor)
-    return model, samples, {sample.image: store.get(sample.image) for sample in samples}
+    return model, samples, {name: store.get(name) for sample in samples for name in sample.images}
 
 
 CONTESTANTS = {"ours": run_ours, "hf": run_hf}

@@ -52,7 +52,7 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One turn of a conversation; `<image>` in a user's text stands for the image."""
+    """One turn of a conversation; `<image>` in a user's text stands for an image."""
 
     role: Role
     text: str
@@ -60,11 +60,14 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """A training sample: alternating turns, user first, about at most one image (by path)."""
+    """A training sample: alternating turns, user first, and its images (by path).
+
+    The n-th `<image>` of the user's turns, in order, stands for the n-th image; any further ones are text.
+    """
 
     id: str
     turns: tuple[Turn, ...]
-    image: str | None = None
+    images: tuple[str, ...] = ()
     kind: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
 

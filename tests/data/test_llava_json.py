@@ -23,16 +23,20 @@ def _write(path: Path, content: Any) -> Path:
 
 
 def test_reads_conversations_with_and_without_image(tmp_path: Path) -> None:
-    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
     records = [
         {"id": 5, "image": "a.png", "conversations": _turns("<image>\nq", "a", "q2", "<image> is a word")},
         {"id": "t", "conversations": _turns("q", "a")},
+        {"id": 7, "image": ["a.png", "b.png"], "conversations": _turns("q", "a", "<image> or <image>?", "a")},
     ]
     read = read_conversations(_write(tmp_path / "x.json", records), tmp_path)
     assert read == [
         Conversation("5", (Turn("user", "<image>\nq"), Turn("assistant", "a"), Turn("user", "q2"),
-                           Turn("assistant", "<image> is a word")), "a.png"),
+                           Turn("assistant", "<image> is a word")), ("a.png",)),
         Conversation("t", (Turn("user", "q"), Turn("assistant", "a"))),
+        Conversation("7", (Turn("user", "q"), Turn("assistant", "a"), Turn("user", "<image> or <image>?"),
+                           Turn("assistant", "a")), ("a.png", "b.png")),
     ]  # fmt: skip
 
 
@@ -52,7 +56,13 @@ def test_reads_conversations_with_and_without_image(tmp_path: Path) -> None:
         ([{"id": "x", "conversations": _turns("q", "a")[::-1]}], "turn 0 is out of order"),
         ([{"id": "x", "conversations": _turns("q", "a", "q")}], "the last turn is the user's"),
         ([{"id": "x", "conversations": _turns("<image>q", "a")}], "<image> without an image"),
-        ([{"id": "x", "image": "a.png", "conversations": _turns("<image><image>", "a")}], "stands 2 times"),
+        (
+            [{"id": "x", "image": "a.png", "conversations": _turns("<image><image>", "a")}],
+            "stands 2 times in it, for 1 image",
+        ),
+        ([{"id": "x", "image": ["a", "b"], "conversations": _turns("<image>", "a")}], "stands 1 times in it, for 2"),
+        ([{"id": "x", "image": ["a", ""], "conversations": _turns("<image>", "a")}], "not a file's name, nor a list"),
+        ([{"id": "x", "image": [], "conversations": _turns("<image>", "a")}], "<image> without an image"),
         ([{"id": "x", "image": "a.png", "conversations": _turns("q", "a")}], "has an image but no <image>"),
         (
             [{"id": "x", "image": "a.png", "conversations": _turns("<image>", "a")}],

@@ -4,10 +4,12 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
 from vistune.data.encode import Encoder
+from vistune.data.render import image_marks
 from vistune.data.templates import own_template, read_template
 from vistune.errors import DataError
 from vistune.model.assemble import _prepare_tokenizer
@@ -34,14 +36,15 @@ def _text(rng: random.Random, extra: tuple[str, ...] = ()) -> str:
 
 
 def _conversation(rng: random.Random, index: int) -> Conversation:
-    image = "x.png" if rng.random() < 0.7 else None
-    turns = []
-    for number in range(rng.randint(1, 4)):
+    turns: list[Turn] = []
+    images: list[str] = []
+    for _ in range(rng.randint(1, 4)):
         question = _text(rng)
-        if image and number == 0:
-            question = rng.choice([f"{IMAGE_TOKEN}\n{question}", f"{question}\n{IMAGE_TOKEN}", IMAGE_TOKEN])
+        for _ in range(rng.choice((0, 0, 1, 1, 2, 3))):
+            images.append(f"{len(images)}.png")
+            question = rng.choice([f"{IMAGE_TOKEN}\n{question}", f"{question}\n{IMAGE_TOKEN}", IMAGE_TOKEN + question])
         turns += [Turn("user", question), Turn("assistant", _text(rng, (IMAGE_TOKEN,)))]
-    return Conversation(str(index), tuple(turns), image)
+    return Conversation(str(index), tuple(turns), tuple(images))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +68,8 @@ def test_targets_of_random_conversations_are_the_answers_and_their_end_of_turn(
     for index in range(1000):
         conversation = _conversation(rng, index)
         if template == "plain":
-            conversation = Conversation(conversation.id, conversation.turns[:2], conversation.image)
+            first = conversation.turns[:2]
+            conversation = Conversation(conversation.id, first, conversation.images[: image_marks(first)])
         sample = encoder.encode(conversation, 10_000)
         found = _runs(sample.input_ids.tolist(), sample.targets.tolist())
         decoded = [tokenizer.decode(run) for run in found]
@@ -73,7 +77,9 @@ def test_targets_of_random_conversations_are_the_answers_and_their_end_of_turn(
         # the one space that joins an answer to `ASSISTANT:` is a part of its first token
         assert [one.lstrip(" ") for one in decoded] == [one.lstrip(" ") for one in expected], conversation
         assert all(run[-1] == tokenizer.eos_token_id and tokenizer.eos_token_id not in run[:-1] for run in found)
-        assert (sample.input_ids == image_id).sum() == (4 if conversation.image else 0)
+        assert sample.images == conversation.images
+        assert np.flatnonzero(sample.input_ids == image_id).tolist() == sample.image_at.tolist()
+        assert len(sample.image_at) == 4 * len(sample.images)
 
 
 def _runs(ids: list[int], targets: list[bool]) -> list[list[int]]:
@@ -91,7 +97,7 @@ def _runs(ids: list[int], targets: list[bool]) -> list[list[int]]:
 def test_special_tokens_that_a_user_types_stay_text(backbones: Path) -> None:
     tokenizer, text = _prepared(backbones, "language", None)
     typed = "a<|end|>\n<|assistant|>\n<image> <s>"
-    ids = Encoder(tokenizer, text, 4).prompt([Turn("user", f"<image>\n{typed}")], has_image=True)
+    ids = Encoder(tokenizer, text, 4).prompt([Turn("user", f"<image>\n{typed}")], images=1)
     markers = ["<s>", "<|user|>", "<image>", "<image>", "<image>", "<image>", "<|end|>", "<|assistant|>"]
     special = set(tokenizer.all_special_ids) | {tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)}
     assert [tokenizer.convert_ids_to_tokens(one) for one in ids if one in special] == markers
@@ -103,10 +109,10 @@ def test_a_prompt_is_how_the_training_text_begins(backbones: Path) -> None:
         tokenizer, text = _prepared(backbones, name, template)
         encoder = Encoder(tokenizer, text, 4)
         turns = Turn("user", "<image>\nhow many dogs"), Turn("assistant", "two dogs"), Turn("user", "yes")
-        sample = encoder.encode(Conversation("1", (*turns, Turn("assistant", "no")), "x.png"), 500)
+        sample = encoder.encode(Conversation("1", (*turns, Turn("assistant", "no")), ("x.png",)), 500)
         first = int(sample.targets.argmax())
-        assert encoder.prompt(turns[:1], has_image=True) == sample.input_ids[:first].tolist()
-        whole = encoder.prompt(turns, has_image=True)
+        assert encoder.prompt(turns[:1], images=1) == sample.input_ids[:first].tolist()
+        whole = encoder.prompt(turns, images=1)
         assert whole == sample.input_ids[: len(whole)].tolist()
         assert sample.targets[len(whole) :].tolist()[0]
 
@@ -116,8 +122,8 @@ def test_too_long_conversations_lose_whole_exchanges_from_the_end(backbones: Pat
     encoder = Encoder(tokenizer, text, 4)
     first = Turn("user", "<image>\nhow many"), Turn("assistant", "two dogs")
     turns = *first, Turn("user", "what is there"), Turn("assistant", "a red box")
-    long = Conversation("7", turns, "x.png")
-    short = encoder.encode(Conversation("7", first, "x.png"), 500)
+    long = Conversation("7", turns, ("x.png",))
+    short = encoder.encode(Conversation("7", first, ("x.png",)), 500)
     cut = encoder.encode(long, len(short.input_ids) + 3)
     assert cut.input_ids.tolist() == short.input_ids.tolist()
     assert cut.dropped_turns == 2

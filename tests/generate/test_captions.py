@@ -16,7 +16,7 @@ MANY = [record(number, "A dog.", "A brown dog.", "The dog.") for number in range
 
 def test_one_caption_an_image_drawn_by_seed() -> None:
     pairs = list(caption_pairs(MANY, seed=0))
-    assert [pair.image for pair in pairs] == [f"{number}.jpg" for number in range(300)]
+    assert [pair.images for pair in pairs] == [(f"{number}.jpg",) for number in range(300)]
     assert pairs == list(caption_pairs(MANY, seed=0))
     assert pairs != list(caption_pairs(MANY, seed=1))
     asked, said = {pair.turns[0].text for pair in pairs}, {pair.turns[1].text for pair in pairs}

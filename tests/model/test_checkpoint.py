@@ -137,6 +137,26 @@ def test_answers_are_those_of_plain_transformers(saved: Any) -> None:
         history = [*turns, Turn("assistant", answer or "no")]
 
 
+def test_answers_about_several_images_are_those_of_plain_transformers(saved: Any) -> None:
+    path, _ = saved
+    assistant = Assistant.load(path, "cpu")
+    processor: Any = AutoProcessor.from_pretrained(path)
+    a, b, c = _pictures()
+    lists: list[Any] = [[a, b], [b, a], [a, b], [a], None, [c, c, a], c]
+    questions = ("how many dogs", "left of what", "yes", "no", "two", "what", "left of what")
+    single = [assistant.chat(one, text, max_new_tokens=10) for one, text in zip(lists, questions, strict=True)]
+    content = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": questions[0]}]
+    text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+    inputs = processor(images=[a, b], text=text, add_special_tokens=False, return_tensors="pt")
+    model: Any = LlavaForConditionalGeneration.from_pretrained(path)
+    written = model.generate(**inputs, max_new_tokens=10, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    assert single[0] == processor.decode(written, skip_special_tokens=True).strip()
+    assert assistant.answer(list(zip(lists, questions, strict=True)), max_new_tokens=10) == single
+    same: list[Any] = [([a, b], text) for text in questions[:4]] + [([b, a], text) for text in questions[:2]]
+    expected = [assistant.chat(images, text, max_new_tokens=10) for images, text in same]
+    assert assistant.answer(same, max_new_tokens=10) == expected
+
+
 def test_batched_answers_are_those_of_single_questions(saved: Any, tmp_path: Path) -> None:
     path, _ = saved
     assistant = Assistant.load(path, "cpu")
@@ -157,7 +177,7 @@ def test_an_answer_ends_with_its_end_of_turn(saved: Any) -> None:
     image, config = _pictures()[0], assistant.model.generation_config
     pixels = assistant.processor.image_processor(image, return_tensors="pt")["pixel_values"]
     features = image_features(assistant.model, pixels)
-    prompts = [Prompt(assistant._prompt([Turn("user", text)], True), 0) for text in ("yes", "how many dogs", "no")]
+    prompts = [Prompt(assistant._prompt([Turn("user", text)], 1), (0,)) for text in ("yes", "how many dogs", "no")]
     whole = _decode(assistant, prompts, features)
     config.eos_token_id = [whole[0][4], whole[1][2]]
     cut = _decode(assistant, prompts, features)

@@ -84,17 +84,21 @@ def _pictures() -> dict[str, Image.Image]:
 
 
 def _conversations() -> list[Conversation]:
-    """One to four about an image, the image before or after the question, two turns, none."""
+    """One to four about an image, the image before or after the question, several images in any turn, none."""
     told = [
         ("a", "<image>\nhow many dogs", "two", "left of what", "the cat"), ("a", "<image>\nwhat is in this", "a box"),
         ("b", "what is this\n<image>", "a red box"), ("a", "how many\n<image>", "no"),
         ("c", "<image>\nis it red", "yes"), ("c", "<image>\nis it", "no"), ("c", "<image>\nis it red", "no no"),
-        ("c", "<image>\nare there people", "two people"), (None, "how many cats are there", "two", "and dogs", "no"),
+        ("c", "<image>\nare there people", "two people"), ("", "how many cats are there", "two", "and dogs", "no"),
+        ("ab", "<image> left of\n<image>", "the box", "and", "no"), ("ac", "<image> left of\n<image>", "no"),
+        ("ab", "<image> left of\n<image>", "the cat"),
+        ("cab", "<image>\nis it", "no", "above <image> or <image>", "no"),
+        ("bb", "what is this", "red", "<image> or <image>", "two"),
     ]  # fmt: skip
     roles = ("user", "assistant")
     return [
-        Conversation(str(i), tuple(Turn(roles[j % 2], text) for j, text in enumerate(texts)), image)  # type: ignore[arg-type]
-        for i, (image, *texts) in enumerate(told)
+        Conversation(str(i), tuple(Turn(roles[j % 2], text) for j, text in enumerate(texts)), tuple(images))  # type: ignore[arg-type]
+        for i, (images, *texts) in enumerate(told)
     ]
 
 
@@ -119,7 +123,7 @@ class Both:
         logits = self.model(
             input_ids=pad_sequence(ids, batch_first=True),
             attention_mask=pad_sequence([torch.ones_like(one) for one in ids], batch_first=True),
-            pixel_values=torch.stack([self.pixels[sample.image] for sample in self.samples if sample.image]),
+            pixel_values=torch.stack([self.pixels[name] for sample in self.samples for name in sample.images]),
         ).logits
         cap = getattr(self.model.config.text_config, "final_logit_softcapping", None)
         if cap:  # LlavaForConditionalGeneration leaves it out

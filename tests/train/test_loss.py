@@ -51,7 +51,7 @@ def _plain(samples: list[Sample], recipe: Recipe, processor: Any) -> dict[str, T
         "input_ids": pad_sequence(ids, batch_first=True, padding_value=processor.tokenizer.pad_token_id),
         "attention_mask": pad_sequence([torch.ones_like(one) for one in ids], batch_first=True),
         "labels": pad_sequence(labels, batch_first=True, padding_value=-100),
-        "pixel_values": torch.stack([store.get(sample.image) for sample in samples if sample.image]),
+        "pixel_values": torch.stack([store.get(name) for sample in samples for name in sample.images]),
     }
 
 
@@ -117,9 +117,7 @@ def test_groups_are_shared_out_in_parts_none_of_which_is_empty(sizes: tuple[int,
     groups = []
     for number, size in enumerate(sizes):
         ids = [np.arange(4 + number + i, dtype=np.int32) for i in range(size)]
-        samples = [
-            Sample(f"{number}.{i}", one, one > 2, None, np.empty(0, dtype=np.int32)) for i, one in enumerate(ids)
-        ]
+        samples = [Sample(f"{number}.{i}", one, one > 2, (), np.empty(0, dtype=np.int32)) for i, one in enumerate(ids)]
         groups.append(Group(tuple(samples), 2))
     shares = share_out(groups, parts)
     assert len(shares) == parts

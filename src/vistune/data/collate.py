@@ -69,11 +69,13 @@ def collate(groups: Sequence[Group], read: Callable[[str], Tensor]) -> Batch:
             first = 0 if index == 0 else group.shared  # what is shared is written by the first sample
             ids.append(sample.input_ids[first:])
             positions.append(np.arange(first, len(sample.input_ids)))
-            if sample.image is not None:
+            if sample.images:
+                numbers = np.array([images.setdefault(name, len(images)) for name in sample.images])  # (n)
+                size = len(sample.image_at) // len(numbers)
+                features = (numbers[:, None] * size + np.arange(size)).ravel()  # (M)
                 kept = sample.image_at >= first
-                number = images.setdefault(sample.image, len(images))
                 image_at.append(sample.image_at[kept] - first + offset)
-                image_from.append(np.flatnonzero(kept) + number * len(kept))
+                image_from.append(features[kept])
             learned = np.flatnonzero(sample.targets[1:]) + 1  # nothing predicts the first token
             predict_at.append(learned - 1 - first + offset)
             targets.append(sample.input_ids[learned])

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from vistune.data.render import Rendered, Renderer, Span
+from vistune.data.render import Rendered, Renderer, Span, image_marks
 from vistune.data.templates import special_tokens
 from vistune.errors import DataError
 from vistune.records import IMAGE_TOKEN, Conversation, Turn
@@ -18,12 +18,15 @@ from vistune.records import IMAGE_TOKEN, Conversation, Turn
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A conversation ready for training: token ids (S), which to learn (S), where the image stands (I)."""
+    """A conversation ready for training: token ids (S), which to learn (S), its images and where they stand (M).
+
+    `image_at` holds the places of all images' tokens, one image after the other, each of as many tokens.
+    """
 
     id: str
     input_ids: NDArray[np.int32]
     targets: NDArray[np.bool_]
-    image: str | None
+    images: tuple[str, ...]
     image_at: NDArray[np.int32]
     dropped_turns: int = 0
 
@@ -60,7 +63,8 @@ class Encoder:
         where = f"conversation {conversation.id}"
         turns = conversation.turns
         while turns:
-            rendered = self._render(turns, has_image=conversation.image is not None, where=where)
+            images = conversation.images[: image_marks(turns)]
+            rendered = self._render(turns, images=len(images), where=where)
             tokens = self._tokenize(rendered)
             if len(tokens) <= max_length:
                 spans = [self._answer(rendered, span, where) for span in rendered.spans if span.role == "assistant"]
@@ -70,7 +74,7 @@ class Encoder:
                 if not targets.any():
                     raise DataError("no token of it is a target", where=where)
                 image_at = np.flatnonzero(ids == self._image_id).astype(np.int32)
-                return Sample(conversation.id, ids, targets, conversation.image, image_at, dropped)
+                return Sample(conversation.id, ids, targets, images, image_at, dropped)
             turns = turns[:-2]
         fix = "raise the stage's max_length, or shorten the conversation"
         raise DataError(f"its first answer does not fit in {max_length} tokens", where=where, fix=fix)
@@ -79,9 +83,9 @@ class Encoder:
         """All samples, in order."""
         return [self.encode(conversation, max_length) for conversation in conversations]
 
-    def prompt(self, turns: Sequence[Turn], *, has_image: bool) -> list[int]:
-        """The token ids up to where the assistant's next answer begins."""
-        rendered = self._render(turns, has_image=has_image, prompt=True, where="prompt")
+    def prompt(self, turns: Sequence[Turn], *, images: int) -> list[int]:
+        """The token ids up to where the assistant's next answer begins; the first `images` `<image>` are images."""
+        rendered = self._render(turns, images=images, prompt=True, where="prompt")
         return [token.id for token in self._tokenize(rendered)]
 
     def _answer(self, rendered: Rendered, span: Span, where: str) -> tuple[int, int]:
@@ -97,7 +101,7 @@ class Encoder:
         tokens: list[_Token] = []
         last = 0
         for index, (start, end) in zip(encoding["input_ids"], encoding["offset_mapping"], strict=True):
-            if index == self._image_id and rendered.image is not None and start <= rendered.image < end:
+            if index == self._image_id and any(start <= image < end for image in rendered.images):
                 tokens += [_Token(index, start, end)] * self._image_tokens
             elif index in self._special and any(start < span.end and span.start < end for span in rendered.spans):
                 tokens += self._as_text(rendered.text[start:end], start)

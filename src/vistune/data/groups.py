@@ -16,7 +16,7 @@ from vistune.data.encode import Sample
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Samples whose first `shared` tokens, image included, are the same, and which learn none of these."""
+    """Samples whose first `shared` tokens, images included, are the same, and which learn none of these."""
 
     samples: tuple[Sample, ...]
     shared: int
@@ -32,18 +32,18 @@ class Group:
         return Group(self.samples[:middle], self.shared), Group(self.samples[middle:], self.shared)
 
 
-def beginning(sample: Sample) -> tuple[str | None, bytes]:
-    """What samples of one group have in common: the image and all tokens up to its end."""
-    end = int(sample.image_at[-1]) + 1 if len(sample.image_at) else 0
-    return sample.image, sample.input_ids[:end].tobytes()
+def beginning(sample: Sample) -> tuple[str, bytes]:
+    """What samples of one group have in common: the first image and all tokens up to its end."""
+    end = int(sample.image_at[_image_size(sample) - 1]) + 1
+    return sample.images[0], sample.input_ids[:end].tobytes()
 
 
 def group_ids(samples: Iterable[Sample]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """For each sample the number of its group; a sample without an image is a group of its own."""
-    numbers: dict[tuple[str | None, bytes], int] = {}
+    numbers: dict[tuple[str, bytes] | int, int] = {}
     found = []
     for index, sample in enumerate(samples):
-        key = beginning(sample) if sample.image is not None else (None, str(index).encode())
+        key = beginning(sample) if sample.images else index
         found.append(numbers.setdefault(key, len(numbers)))
     return np.array(found, dtype=np.int64)
 
@@ -57,11 +57,23 @@ def make_groups(samples: Sequence[Sample]) -> list[Group]:
 
 
 def _shared(samples: Sequence[Sample]) -> int:
-    """The longest common beginning after which no sample has a target: the last state predicts a token of each."""
+    """The longest common beginning before any sample's first target: its last state predicts a token of each."""
     if len(samples) == 1:
         return 0
     shortest = min(int(sample.targets.argmax()) for sample in samples) - 1
     for sample in samples[1:]:
         differ = samples[0].input_ids[:shortest] != sample.input_ids[:shortest]
         shortest = int(differ.argmax()) if differ.any() else shortest
+        shortest = min(shortest, _other_image(samples[0], sample))
     return max(0, shortest)
+
+
+def _other_image(one: Sample, other: Sample) -> int:
+    """Where the first image stands that is not the same in both samples, if their tokens are the same up to there."""
+    number = next((i for i, (a, b) in enumerate(zip(one.images, other.images, strict=False)) if a != b), None)
+    return len(one.input_ids) if number is None else int(one.image_at[number * _image_size(one)])
+
+
+def _image_size(sample: Sample) -> int:
+    """How many tokens each of its images takes."""
+    return len(sample.image_at) // len(sample.images)

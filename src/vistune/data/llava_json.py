@@ -16,7 +16,7 @@ def read_conversations(path: Path, images: Path | None = None) -> list[Conversat
     """Every conversation of a LLaVA JSON file, checked; with `images`, also that each image file is there.
 
     Raises DataError with the file and the record: no list, a missing key, an unknown speaker, turns out of
-    order, no answer, an empty text, an `<image>` without image or more than one, a missing image file.
+    order, no answer, an empty text, not as many `<image>` as images, a missing image file.
     """
     records = _load(path)
     conversations = [_conversation(record, f"{path}: record {index}") for index, record in enumerate(records)]
@@ -50,14 +50,20 @@ def _conversation(record: Any, where: str) -> Conversation:
         if key not in record:
             raise DataError(f"the key '{key}' is missing", where=where)
     where = f"{where} (id {record['id']})"
-    image = record.get("image")
-    if image is not None and (not isinstance(image, str) or not image):
-        raise DataError("'image' is not a file's name", where=where)
+    images = _images(record.get("image"), where)
     if not isinstance(record["conversations"], list):
         raise DataError("'conversations' is not a list", where=where)
     turns = tuple(_turn(turn, f"{where}, turn {index}") for index, turn in enumerate(record["conversations"]))
-    _check_turns(turns, image, where)
-    return Conversation(str(record["id"]), turns, image, str(record.get("kind", "")))
+    _check_turns(turns, len(images), where)
+    return Conversation(str(record["id"]), turns, images, str(record.get("kind", "")))
+
+
+def _images(value: Any, where: str) -> tuple[str, ...]:
+    """The key `image`: one file's name or a list of them."""
+    names = [] if value is None else value if isinstance(value, list) else [value]
+    if not all(isinstance(name, str) and name for name in names):
+        raise DataError("'image' is not a file's name, nor a list of such", where=where)
+    return tuple(names)
 
 
 def _turn(turn: Any, where: str) -> Turn:
@@ -70,7 +76,7 @@ def _turn(turn: Any, where: str) -> Turn:
     return Turn(_SPEAKERS[turn["from"]], turn["value"])
 
 
-def _check_turns(turns: tuple[Turn, ...], image: str | None, where: str) -> None:
+def _check_turns(turns: tuple[Turn, ...], images: int, where: str) -> None:
     if all(turn.role != "assistant" for turn in turns):
         raise DataError("no turn is the assistant's: there is nothing to learn", where=where)
     for index, turn in enumerate(turns):
@@ -79,12 +85,13 @@ def _check_turns(turns: tuple[Turn, ...], image: str | None, where: str) -> None
     if turns[-1].role == "user":
         raise DataError("the last turn is the user's", where=where, fix="end with the assistant's answer")
     marks = sum(turn.text.count(IMAGE_TOKEN) for turn in turns if turn.role == "user")
-    if marks and image is None:
+    if marks and not images:
         raise DataError(f"{IMAGE_TOKEN} without an image", where=where, fix=f"add 'image' or remove {IMAGE_TOKEN}")
-    if marks > 1:
-        raise DataError(f"{IMAGE_TOKEN} stands {marks} times in it", where=where, fix="one image, one place")
-    if image is not None and not marks:
+    if images and not marks:
         raise DataError(f"it has an image but no {IMAGE_TOKEN}", where=where, fix=f"put {IMAGE_TOKEN} in a human turn")
+    if marks != images:
+        fix = f"one {IMAGE_TOKEN} for each image"
+        raise DataError(f"{IMAGE_TOKEN} stands {marks} times in it, for {images} image(s)", where=where, fix=fix)
 
 
 def _check_images(conversations: list[Conversation], images: Path, path: Path) -> None:
@@ -92,8 +99,7 @@ def _check_images(conversations: list[Conversation], images: Path, path: Path) -
         raise DataError("there is no such folder", where=str(images), fix="check the stage's `images`")
     seen: set[str] = set()
     for conversation in conversations:
-        name = conversation.image
-        if name is not None and name not in seen:
-            if not (images / name).is_file():
+        for name in conversation.images:
+            if name not in seen and not (images / name).is_file():
                 raise DataError(f"its image {images / name} is missing", where=f"{path}: id {conversation.id}")
             seen.add(name)

@@ -9,7 +9,7 @@ who types `USER:` or `<|end|>`) cannot be confused with them.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
@@ -21,7 +21,7 @@ from vistune.records import IMAGE_TOKEN, Role, Turn
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Characters `start` to `end` of the rendering are a turn's text (all of it, or the part beside an image)."""
+    """Characters `start` to `end` of the rendering are a turn's text (all of it, or a part beside an image)."""
 
     start: int
     end: int
@@ -30,11 +30,11 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A conversation as text; `image` is where its `<image>` stands."""
+    """A conversation as text; `images` is where the `<image>` of each image stands."""
 
     text: str
     spans: tuple[Span, ...]
-    image: int | None
+    images: tuple[int, ...]
 
 
 class Renderer:
@@ -44,12 +44,12 @@ class Renderer:
         self._tokenizer, self._template = tokenizer, template
         self._literals: dict[tuple[object, ...], list[str]] = {}
 
-    def __call__(self, turns: Sequence[Turn], *, has_image: bool, prompt: bool = False, where: str = "") -> Rendered:
-        """Render; `has_image`: the first `<image>` of a user is the image, any other is text.
+    def __call__(self, turns: Sequence[Turn], *, images: int, prompt: bool = False, where: str = "") -> Rendered:
+        """Render; the first `images` `<image>` of the user are images, any other is text.
 
         Raises DataError (with `where`) if the template refuses the turns, changes a text or loses an answer.
         """
-        pieces = _split_image(turns, has_image)
+        pieces = _split_images(turns, images)
         mark = next(chr(code) for code in range(0xE000, 0xF900) if not any(chr(code) in turn.text for turn in turns))
         shape = (mark, prompt, *((turn.role, *map(bool, piece)) for turn, piece in zip(turns, pieces, strict=True)))
         text = self._render(turns, [turn.text for turn in turns], prompt, where)
@@ -57,8 +57,8 @@ class Renderer:
             marked = [IMAGE_TOKEN.join(_mark(mark, i, j, t) for j, t in enumerate(p)) for i, p in enumerate(pieces)]
             self._literals[shape] = re.split(f"{mark}(.*?){mark}", self._render(turns, marked, prompt, where))
         rendered = _walk(text, self._literals[shape], turns, pieces, where)
-        if has_image and rendered.image is None:
-            raise DataError(f"no {IMAGE_TOKEN} of a user is left by the chat template", where=where)
+        if len(rendered.images) != images:
+            raise DataError(f"the chat template leaves {len(rendered.images)} of {images} {IMAGE_TOKEN}", where=where)
         return rendered
 
     def _render(self, turns: Sequence[Turn], texts: list[str], prompt: bool, where: str) -> str:
@@ -69,13 +69,17 @@ class Renderer:
             raise DataError(f"the chat template refuses the conversation: {error}", where=where) from error
 
 
-def _split_image(turns: Sequence[Turn], has_image: bool) -> list[list[str]]:
-    """Each turn's text as one piece, or as the two pieces beside the image."""
-    pieces = [[turn.text] for turn in turns]
-    for index, turn in enumerate(turns):
-        if has_image and turn.role == "user" and IMAGE_TOKEN in turn.text:
-            pieces[index] = turn.text.split(IMAGE_TOKEN, 1)
-            break
+def image_marks(turns: Iterable[Turn]) -> int:
+    """How many `<image>` the user's turns hold."""
+    return sum(turn.text.count(IMAGE_TOKEN) for turn in turns if turn.role == "user")
+
+
+def _split_images(turns: Sequence[Turn], images: int) -> list[list[str]]:
+    """Each turn's text as one piece, or as the pieces beside its images."""
+    pieces = []
+    for turn in turns:
+        pieces.append(turn.text.split(IMAGE_TOKEN, images) if turn.role == "user" else [turn.text])
+        images -= len(pieces[-1]) - 1
     return pieces
 
 
@@ -86,11 +90,11 @@ def _mark(mark: str, turn: int, piece: int, text: str) -> str:
 def _walk(text: str, parts: list[str], turns: Sequence[Turn], pieces: list[list[str]], where: str) -> Rendered:
     """Find each piece in `text`. `parts`: what the template writes and the names of pieces, in turn."""
     spans: list[Span] = []
-    image = None
+    images: list[int] = []
     if not text.startswith(parts[0]):
         raise _changed(where)
     position = len(parts[0])
-    image = _find_image(parts[0], 0, image)
+    images += _find_images(parts[0], 0)
     for name, literal in zip(parts[1::2], parts[2::2], strict=True):
         turn, piece = map(int, name.split("."))
         words = pieces[turn][piece]
@@ -100,16 +104,16 @@ def _walk(text: str, parts: list[str], turns: Sequence[Turn], pieces: list[list[
             raise _changed(where)
         spans.append(Span(position, position + len(kept), turns[turn].role))
         position += len(kept)
-        image = _find_image(literal, position, image)
+        images += _find_images(literal, position)
         position += len(literal)
     answers = sum(turn.role == "assistant" for turn in turns)
     if position != len(text) or sum(span.role == "assistant" for span in spans) != answers:
         raise _changed(where)
-    return Rendered(text, tuple(spans), image)
+    return Rendered(text, tuple(spans), tuple(images))
 
 
-def _find_image(literal: str, position: int, found: int | None) -> int | None:
-    return position + literal.index(IMAGE_TOKEN) if found is None and IMAGE_TOKEN in literal else found
+def _find_images(literal: str, position: int) -> list[int]:
+    return [position + match.start() for match in re.finditer(IMAGE_TOKEN, literal)]
 
 
 def _changed(where: str) -> DataError:

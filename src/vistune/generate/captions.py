@@ -28,4 +28,4 @@ def caption_pairs(
         for number, text in sorted(drawn):
             question = pick(questions, seed, record.id, "brief", number)
             turns = (Turn("user", f"{IMAGE_TOKEN}\n{question}"), Turn("assistant", text))
-            yield Conversation(f"{record.id}-caption-{number}", turns, image_path(record, images), "caption")
+            yield Conversation(f"{record.id}-caption-{number}", turns, (image_path(record, images),), "caption")

@@ -17,7 +17,8 @@ _SPEAKERS = {"user": "human", "assistant": "gpt"}
 
 def to_llava(conversation: Conversation) -> dict[str, Any]:
     """A conversation as LLaVA's training data has it (`id`, `image`, `conversations`)."""
-    image = {} if conversation.image is None else {"image": conversation.image}
+    images = conversation.images
+    image: dict[str, Any] = {"image": images[0] if len(images) == 1 else list(images)} if images else {}
     turns = [{"from": _SPEAKERS[turn.role], "value": turn.text} for turn in conversation.turns]
     return {"id": conversation.id, **image, "conversations": turns}
 

@@ -139,7 +139,7 @@ def _accepted(
             accepted.write(to_json(about) + "\n")
             turns = _with_image(turns, style, (plan.seed, planned.record.id, planned.kind.name, "side"))
             image = image_path(planned.record, style.images)
-            yield Conversation(about["id"], turns, image, planned.kind.name, about)
+            yield Conversation(about["id"], turns, (image,), planned.kind.name, about)
         else:
             rejected.write(to_json({**about, "text": reply.text}) + "\n")
 

@@ -18,6 +18,8 @@ from vistune.model.light import open_checkpoint
 from vistune.records import IMAGE_TOKEN, Turn
 
 ImageLike = Image.Image | Path | str
+Images = ImageLike | Sequence[ImageLike] | None
+"""What a conversation is about: an image, several in order, or none."""
 
 
 class Assistant:
@@ -35,21 +37,18 @@ class Assistant:
         module.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         return cls(model, processor)
 
-    def chat(
-        self, image: ImageLike | None, question: str, history: Sequence[Turn] = (), *, max_new_tokens: int = 512
-    ) -> str:
-        """The answer to `question` about `image`, after the turns of `history`.
+    def chat(self, image: Images, question: str, history: Sequence[Turn] = (), *, max_new_tokens: int = 512) -> str:
+        """The answer to `question` about `image` (one, a list or None), after the turns of `history`.
 
         To go on, call again with `history=[*history, Turn("user", question), Turn("assistant", answer)]`.
         """
         return self._decode(list(self._write([*history, Turn("user", question)], image, max_new_tokens))).strip()
 
-    def stream(
-        self, messages: Sequence[Turn], image: ImageLike | None = None, *, max_new_tokens: int = 512
-    ) -> Iterator[str]:
+    def stream(self, messages: Sequence[Turn], image: Images = None, *, max_new_tokens: int = 512) -> Iterator[str]:
         """The answer to a conversation that ends with the user's turn, piece by piece.
 
-        `image` belongs to the conversation's first turn. Raises DataError for an image that cannot be read.
+        `image` (one, a list or None) stands before the first turn's text. Raises DataError for an image that cannot
+        be read.
         """
         written: list[int] = []
         text = shown = ""
@@ -62,46 +61,63 @@ class Assistant:
         yield text[len(shown) :]
 
     def answer(
-        self, prompts: Sequence[tuple[ImageLike, str]], *, max_new_tokens: int = 128, batch_size: int = 64
+        self, prompts: Sequence[tuple[Images, str]], *, max_new_tokens: int = 128, batch_size: int = 64
     ) -> list[str]:
-        """The answers to many questions, each about its image, `batch_size` at a time.
+        """The answers to many questions, each about its image (one, a list or None), `batch_size` at a time.
 
-        Questions about one image share its tokens' forward pass. Raises DataError for an image that cannot be read.
+        Questions about the same images share these tokens' forward pass. Raises DataError for an image that cannot
+        be read.
         """
-        keys = [image if isinstance(image, (Path, str)) else id(image) for image, _ in prompts]
+        about = [_listed(image) for image, _ in prompts]
+        keys = [tuple(map(_key, images)) for images in about]
         first = {key: index for index, key in reversed(list(enumerate(keys)))}
         order = sorted(range(len(prompts)), key=lambda i: (first[keys[i]], len(prompts[i][1])))
         answers = [""] * len(prompts)
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            images = list(dict.fromkeys(first[keys[i]] for i in chosen))
-            features = image_features(self.model, self._pixels([prompts[i][0] for i in images]))
+            images = {_key(image): image for i in chosen for image in about[i]}
+            number = {key: index for index, key in enumerate(images)}
             batch = [
-                Prompt(self._prompt([Turn("user", prompts[i][1])], True), images.index(first[keys[i]])) for i in chosen
+                Prompt(self._prompt([Turn("user", prompts[i][1])], len(keys[i])), tuple(number[key] for key in keys[i]))
+                for i in chosen
             ]
             written: list[list[int]] = [[] for _ in chosen]
-            for tokens in greedy(self.model, batch, features, max_new_tokens):
+            for tokens in greedy(self.model, batch, self._features(list(images.values())), max_new_tokens):
                 for row, token in tokens:
                     written[row].append(token)
             for index, ids in zip(chosen, written, strict=True):
                 answers[index] = self._decode(ids).strip()
         return answers
 
-    def _write(self, turns: Sequence[Turn], image: ImageLike | None, max_new_tokens: int) -> Iterator[int]:
-        features = None if image is None else image_features(self.model, self._pixels([image]))
-        prompt = Prompt(self._prompt(turns, image is not None), None if image is None else 0)
-        for [(_, token)] in greedy(self.model, [prompt], features, max_new_tokens):
+    def _write(self, turns: Sequence[Turn], image: Images, max_new_tokens: int) -> Iterator[int]:
+        images = _listed(image)
+        prompt = Prompt(self._prompt(turns, len(images)), tuple(range(len(images))))
+        for [(_, token)] in greedy(self.model, [prompt], self._features(images), max_new_tokens):
             yield token
 
-    def _prompt(self, turns: Sequence[Turn], has_image: bool) -> list[int]:
-        if has_image:
-            turns = [Turn(turns[0].role, f"{IMAGE_TOKEN}\n{turns[0].text}"), *turns[1:]]
-        return self._encoder.prompt(turns, has_image=has_image)
+    def _prompt(self, turns: Sequence[Turn], images: int) -> list[int]:
+        turns = [Turn(turns[0].role, f"{IMAGE_TOKEN}\n" * images + turns[0].text), *turns[1:]]
+        return self._encoder.prompt(turns, images=images)
 
-    def _pixels(self, images: Sequence[ImageLike]) -> Tensor:
+    def _features(self, images: Sequence[ImageLike]) -> Tensor | None:
+        if not images:
+            return None
         opened = [open_image(Path(one)) if isinstance(one, (Path, str)) else one.convert("RGB") for one in images]
-        return torch.stack([to_pixels(self.processor.image_processor, one) for one in opened])
+        return image_features(
+            self.model, torch.stack([to_pixels(self.processor.image_processor, one) for one in opened])
+        )
 
     def _decode(self, ids: list[int]) -> str:
         text: str = self.processor.tokenizer.decode(ids, skip_special_tokens=True)
         return text
+
+
+def _listed(image: Images) -> list[ImageLike]:
+    if image is None:
+        return []
+    return [image] if isinstance(image, (Image.Image, Path, str)) else list(image)
+
+
+def _key(image: ImageLike) -> Path | str | int:
+    """What tells images apart."""
+    return image if isinstance(image, (Path, str)) else id(image)

@@ -1,4 +1,4 @@
-"""Greedy decoding of a batch: left-padded, an image's tokens run once for all questions about it."""
+"""Greedy decoding of a batch: left-padded, images' tokens run once for all questions about them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from transformers import LlavaForConditionalGeneration
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Token ids, with the image's tokens, and which image they stand for."""
+    """Token ids, with the images' tokens, and which images they stand for, in order."""
 
     ids: list[int]
-    image: int | None
+    images: tuple[int, ...]
 
 
 def image_features(model: LlavaForConditionalGeneration, pixels: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ def greedy(
     mask = torch.cat([real.new_ones(len(prompts), shared), real], dim=1)  # (B, shared + S)
     states = embed(ids)  # (B, S, D)
     if not shared and features is not None:
-        _place(states, ids == model.config.image_token_id, features, prompts)
+        _place(states, ids == model.config.image_token_id, features, [prompt.images for prompt in prompts])
     for _ in range(max_new_tokens):
         positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -states.shape[1] :]
         output = language(
@@ -69,8 +69,9 @@ def _end_tokens(model: LlavaForConditionalGeneration) -> Tensor:
 
 
 def _shared_prefix(prompts: Sequence[Prompt], features: Tensor | None, image_id: int) -> int:
-    """How many first tokens, up to the image's last, all prompts have in common; 0 if nothing can be shared."""
-    if features is None or len(prompts) <= len(features) or any(prompt.image is None for prompt in prompts):
+    """How many first tokens, up to the images' last, all prompts have in common; 0 if nothing can be shared."""
+    distinct = {prompt.images for prompt in prompts}
+    if features is None or len(distinct) == len(prompts) or () in distinct:
         return 0
     first = prompts[0].ids
     length = len(first) - first[::-1].index(image_id)
@@ -80,14 +81,15 @@ def _shared_prefix(prompts: Sequence[Prompt], features: Tensor | None, image_id:
 def _prefill_images(
     model: LlavaForConditionalGeneration, prompts: Sequence[Prompt], features: Tensor, length: int
 ) -> Any:
-    """The key-value cache of the shared prefix, a row for each prompt, from one forward pass for each image."""
+    """The key-value cache of the shared prefix, a row for each prompt; prompts about the same images run it once."""
     embed: Any = model.get_input_embeddings()
     language: Any = model.model.language_model
-    ids = torch.tensor([prompts[0].ids[:length]], device=model.device).expand(len(features), -1)
-    states = embed(ids)  # (N, length, D)
-    states[ids == model.config.image_token_id] = features.flatten(0, 1).to(states.dtype)
+    rows = {images: row for row, images in enumerate(dict.fromkeys(prompt.images for prompt in prompts))}
+    ids = torch.tensor([prompts[0].ids[:length]], device=model.device).expand(len(rows), -1)
+    states = embed(ids)  # (R, length, D)
+    _place(states, ids == model.config.image_token_id, features, list(rows))
     cache = language(inputs_embeds=states, use_cache=True).past_key_values
-    cache.batch_select_indices(torch.tensor([prompt.image for prompt in prompts], device=model.device))
+    cache.batch_select_indices(torch.tensor([rows[prompt.images] for prompt in prompts], device=model.device))
     return cache
 
 
@@ -99,7 +101,7 @@ def _left_pad(rows: list[list[int]], device: torch.device) -> tuple[Tensor, Tens
     return ids, real
 
 
-def _place(states: Tensor, where: Tensor, features: Tensor, prompts: Sequence[Prompt]) -> None:
-    """Put each prompt's image into its place; states (B, S, D), where (B, S)."""
-    chosen = [prompt.image for prompt in prompts if prompt.image is not None]
+def _place(states: Tensor, where: Tensor, features: Tensor, rows: Sequence[tuple[int, ...]]) -> None:
+    """Put each row's images into their places; states (B, S, D), where (B, S)."""
+    chosen = [image for images in rows for image in images]
     states[where] = features[chosen].flatten(0, 1).to(states.dtype)

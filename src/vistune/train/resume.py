@@ -44,7 +44,7 @@ def fingerprint(samples: Sequence[Sample]) -> str:
     """A hash of the encoded data, so that a run never goes on with other data than it began with."""
     digest = hashlib.sha256()
     for sample in samples:
-        digest.update(f"{sample.image}\0{len(sample.input_ids)}\0".encode())
+        digest.update(f"{sample.images}\0{len(sample.input_ids)}\0".encode())
         digest.update(sample.input_ids.tobytes() + sample.targets.tobytes())
     return digest.hexdigest()
 
