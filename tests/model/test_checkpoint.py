@@ -14,7 +14,8 @@ from vistune.errors import CheckpointError
 from vistune.model.assemble import assemble
 from vistune.model.assistant import Assistant
 from vistune.model.checkpoint import load_checkpoint, save_checkpoint
-from vistune.model.decode import Prompt, greedy, image_features
+from vistune.model.decode import Prompt, greedy
+from vistune.model.vision import see
 from vistune.records import Turn
 
 KINDS = [
@@ -176,7 +177,7 @@ def test_an_answer_ends_with_its_end_of_turn(saved: Any) -> None:
     assistant = Assistant.load(path, "cpu")
     image, config = _pictures()[0], assistant.model.generation_config
     pixels = assistant.processor.image_processor(image, return_tensors="pt")["pixel_values"]
-    features = image_features(assistant.model, pixels)
+    features = see(assistant.model, pixels)
     prompts = [Prompt(assistant._prompt([Turn("user", text)], 1), (0,)) for text in ("yes", "how many dogs", "no")]
     whole = _decode(assistant, prompts, features)
     config.eos_token_id = [whole[0][4], whole[1][2]]

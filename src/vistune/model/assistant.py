@@ -13,8 +13,9 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 from vistune.data.encode import Encoder
 from vistune.data.images import open_image, to_pixels
 from vistune.model.assemble import image_token_count
-from vistune.model.decode import Prompt, greedy, image_features
+from vistune.model.decode import Prompt, greedy
 from vistune.model.light import open_checkpoint
+from vistune.model.vision import see
 from vistune.records import IMAGE_TOKEN, Turn
 
 ImageLike = Image.Image | Path | str
@@ -103,9 +104,7 @@ class Assistant:
         if not images:
             return None
         opened = [open_image(Path(one)) if isinstance(one, (Path, str)) else one.convert("RGB") for one in images]
-        return image_features(
-            self.model, torch.stack([to_pixels(self.processor.image_processor, one) for one in opened])
-        )
+        return see(self.model, torch.stack([to_pixels(self.processor.image_processor, one) for one in opened]))
 
     def _decode(self, ids: list[int]) -> str:
         text: str = self.processor.tokenizer.decode(ids, skip_special_tokens=True)

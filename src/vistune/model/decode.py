@@ -19,13 +19,6 @@ class Prompt:
     images: tuple[int, ...]
 
 
-def image_features(model: LlavaForConditionalGeneration, pixels: Tensor) -> Tensor:
-    """Pixels (N, 3, H, W) as embeddings (N, I, D)."""
-    with torch.inference_mode():
-        output: Any = model.get_image_features(pixels.to(model.device, model.dtype), return_dict=True)
-        return torch.stack(list(output.pooler_output))
-
-
 @torch.inference_mode()
 def greedy(
     model: LlavaForConditionalGeneration, prompts: Sequence[Prompt], features: Tensor | None, max_new_tokens: int

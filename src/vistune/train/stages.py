@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
 
@@ -13,7 +12,8 @@ from vistune.data.collate import Batch
 from vistune.model.adapters import lora_parts
 from vistune.model.families import vision_blocks
 from vistune.model.head import target_loss
-from vistune.model.shared_prefix import use_shared_prefix
+from vistune.model.shared_prefix import Layout, use_shared_prefix
+from vistune.model.vision import image_embeddings, used_blocks, vision_features
 from vistune.recipe import Part
 
 
@@ -34,11 +34,9 @@ def freeze(model: LlavaForConditionalGeneration, trains: Collection[Part]) -> No
         for module in parts(model)[part]:
             module.requires_grad_(True).train()
     # what comes after the hidden state that the projector reads never gets a gradient
-    config: Any = model.config
     vision: Any = model.model.vision_tower
-    blocks = vision_blocks(vision)
-    used = config.vision_feature_layer % (len(blocks) + 1)
-    vision_parts = {id(weight) for block in blocks[:used] for weight in block.parameters()}
+    blocks = vision_blocks(vision)[: used_blocks(model)]
+    vision_parts = {id(weight) for block in blocks for weight in block.parameters()}
     for name, weight in vision.named_parameters():
         before = name.startswith(("embeddings.", "pre_layrnorm."))
         weight.requires_grad_(weight.requires_grad and (before or id(weight) in vision_parts))
@@ -57,14 +55,14 @@ class TargetLoss(nn.Module):
         model: Any = self.model
         embeds = model.get_input_embeddings()(batch.input_ids)  # (N, D)
         if batch.pixel_values is not None:
-            config = model.config
-            features = model.get_image_features(
-                batch.pixel_values, config.vision_feature_layer, config.vision_feature_select_strategy
-            ).pooler_output
-            chosen = torch.cat(list(features))[batch.image_from]  # (M, D)
+            features = vision_features(model, batch.pixel_values)  # (images, I, V)
+            chosen = image_embeddings(model, features).flatten(0, 1)[batch.image_from]  # (M, D)
             embeds = embeds.index_copy(0, batch.image_at, chosen.to(embeds.dtype))
         states = model.model.language_model(
-            inputs_embeds=embeds[None], position_ids=batch.position_ids[None], use_cache=False, segments=batch.segments
+            inputs_embeds=embeds[None],
+            position_ids=batch.position_ids[None],
+            use_cache=False,
+            layout=Layout(batch.segments, batch.position_ids),
         ).last_hidden_state[0]  # (N, D)
         loss = target_loss(model, states[batch.predict_at], batch.targets)
         if batch.pixel_values is None:  # processes wait for each other's gradients of the projector, so it needs some

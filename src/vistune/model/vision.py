@@ -1,0 +1,66 @@
+"""The vision tower's features: the hidden state that the projector reads, and nothing computed after it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vistune.model.families import vision_blocks
+
+
+class _Reached(Exception):  # noqa: N818 - not an error
+    """The forward pass has come to the hidden state that is wanted."""
+
+    def __init__(self, states: Tensor) -> None:
+        super().__init__()
+        self.states = states
+
+
+def used_blocks(model: Any) -> int:
+    """How many of the tower's layers come before the hidden state that the projector reads."""
+    return int(model.config.vision_feature_layer % (len(vision_blocks(model.model.vision_tower)) + 1))
+
+
+def vision_features(model: Any, pixels: Tensor) -> Tensor:
+    """Pixels (N, 3, H, W) as the features (N, I, V) that the projector reads: one hidden state, chosen by the config.
+
+    The same as transformers' `get_image_features` takes, but the layers after it are not run.
+    """
+    tower = model.model.vision_tower
+    blocks, used = vision_blocks(tower), used_blocks(model)
+    states: Tensor
+    if used == len(blocks):
+        states = tower(pixels, output_hidden_states=True).hidden_states[-1]
+    else:
+        states = _input_of(blocks[used], tower, pixels)
+    return states[:, 1:] if model.config.vision_feature_select_strategy == "default" else states
+
+
+def _input_of(block: nn.Module, tower: nn.Module, pixels: Tensor) -> Tensor:
+    """What the tower's forward pass gives `block`; it ends there."""
+
+    def stop(_: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> None:
+        raise _Reached(positional[0] if positional else named["hidden_states"])
+
+    hook = block.register_forward_pre_hook(stop, with_kwargs=True)
+    try:
+        tower(pixels)
+    except _Reached as reached:
+        return reached.states
+    finally:
+        hook.remove()
+    raise RuntimeError("the vision tower's forward pass does not run its layers")
+
+
+def image_embeddings(model: Any, features: Tensor) -> Tensor:
+    """Features (N, I, V) as the language model's embeddings (N, I, D)."""
+    embeddings: Tensor = model.model.multi_modal_projector(features)
+    return embeddings
+
+
+@torch.inference_mode()
+def see(model: Any, pixels: Tensor) -> Tensor:
+    """Pixels (N, 3, H, W) as embeddings (N, I, D), for answering."""
+    return image_embeddings(model, vision_features(model, pixels.to(model.device, model.dtype)))
