@@ -39,6 +39,12 @@ class CheckpointError(VistuneError):
     """A checkpoint is missing, incomplete or of an unsupported family."""
 
 
+class StorageError(VistuneError):
+    """The disk is full. What was being written is removed; what was written before is left."""
+
+    exit_code = 74  # EX_IOERR of sysexits.h
+
+
 class MissingPackageError(VistuneError):
     """An optional package is needed; the fix is the line that installs it."""
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import random
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,21 @@ from PIL import Image
 from vistune.recipe import Recipe
 
 MakeRecipe = Callable[..., Recipe]
+Start = Callable[..., BaseProcess]
+
+
+@pytest.fixture(scope="session")
+def start() -> Start:
+    """Starts a process that runs some code with the given variables; torch is imported once for all of them."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["vistune.train.run"])
+
+    def begin(code: str, **variables: Any) -> BaseProcess:
+        process = context.Process(target=exec, args=(code, variables))
+        process.start()
+        return process
+
+    return begin
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +11,23 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vistune.errors import DataError, RecipeError
+from vistune.errors import CheckpointError, DataError, RecipeError
+from vistune.files import find_damage
 from vistune.model.assistant import Assistant
 from vistune.recipe import Recipe
 from vistune.train.run import train
 
-# The process kills itself, as by `kill -9`, when it is about to give a file its final name.
-COMMAND = """
+# The process kills itself, as by `kill -9`, when it is about to give a file or folder its final name.
+CODE = """
 import os, signal, sys
-from pathlib import Path
-from vistune.recipe import Recipe
 from vistune.train.run import train
 
 def kill(event, arguments):
-    if event == "os.rename" and str(arguments[1]).endswith(sys.argv[3]):
+    if event == "os.rename" and str(arguments[1]).endswith(last):
         os.kill(os.getpid(), signal.SIGKILL)
 
 sys.addaudithook(kill)
-train(Recipe.model_validate_json(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))
+train(recipe, out)
 """
 
 
@@ -55,7 +53,8 @@ def test_both_stages_learn_and_end_as_checkpoints(finished: tuple[Recipe, Path])
         log = _log(out, stage)
         assert [line["step"] for line in log] == ([3, 6, 9, 12] if stage == "align" else [3, 6, 9, 12, 13])
         assert log[-1]["loss"] < log[0]["loss"]
-        assert not (out / stage / "state").exists()
+        states = [path.name for path in (out / stage / "state").iterdir()]
+        assert states == (["step-00000012"] if stage == "tune" else [])  # the last stage's could be needed
         assert any((out / stage / "tensorboard").iterdir())
         assert isinstance(Assistant.load(out / stage, "cpu").answer([], max_new_tokens=1), list)
     before, after = (load_file(out / stage / "model.safetensors") for stage in ("align", "tune"))
@@ -83,19 +82,21 @@ def test_a_finished_run_is_left_as_it_is(finished: tuple[Recipe, Path]) -> None:
     assert times == {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
 
 
-def test_killed_again_and_again_it_ends_with_the_same_weights(finished: tuple[Recipe, Path], tmp_path: Path) -> None:
+def test_killed_again_and_again_it_ends_with_the_same_weights(
+    finished: tuple[Recipe, Path], tmp_path: Path, start: Any
+) -> None:
     recipe, out = finished
-    (tmp_path / "recipe.json").write_text(recipe.model_dump_json())
     run = tmp_path / "run"
     for last in (
-        "align/state/step-00000006.pt",  # a state is written, but not named: two steps and a log line are lost
+        "align/state/step-00000006",  # a state is written, but not named: two steps and a log line are lost
         "align/config.json",  # all of a checkpoint is in its place but what makes it complete
-        "tune/state/step-00000002.pt",  # before any state of the stage is there
-        f"tune/state/step-{random.Random(0).randrange(4, 13, 2):08}.pt",
+        "tune/state/step-00000002",  # before any state of the stage is there
+        f"tune/state/step-{random.Random(0).randrange(4, 13, 2):08}",
         "tune/model.safetensors",
     ):
-        command = [sys.executable, "-c", COMMAND, str(tmp_path / "recipe.json"), str(run), last]
-        assert subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode == -signal.SIGKILL
+        killed = start(CODE, recipe=recipe, out=run, last=last)
+        killed.join()
+        assert killed.exitcode == -signal.SIGKILL
         assert not (run / Path(last).parts[0] / "config.json").exists()
     with (run / "tune" / "log.jsonl").open("a") as file:
         file.write('{"step": 99, "lo')  # a line that was cut off
@@ -103,6 +104,71 @@ def test_killed_again_and_again_it_ends_with_the_same_weights(finished: tuple[Re
     assert _bytes(run) == _bytes(out)
     for stage in ("align", "tune"):
         assert _log(run, stage) == _log(out, stage)
+
+
+@pytest.fixture(scope="session")
+def almost(finished: tuple[Recipe, Path], tmp_path_factory: pytest.TempPathFactory, start: Any) -> Path:
+    """A run that was killed when only the last checkpoint's last file was not in its place."""
+    run = tmp_path_factory.mktemp("almost") / "run"
+    killed = start(CODE, recipe=finished[0], out=run, last="tune/config.json")
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
+    return run
+
+
+def _harm(path: Path, how: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes([content, content[:-1], b""][how % 3])
+
+
+STATE_FILES = ("manifest.json", "optimizer.safetensors", "progress.json", "weights.safetensors")
+
+
+@pytest.mark.parametrize("name", STATE_FILES)
+def test_a_damaged_state_is_named_and_the_one_before_is_used(
+    finished: tuple[Recipe, Path], almost: Path, name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recipe, out = finished
+    run = Path(shutil.copytree(almost, tmp_path / "run"))
+    states = sorted((run / "tune" / "state").iterdir())
+    assert [state.name for state in states] == ["step-00000010", "step-00000012"]
+    assert tuple(sorted(file.name for file in states[-1].iterdir())) == STATE_FILES
+    _harm(states[-1] / name, STATE_FILES.index(name))
+    train(recipe, run)
+    assert f"damaged state: {states[-1] / name} " in capfd.readouterr().err
+    assert _bytes(run) == _bytes(out)
+
+
+def test_a_damaged_checkpoint_is_named_and_made_again(
+    finished: tuple[Recipe, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recipe, out = finished
+    files = [*json.loads((out / "tune" / "manifest.json").read_text())["files"], "manifest.json"]
+    assert {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"} <= {*files}
+    for number, name in enumerate(files):
+        run = Path(shutil.copytree(out, tmp_path / name))
+        _harm(run / "tune" / name, number)
+        train(recipe, run)
+        assert f"damaged checkpoint: {run / 'tune' / name} " in capfd.readouterr().err
+        assert _bytes(run) == _bytes(out)
+        assert find_damage(run / "tune") is None
+
+
+def test_a_stage_never_starts_from_a_damaged_checkpoint(
+    finished: tuple[Recipe, Path], almost: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recipe, out = finished
+    run = Path(shutil.copytree(almost, tmp_path / "run"))
+    _harm(run / "align" / "model.safetensors", 0)
+    train(recipe, run)  # the stage's state is still there
+    assert "damaged checkpoint: " in capfd.readouterr().err
+    assert _bytes(run) == _bytes(out)
+    run = Path(shutil.copytree(almost, tmp_path / "other"))
+    _harm(run / "align" / "model.safetensors", 0)
+    shutil.rmtree(run / "align" / "state")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors has other content.*\n  fix: restore the file, or"):
+        train(recipe, run)
 
 
 def test_another_recipe_or_other_data_in_the_same_folder_is_an_error(

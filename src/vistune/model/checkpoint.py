@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from transformers.core_model_loading import revert_weight_conversion
 from transformers.utils import logging
 
 from vistune.errors import CheckpointError
+from vistune.files import MANIFEST, files_added
 from vistune.model.families import VISION
 from vistune.model.projector import MARK, as_one_layer, saved_weights
 
@@ -33,6 +31,13 @@ BASE = "base.json"
 def is_complete(path: Path) -> bool:
     """Whether `path` holds a finished checkpoint, whole or light."""
     return (path / _LAST).is_file() or (path / BASE).is_file()
+
+
+def mark_unfinished(path: Path) -> None:
+    """Have the checkpoint in `path` count as unfinished."""
+    for last in (_LAST, BASE):
+        (path / last).unlink(missing_ok=True)
+    (path / MANIFEST).unlink(missing_ok=True)
 
 
 def published_weights(model: LlavaForConditionalGeneration) -> dict[str, Tensor]:
@@ -55,28 +60,16 @@ def _vision_weights(model: LlavaForConditionalGeneration) -> dict[str, Tensor]:
 
 
 def save_checkpoint(model: LlavaForConditionalGeneration, processor: LlavaProcessor, path: Path) -> None:
-    """Write the whole checkpoint: weights, configs, processor, chat template.
+    """Write the whole checkpoint: weights, configs, processor, chat template, and the manifest of these files.
 
     Everything is written beside `path` and then moved into it, config.json last: without it, it is unfinished.
+    Raises StorageError if the disk is full; `path` is then as it was.
     """
-    with written_beside(path, _LAST) as partial:
+    with files_added(path, _LAST) as partial:
         save_torch_state_dict(published_weights(model), partial)
         model.config.save_pretrained(partial)
         model.generation_config.save_pretrained(partial)
         processor.save_pretrained(partial)
-
-
-@contextmanager
-def written_beside(path: Path, last: str) -> Iterator[Path]:
-    """A new folder to write files into; they are then moved into `path`, the one named `last` after all others."""
-    partial = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    yield partial
-    path.mkdir(exist_ok=True)
-    for file in sorted(partial.iterdir(), key=lambda file: file.name == last):
-        file.replace(path / file.name)
-    partial.rmdir()
 
 
 def load_checkpoint(path: Path, *, one_layer: bool = False) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:

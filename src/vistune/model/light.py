@@ -20,9 +20,10 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
 from vistune.errors import CheckpointError
+from vistune.files import files_added
 from vistune.model import adapters
 from vistune.model.assemble import assemble
-from vistune.model.checkpoint import BASE, load_checkpoint, written_beside
+from vistune.model.checkpoint import BASE, load_checkpoint
 from vistune.model.projector import MARK, LinearProjector, as_one_layer, saved_weights
 from vistune.recipe import ModelRecipe
 
@@ -45,7 +46,7 @@ class Backbones:
 def save_light(model: LlavaForConditionalGeneration, path: Path, base: Path | Backbones) -> None:
     """Write the projector, and the adapters if there are any, of a model that was `base` before its training."""
     name = os.path.relpath(base, path) if isinstance(base, Path) else ""
-    with written_beside(path, BASE) as partial:
+    with files_added(path, BASE) as partial:
         if adapters.lora_layers(model):
             adapters.save_adapter(model, partial, name)
         else:

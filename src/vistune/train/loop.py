@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator  # type: ignore[import-untyped]
+from accelerate.utils import set_seed  # type: ignore[import-untyped]
 from torch import nn
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from vistune.data.encode import Sample
 from vistune.data.images import ImageStore
 from vistune.data.loader import Loader
-from vistune.errors import DataError
 from vistune.recipe import StageRecipe
 from vistune.train.log import Log
-from vistune.train.resume import fingerprint, load_state, save_state
+from vistune.train.resume import Progress, fingerprint, load_state, newest_state, save_state
 from vistune.train.stages import TargetLoss, freeze, parts
 
 
@@ -52,22 +52,21 @@ def train_stage(
     The loss of a step is the cross-entropy summed over the target tokens of its whole batch divided by their
     number, whatever the micro-batch size and the number of processes. Raises DataError if the data changed.
     """
+    seed_step(seed, 0, 0)
     freeze(model, stage.trains)
-    torch.manual_seed(seed)
     module, optimizer = accelerator.prepare(TargetLoss(model), _optimizer(model, stage))
     weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     total, world = total_steps(len(samples), stage), accelerator.num_processes
-    data = fingerprint(samples)
-    done, loss_sum, targets = 0, 0.0, 0  # the last two: since the last line of the log
-    if state := load_state(folder / "state"):
-        done, loss_sum, targets = state["done"], state["loss_sum"], state["targets"]
-        _restore(state, data, weights, optimizer, folder)
+    progress = Progress(fingerprint(samples))
+    if state := newest_state(folder / "state"):
+        progress = load_state(state, progress.data, weights, optimizer)
     loader = Loader(
         samples, ImageStore(Path(stage.images), processor.image_processor), batch_size=stage.batch_size,
         micro_batch_size=stage.micro_batch_size, seed=seed, rank=accelerator.process_index, world=world,
     )  # fmt: skip
-    with Log(folder, stage.name, done, total, silent=not accelerator.is_main_process) as log:
-        for step in loader.steps(done, total):
+    with Log(folder, stage.name, progress.done, total, silent=not accelerator.is_main_process) as log:
+        for step in loader.steps(progress.done, total):
+            seed_step(seed, step.number, accelerator.process_index)
             share = schedule(step.number, total, stage.warmup_ratio)
             for group in optimizer.param_groups:
                 group["lr"] = share * group["peak"]
@@ -84,23 +83,22 @@ def train_stage(
             optimizer.step()
             optimizer.zero_grad()
 
-            done = step.number + 1
-            loss_sum += float(accelerator.reduce(summed, "sum"))
-            targets += step.targets
-            if done % stage.log_every == 0 or done == total:
-                rate = share * stage.learning_rate
-                log.write(done, {"loss": loss_sum / targets, "lr": rate, "grad_norm": float(norm)})
-                loss_sum, targets = 0.0, 0
-            log.step(done)
-            if done % stage.checkpoint_every == 0 and done < total and accelerator.is_main_process:
-                save_state(
-                    folder / "state",
-                    done,
-                    {
-                        "done": done, "loss_sum": loss_sum, "targets": targets, "data": data, "weights": weights,
-                        "optimizer": optimizer.state_dict(), "random": torch.get_rng_state(),
-                    },
-                )  # fmt: skip
+            progress.done = step.number + 1
+            progress.loss_sum += float(accelerator.reduce(summed, "sum"))
+            progress.targets += step.targets
+            if progress.done % stage.log_every == 0 or progress.done == total:
+                rate, mean = share * stage.learning_rate, progress.loss_sum / progress.targets
+                log.write(progress.done, {"loss": mean, "lr": rate, "grad_norm": float(norm)})
+                progress.loss_sum, progress.targets = 0.0, 0
+            log.step(progress.done)
+            if progress.done % stage.checkpoint_every == 0 and progress.done < total and accelerator.is_main_process:
+                save_state(folder / "state", progress, weights, optimizer)
+
+
+def seed_step(seed: int, step: int, process: int) -> None:
+    """Begin a step: everything random in it is a function of these numbers, so that any step can be resumed."""
+    number = hashlib.sha256(f"{seed} {step} {process}".encode()).digest()
+    set_seed(int.from_bytes(number[:4]))  # of Python, NumPy, and torch on all devices
 
 
 def _optimizer(model: LlavaForConditionalGeneration, stage: StageRecipe) -> torch.optim.Optimizer:
@@ -116,14 +114,3 @@ def _optimizer(model: LlavaForConditionalGeneration, stage: StageRecipe) -> torc
         ):
             groups.append({"params": chosen, "weight_decay": decay, "peak": peak})
     return torch.optim.AdamW(groups, lr=stage.learning_rate, fused=True)
-
-
-def _restore(state: dict[str, Any], data: str, weights: dict[str, nn.Parameter], optimizer: Any, folder: Path) -> None:
-    if state["data"] != data:
-        fix = "restore the data, or delete this folder to train the stage anew"
-        raise DataError("the data changed since the training was interrupted", where=str(folder), fix=fix)
-    with torch.no_grad():
-        for name, weight in weights.items():
-            weight.copy_(state["weights"][name])
-    optimizer.load_state_dict(state["optimizer"])
-    torch.set_rng_state(state["random"])

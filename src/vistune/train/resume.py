@@ -4,40 +4,97 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Sequence
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
 
 from vistune.data.encode import Sample
-from vistune.errors import RecipeError
+from vistune.errors import DataError, RecipeError
+from vistune.files import find_damage, new_folder
 from vistune.recipe import Recipe, load_recipe, save_recipe
 
-
-def save_state(folder: Path, step: int, state: dict[str, Any]) -> None:
-    """Keep the state after `step` steps. It is complete as soon as it has its name; older ones are removed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"step-{step:08}.pt"
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    for old in folder.glob("step-*.pt"):
-        if old != path:
-            old.unlink()
+_KEPT = 2
+"""How many states a stage keeps while it trains: a damaged one has one before it."""
+_WEIGHTS, _MOMENTS, _PROGRESS = "weights.safetensors", "optimizer.safetensors", "progress.json"
 
 
-def load_state(folder: Path) -> dict[str, Any] | None:
-    """The newest complete state, or None."""
-    paths = sorted(folder.glob("step-*.pt"))
-    if not paths:
-        return None
-    state: dict[str, Any] = torch.load(paths[-1], map_location="cpu", weights_only=True)
-    return state
+@dataclass
+class Progress:
+    """How far a stage is. (Random states need no place here: every step begins with its own seed.)"""
+
+    data: str
+    """The fingerprint of the stage's data."""
+    done: int = 0
+    """The steps that are done; the data's order and the learning rate are functions of it."""
+    loss_sum: float = 0.0
+    """Over the targets since the last line of the log."""
+    targets: int = 0
+    """Their number."""
+
+
+def save_state(
+    folder: Path, progress: Progress, weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+) -> None:
+    """Keep the state in `folder`, as a folder of its own that is whole as soon as it has its name.
+
+    It holds the trained `weights`, what the optimizer knows of each, and the progress. The newest two stay.
+    Raises StorageError if the disk is full; the older states are then as they were.
+    """
+    moments = {
+        f"{name}.{key}": value for name, weight in weights.items() for key, value in optimizer.state[weight].items()
+    }
+    with new_folder(folder / f"step-{progress.done:08}") as partial:
+        save_file({name: weight.detach().contiguous() for name, weight in weights.items()}, partial / _WEIGHTS)
+        save_file(moments, partial / _MOMENTS)
+        (partial / _PROGRESS).write_text(json.dumps(asdict(progress)), "utf-8")
+    keep_newest(folder, _KEPT)
+
+
+def keep_newest(folder: Path, count: int) -> None:
+    """Remove all states of `folder` but the newest `count`."""
+    for old in _states(folder)[: -count or None]:
+        shutil.rmtree(old)
+
+
+def newest_state(folder: Path) -> Path | None:
+    """The newest undamaged state of `folder`, or None. A damaged one is named on stderr and removed."""
+    for path in reversed(_states(folder)):
+        damage = find_damage(path)
+        if damage is None:
+            return path
+        print(f"damaged state: {damage}; the one before is used", file=sys.stderr)
+        shutil.rmtree(path)
+    return None
+
+
+def load_state(
+    path: Path, data: str, weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+) -> Progress:
+    """Put the state in `path` into `weights` and `optimizer`. Raises DataError if the data's fingerprint changed."""
+    progress = Progress(**json.loads((path / _PROGRESS).read_text("utf-8")))
+    if progress.data != data:
+        fix = "restore the data, or delete this folder to train the stage anew"
+        raise DataError("the data changed since the training was interrupted", where=str(path.parent.parent), fix=fix)
+    with safe_open(path / _WEIGHTS, "pt") as file, torch.no_grad():
+        for name, weight in weights.items():
+            weight.copy_(file.get_tensor(name))
+    with safe_open(path / _MOMENTS, "pt") as file:
+        for key in file.keys():  # noqa: SIM118, it is no mapping
+            name, _, moment = key.rpartition(".")
+            optimizer.state[weights[name]][moment] = file.get_tensor(key).to(weights[name].device)
+    return progress
+
+
+def _states(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*"))
 
 
 def fingerprint(samples: Sequence[Sample]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 from accelerate import Accelerator  # type: ignore[import-untyped]
@@ -15,10 +14,11 @@ from vistune.data.templates import read_template
 from vistune.errors import DataError
 from vistune.model.adapters import add_lora, merge_lora
 from vistune.model.assemble import image_token_count
-from vistune.model.checkpoint import is_complete, save_checkpoint
+from vistune.model.checkpoint import save_checkpoint
 from vistune.model.light import Backbones, open_checkpoint, save_light
 from vistune.recipe import LoraRecipe, Recipe, StageRecipe
 from vistune.records import Conversation
+from vistune.train.finished import tidy, unfinished_stages
 from vistune.train.loop import train_stage
 from vistune.train.resume import check_recipe
 
@@ -27,24 +27,22 @@ def train(recipe: Recipe, out: Path) -> Path:
     """Train all stages of `recipe`; returns the last one's checkpoint, `out/<stage name>`.
 
     A finished stage is skipped and an interrupted one goes on, so the same call finishes a run that was ended at
-    any moment, with the same weights. Raises RecipeError if `out` holds a run of another recipe, DataError for
-    data that cannot be used (looked through before anything is trained), CheckpointError for a backbone.
+    any moment, with the same weights. A damaged checkpoint is named on stderr and made again from its stage's state.
+    Raises RecipeError if `out` holds a run of another recipe, DataError for data that cannot be used (looked through
+    before anything is trained), CheckpointError for a backbone, StorageError if the disk is full.
     """
     bound_kernel_caches()
     out.mkdir(parents=True, exist_ok=True)
     check_recipe(recipe, out)
-    missing = [stage for stage in recipe.stages if not is_complete(out / stage.name)]
-    data = {stage.name: read_conversations(Path(stage.data), Path(stage.images)) for stage in missing}
+    folders = [out / stage.name for stage in recipe.stages]
+    numbers = unfinished_stages(folders)
+    data = {n: read_conversations(Path(recipe.stages[n].data), Path(recipe.stages[n].images)) for n in numbers}
     accelerator = Accelerator()
-    before: Path | None = None
-    for stage in recipe.stages:
-        folder = out / stage.name
-        if stage in missing:
-            base = before or Backbones(recipe.model, recipe.seed)
-            _run(base, recipe, stage, data[stage.name], accelerator, folder)
-        before = folder
-        shutil.rmtree(folder / "state", ignore_errors=True)
-    return out / recipe.stages[-1].name
+    for n in numbers:
+        base = folders[n - 1] if n else Backbones(recipe.model, recipe.seed)
+        _run(base, recipe, recipe.stages[n], data[n], accelerator, folders[n])
+        tidy(folders[: n + 1])
+    return folders[-1]
 
 
 def bound_kernel_caches() -> None:
