@@ -124,15 +124,15 @@ def run_ours(folder: Path, stage: str, steps: int, batch: int, micro: int) -> di
     """Our own training of the stage, encoding included."""
     from accelerate import Accelerator
 
+    from vistune.data.dataset import Dataset, open_sources
     from vistune.data.encode import Encoder
-    from vistune.data.llava_json import read_conversations
     from vistune.model.assemble import image_token_count
     from vistune.model.checkpoint import load_checkpoint
     from vistune.recipe import StageRecipe
     from vistune.train.loop import train_stage
 
     model, processor = load_checkpoint(folder / "model")
-    conversations = read_conversations(folder / "data.json", folder)
+    (conversations,) = open_sources([_data(folder)])
     recipe = StageRecipe(
         name=stage, data=str(folder / "data.json"), images=str(folder), trains=TRAINS[stage],
         epochs=steps * batch / len(conversations), batch_size=batch, micro_batch_size=micro, learning_rate=1e-4,
@@ -141,9 +141,9 @@ def run_ours(folder: Path, stage: str, steps: int, batch: int, micro: int) -> di
     with tempfile.TemporaryDirectory() as out:
         start = time.perf_counter()
         encoder = Encoder(processor.tokenizer, str(processor.chat_template), image_token_count(model.config))
-        samples = encoder.encode_all(conversations, 2048)
+        dataset = Dataset([conversations], encoder, 2048)
         train_stage(
-            model, processor, samples, recipe, accelerator=Accelerator(cpu=True), bf16=False, seed=0, folder=Path(out)
+            model, processor, dataset, recipe, accelerator=Accelerator(cpu=True), bf16=False, seed=0, folder=Path(out)
         )
         seconds = time.perf_counter() - start
         losses = [json.loads(line)["loss"] for line in Path(out, "log.jsonl").read_text().splitlines()]
@@ -183,10 +183,16 @@ def run_hf(folder: Path, stage: str, steps: int, batch: int, micro: int) -> dict
     return {"seconds": seconds, "first_loss": losses[0], "last_loss": losses[-1]}
 
 
+def _data(folder: Path) -> Any:
+    from vistune.recipe import DataRecipe
+
+    return DataRecipe(path=str(folder / "data.json"), images=str(folder))
+
+
 def _prepared(folder: Path, stage: str) -> tuple[Any, list[Any], dict[str, Any]]:
+    from vistune.data.dataset import Dataset, open_sources
     from vistune.data.encode import Encoder
     from vistune.data.images import ImageStore
-    from vistune.data.llava_json import read_conversations
     from vistune.model.assemble import image_token_count
     from vistune.model.checkpoint import load_checkpoint
     from vistune.train.stages import freeze
@@ -194,8 +200,8 @@ def _prepared(folder: Path, stage: str) -> tuple[Any, list[Any], dict[str, Any]]
     model, processor = load_checkpoint(folder / "model")
     freeze(model, TRAINS[stage])
     encoder = Encoder(processor.tokenizer, str(processor.chat_template), image_token_count(model.config))
-    samples = encoder.encode_all(read_conversations(folder / "data.json", folder), 2048)
-    store = ImageStore(folder, processor.image_processor)
+    dataset = Dataset(open_sources([_data(folder)]), encoder, 2048)
+    samples, store = dataset.preview, ImageStore(dataset.open_image, processor.image_processor)
     return model, samples, {name: store.get(name) for sample in samples for name in sample.images}
 
 

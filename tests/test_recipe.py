@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from vistune.errors import RecipeError
-from vistune.recipe import LoraRecipe, Recipe, describe_recipe, load_recipe, save_recipe
+from vistune.recipe import DataRecipe, LoraRecipe, Recipe, describe_recipe, load_recipe, save_recipe
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 
@@ -79,8 +79,17 @@ def test_overrides_name_a_stage_and_read_values_by_the_keys_type(path: Path) -> 
     assert (align.trains, recipe.model.chat_template, align.images) == (["projector", "vision"], None, "a=b")
 
 
+def test_data_is_a_file_or_a_mixture(path: Path) -> None:
+    mixture = "stages.tune.data=[{path: b.jsonl}, {path: 'hub:c/d', images: e, weight: 0.5, split: test}]"
+    align, tune = load_recipe(path, [mixture, "stages.align.images=null"]).stages
+    assert align.sources() == [DataRecipe(path="a.json")]
+    assert [(one.images, one.weight, one.label()) for one in tune.sources()] == [
+        ("a", 1, "b.jsonl"), ("e", 0.5, "hub:c/d [test]")
+    ]  # fmt: skip
+
+
 def test_a_saved_recipe_reads_back_equal(path: Path, tmp_path: Path) -> None:
-    recipe = load_recipe(path, ["stages.tune.epochs=0.5"])
+    recipe = load_recipe(path, ["stages.tune.epochs=0.5", "stages.tune.data=[{path: b}, {path: c, weight: 2}]"])
     save_recipe(recipe, tmp_path / "again.yaml")
     assert load_recipe(tmp_path / "again.yaml") == recipe
 
@@ -111,6 +120,11 @@ def broken(change: dict[str, Any], *at: str | int) -> str:
         (broken({"lora": {"rnk": 4}}, "stages", 0), "stages.align.lora.rnk", "did you mean 'rank'?"),
         (broken({"lora": {"dropout": 1}}, "stages", 0), "stages.align.lora.dropout", "less than 1 (it is 1)"),
         (broken({"epochs": "many"}, "stages", 0), "stages.align.epochs", "(it is 'many')"),
+        (broken({"data": [{"path": "a", "weigth": 1}]}, "stages", 1), "stages.tune.data.0.weigth", "'weight'?"),
+        (broken({"data": [{"path": "a"}, {}]}, "stages", 1), "stages.tune.data.1.path", "missing\n  fix: A file or"),
+        (broken({"data": [{"path": "a", "weight": 0}]}, "stages", 1), "stages.tune.data.0.weight", "greater than 0"),
+        (broken({"data": []}, "stages", 1), "stages.tune.data", "at least 1 item"),
+        (broken({"data": 3}, "stages", 1), "stages.tune.data", "a valid string"),
         (broken({"name": "tune"}, "stages", 0), "", "two stages have the same name"),
         (broken({"name": "a/b"}, "stages", 0), "stages.a/b.name", "match pattern"),
         (broken({"stages": []}), "stages", "at least 1 item"),

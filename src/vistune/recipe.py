@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from vistune.errors import RecipeError, did_you_mean
@@ -55,15 +55,42 @@ class LoraRecipe(_Section):
     """The layers' names, e.g. [q_proj, v_proj]; none: all linear layers, without the head."""
 
 
+class DataRecipe(_Section):
+    """One file of conversations in a stage's data."""
+
+    path: str
+    """A file or folder of conversations, or `hub:owner/name`."""
+    images: str | None = None
+    """The folder that the data's image paths start from; none: the stage's."""
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    """How often one epoch passes over this data; of a part of a pass, the next epoch takes the rest."""
+    split: str | None = None
+    """The split of a data set of the hub or on disk (none: train); of a parquet folder, the files `<split>-*`."""
+    subset: str | None = None
+    """The subset (configuration) of a data set of the hub."""
+
+    def label(self) -> str:
+        """What messages call it."""
+        chosen = ", ".join(name for name in (self.subset, self.split) if name)
+        return f"{self.path} [{chosen}]" if chosen else self.path
+
+
+def _is_list(value: Any) -> str:
+    return "list" if isinstance(value, list) else "file"
+
+
 class StageRecipe(_Section):
     """One stage of training; it starts from the checkpoint of the stage before."""
 
     name: FolderName
     """The stage's name; its checkpoint is the folder of this name in the run's folder."""
-    data: str
-    """The conversations: a JSON file in LLaVA's format."""
-    images: str
-    """The folder that the data's image paths start from."""
+    data: Annotated[
+        Annotated[str, Tag("file")] | Annotated[list[DataRecipe], Tag("list"), Field(min_length=1)],
+        Discriminator(_is_list),
+    ]
+    """The conversations: JSON, JSON lines, parquet, `datasets` or WebDataset; or a list of such, mixed by weight."""
+    images: str | None = None
+    """The folder that the data's image paths start from; none where the data holds the images themselves."""
     template: str | None = None
     """The chat template of this stage only (`plain` for caption pairs); none: the model's."""
     trains: Annotated[list[Part], Field(min_length=1)]
@@ -105,6 +132,11 @@ class StageRecipe(_Section):
             raise ValueError("`save: trained` is for stages that train projector and lora only")
         return self
 
+    def sources(self) -> list[DataRecipe]:
+        """The data's files, each with its folder of images."""
+        entries = [DataRecipe(path=self.data)] if isinstance(self.data, str) else self.data
+        return [entry.model_copy(update={"images": entry.images or self.images}) for entry in entries]
+
     @model_validator(mode="after")
     def _batches_divide(self) -> StageRecipe:
         if self.batch_size % self.micro_batch_size:
@@ -135,7 +167,8 @@ class Recipe(_Section):
 
 
 _SECTIONS: dict[str, type[_Section]] = {
-    "": Recipe, "model.": ModelRecipe, "stages.<name>.": StageRecipe, "stages.<name>.lora.": LoraRecipe
+    "": Recipe, "model.": ModelRecipe, "stages.<name>.": StageRecipe, "stages.<name>.lora.": LoraRecipe,
+    "stages.<name>.data.<number>.": DataRecipe,
 }  # fmt: skip
 
 
@@ -213,19 +246,23 @@ def _explain(error: ErrorDetails, content: Any, path: Path, overrides: Sequence[
     """The error in the user's terms: a stage by its name, the override if one set the key, a suggestion."""
     key = ""
     section: Any = Recipe
+    parent = section
     for part in error["loc"]:
+        if isinstance(part, str) and not isinstance(content, dict):
+            continue  # which kind of value pydantic took it for
         content = content.get(part) if isinstance(content, dict) else content[int(part)]
         named = isinstance(part, int) and isinstance(content, dict)
         key += f".{content.get('name', part) if named else part}"
-        section = {"model": ModelRecipe, "stages": StageRecipe, "lora": LoraRecipe}.get(str(part), section)
+        inner = {"model": ModelRecipe, "stages": StageRecipe, "lora": LoraRecipe, "data": DataRecipe}
+        section, parent = inner.get(str(part), section), section
     key = key[1:]
     origin = next((f"--set {item}" for item in overrides if item.partition("=")[0] == key), f"{path}: {key}")
     known = section.model_fields
     if error["type"] == "extra_forbidden":
         return RecipeError("unknown key", where=origin, fix=did_you_mean(str(error["loc"][-1]), known))
     if error["type"] == "missing":
-        meaning = known[str(error["loc"][-1])].description if error["loc"][-1] in known else ""
-        return RecipeError("this key is missing", where=origin, fix=meaning or "")
+        field = parent.model_fields.get(str(error["loc"][-1]))
+        return RecipeError("this key is missing", where=origin, fix=(field.description or "") if field else "")
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
     value = "" if isinstance(error["input"], dict) else f" (it is {error['input']!r})"
     return RecipeError(message + value, where=origin.removesuffix(": "))

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,11 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from vistune.data.collate import Batch, collate
+from vistune.data.dataset import open_sources
 from vistune.data.encode import Encoder, Sample
 from vistune.data.groups import Group, make_groups
-from vistune.data.images import ImageStore
-from vistune.data.llava_json import read_conversations
-from vistune.data.loader import Order, share_out
+from vistune.data.images import ImageStore, open_image
+from vistune.data.loader import share_out
 from vistune.model.assemble import assemble
 from vistune.model.checkpoint import load_checkpoint
 from vistune.recipe import Recipe
@@ -26,13 +25,12 @@ from vistune.train.stages import TargetLoss, freeze
 
 
 def _samples(recipe: Recipe, processor: Any) -> list[Sample]:
-    stage = recipe.stages[1]
-    conversations = read_conversations(Path(stage.data), Path(stage.images))
+    (conversations,) = open_sources(recipe.stages[1].sources())
     return Encoder(processor.tokenizer, processor.chat_template, 4).encode_all(conversations, 500)
 
 
-def _packed(recipe: Recipe, samples: list[Sample], processor: Any) -> Batch:
-    store = ImageStore(Path(recipe.stages[1].images), processor.image_processor)
+def _packed(samples: list[Sample], processor: Any) -> Batch:
+    store = ImageStore(lambda name: open_image(Path(name)), processor.image_processor)
     return collate(make_groups(samples), store.get)
 
 
@@ -40,9 +38,9 @@ def _assembled(recipe: Recipe) -> tuple[Any, Any]:
     return assemble(recipe.model.vision_tower, recipe.model.language_model, projector="mlp2x_gelu")
 
 
-def _plain(samples: list[Sample], recipe: Recipe, processor: Any) -> dict[str, Tensor]:
+def _plain(samples: list[Sample], processor: Any) -> dict[str, Tensor]:
     """The same conversations as transformers takes them: one a row, padded."""
-    store = ImageStore(Path(recipe.stages[1].images), processor.image_processor)
+    store = ImageStore(lambda name: open_image(Path(name)), processor.image_processor)
     ids = [torch.from_numpy(sample.input_ids).long() for sample in samples]
     labels = [
         one.masked_fill(~torch.from_numpy(sample.targets), -100) for one, sample in zip(ids, samples, strict=True)
@@ -62,7 +60,7 @@ def test_loss_and_gradients_are_those_of_transformers_with_its_mask(make_recipe:
     samples += [replace(sample, input_ids=sample.input_ids.copy()) for sample in samples[:4]]  # two about one image
     for sample in samples[-4:]:
         sample.input_ids[-3] = 20
-    batch = _packed(recipe, samples, processor)
+    batch = _packed(samples, processor)
     assert len(batch.input_ids) < sum(len(sample.input_ids) for sample in samples)
     freeze(model, ["projector", "language"])
     ours = TargetLoss(model)(batch) / len(batch.targets)
@@ -70,7 +68,7 @@ def test_loss_and_gradients_are_those_of_transformers_with_its_mask(make_recipe:
     gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
     model.zero_grad(set_to_none=True)
     model.set_attn_implementation("eager")
-    theirs = model(**_plain(samples, recipe, processor)).loss
+    theirs = model(**_plain(samples, processor)).loss
     theirs.backward()
     torch.testing.assert_close(ours, theirs)
     assert gradients
@@ -81,7 +79,7 @@ def test_loss_and_gradients_are_those_of_transformers_with_its_mask(make_recipe:
 def test_only_what_a_stage_trains_has_gradients(make_recipe: Any) -> None:
     recipe = make_recipe()
     model, processor = _assembled(recipe)
-    batch = _packed(recipe, _samples(recipe, processor), processor)
+    batch = _packed(_samples(recipe, processor), processor)
     for trains, beginnings in (
         (["projector"], ("model.multi_modal_projector.",)),
         (["projector", "language"], ("model.multi_modal_projector.", "model.language_model.", "lm_head.")),
@@ -95,21 +93,6 @@ def test_only_what_a_stage_trains_has_gradients(make_recipe: Any) -> None:
         assert {name.split(".")[1] for name in trained} == {
             start.split(".")[1] for start in beginnings if start[0] == "m"
         }
-
-
-def test_the_order_of_the_data_is_whole_epochs_without_gaps() -> None:
-    order = Order(torch.arange(10), seed=3)
-    run = [index for step in range(15) for index in order.step(step, 4)]
-    assert all(sorted(run[start : start + 10]) == list(range(10)) for start in range(0, 60, 10))
-    assert run[:10] != run[10:20]
-    assert len(Order(torch.arange(3), seed=0).step(5, 8)) == 8
-
-
-def test_samples_of_a_group_follow_each_other() -> None:
-    groups = torch.tensor([0, 1, 2, 0, 1, 3, 0])
-    run = Order(groups, seed=1).step(0, 7)
-    assert sorted(run) == list(range(7))
-    assert len([1 for a, b in pairwise(groups[run].tolist()) if a != b]) == 3
 
 
 @pytest.mark.parametrize(("sizes", "parts"), [((3, 1, 1, 2), 3), ((4,), 4), ((1, 5), 4)])

@@ -177,6 +177,8 @@ def test_another_recipe_or_other_data_in_the_same_folder_is_an_error(
     _, out = finished
     with pytest.raises(RecipeError, match=r"stages\.tune\.learning_rate was 0\.01, is 0\.5"):
         train(make_recipe(learning_rate=0.5), out)
+    with pytest.raises(RecipeError, match=r"stages\.align\.data\.1\.weight was 'not there', is 0\.5"):
+        train(make_recipe(data=[{"path": "a"}, {"path": "b", "weight": 0.5}]), out)
 
 
 def test_errors_come_before_any_training(make_recipe: Any, tmp_path: Path) -> None:
@@ -185,7 +187,7 @@ def test_errors_come_before_any_training(make_recipe: Any, tmp_path: Path) -> No
     bad.write_text('[{"id": "7", "image": "none.png", "conversations": [{"from": "human", "value": "<image>"}, '
                    '{"from": "gpt", "value": "a"}]}]')  # fmt: skip
     stages = [recipe.stages[0], recipe.stages[1].model_copy(update={"data": str(bad)})]
-    with pytest.raises(DataError, match=r"tune\.json: id 7: its image .*none\.png is missing"):
+    with pytest.raises(DataError, match=r"tune\.json: record 0 \(id 7\): its image .*none\.png is missing"):
         train(recipe.model_copy(update={"stages": stages}), tmp_path / "run")
     with pytest.raises(DataError, match="its first answer does not fit in 5 tokens"):
         train(make_recipe(max_length=5), tmp_path / "short")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -15,15 +16,24 @@ from vistune.errors import DataError
 
 
 def open_image(path: Path) -> Image.Image:
-    """The image in RGB, turned upright as its EXIF data says. Raises DataError if it is missing or corrupt."""
+    """The image file in RGB. Raises DataError if it is missing or corrupt."""
     try:
-        with Image.open(path) as image:
+        with path.open("rb") as file:
+            return decode_image(file, str(path))
+    except OSError as error:
+        what = "there is no such image" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+        raise DataError(what, where=str(path)) from None
+
+
+def decode_image(file: BinaryIO, where: str) -> Image.Image:
+    """The image in RGB, turned upright as its EXIF data says. Raises DataError with `where` if it is corrupt."""
+    try:
+        with Image.open(file) as image:
             return ImageOps.exif_transpose(image).convert("RGB")
-    except FileNotFoundError:
-        raise DataError("there is no such image", where=str(path)) from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        fix = "replace the file, or remove its record"
-        raise DataError(f"the image cannot be read: {error}", where=str(path), fix=fix) from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        what = "not in a known format" if isinstance(error, UnidentifiedImageError) else str(error)
+        fix = "replace the image, or remove its record"
+        raise DataError(f"the image cannot be read: {what}", where=where, fix=fix) from None
 
 
 def square_processor(
@@ -52,19 +62,26 @@ def to_pixels(processor: Any, image: Image.Image) -> Tensor:
 
 
 class ImageStore:
-    """The images of a folder as pixels, each decoded once as long as all kept ones take at most `limit` bytes."""
+    """Images as pixels, each decoded once as long as all kept ones take at most `limit` bytes; safe in threads."""
 
-    def __init__(self, folder: Path, processor: Any, limit: int = 512 * 2**20) -> None:
-        self._folder, self._processor, self._room = folder, processor, limit
+    def __init__(self, open_: Callable[[str], Image.Image], processor: Any, limit: int = 512 * 2**20) -> None:
+        self._open, self._processor, self._room = open_, processor, limit
         self._kept: dict[str, Tensor] = {}
+        self._lock = threading.Lock()
 
     def get(self, name: str) -> Tensor:
         """The pixels (3, H, W) of the image of that name."""
         if name in self._kept:
             return self._kept[name]
-        pixels = to_pixels(self._processor, open_image(self._folder / name))
+        pixels = to_pixels(self._processor, self._open(name))
         size = pixels.numel() * pixels.element_size()
-        if size <= self._room:
-            self._room -= size
-            self._kept[name] = pixels.to(torch.float32)
+        with self._lock:
+            if size <= self._room and name not in self._kept:
+                self._room -= size
+                self._kept[name] = pixels
         return pixels
+
+    def blank(self) -> Tensor:
+        """Pixels in the place of an image that cannot be read: the mean colour."""
+        side = self._processor.crop_size
+        return torch.zeros(3, side["height"], side["width"])

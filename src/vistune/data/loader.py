@@ -1,20 +1,25 @@
-"""The order of the data and its batches: a pure function of the seed and the step, so any step can be resumed."""
+"""The batches of steps: a pure function of the data, the seed and the step, so that any step can be resumed."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import lru_cache
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from vistune.data.collate import Batch, collate
+from vistune.data.dataset import Dataset
 from vistune.data.encode import Sample
-from vistune.data.groups import Group, group_ids, make_groups
+from vistune.data.groups import Group, make_groups
 from vistune.data.images import ImageStore
+from vistune.errors import DataError
+
+_FEW = 10
+"""So many unreadable images are borne in any case; of more, one in a hundred."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,28 +29,6 @@ class Step:
     number: int
     micro_batches: list[Batch]
     targets: int
-
-
-class Order:
-    """The samples' order in every epoch: groups at random, the samples of a group one after the other."""
-
-    def __init__(self, groups: Tensor, seed: int) -> None:
-        self._groups, self._seed = groups, seed  # (n), the number of each sample's group
-        self._epoch = lru_cache(maxsize=2)(self._order)
-
-    def _order(self, epoch: int) -> Tensor:
-        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
-        rank = torch.randperm(int(self._groups.max()) + 1, generator=generator)
-        return rank[self._groups].argsort(stable=True)  # (n)
-
-    def step(self, number: int, batch_size: int) -> list[int]:
-        """The samples of a step (from 0); epochs follow each other without a gap, so that every batch is full."""
-        count = len(self._groups)
-        first = number * batch_size
-        epochs = range(first // count, (first + batch_size - 1) // count + 1)
-        run = torch.cat([self._epoch(epoch) for epoch in epochs])
-        order: list[int] = run[first - epochs.start * count :][:batch_size].tolist()
-        return order
 
 
 def share_out(groups: Sequence[Group], parts: int) -> list[list[Group]]:
@@ -71,30 +54,83 @@ def share_out(groups: Sequence[Group], parts: int) -> list[list[Group]]:
 
 
 class Loader:
-    """Reads the batches of steps, the next one in a thread while the current one trains."""
+    """Reads the batches of steps, the next one in a thread while the current one trains.
+
+    A conversation that turns out to be of no use is replaced by one drawn at random from the seed, the step and its
+    place. An image that cannot be read stays blank and the answers about it are not learned; `tell` gets its name.
+    """
 
     def __init__(
-        self, samples: Sequence[Sample], images: ImageStore, *, batch_size: int, micro_batch_size: int, seed: int,
-        rank: int = 0, world: int = 1,
+        self, data: Dataset, images: ImageStore, *, batch_size: int, micro_batch_size: int, seed: int, rank: int = 0,
+        world: int = 1, tell: Callable[[str], None] = print,
     ) -> None:  # fmt: skip
-        self._samples, self._images, self._batch_size = samples, images, batch_size
-        self._order = Order(torch.from_numpy(group_ids(samples)), seed)
-        self._rank, self._world = rank, world
+        self._data, self._images, self._batch_size, self._seed = data, images, batch_size, seed
+        self._order = data.order(seed)
+        self._rank, self._world, self._tell = rank, world, tell
         self._parts = world * max(1, round(batch_size / (world * micro_batch_size)))
+        self._unreadable: set[str] = set()
+        self._read = 0
+
+    @property
+    def epoch_size(self) -> int:
+        """How many conversations one epoch takes."""
+        return self._order.epoch_size
 
     def steps(self, start: int, stop: int) -> Iterator[Step]:
         """The steps from `start` to before `stop`."""
-        with ThreadPoolExecutor(max_workers=1) as ahead:
-            pending = ahead.submit(self._step, start) if start < stop else None
+        with ThreadPoolExecutor(max_workers=1) as ahead, ThreadPoolExecutor(_threads()) as readers:
+            pending = ahead.submit(self._step, start, readers) if start < stop else None
             for number in range(start, stop):
                 assert pending is not None
                 step = pending.result()
-                pending = ahead.submit(self._step, number + 1) if number + 1 < stop else None
+                pending = ahead.submit(self._step, number + 1, readers) if number + 1 < stop else None
                 yield step
 
-    def _step(self, number: int) -> Step:
-        chosen = [self._samples[i] for i in self._order.step(number, self._batch_size)]
+    def _step(self, number: int, readers: Executor) -> Step:
+        indices = self._order.step(number, self._batch_size)
+        chosen = [self._data.get(index) or self._replace(number, place) for place, index in enumerate(indices)]
         targets = sum(int(sample.targets[1:].sum()) for sample in chosen)
         parts = share_out(make_groups(chosen), self._parts)
         own = parts[self._rank :: self._world]
-        return Step(number, [collate(part, self._images.get) for part in own], targets)
+        return Step(number, [self._collate(part, readers) for part in own], targets)
+
+    def _replace(self, number: int, place: int) -> Sample:
+        """A sample instead of the step's at that place. Raises DataError if hardly any conversation is of use."""
+        generator = np.random.default_rng((self._seed, number, place))
+        for _ in range(1_000):
+            if sample := self._data.get(int(generator.integers(len(self._data)))):
+                return sample
+        raise DataError("hardly any conversation can be used", fix="; ".join(self._data.summary()))
+
+    def _collate(self, groups: Sequence[Group], readers: Executor) -> Batch:
+        names = list({name: None for group in groups for sample in group.samples for name in sample.images})
+        self._read += len(names)
+        pixels = dict(zip(names, readers.map(self._pixels, names), strict=True))
+        if blank := self._unreadable.intersection(names):
+            groups = [_without_targets(group, blank) for group in groups]
+        if len(self._unreadable) > max(_FEW, self._read // 100):
+            raise DataError(f"{len(self._unreadable)} images cannot be read, among them {blank or self._unreadable}")
+        return collate(groups, pixels.__getitem__)
+
+    def _pixels(self, name: str) -> Tensor:
+        try:
+            return self._images.get(name)
+        except DataError as error:
+            if name not in self._unreadable:
+                self._tell(f"its answers are not learned: {error}")
+            self._unreadable.add(name)
+            return self._images.blank()
+
+
+def _without_targets(group: Group, blank: set[str]) -> Group:
+    """The group; what is about one of the `blank` images is not learned."""
+
+    def without(sample: Sample) -> Sample:
+        return replace(sample, targets=np.zeros_like(sample.targets)) if blank.intersection(sample.images) else sample
+
+    return replace(group, samples=tuple(without(sample) for sample in group.samples))
+
+
+def _threads() -> int:
+    """How many images are decoded at a time: one for each core, up to eight."""
+    return min(8, os.cpu_count() or 1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -14,18 +13,18 @@ from accelerate.utils import set_seed  # type: ignore[import-untyped]
 from torch import nn
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
-from vistune.data.encode import Sample
+from vistune.data.dataset import Dataset
 from vistune.data.images import ImageStore
 from vistune.data.loader import Loader
 from vistune.recipe import StageRecipe
 from vistune.train.log import Log
-from vistune.train.resume import Progress, fingerprint, load_state, newest_state, save_state
+from vistune.train.resume import Progress, load_state, newest_state, save_state
 from vistune.train.stages import TargetLoss, freeze, parts
 
 
-def total_steps(samples: int, stage: StageRecipe) -> int:
+def total_steps(epoch_size: int, stage: StageRecipe) -> int:
     """The optimizer steps of a stage: as many full batches as come closest to its epochs, at least one."""
-    return max(1, round(stage.epochs * samples / stage.batch_size))
+    return max(1, round(stage.epochs * epoch_size / stage.batch_size))
 
 
 def schedule(step: int, total: int, warmup_ratio: float) -> float:
@@ -39,7 +38,7 @@ def schedule(step: int, total: int, warmup_ratio: float) -> float:
 def train_stage(
     model: LlavaForConditionalGeneration,
     processor: LlavaProcessor,
-    samples: Sequence[Sample],
+    dataset: Dataset,
     stage: StageRecipe,
     *,
     accelerator: Accelerator,
@@ -47,7 +46,7 @@ def train_stage(
     seed: int,
     folder: Path,
 ) -> None:
-    """Train `model` in place on `samples`; what is needed to go on after an interruption is kept in `folder`.
+    """Train `model` in place on `dataset`; what is needed to go on after an interruption is kept in `folder`.
 
     The loss of a step is the cross-entropy summed over the target tokens of its whole batch divided by their
     number, whatever the micro-batch size and the number of processes. Raises DataError if the data changed.
@@ -56,14 +55,14 @@ def train_stage(
     freeze(model, stage.trains)
     module, optimizer = accelerator.prepare(TargetLoss(model), _optimizer(model, stage))
     weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    total, world = total_steps(len(samples), stage), accelerator.num_processes
-    progress = Progress(fingerprint(samples))
+    loader = Loader(
+        dataset, ImageStore(dataset.open_image, processor.image_processor), batch_size=stage.batch_size, seed=seed,
+        micro_batch_size=stage.micro_batch_size, rank=accelerator.process_index, world=accelerator.num_processes,
+    )  # fmt: skip
+    total, world = total_steps(loader.epoch_size, stage), accelerator.num_processes
+    progress = Progress(dataset.fingerprint())
     if state := newest_state(folder / "state"):
         progress = load_state(state, progress.data, weights, optimizer)
-    loader = Loader(
-        samples, ImageStore(Path(stage.images), processor.image_processor), batch_size=stage.batch_size,
-        micro_batch_size=stage.micro_batch_size, seed=seed, rank=accelerator.process_index, world=world,
-    )  # fmt: skip
     with Log(folder, stage.name, progress.done, total, silent=not accelerator.is_main_process) as log:
         for step in loader.steps(progress.done, total):
             seed_step(seed, step.number, accelerator.process_index)

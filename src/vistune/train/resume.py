@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from vistune.data.encode import Sample
 from vistune.errors import DataError, RecipeError
 from vistune.files import find_damage, new_folder
 from vistune.recipe import Recipe, load_recipe, save_recipe
@@ -97,15 +95,6 @@ def _states(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"))
 
 
-def fingerprint(samples: Sequence[Sample]) -> str:
-    """A hash of the encoded data, so that a run never goes on with other data than it began with."""
-    digest = hashlib.sha256()
-    for sample in samples:
-        digest.update(f"{sample.images}\0{len(sample.input_ids)}\0".encode())
-        digest.update(sample.input_ids.tobytes() + sample.targets.tobytes())
-    return digest.hexdigest()
-
-
 def trim_log(path: Path, step: int) -> None:
     """Remove the log's lines after `step`, and a line that was cut off: they will be written again."""
     if not path.exists():
@@ -142,9 +131,9 @@ def check_recipe(recipe: Recipe, out: Path) -> None:
 
 
 def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
-    """Every value by its dotted key; stages by their name."""
+    """Every value by its dotted key; stages by their name, the files of a stage's data by their number."""
     if isinstance(content, list) and content and isinstance(content[0], dict):
-        content = {item["name"]: item for item in content}
+        content = {item.get("name", str(number)): item for number, item in enumerate(content)}
     if not isinstance(content, dict):
         return {prefix: content}
     return {

@@ -8,16 +8,15 @@ from pathlib import Path
 from accelerate import Accelerator  # type: ignore[import-untyped]
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
+from vistune.data.dataset import Dataset, open_sources
 from vistune.data.encode import Encoder
-from vistune.data.llava_json import read_conversations
+from vistune.data.source import Source
 from vistune.data.templates import read_template
-from vistune.errors import DataError
 from vistune.model.adapters import add_lora, merge_lora
 from vistune.model.assemble import image_token_count
 from vistune.model.checkpoint import save_checkpoint
 from vistune.model.light import Backbones, open_checkpoint, save_light
 from vistune.recipe import LoraRecipe, Recipe, StageRecipe
-from vistune.records import Conversation
 from vistune.train.finished import tidy, unfinished_stages
 from vistune.train.loop import train_stage
 from vistune.train.resume import check_recipe
@@ -36,7 +35,7 @@ def train(recipe: Recipe, out: Path) -> Path:
     check_recipe(recipe, out)
     folders = [out / stage.name for stage in recipe.stages]
     numbers = unfinished_stages(folders)
-    data = {n: read_conversations(Path(recipe.stages[n].data), Path(recipe.stages[n].images)) for n in numbers}
+    data = {n: open_sources(recipe.stages[n].sources()) for n in numbers}
     accelerator = Accelerator()
     for n in numbers:
         base = folders[n - 1] if n else Backbones(recipe.model, recipe.seed)
@@ -59,7 +58,7 @@ def _run(
     base: Path | Backbones,
     recipe: Recipe,
     stage: StageRecipe,
-    conversations: list[Conversation],
+    sources: list[Source],
     accelerator: Accelerator,
     folder: Path,
 ) -> None:
@@ -69,16 +68,13 @@ def _run(
         add_lora(model, stage.lora or LoraRecipe(), recipe.seed)
     template = read_template(stage.template) if stage.template else str(processor.chat_template)
     encoder = Encoder(processor.tokenizer, template, image_token_count(model.config))
-    try:
-        samples = encoder.encode_all(conversations, stage.max_length)
-    except DataError as error:
-        raise DataError(error.what, where=f"{stage.data}: {error.where}", fix=error.fix) from None
-    if dropped := sum(sample.dropped_turns for sample in samples):
-        accelerator.print(f"{stage.name}: {dropped} turns left out: longer than {stage.max_length} tokens")
+    dataset = Dataset(sources, encoder, stage.max_length, tell=accelerator.print)
     train_stage(
-        model, processor, samples, stage, accelerator=accelerator, bf16=recipe.precision == "bf16",
+        model, processor, dataset, stage, accelerator=accelerator, bf16=recipe.precision == "bf16",
         seed=recipe.seed, folder=folder,
     )  # fmt: skip
+    for line in dataset.summary():
+        accelerator.print(f"{stage.name}: {line}")
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         _save(model, processor, stage, base, folder)

@@ -1,0 +1,125 @@
+"""A stage's data as samples: any number of conversations, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vistune.data.encode import Encoder, Sample
+from vistune.data.images import open_image
+from vistune.data.order import Numbers, Order, number_groups
+from vistune.data.source import Source
+from vistune.errors import DataError
+from vistune.recipe import DataRecipe
+
+AHEAD = 20_000
+"""So many conversations are encoded before the training; of more, so many are held in no list."""
+PREVIEW = 1_000
+_NAMED = 5
+
+
+def open_sources(entries: Sequence[DataRecipe]) -> list[Source]:
+    """The data files of a stage, each read through once. Raises DataError with file and record."""
+    return [Source(entry) for entry in entries]
+
+
+class Dataset:
+    """The samples of several sources, one source after the other.
+
+    Up to `ahead` conversations are encoded at once: what cannot be used (its first answer does not fit, it has no
+    target token) is known, told and left out before the training. Of more, each is encoded whenever it is asked
+    for; only a preview of a thousand is encoded at once, so that what is wrong with all is known early.
+
+    `tell` gets the messages: the first few conversations that are left out by name.
+    """
+
+    def __init__(
+        self, sources: Sequence[Source], encoder: Encoder, max_length: int, tell: Callable[[str], None] = print,
+        ahead: int = AHEAD,
+    ) -> None:  # fmt: skip
+        self._sources, self._encoder, self._max_length = sources, encoder, max_length
+        self._tell = tell
+        self._starts = np.cumsum([0, *(len(source) for source in sources)])
+        self._left_out: set[int] = set()  # conversations that cannot be used, as far as that is known
+        self._shortened: dict[int, int] = {}  # how many turns were too long, likewise
+        count = int(self._starts[-1])
+        self._numbers: Numbers = np.arange(count)
+        first = self._numbers if count <= ahead else _preview(count)
+        found = [(number, sample) for number in first.tolist() if (sample := self._encode(number)) is not None]
+        if not found:
+            self._encode_or_raise(int(first[0]))
+        self.preview: list[Sample] = [sample for _, sample in found]
+        """Samples of the data: all of it, or a thousand drawn at random."""
+        self._all = count <= ahead
+        if self._all:
+            self._numbers = np.array([number for number, _ in found])
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def get(self, index: int) -> Sample | None:
+        """The sample of that number, or nothing if its conversation turns out to be of no use."""
+        return self.preview[index] if self._all else self._encode(int(self._numbers[index]))
+
+    def order(self, seed: int) -> Order:
+        """The order of the samples; those that begin with the same image are a group."""
+        groups = number_groups(np.concatenate([source.keys for source in self._sources])[self._numbers])
+        edges = np.searchsorted(self._numbers, self._starts)
+        parts = [groups[start:stop] for start, stop in pairwise(edges.tolist())]
+        kept = [(part, source.weight) for part, source in zip(parts, self._sources, strict=True) if len(part)]
+        return Order([part for part, _ in kept], [weight for _, weight in kept], seed)
+
+    def open_image(self, name: str) -> Image.Image:
+        """The image of that name, in RGB. Raises DataError if it is missing or corrupt."""
+        source = next((source for source in self._sources if source.holds(name)), None)
+        return open_image(Path(name)) if source is None else source.open_image(name)
+
+    def fingerprint(self) -> str:
+        """A hash of every text, of the images' names, and of the preview as it is encoded."""
+        digest = sha256()
+        for source in self._sources:
+            digest.update(f"{source.digest} {source.weight}\0".encode())
+        for sample in self.preview:
+            digest.update(f"{sample.images}\0{len(sample.input_ids)}\0".encode())
+            digest.update(sample.input_ids.tobytes() + sample.targets.tobytes())
+        return digest.hexdigest()
+
+    def summary(self) -> list[str]:
+        """What was left out so far, in sentences; conversations are counted once."""
+        told = []
+        if self._left_out:
+            told.append(f"{len(self._left_out)} conversations left out: they cannot be used")
+        if turns := sum(self._shortened.values()):
+            told.append(f"{turns} turns left out: longer than {self._max_length} tokens")
+        return told if self._all else [f"{line} (of what was read so far)" for line in told]
+
+    def _encode(self, number: int) -> Sample | None:
+        """The sample of a conversation counted through all sources."""
+        try:
+            sample = self._encode_or_raise(number)
+        except DataError as error:
+            if number not in self._left_out and len(self._left_out) < _NAMED:
+                self._tell(f"left out: {error}")
+            self._left_out.add(number)
+            return None
+        if sample.dropped_turns:
+            self._shortened[number] = sample.dropped_turns
+        return sample
+
+    def _encode_or_raise(self, number: int) -> Sample:
+        source = int(np.searchsorted(self._starts, number, side="right")) - 1
+        conversation = self._sources[source][number - int(self._starts[source])]
+        try:
+            return self._encoder.encode(conversation, self._max_length)
+        except DataError as error:
+            raise DataError(error.what, where=f"{self._sources[source].label}: {error.where}", fix=error.fix) from None
+
+
+def _preview(count: int) -> Numbers:
+    """A thousand numbers below `count`, if there are so many; always the same ones."""
+    return np.sort(np.random.default_rng(0).choice(count, min(count, PREVIEW), replace=False))

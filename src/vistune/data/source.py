@@ -1,0 +1,121 @@
+"""One data file of a stage: its conversations by number, all of them checked before the first is used."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+from collections.abc import Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vistune.data.conversation import image_values, to_conversation
+from vistune.data.images import decode_image
+from vistune.data.readers import open_reader
+from vistune.errors import DataError
+from vistune.recipe import DataRecipe
+from vistune.records import Conversation
+
+_INSIDE = "//"
+"""Between the data's path and the place of an image that a record brings along; no file's path has it."""
+
+
+class Source:
+    """The conversations of a data file. All of it is read once on opening; eight bytes a record are kept.
+
+    An image's name says where it is: the file's path, or `data.parquet//17.0` for the first image that record 17
+    brings along. So images of the same name are the same image, in whichever sources.
+    """
+
+    def __init__(self, data: DataRecipe) -> None:
+        """Raises DataError, with file and record, for the first record that cannot be used or lacks an image file."""
+        self.label = data.label()
+        """What messages call it."""
+        self.weight = data.weight
+        """How often one epoch passes over it."""
+        self._images = None if data.images is None else Path(data.images)
+        if self._images is not None and not self._images.is_dir():
+            raise DataError("there is no such folder", where=str(self._images), fix="check the stage's `images`")
+        self._reader = open_reader(data)
+        keys = np.fromiter(self._scan(), dtype=np.uint64)
+        self.keys: NDArray[np.uint64] = keys
+        """(n), the same for conversations that begin with the same image, else different"""
+        if not len(keys):
+            raise DataError("there are no conversations in it", where=data.path)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, number: int) -> Conversation:
+        return self._conversation(self._reader[number], number)
+
+    def __iter__(self) -> Iterator[Conversation]:
+        return (self[number] for number in range(len(self)))
+
+    def holds(self, name: str) -> bool:
+        """Whether the image is one that a record here brings along."""
+        return name.startswith(self.label + _INSIDE)
+
+    def open_image(self, name: str) -> Image.Image:
+        """An image that a record brings along, in RGB. Raises DataError if it is corrupt."""
+        number, index = map(int, name.rpartition(_INSIDE)[2].split("."))
+        where = f"{self._reader.where(number)}, image {index}"
+        return decode_image(_content(image_values(self._reader[number], where)[index], where), where)
+
+    def _scan(self) -> Iterator[int]:
+        digest = blake2b()
+        known: set[int] = set()
+        for number, row in enumerate(self._reader.scan()):
+            conversation = self._conversation(row, number)
+            digest.update("\0".join((*conversation.images, *(turn.text for turn in conversation.turns))).encode())
+            first = conversation.images[0] if conversation.images else f"{self.label}{_INSIDE}{number}"
+            yield _hash(first)
+            for name in conversation.images:
+                if _INSIDE not in name and (key := _hash(name)) not in known:
+                    if not Path(name).is_file():
+                        where = f"{self._reader.where(number)} (id {conversation.id})"
+                        raise DataError(f"its image {name} is missing", where=where)
+                    known.add(key)
+        self.digest = digest.hexdigest()
+        """The hash of all texts and image names."""
+
+    def _conversation(self, row: Any, number: int) -> Conversation:
+        try:
+            return to_conversation(row, number, "", lambda value, place: self._name(value, f"{number}.{place}"))
+        except DataError as error:
+            raise DataError(error.what, where=self._reader.where(number) + error.where, fix=error.fix) from None
+
+    def _name(self, image: Any, place: str) -> str:
+        file = _file_name(image)
+        if file is None:
+            return f"{self.label}{_INSIDE}{place}"
+        if self._images is None:
+            raise DataError(f"its image {file} is a file", fix="set the stage's `images`, the folder of such files")
+        return str(self._images / file)
+
+
+def _hash(name: str) -> int:
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
+
+
+def _file_name(value: Any) -> str | None:
+    """The image file that the record names; nothing if the record brings the image along."""
+    if isinstance(value, dict):
+        return value["path"] if value.get("bytes") is None else None
+    return value if isinstance(value, str) and not value.startswith("data:") else None
+
+
+def _content(value: Any, where: str) -> io.BytesIO:
+    """The bytes of an image that a record brings along."""
+    content = value["bytes"] if isinstance(value, dict) else value
+    if isinstance(content, str):
+        try:
+            content = base64.b64decode(content.partition(";base64,")[2], validate=True)
+        except binascii.Error as error:
+            raise DataError(f"not base64: {error}", where=where) from None
+    return io.BytesIO(content)

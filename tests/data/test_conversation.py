@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from vistune.data.conversation import to_conversation
+from vistune.errors import DataError
+from vistune.records import Conversation, Turn
+
+
+def turns(*texts: str) -> list[dict[str, str]]:
+    return [{"from": ("human", "gpt")[i % 2], "value": text} for i, text in enumerate(texts)]
+
+
+def read(row: Any) -> Conversation:
+    return to_conversation(row, 7, "x: record 7", lambda value, place: f"{place}:{value}")
+
+
+URL = {"type": "image_url", "image_url": {"url": "b.png"}}
+
+
+@pytest.mark.parametrize(
+    ("row", "images"),
+    [
+        ({"conversations": turns("<image>\nq", "a"), "image": "b.png"}, ["0:b.png"]),
+        ({"conversations": turns("<image>\nq", "a"), "image": ["b.png"]}, ["0:b.png"]),
+        ({"messages": [{"role": "user", "content": "<image>\nq"}, {"role": "assistant", "content": "a"}],
+          "images": ["b.png"]}, ["0:b.png"]),
+        ({"messages": [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "q"}]},
+                       {"role": "assistant", "content": [{"type": "text", "text": "a"}]}],
+          "images": [{"bytes": b"x", "path": None}]}, ["0:{'bytes': b'x', 'path': None}"]),
+        ({"messages": [{"role": "user", "content": [URL, {"type": "text", "text": "q"}]},
+                       {"role": "assistant", "content": "a"}]}, ["0:b.png"]),
+        ({"messages": [{"role": "user", "content": [{"type": "image", "image": "b.png", "text": None},
+                                                    {"type": "text", "text": "q", "image": None}]},
+                       {"role": "assistant", "content": "a"}], "image": None, "images": []}, ["0:b.png"]),
+    ],
+)  # fmt: skip
+def test_every_layout_gives_the_same_conversation(row: Any, images: list[str]) -> None:
+    asked, said = Turn("user", "<image>\nq"), Turn("assistant", "a")
+    assert read(row) == Conversation("7", (asked, said), tuple(images))
+
+
+def test_images_in_several_turns_come_in_order() -> None:
+    row = {"id": 5, "kind": "detail", "image": ["a", "b", "c"],
+           "conversations": turns("<image> or <image>", "<image> is a word", "q <image>", "a")}  # fmt: skip
+    conversation = read(row)
+    assert (conversation.id, conversation.kind, conversation.images) == ("5", "detail", ("0:a", "1:b", "2:c"))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (3, "record 7: not an object"),
+        ({"id": "x"}, r"\(id x\): the key 'conversations' is missing"),
+        ({"conversations": "text"}, "'conversations' is not a list"),
+        ({"messages": {}}, "'messages' is not a list"),
+        ({"conversations": [3]}, "turn 0: a turn needs the keys"),
+        ({"conversations": [{"from": "human"}]}, "turn 0: a turn needs the keys"),
+        ({"conversations": [{"from": "bot", "value": "q"}]}, "turn 0: unknown speaker 'bot'"),
+        ({"conversations": turns("q", " ")}, "turn 1: the text is empty"),
+        ({"conversations": turns("q", 3)}, "turn 1: the text is empty"),
+        ({"conversations": turns("q")}, "no turn is the assistant's"),
+        ({"conversations": turns("q", "a")[::-1]}, "turn 0 is out of order"),
+        ({"conversations": turns("q", "a", "q")}, "the last turn is the user's"),
+        ({"conversations": turns("<image>q", "a")}, "<image> without an image"),
+        ({"image": [], "conversations": turns("<image>q", "a")}, "<image> without an image"),
+        ({"image": "a", "conversations": turns("q", "a")}, "has an image but no <image>"),
+        ({"image": "a", "conversations": turns("<image><image>", "a")}, "stands 2 times in it, for 1 image"),
+        ({"images": ["a", "b"], "conversations": turns("<image>", "a")}, "stands 1 times in it, for 2 image"),
+        ({"image": "", "conversations": turns("q", "a")}, "not a file's name"),
+        ({"image": 3, "conversations": turns("q", "a")}, "not a file's name"),
+        ({"image": {"bytes": None, "path": None}, "conversations": turns("q", "a")}, "neither bytes nor a path"),
+        ({"messages": [{"role": "user", "content": [{"type": "video"}]}]}, "neither text nor an image"),
+        ({"messages": [{"role": "user", "content": ["q"]}]}, "neither text nor an image"),
+        ({"messages": [{"role": "user", "content": [URL, {"type": "text", "text": "<image>?"}]}]}, "says <image>"),
+        ({"messages": [{"role": "user", "content": [{"type": "image"}]}, {"role": "assistant", "content": "a"}]},
+         "<image> without an image"),
+    ],
+)  # fmt: skip
+def test_each_mistake_is_named(row: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        read(row)
+    assert str(caught.value).startswith("x: record 7")

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+import random
+import resource
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vistune.data.readers import json_list, open_reader
+from vistune.data.source import Source
+from vistune.errors import DataError
+from vistune.recipe import DataRecipe
+
+
+def record(number: int, text: str = "a") -> dict[str, Any]:
+    return {"id": number, "conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": text}]}
+
+
+def test_a_list_is_read_alike_whatever_the_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(0)
+    alphabet = 'a"\\{}[],: \n\u00e4\u65e5\U0001f415\ud7ff'
+    records = [record(i, "x" + "".join(rng.choices(alphabet, k=rng.randrange(60)))) for i in range(30)]
+    for size, options in ((1, {}), (7, {"indent": 2}), (64, {"ensure_ascii": False})):
+        monkeypatch.setattr(json_list, "_CHUNK", size)
+        path = tmp_path / f"{size}.json"
+        path.write_text("\ufeff" * (size == 7) + " \n" + json.dumps(records, **options) + "\n", "utf-8")
+        reader = open_reader(DataRecipe(path=str(path)))
+        assert list(reader.scan()) == records
+        assert [reader[i] for i in reversed(range(30))] == records[::-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not a list of records"),
+        ('{"id": 1}', "not a list of records"),
+        ("[]", "no conversations"),
+        ("[ {} {}]", "record 0: the key 'conversations' is missing"),
+        (json.dumps([record(0)])[:-1], "record 1: not valid JSON: it is cut off"),
+        (json.dumps([record(0)])[:-1] + "x", "record 1: not valid JSON: expecting ',' or ']' at byte 93"),
+        (json.dumps([record(0)]) + "x", "'x' after the list's end"),
+        (json.dumps([record(0)])[:-1] + ",]", "record 1: not valid JSON: Expecting value at byte 94"),
+        (
+            json.dumps([record(0), record(1)])[:140],
+            "record 1: not valid JSON: it is cut off at byte 140\n  fix: .*again",
+        ),
+        ('[{"id": 0, "ä": tru, "filler that goes on": ""}]', "record 0: not valid JSON: Expecting value at byte 17"),
+        ("[3]", "record 0: not an object"),
+        (b"[\xff]", "record 0: not valid JSON: not UTF-8"),
+    ],
+)
+def test_what_is_no_list_is_named_with_its_place(tmp_path: Path, text: str | bytes, message: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(DataError, match=message) as caught:
+        Source(DataRecipe(path=str(path)))
+    assert str(caught.value).startswith(str(path))
+
+
+def test_a_line_that_is_broken_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text(f"{json.dumps(record(0))}\n\n{json.dumps(record(1))[:-1]}\n")
+    with pytest.raises(DataError, match=r"x\.jsonl: line 3: not valid JSON"):
+        Source(DataRecipe(path=str(path)))
+
+
+def test_a_large_file_takes_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    with path.open("w") as file:  # 60 MB
+        file.write("[" + ",".join(json.dumps(record(i, "x" * 2000)) for i in range(30_000)) + "]")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert len(Source(DataRecipe(path=str(path)))) == 30_000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30_000
