@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vistune.errors import AnnotationError, VistuneError
+from vistune.errors import AnnotationError, Stopped, VistuneError
 
 if TYPE_CHECKING:
     from vistune.records import ImageRecord
@@ -27,7 +27,10 @@ Then give your own images, in COCO's format, to `vistune generate`. `vistune COM
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code is 0, 2 for an error of the user's, 130 when interrupted."""
+    """Run a command; the exit code is 0, 2 for an error of the user's, 74 for a full disk, 130 when interrupted.
+
+    A training ended by a signal gives 128 and the signal's number: 130 for SIGINT, 143 for SIGTERM.
+    """
     args = build_parser().parse_args(arguments)
     try:
         args.run(args)
@@ -38,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         print(f"error: {where}{error.strerror or error}", file=sys.stderr)
         return VistuneError.exit_code
+    except Stopped as stop:
+        print(stop, file=sys.stderr)
+        return stop.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -131,7 +137,9 @@ def _generate(args: argparse.Namespace) -> None:
 def _add_train(commands: Any) -> None:
     command = _command(
         commands, "train", _train, "train an assistant, stage by stage, as a recipe says", add_help=False,
-        epilog="Interrupted, the same command goes on where the run was.",
+        epilog="""\
+Interrupted, the same command goes on where the run was. SIGINT (Ctrl-C) and SIGTERM end it after the current step.
+Exit codes: 0 finished, 2 your mistake, 74 disk full, 130 SIGINT, 143 SIGTERM.""",
     )  # fmt: skip
     command.add_argument(
         "-h", "--help", action=_HelpWithKeys, nargs=0, default=argparse.SUPPRESS,

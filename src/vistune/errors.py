@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Iterable
 
 
@@ -47,6 +48,14 @@ class StorageError(VistuneError):
 
 class MissingPackageError(VistuneError):
     """An optional package is needed; the fix is the line that installs it."""
+
+
+class Stopped(KeyboardInterrupt):
+    """SIGINT or SIGTERM ended a training that can go on; as KeyboardInterrupt, it passes `except Exception`."""
+
+    def __init__(self, number: int, when: str = "") -> None:
+        self.exit_code = 128 + number  # as shells give it
+        super().__init__(f"stopped by {signal.Signals(number).name}{when}: the same command goes on from there")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -78,7 +78,8 @@ def storage_errors(path: Path) -> Iterator[None]:
         if code not in _FULL:
             raise
         fix = "make room and give the same command again: it goes on from the last state"
-        raise StorageError(f"cannot be written: {os.strerror(code)}", where=str(path), fix=fix) from error
+        where = error.filename if isinstance(error, OSError) and error.filename else path
+        raise StorageError(f"cannot be written: {os.strerror(code)}", where=str(where), fix=fix) from error
 
 
 def write_manifest(folder: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from vistune.recipe import Recipe
+from vistune.train.run import train
 
 MakeRecipe = Callable[..., Recipe]
 Start = Callable[..., BaseProcess]
@@ -70,6 +71,14 @@ def make_recipe(backbones: Path, tmp_path_factory: pytest.TempPathFactory) -> Ma
         return Recipe.model_validate({"name": "tiny", "model": model, "stages": stages})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def finished(make_recipe: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
+    """An uninterrupted run."""
+    recipe, out = make_recipe(), tmp_path_factory.mktemp("finished") / "run"
+    assert train(recipe, out) == out / "tune"
+    return recipe, out
 
 
 def _record(index: int, image: str, turns: list[str]) -> dict[str, Any]:

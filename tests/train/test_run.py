@@ -31,14 +31,6 @@ train(recipe, out)
 """
 
 
-@pytest.fixture(scope="session")
-def finished(make_recipe: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
-    """An uninterrupted run."""
-    recipe, out = make_recipe(), tmp_path_factory.mktemp("finished") / "run"
-    assert train(recipe, out) == out / "tune"
-    return recipe, out
-
-
 def _log(out: Path, stage: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / stage / "log.jsonl").read_text().splitlines()]
 

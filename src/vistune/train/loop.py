@@ -6,6 +6,7 @@ import hashlib
 import math
 from contextlib import nullcontext
 from pathlib import Path
+from signal import SIGTERM
 
 import torch
 from accelerate import Accelerator  # type: ignore[import-untyped]
@@ -16,10 +17,12 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 from vistune.data.dataset import Dataset
 from vistune.data.images import ImageStore
 from vistune.data.loader import Loader
+from vistune.errors import Stopped
 from vistune.recipe import StageRecipe
 from vistune.train.log import Log
 from vistune.train.resume import Progress, load_state, newest_state, save_state
 from vistune.train.stages import TargetLoss, freeze, parts
+from vistune.train.stop import StopAfterStep
 
 
 def total_steps(epoch_size: int, stage: StageRecipe) -> int:
@@ -63,7 +66,8 @@ def train_stage(
     progress = Progress(dataset.fingerprint())
     if state := newest_state(folder / "state"):
         progress = load_state(state, progress.data, weights, optimizer)
-    with Log(folder, stage.name, progress.done, total, silent=not accelerator.is_main_process) as log:
+    signals, main = StopAfterStep(), accelerator.is_main_process
+    with signals.noting(), Log(folder, stage.name, progress.done, total, silent=not main) as log:
         for step in loader.steps(progress.done, total):
             seed_step(seed, step.number, accelerator.process_index)
             share = schedule(step.number, total, stage.warmup_ratio)
@@ -83,15 +87,20 @@ def train_stage(
             optimizer.zero_grad()
 
             progress.done = step.number + 1
-            progress.loss_sum += float(accelerator.reduce(summed, "sum"))
+            # all processes end after the same step
+            told = torch.stack([summed, torch.full_like(summed, signals.noted)])
+            loss_sum, stop = accelerator.reduce(told, "sum").tolist()
+            progress.loss_sum += loss_sum
             progress.targets += step.targets
             if progress.done % stage.log_every == 0 or progress.done == total:
                 rate, mean = share * stage.learning_rate, progress.loss_sum / progress.targets
                 log.write(progress.done, {"loss": mean, "lr": rate, "grad_norm": float(norm)})
                 progress.loss_sum, progress.targets = 0.0, 0
             log.step(progress.done)
-            if progress.done % stage.checkpoint_every == 0 and progress.done < total and accelerator.is_main_process:
+            if main and (stop or (progress.done % stage.checkpoint_every == 0 and progress.done < total)):
                 save_state(folder / "state", progress, weights, optimizer)
+            if stop:
+                raise Stopped(signals.noted or SIGTERM, f" after step {progress.done}/{total} of stage {stage.name}")
 
 
 def seed_step(seed: int, step: int, process: int) -> None:

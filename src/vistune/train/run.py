@@ -12,6 +12,7 @@ from vistune.data.dataset import Dataset, open_sources
 from vistune.data.encode import Encoder
 from vistune.data.source import Source
 from vistune.data.templates import read_template
+from vistune.files import storage_errors
 from vistune.model.adapters import add_lora, merge_lora
 from vistune.model.assemble import image_token_count
 from vistune.model.checkpoint import save_checkpoint
@@ -20,6 +21,7 @@ from vistune.recipe import LoraRecipe, Recipe, StageRecipe
 from vistune.train.finished import tidy, unfinished_stages
 from vistune.train.loop import train_stage
 from vistune.train.resume import check_recipe
+from vistune.train.stop import stop_at_once
 
 
 def train(recipe: Recipe, out: Path) -> Path:
@@ -28,9 +30,15 @@ def train(recipe: Recipe, out: Path) -> Path:
     A finished stage is skipped and an interrupted one goes on, so the same call finishes a run that was ended at
     any moment, with the same weights. A damaged checkpoint is named on stderr and made again from its stage's state.
     Raises RecipeError if `out` holds a run of another recipe, DataError for data that cannot be used (looked through
-    before anything is trained), CheckpointError for a backbone, StorageError if the disk is full.
+    before anything is trained), CheckpointError for a backbone, StorageError if the disk is full, Stopped if a signal
+    ended it.
     """
     bound_kernel_caches()
+    with stop_at_once(), storage_errors(out):
+        return _train(recipe, out)
+
+
+def _train(recipe: Recipe, out: Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     check_recipe(recipe, out)
     folders = [out / stage.name for stage in recipe.stages]
