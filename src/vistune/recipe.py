@@ -29,7 +29,7 @@ class ModelRecipe(_Section):
     vision_tower: str
     """The vision tower: a hub id, a folder, or `mini`."""
     language_model: str
-    """The language model: a hub id, a folder, or `mini`."""
+    """The language model: a hub id, a folder, a GGUF file (or ID:FILE.gguf), or `mini`."""
     projector: Literal["linear", "mlp2x_gelu"]
     """What maps image features to the language model's embeddings: the paper's `linear`, v1.5's `mlp2x_gelu`."""
     feature_layer: int = -2

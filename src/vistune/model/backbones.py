@@ -10,23 +10,39 @@ from typing import Any, Literal
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.image_processing_base import ImageProcessingMixin
+from transformers.utils.hub import cached_file
 
 from vistune.errors import CheckpointError
 from vistune.model.families import LANGUAGE, VISION
+from vistune.model.gguf import GgufFile
 
 
 def resolve(name: str, part: Literal["vision", "language"]) -> str:
-    """Where a backbone is: `mini` is the one in this package, else a folder, else a hub id.
+    """Where a backbone is: `mini` is the one in this package, else a folder or GGUF file, else a hub id.
 
-    Raises CheckpointError for what looks like a folder but is none.
+    `ID:FILE.gguf` is a GGUF file of a hub id, which is fetched. Raises CheckpointError for a path that is not there.
     """
     if name == "mini":
         folder = Path(str(resources.files("vistune"))) / "mini" / "backbones" / part
         if not folder.is_dir():
             raise CheckpointError("this installation has no miniature backbones", where=str(folder))
         return str(folder)
+    if name.endswith(".gguf"):
+        return _gguf_file(name)
     if not Path(name).is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise CheckpointError("there is no such folder", where=name, fix=f"check the recipe's {part} model")
+    return name
+
+
+def _gguf_file(name: str) -> str:
+    repository, colon, file = name.rpartition(":")
+    if not Path(name).is_file() and colon:
+        try:
+            return str(cached_file(repository, file))
+        except OSError as error:
+            raise _unreadable(name, error) from None
+    if not Path(name).is_file():
+        raise CheckpointError("there is no such file", where=name, fix="check the recipe's language model")
     return name
 
 
@@ -43,6 +59,10 @@ def load_vision(source: str) -> tuple[Any, Mapping[str, Any]]:
 
 def load_language(source: str) -> tuple[Any, Any]:
     """The language model, in float32, and its tokenizer. Raises CheckpointError."""
+    if source.endswith(".gguf"):
+        file = GgufFile(Path(source))
+        _check_family(file.family, LANGUAGE, "language model", source)
+        return file.load()
     _family(source, LANGUAGE, "language model")
     try:
         model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
@@ -59,10 +79,14 @@ def _family(source: str, families: Collection[str], what: str) -> str:
         family = str(AutoConfig.from_pretrained(source).model_type)
     except (OSError, ValueError) as error:
         raise _unreadable(source, error) from None
+    _check_family(family, families, what, source)
+    return family
+
+
+def _check_family(family: str, families: Collection[str], what: str, source: str) -> None:
     if family not in families:
         fix = f"use a {what} of one of the families: {', '.join(families)}"
         raise CheckpointError(f"a {what} of the family '{family}' is not supported", where=source, fix=fix)
-    return family
 
 
 def _unreadable(source: str, error: Exception) -> CheckpointError:
