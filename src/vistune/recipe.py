@@ -91,6 +91,8 @@ class StageRecipe(_Section):
     """The conversations: JSON, JSON lines, parquet, `datasets` or WebDataset; or a list of such, mixed by weight."""
     images: str | None = None
     """The folder that the data's image paths start from; none where the data holds the images themselves."""
+    skip_bad_records: bool = False
+    """Leave out records that cannot be used or lack their image, named and counted, instead of stopping at one."""
     template: str | None = None
     """The chat template of this stage only (`plain` for caption pairs); none: the model's."""
     trains: Annotated[list[Part], Field(min_length=1)]

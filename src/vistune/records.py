@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-Role = Literal["user", "assistant"]
+Role = Literal["system", "user", "assistant"]
 IMAGE_TOKEN = "<image>"
 """Stands in a turn's text for the image's tokens (LLaVA's format)."""
 
@@ -60,7 +60,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """A training sample: alternating turns, user first, and its images (by path).
+    """A training sample: alternating turns, user first, a system's before them at most, and its images (by path).
 
     The n-th `<image>` of the user's turns, in order, stands for the n-th image; any further ones are text.
     """

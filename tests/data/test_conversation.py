@@ -49,6 +49,12 @@ def test_images_in_several_turns_come_in_order() -> None:
     assert (conversation.id, conversation.kind, conversation.images) == ("5", "detail", ("0:a", "1:b", "2:c"))
 
 
+def test_a_system_message_comes_first_and_an_empty_one_is_none() -> None:
+    for told, kept in (("Be brief.", 3), (" ", 2)):
+        row = {"conversations": [{"from": "system", "value": told}, *turns("q", "a")]}
+        assert [turn.role for turn in read(row).turns] == ["system", "user", "assistant"][-kept:]
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
@@ -63,6 +69,9 @@ def test_images_in_several_turns_come_in_order() -> None:
         ({"conversations": turns("q", 3)}, "turn 1: the text is empty"),
         ({"conversations": turns("q")}, "no turn is the assistant's"),
         ({"conversations": turns("q", "a")[::-1]}, "turn 0 is out of order"),
+        ({"conversations": [*turns("q", "a"), {"from": "system", "value": "s"}]}, "turn 2 is out of order"),
+        ({"conversations": [{"from": "system", "value": "s"}, *turns("q", "a")[::-1]]}, "turn 1 is out of order"),
+        ({"conversations": [{"from": "system", "value": "s"}]}, "no turn is the assistant's"),
         ({"conversations": turns("q", "a", "q")}, "the last turn is the user's"),
         ({"conversations": turns("<image>q", "a")}, "<image> without an image"),
         ({"image": [], "conversations": turns("<image>q", "a")}, "<image> without an image"),

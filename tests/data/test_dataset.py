@@ -136,3 +136,16 @@ def test_processes_share_a_step_between_them(write: Any, encoder: Encoder) -> No
     for step, first, second in zip(alone, *shares, strict=True):
         learned = [sum(len(batch.targets) for batch in share.micro_batches) for share in (step, first, second)]
         assert learned[0] == learned[1] + learned[2] == step.targets == first.targets == second.targets
+
+
+def test_a_system_message_is_encoded_and_never_a_target(write: Any, encoder: Encoder) -> None:
+    plain = row(0)
+    told = [{"from": "system", "value": "two people"}, *plain["conversations"]]
+    long = [*told, {"from": "human", "value": "how " * 90}, {"from": "gpt", "value": "a"}]
+    rows = [plain, {**plain, "conversations": told}, {**plain, "conversations": long}]
+    without, with_, cut = Dataset(open_sources([write(rows)]), encoder, 100).preview
+    assert len(with_.input_ids) > len(without.input_ids)
+    assert with_.targets.sum() == without.targets.sum()
+    assert cut.input_ids.tolist() == with_.input_ids.tolist()
+    with pytest.raises(DataError, match="its first answer does not fit"):
+        Dataset(open_sources([write(rows[1:])]), encoder, 12)

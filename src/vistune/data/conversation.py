@@ -15,7 +15,9 @@ from typing import Any
 from vistune.errors import DataError
 from vistune.records import IMAGE_TOKEN, Conversation, Role, Turn
 
-_SPEAKERS: dict[str, Role] = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
+_SPEAKERS: dict[str, Role] = {
+    "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"
+}  # fmt: skip
 NameImage = Callable[[Any, int], str]
 """Names an image by its value in the record and its place among the record's images."""
 
@@ -32,6 +34,8 @@ def to_conversation(row: Any, number: int, where: str, name_image: NameImage) ->
     if known:
         where = f"{where} (id {row['id']})"
     turns = tuple(_turn(turn, index, where) for index, turn in enumerate(_messages(row, where)))
+    if turns and turns[0].role == "system" and not turns[0].text.strip():
+        turns = turns[1:]  # ShareGPT has empty ones
     _check_order(turns, where)
     values = image_values(row, where)
     _check_marks(turns, len(values), where)
@@ -80,7 +84,10 @@ def _part_value(part: Mapping[str, Any]) -> Any:
 
 
 def _turn(turn: Any, index: int, where: str) -> Turn:
-    speaker, text = (_first(turn, *keys) for keys in (("from", "role"), ("value", "content")))
+    speaker = text = None
+    if isinstance(turn, dict):  # a table has every key in every turn, some without a value
+        speaker = turn.get("from") or turn.get("role")
+        text = turn.get("value") if turn.get("value") is not None else turn.get("content")
     if speaker is None or text is None:
         wanted = "'from' and 'value', or 'role' and 'content'"
         raise DataError(f"a turn needs the keys {wanted}", where=f"{where}, turn {index}")
@@ -89,14 +96,9 @@ def _turn(turn: Any, index: int, where: str) -> Turn:
         raise DataError(f"unknown speaker {speaker!r}", where=f"{where}, turn {index}", fix=fix)
     if isinstance(text, list):
         text = _join(text, f"{where}, turn {index}")
-    if not isinstance(text, str) or not text.strip():
+    if not isinstance(text, str) or not (text.strip() or (speaker == "system" and index == 0)):
         raise DataError("the text is empty", where=f"{where}, turn {index}")
     return Turn(_SPEAKERS[speaker], text)
-
-
-def _first(turn: Any, *keys: str) -> Any:
-    """What the turn has under one of the keys; tables have every key in every turn, some without a value."""
-    return next((turn[key] for key in keys if turn.get(key) is not None), None) if isinstance(turn, dict) else None
 
 
 def _join(parts: list[Any], where: str) -> str:
@@ -120,9 +122,11 @@ def _join(parts: list[Any], where: str) -> str:
 def _check_order(turns: tuple[Turn, ...], where: str) -> None:
     if all(turn.role != "assistant" for turn in turns):
         raise DataError("no turn is the assistant's: there is nothing to learn", where=where)
-    for index, turn in enumerate(turns):
+    first = int(turns[0].role == "system")
+    for index, turn in enumerate(turns[first:]):
         if turn.role != ("user", "assistant")[index % 2]:
-            raise DataError(f"turn {index} is out of order", where=where, fix="human and gpt take turns, human first")
+            fix = "human and gpt take turns, human first; a system's turn may only be the first"
+            raise DataError(f"turn {first + index} is out of order", where=where, fix=fix)
     if turns[-1].role == "user":
         raise DataError("the last turn is the user's", where=where, fix="end with the assistant's answer")
 

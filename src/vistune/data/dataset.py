@@ -23,9 +23,32 @@ PREVIEW = 1_000
 _NAMED = 5
 
 
-def open_sources(entries: Sequence[DataRecipe]) -> list[Source]:
-    """The data files of a stage, each read through once. Raises DataError with file and record."""
-    return [Source(entry) for entry in entries]
+def open_sources(
+    entries: Sequence[DataRecipe], *, skip_bad_records: bool = False, tell: Callable[[str], None] = print
+) -> list[Source]:
+    """The data files of a stage, each read through once. Raises DataError with file and record.
+
+    Bad records may be left out instead; `tell` gets the first few by name, and how many there are.
+    """
+    sources = []
+    for entry in entries:
+        skipped = _Skipped(tell)
+        sources.append(Source(entry, skipped if skip_bad_records else None))
+        if skipped.count:
+            tell(f"{entry.label()}: {skipped.count} records left out")
+    return sources
+
+
+class _Skipped:
+    """Counts the errors that it is called with and tells the first few."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell, self.count = tell, 0
+
+    def __call__(self, error: DataError) -> None:
+        self.count += 1
+        if self.count <= _NAMED:
+            self._tell(f"left out: {error}")
 
 
 class Dataset:

@@ -62,7 +62,7 @@ class Encoder:
         """
         where = f"conversation {conversation.id}"
         turns = conversation.turns
-        while turns:
+        while len(turns) > 1:  # a system's turn alone is none
             images = conversation.images[: image_marks(turns)]
             rendered = self._render(turns, images=len(images), where=where)
             tokens = self._tokenize(rendered)

@@ -17,6 +17,7 @@ from vistune.recipe import DataRecipe
 _CHUNK = 2**20
 _LONGEST = 2**26
 """No record has so many characters; what does not end within them is broken."""
+_DECODER = json.JSONDecoder()
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
@@ -102,7 +103,7 @@ class _Elements:
         """The element that begins here and how many characters it takes."""
         while True:
             try:
-                value, end = json.JSONDecoder().raw_decode(self._text, self._at)
+                value, end = _DECODER.raw_decode(self._text, self._at)
                 length, complete = end - self._at, end < len(self._text)  # a number may go on in the next chunk
                 if complete or not self._more():
                     return value, length
