@@ -17,6 +17,7 @@ import pytest
 from PIL import Image, ImageColor
 from pyarrow import parquet
 
+from vistune.data.dataset import open_sources
 from vistune.data.readers import readers
 from vistune.data.source import Source
 from vistune.errors import DataError
@@ -132,6 +133,17 @@ def test_a_mistake_names_the_file_and_the_record(write: Any, images: Path, tmp_p
     with pytest.raises(DataError, match=r"(record|line) \S+ \(id bad\): no turn is the assistant's") as caught:
         Source(DataRecipe(path=path, images=str(images)))
     assert str(caught.value).startswith(path)
+
+
+def test_bad_records_may_be_skipped(write: Any, images: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    bad = [{"id": f"bad{i}", "image": None, "conversations": turns("q")} for i in range(7)]
+    lost = {"id": "lost", "image": "c.png", "conversations": turns("<image>q", "a")}
+    data = DataRecipe(path=write(tmp_path, [*bad, RECORDS[1], lost, RECORDS[3]]), images=str(images))
+    (source,) = open_sources([data], skip_bad_records=True, tell=told.append)
+    assert {conversation.id for conversation in source} == {RECORDS[1]["id"], "other"}
+    assert sum("no turn is the assistant's" in line for line in told[:-1]) >= 4
+    assert told[5:] == [f"{data.path}: 8 records left out"]
 
 
 def test_nothing_there_or_nothing_in_it_is_an_error(write: Any, tmp_path: Path) -> None:

@@ -43,13 +43,17 @@ def _train(recipe: Recipe, out: Path) -> Path:
     check_recipe(recipe, out)
     folders = [out / stage.name for stage in recipe.stages]
     numbers = unfinished_stages(folders)
-    data = {n: open_sources(recipe.stages[n].sources()) for n in numbers}
     accelerator = Accelerator()
+    data = {n: _open_data(recipe.stages[n], accelerator) for n in numbers}
     for n in numbers:
         base = folders[n - 1] if n else Backbones(recipe.model, recipe.seed)
         _run(base, recipe, recipe.stages[n], data[n], accelerator, folders[n])
         tidy(folders[: n + 1])
     return folders[-1]
+
+
+def _open_data(stage: StageRecipe, accelerator: Accelerator) -> list[Source]:
+    return open_sources(stage.sources(), skip_bad_records=stage.skip_bad_records, tell=accelerator.print)
 
 
 def bound_kernel_caches() -> None:
