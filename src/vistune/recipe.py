@@ -40,6 +40,8 @@ class ModelRecipe(_Section):
     """The chat template; none: the language model's own."""
     image_aspect: Literal["pad", "crop", "stretch"] = "pad"
     """How an image becomes a square: `pad` with the mean colour (v1.5), `crop` the centre (v1), or `stretch`."""
+    image_size: Count | None = None
+    """The square's side in pixels; none: the vision tower's own. For another one its positions are interpolated."""
 
 
 class LoraRecipe(_Section):

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 from tokenizers import AddedToken
-from torch import Tensor, nn
+from torch import nn
 from transformers import GenerationConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
@@ -15,6 +15,7 @@ from vistune.data.images import square_processor
 from vistune.errors import CheckpointError
 from vistune.model.backbones import load_language, load_vision, resolve
 from vistune.model.families import leading_tokens
+from vistune.model.image_size import at_image_size
 from vistune.model.projector import MARK, LinearProjector, ProjectorKind, saved_activation
 from vistune.records import IMAGE_TOKEN
 
@@ -30,15 +31,17 @@ def assemble(
     feature_strategy: Literal["default", "full"] | None = None,
     chat_template: str | None = None,
     image_aspect: Literal["pad", "crop", "stretch"] = "pad",
+    image_size: int | None = None,
     seed: int = 0,
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
     """The untrained assistant, in float32, and its processor. Only the projector's weights are new (by `seed`).
 
     `chat_template` is the name of one of ours; none: the language model's own. `feature_strategy` none: without the
-    class token where the tower has one. Raises CheckpointError for a backbone that cannot be read or is of an
-    unsupported family, RecipeError for an unknown template.
+    class token where the tower has one. `image_size` none: the tower's own. Raises CheckpointError for a backbone that
+    cannot be read or is of an unsupported family, RecipeError for an unknown template.
     """
     vision, image_settings = load_vision(resolve(vision_tower, "vision"))
+    vision = at_image_size(vision, image_size or vision.config.image_size)
     language, tokenizer = load_language(resolve(language_model, "language"))
     _check_layer(feature_layer, vision)
     strategy = _strategy(feature_strategy, vision.config)
@@ -149,18 +152,25 @@ def _join(
     model.lm_head = language.lm_head
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model.model.multi_modal_projector = _new_projector(config, projector, language.get_input_embeddings().weight)
+        model.model.multi_modal_projector = _new_projector(config, projector, language.get_input_embeddings())
     model.eval()
     return model
 
 
-def _new_projector(config: Any, kind: ProjectorKind, words: Tensor) -> nn.Module:
-    """A projector whose outputs begin about as large as the word embeddings (V, D), not several times as large."""
+def _new_projector(config: Any, kind: ProjectorKind, words: nn.Module) -> nn.Module:
+    """A projector whose outputs begin about as large as the word embeddings, not several times as large."""
     widths = config.vision_config.hidden_size, config.text_config.hidden_size
     projector: Any = LinearProjector(*widths) if kind == "linear" else LlavaMultiModalProjector(config)
     last = projector.linear if kind == "linear" else projector.linear_2
     with torch.no_grad():
-        last.weight.normal_(std=words.square().mean().sqrt().item() / last.in_features**0.5)
+        last.weight.normal_(std=_size(words) / last.in_features**0.5)
         last.bias.zero_()
     module: nn.Module = projector
     return module
+
+
+def _size(words: Any) -> float:
+    """The root mean square of the word embeddings as they enter the language model: Gemma's module scales them."""
+    some = words.weight[:16]
+    scale = words(torch.arange(len(some))).norm() / some.norm()
+    return float(words.weight.square().mean().sqrt() * scale)

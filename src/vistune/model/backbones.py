@@ -8,13 +8,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 from transformers.image_processing_base import ImageProcessingMixin
 from transformers.utils.hub import cached_file
 
 from vistune.errors import CheckpointError
-from vistune.model.families import LANGUAGE, VISION
+from vistune.model.families import LANGUAGE, MULTIMODAL, VISION
 from vistune.model.gguf import GgufFile
+from vistune.model.pretrained import read_pretrained, unreadable
+
+_HINTS = {
+    "siglip2": "use a SigLIP 2 of fixed resolution, not NaFlex",
+    "dinov3_convnext": "use a DINOv3 ViT",
+}
+"""What to use instead of a family that is close to a supported one."""
 
 
 def resolve(name: str, part: Literal["vision", "language"]) -> str:
@@ -40,55 +47,68 @@ def _gguf_file(name: str) -> str:
         try:
             return str(cached_file(repository, file))
         except OSError as error:
-            raise _unreadable(name, error) from None
+            raise unreadable(name, error) from None
     if not Path(name).is_file():
         raise CheckpointError("there is no such file", where=name, fix="check the recipe's language model")
     return name
 
 
 def load_vision(source: str) -> tuple[Any, Mapping[str, Any]]:
-    """The vision tower, in float32, and its image processor's settings. Raises CheckpointError."""
-    family = _family(source, VISION, "vision tower")
+    """The vision tower, in float32, and its image processor's settings. Raises CheckpointError.
+
+    Of a model of images and texts (CLIP, SigLIP), only the tower is read.
+    """
+    family = _config(source).model_type
+    _check_family(family, VISION, "vision tower", source)
+    tower = read_pretrained(VISION[family].model, source, whole=False)
     try:
-        tower = VISION[family].model.from_pretrained(source, dtype=torch.float32)
         settings, _ = ImageProcessingMixin.get_image_processor_dict(source)
     except (OSError, ValueError) as error:
-        raise _unreadable(source, error) from None
+        raise unreadable(source, error) from None
+    if missing := [key for key in ("image_mean", "image_std") if key not in settings]:
+        fix = "add it to its preprocessor_config.json"
+        raise CheckpointError(f"its image processor has no {missing[0]}", where=source, fix=fix)
     return tower, settings
 
 
 def load_language(source: str) -> tuple[Any, Any]:
-    """The language model, in float32, and its tokenizer. Raises CheckpointError."""
+    """The language model, in float32, and its tokenizer; of a model that sees, only these. Raises CheckpointError."""
     if source.endswith(".gguf"):
         file = GgufFile(Path(source))
         _check_family(file.family, LANGUAGE, "language model", source)
         return file.load()
-    _family(source, LANGUAGE, "language model")
+    config = _config(source)
+    sees = config.model_type in MULTIMODAL
+    _check_family(config.text_config.model_type if sees else config.model_type, LANGUAGE, "language model", source)
+    model = _text_model(source) if sees else read_pretrained(AutoModelForCausalLM, source, whole=False)
     try:
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
-        raise _unreadable(source, error) from None
+        raise unreadable(source, error) from None
     if not tokenizer.is_fast:
         raise CheckpointError("its tokenizer gives no character offsets", where=source, fix="add a tokenizer.json")
     return model, tokenizer
 
 
-def _family(source: str, families: Collection[str], what: str) -> str:
+def _text_model(source: str) -> Any:
+    """The language model inside a model of images and texts."""
+    whole = read_pretrained(AutoModelForImageTextToText, source, whole=False)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(whole.config.text_config)
+    model.model, model.lm_head = whole.model.language_model, whole.lm_head
+    model.config.tie_word_embeddings = model.lm_head.weight is model.get_input_embeddings().weight
+    model.eval()
+    return model
+
+
+def _config(source: str) -> Any:
     try:
-        family = str(AutoConfig.from_pretrained(source).model_type)
+        return AutoConfig.from_pretrained(source)
     except (OSError, ValueError) as error:
-        raise _unreadable(source, error) from None
-    _check_family(family, families, what, source)
-    return family
+        raise unreadable(source, error) from None
 
 
 def _check_family(family: str, families: Collection[str], what: str, source: str) -> None:
     if family not in families:
-        fix = f"use a {what} of one of the families: {', '.join(families)}"
+        fix = _HINTS.get(family, f"use a {what} of one of the families: {', '.join(families)}")
         raise CheckpointError(f"a {what} of the family '{family}' is not supported", where=source, fix=fix)
-
-
-def _unreadable(source: str, error: Exception) -> CheckpointError:
-    fix = "give a folder, or a hub id that this machine can reach"
-    return CheckpointError(f"cannot be read as a model: {str(error).splitlines()[0]}", where=source, fix=fix)

@@ -6,16 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from huggingface_hub import save_torch_state_dict
 from torch import Tensor
 from transformers import AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
 from transformers.core_model_loading import revert_weight_conversion
-from transformers.utils import logging
 
 from vistune.errors import CheckpointError
 from vistune.files import MANIFEST, files_added
 from vistune.model.families import VISION
+from vistune.model.pretrained import read_pretrained, unreadable
 from vistune.model.projector import MARK, as_one_layer, saved_weights
 
 _PREFIXES = {
@@ -78,21 +77,11 @@ def load_checkpoint(path: Path, *, one_layer: bool = False) -> tuple[LlavaForCon
     Raises CheckpointError if `path` is no folder, has no finished checkpoint or one of another family.
     """
     _check(path)
-    shown = logging.get_verbosity()
-    logging.set_verbosity_error()
+    model = read_pretrained(LlavaForConditionalGeneration, path)
     try:
-        loaded: Any = LlavaForConditionalGeneration.from_pretrained(path, dtype=torch.float32, output_loading_info=True)
         processor = AutoProcessor.from_pretrained(path, backend="pil")
-    except (OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"cannot be loaded: {str(error).splitlines()[0]}", where=str(path)) from error
-    finally:
-        logging.set_verbosity(shown)
-    model, report = loaded
-    wrong = [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"]]
-    if wrong:
-        raise CheckpointError(
-            f"its weights are not the model's: {wrong[0]} (and {len(wrong) - 1} more)", where=str(path)
-        )
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from None
     if one_layer and getattr(model.config, MARK, None) == "linear":
         model.model.multi_modal_projector = as_one_layer(model.model.multi_modal_projector)
     model.eval()

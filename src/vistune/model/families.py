@@ -50,8 +50,15 @@ VISION = {
 }
 """By the `model_type` of the checkpoint's config."""
 
-LANGUAGE = ("gemma", "gemma2", "gemma3_text", "llama", "mistral", "phi3", "qwen2", "qwen3", "smollm3")
-"""By the `model_type`; Vicuna and SmolLM2 are `llama`, Qwen2.5 is `qwen2`."""
+LANGUAGE = (
+    "gemma", "gemma2", "gemma3_text", "llama", "mistral", "phi3", "qwen2", "qwen3", "smollm3",
+    "apertus", "arcee", "cohere", "cohere2", "ernie4_5", "exaone4", "glm", "glm4", "granite", "helium",
+    "hunyuan_v1_dense", "ministral", "ministral3", "olmo2", "olmo3", "seed_oss", "starcoder2",
+)  # fmt: skip
+"""By the `model_type`; Vicuna and SmolLM2 are `llama`, Qwen2.5 is `qwen2`, Phi-4-mini is `phi3`."""
+
+MULTIMODAL = ("gemma3", "mistral3", "llava")
+"""Models of images and texts whose language model can be taken out, if its own family is supported."""
 
 
 def leading_tokens(config: Any) -> int:

@@ -1,0 +1,42 @@
+"""Reading a pre-trained model with transformers, where a weight that is missing is an error and not a random one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers.utils import logging
+
+from vistune.errors import CheckpointError
+
+_UNREACHABLE = "give a folder, or a hub id that this machine can reach"
+
+
+def read_pretrained(kind: Any, source: str | Path, *, whole: bool = True) -> Any:
+    """The model of the class `kind` in `source`, in float32. Without `whole`, `source` may hold more than the model.
+
+    Raises CheckpointError if it cannot be read or its weights are not the model's.
+    """
+    shown = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        model, report = kind.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise unreadable(source, error) from error
+    finally:
+        logging.set_verbosity(shown)
+    keys = ("missing_keys", "mismatched_keys", *(["unexpected_keys"] if whole else []))
+    if wrong := [name for key in keys for name in report[key]]:
+        raise CheckpointError(
+            f"its weights are not the model's: {wrong[0]} (and {len(wrong) - 1} more)", where=str(source)
+        )
+    model.eval()
+    return model
+
+
+def unreadable(source: str | Path, error: Exception) -> CheckpointError:
+    """The error of what transformers cannot read."""
+    reason = next(iter(str(error).splitlines()), type(error).__name__)
+    return CheckpointError(f"cannot be read as a model: {reason}", where=str(source), fix=_UNREACHABLE)
