@@ -1,0 +1,93 @@
+"""Features of a frozen vision tower, kept on disk: each image is seen once, whatever the epochs and stages.
+
+A file holds records of one size: the features, then the hash of the image file's content. A record that was cut off
+(the run was killed) is no longer than the rest of its file, so it is never read. Every process of a run appends to a
+file of its own. What the features depend on besides the image (weights, layer, preprocessing, precision) is the
+folder's name, so they are never stale.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_KEY = 16
+
+
+def image_key(content: bytes) -> bytes:
+    """The hash by which an image file's features are found."""
+    return blake2b(content, digest_size=_KEY).digest()
+
+
+class FeatureCache:
+    """The features (I, V) of images by the hash of their file, at most `limit` bytes of them; safe in threads."""
+
+    def __init__(self, folder: Path, shape: tuple[int, int], dtype: torch.dtype, limit: int) -> None:
+        self._shape, self._dtype, self._folder = shape, dtype, folder
+        self._size = shape[0] * shape[1] * dtype.itemsize
+        self._places: dict[bytes, tuple[int, int]] = {}  # which file, and where in it
+        self._lock = threading.Lock()
+        self._files: list[int] = []
+        self._own: int | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in sorted(folder.glob("*.bin")):
+            self._index(path)
+        self._room = limit - len(self._places) * (self._size + _KEY)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def get(self, key: bytes) -> Tensor | None:
+        """The features (I, V) of that image, if they are kept."""
+        place = self._places.get(key)
+        if place is None:
+            return None
+        content = os.pread(self._files[place[0]], self._size, place[1])
+        return torch.frombuffer(bytearray(content), dtype=self._dtype).reshape(self._shape)
+
+    def put(self, keys: Sequence[bytes], features: Tensor) -> None:
+        """Keep the features (N, I, V) of images, as long as there is room."""
+        content = features.detach().to("cpu", self._dtype).contiguous().view(torch.uint8).reshape(len(keys), -1).numpy()
+        with self._lock:
+            for key, row in zip(keys, content, strict=True):
+                if key not in self._places and self._room >= self._size + _KEY:
+                    self._append(key, row)
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self._files:
+            os.close(file)
+        self._files, self._places = [], {}
+
+    def _index(self, path: Path) -> None:
+        file = os.open(path, os.O_RDONLY)
+        self._files.append(file)
+        for number in range(path.stat().st_size // (self._size + _KEY)):
+            start = number * (self._size + _KEY)
+            self._places[os.pread(file, _KEY, start + self._size)] = len(self._files) - 1, start
+
+    def _append(self, key: bytes, row: np.ndarray[tuple[int], np.dtype[np.uint8]]) -> None:
+        if self._own is None:
+            number = sum(1 for _ in self._folder.glob("*.bin"))
+            path = self._folder / f"{number:04}-{os.getpid()}.bin"
+            self._files.append(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND))
+            self._own = len(self._files) - 1
+        file = self._files[self._own]
+        start = os.fstat(file).st_size
+        try:
+            written = os.write(file, row.tobytes() + key)
+        except OSError:  # the disk is full: the run needs no features kept, it only takes longer without
+            written = 0
+        if written < self._size + _KEY:
+            os.ftruncate(file, start)
+            self._room = 0
+            return
+        self._room -= written
+        self._places[key] = self._own, start

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from vistune.data.features import FeatureCache, image_key
+
+SHAPE = (3, 4)
+KEYS = [image_key(bytes([number])) for number in range(10)]
+
+
+def _open(folder: Path, limit: int = 10**6, dtype: torch.dtype = torch.float32) -> FeatureCache:
+    return FeatureCache(folder, SHAPE, dtype, limit)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_kept_is_read_again_bit_for_bit(tmp_path: Path, dtype: torch.dtype) -> None:
+    features = torch.randn(4, *SHAPE).to(dtype)
+    first = _open(tmp_path, dtype=dtype)
+    first.put(KEYS[:3], features[:3])
+    first.put(KEYS[2:4], features[2:])
+    for cache in (first, _open(tmp_path, dtype=dtype)):
+        assert len(cache) == 4
+        for key, wanted in zip(KEYS[:4], features, strict=True):
+            kept = cache.get(key)
+            assert kept is not None
+            assert torch.equal(kept, wanted)
+        assert cache.get(KEYS[5]) is None
+
+
+def test_a_record_that_was_cut_off_is_not_read(tmp_path: Path) -> None:
+    features = torch.randn(3, *SHAPE)
+    _open(tmp_path).put(KEYS[:2], features[:2])
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    for length in (len(whole) - 1, len(whole) // 2 + 1, len(whole) // 2, 1, 0):
+        path.write_bytes(whole[:length])
+        cache = _open(tmp_path)
+        assert len(cache) == length // (len(whole) // 2)
+        assert cache.get(KEYS[1]) is None
+    cache.put(KEYS[:3], features)  # goes on in a file of its own
+    again = _open(tmp_path).get(KEYS[1])
+    assert again is not None
+    assert torch.equal(again, features[1])
+
+
+def test_no_more_is_kept_than_there_is_room_for(tmp_path: Path) -> None:
+    record = 3 * 4 * 4 + 16
+    cache = _open(tmp_path, limit=2 * record + 5)
+    cache.put(KEYS[:5], torch.randn(5, *SHAPE))
+    assert len(cache) == 2
+    assert len(_open(tmp_path, limit=record)) == 2
+
+
+def test_a_process_that_is_killed_while_it_writes_leaves_whole_records(tmp_path: Path) -> None:
+    program = (
+        "import sys, torch\nfrom pathlib import Path\nfrom vistune.data.features import FeatureCache, image_key\n"
+        "cache = FeatureCache(Path(sys.argv[1]), (300, 400), torch.float32, 10**9)\nprint(flush=True)\n"
+        "for number in range(10**6):\n"
+        "    cache.put([image_key(str(number).encode())], torch.full((1, 300, 400), float(number)))\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    while sum(path.stat().st_size for path in tmp_path.iterdir()) < 5_000_000:
+        assert process.poll() is None
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    cache = FeatureCache(tmp_path, (300, 400), torch.float32, 10**9)
+    assert len(cache) >= 10
+    for number in range(len(cache)):
+        kept = cache.get(image_key(str(number).encode()))
+        assert kept is not None
+        assert (kept == number).all()
