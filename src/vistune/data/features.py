@@ -13,6 +13,7 @@ import threading
 from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -75,8 +76,7 @@ class FeatureCache:
 
     def _append(self, key: bytes, row: np.ndarray[tuple[int], np.dtype[np.uint8]]) -> None:
         if self._own is None:
-            number = sum(1 for _ in self._folder.glob("*.bin"))
-            path = self._folder / f"{number:04}-{os.getpid()}.bin"
+            path = self._folder / f"{uuid4().hex}.bin"
             self._files.append(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND))
             self._own = len(self._files) - 1
         file = self._files[self._own]
