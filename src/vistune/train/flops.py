@@ -1,0 +1,121 @@
+"""How much a stage computes: floating-point operations of the matrix products, ours and the plain forward's.
+
+A product with a matrix of P weights takes 2 P operations a token forward, as many for the gradient of its input, and
+as many for the gradient of its weights. Nothing but products is counted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import LlavaForConditionalGeneration
+
+from vistune.data.encode import Sample
+from vistune.data.groups import Group
+from vistune.model.families import leading_tokens, vision_blocks
+from vistune.model.vision import used_blocks
+from vistune.recipe import Part
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What passes through the model: how many of each."""
+
+    images: int
+    """seen by the vision tower"""
+    image_tokens: int
+    """that the projector makes"""
+    tokens: int
+    """that the language model's layers take"""
+    pairs: int
+    """of a token and one that it attends to, itself included"""
+    logits: int
+    """rows that the head makes"""
+
+    def __add__(self, other: Work) -> Work:
+        return Work(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+
+
+def our_work(groups: Iterable[Group]) -> Work:
+    """The work of conversation groups as we train them, each group's images once."""
+    total = Work(0, 0, 0, 0, 0)
+    for group in groups:
+        branches = [len(sample.input_ids) - group.shared for sample in group.samples]
+        pairs = _causal(group.shared) + sum(own * group.shared + _causal(own) for own in branches)
+        images = {name for sample in group.samples for name in sample.images}
+        size = _image_size(group.samples)
+        logits = sum(int(sample.targets[1:].sum()) for sample in group.samples)
+        total += Work(len(images), len(images) * size, group.length, pairs, logits)
+    return total
+
+
+def plain_work(batches: Iterable[Sequence[Sample]]) -> Work:
+    """The work of the same conversations one a row, each batch padded to its longest, with all logits."""
+    total = Work(0, 0, 0, 0, 0)
+    for batch in batches:
+        longest = max(len(sample.input_ids) for sample in batch)
+        images, tokens = sum(len(sample.images) for sample in batch), len(batch) * longest
+        total += Work(images, images * _image_size(batch), tokens, len(batch) * _causal(longest), tokens)
+    return total
+
+
+def _causal(length: int) -> int:
+    return length * (length + 1) // 2
+
+
+def _image_size(samples: Iterable[Sample]) -> int:
+    return next((len(sample.image_at) // len(sample.images) for sample in samples if sample.images), 0)
+
+
+def flops(
+    model: LlavaForConditionalGeneration, trains: Collection[Part], work: Work, *, whole_tower: bool = False
+) -> dict[Part | str, float]:
+    """The operations of one pass forward and back over `work`, by part: vision, projector, language, attention, head.
+
+    `whole_tower`: the tower's layers after the hidden state that the projector reads are run, too.
+    """
+    config: Any = model.config
+    text, vision = config.text_config, config.vision_config
+    tower: Any = model.model.vision_tower
+    patches = (vision.image_size // vision.patch_size) ** 2 + leading_tokens(vision)
+    blocks = list(vision_blocks(tower))[: None if whole_tower else used_blocks(model)]
+    in_tower = patches * (_matrices(blocks) + 3 * vision.patch_size**2 * vision.hidden_size)
+    in_tower += 2 * len(blocks) * patches**2 * vision.hidden_size  # the attention's two products
+    layers, head = _matrices([model.model.language_model]), model.lm_head.weight.numel()
+    wide = text.num_attention_heads * getattr(text, "head_dim", text.hidden_size // text.num_attention_heads)
+    below = {"vision", "projector"} & set(trains)  # something before the language model is trained
+    forward: dict[str, tuple[float, int]] = {
+        "vision": (work.images * in_tower, 3 if "vision" in trains else 1),
+        "projector": (work.image_tokens * _matrices([model.model.multi_modal_projector]), 3 if below else 1),
+        "language": (work.tokens * layers, 3 if "language" in trains else 2),
+        "attention": (2 * work.pairs * wide * text.num_hidden_layers, 3),
+        "head": (work.logits * head, 3 if "language" in trains else 2),
+    }
+    found: dict[Part | str, float] = {part: 2.0 * products * times for part, (products, times) in forward.items()}
+    return found
+
+
+def _matrices(modules: Iterable[nn.Module]) -> int:
+    """The weights of all linear layers in the modules, adapters left out."""
+    return sum(
+        layer.weight.numel()
+        for module in modules
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.Linear) and ".lora_" not in name
+    )
+
+
+def measured_peak(device: torch.device, dtype: torch.dtype = torch.float32, size: int = 2048) -> float:
+    """The operations per second of a large matrix product on this device, the best of several."""
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(6):
+        start = time.perf_counter()
+        (a @ b)[0, 0].item()  # waits for the device
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
