@@ -58,19 +58,17 @@ class Prepared:
             self.processor.tokenizer, str(self.processor.chat_template), image_token_count(self.model.config)
         )
 
+    def dataset(self) -> Any:
+        """Our data set of the stage, read and encoded."""
+        from vistune.data.dataset import Dataset, open_sources
+
+        return Dataset(open_sources(self.recipe.sources()), self.encoder, self.recipe.max_length)
+
     def samples(self) -> list[Any]:
-        """All samples as the peers get them."""
-        import torch
-
-        from vistune.data.groups import group_ids
-        from vistune.data.llava_json import read_conversations
-        from vistune.data.loader import Order
-
-        conversations = read_conversations(Path(self.recipe.data), Path(self.recipe.images))
-        samples = self.encoder.encode_all(conversations, self.recipe.max_length)
-        order = Order(torch.from_numpy(group_ids(samples)), seed=0)
-        steps = len(samples) // self.recipe.batch_size
-        return [samples[i] for step in range(steps) for i in order.step(step, self.recipe.batch_size)]
+        """All samples in our order, as the peers get them."""
+        dataset, size = self.dataset(), self.recipe.batch_size
+        order = dataset.order(seed=0)
+        return [dataset.get(i) for step in range(len(dataset) // size) for i in order.step(step, size)]
 
 
 def run_ours(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -79,17 +77,14 @@ def run_ours(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     from accelerate import Accelerator
 
     from vistune.data.groups import make_groups
-    from vistune.data.llava_json import read_conversations
     from vistune.train.flops import flops, measured_peak, our_work
     from vistune.train.loop import train_stage
 
     one = Prepared(folder, arguments)
     with tempfile.TemporaryDirectory() as out:
         start = time.perf_counter()
-        conversations = read_conversations(Path(one.recipe.data), Path(one.recipe.images))
-        samples = one.encoder.encode_all(conversations, one.recipe.max_length)
         train_stage(
-            one.model, one.processor, samples, one.recipe, accelerator=Accelerator(cpu=True), bf16=False, seed=0,
+            one.model, one.processor, one.dataset(), one.recipe, accelerator=Accelerator(cpu=True), bf16=False, seed=0,
             folder=Path(out),
         )  # fmt: skip
         seconds = time.perf_counter() - start
@@ -131,7 +126,7 @@ def _run_trainer(
     freeze(one.model, TRAINS[arguments.stage])
     samples = one.samples()
     names = {name for sample in samples for name in sample.images}
-    pixels = {name: to_pixels(one.processor.image_processor, open_image(folder / name)) for name in names}
+    pixels = {name: to_pixels(one.processor.image_processor, open_image(Path(name))) for name in names}
 
     def collate(rows: list[Any]) -> dict[str, Any]:
         chosen = [samples[row["number"]] for row in rows]

@@ -211,8 +211,8 @@ def test_images_that_the_data_brings_along(name: str, tmp_path: Path) -> None:
         assert all(source.holds(image) for image in conversation.images)
         if conversation.id == "broken":
             with pytest.raises(DataError, match=r"(record|line) \S+, image 0: the image cannot be read") as caught:
-                source.open_image(conversation.images[0])
+                source.image(conversation.images[0]).open()
             assert str(caught.value).startswith(path)
         else:
-            pixels = [source.open_image(image).getpixel((0, 0)) for image in conversation.images]
+            pixels = [source.image(image).open().getpixel((0, 0)) for image in conversation.images]
             assert pixels == [ImageColor.getrgb(color) for color in colors[int(conversation.id)]]

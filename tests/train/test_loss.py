@@ -14,7 +14,7 @@ from vistune.data.collate import Batch, collate
 from vistune.data.dataset import open_sources
 from vistune.data.encode import Encoder, Sample
 from vistune.data.groups import Group, make_groups
-from vistune.data.images import ImageStore, open_image
+from vistune.data.images import ImageStore, read_image
 from vistune.data.loader import share_out
 from vistune.model.assemble import assemble
 from vistune.model.checkpoint import load_checkpoint
@@ -30,7 +30,7 @@ def _samples(recipe: Recipe, processor: Any) -> list[Sample]:
 
 
 def _packed(samples: list[Sample], processor: Any) -> Batch:
-    store = ImageStore(lambda name: open_image(Path(name)), processor.image_processor)
+    store = ImageStore(lambda name: read_image(Path(name)), processor.image_processor)
     return collate(make_groups(samples), store.get)
 
 
@@ -40,7 +40,7 @@ def _assembled(recipe: Recipe) -> tuple[Any, Any]:
 
 def _plain(samples: list[Sample], processor: Any) -> dict[str, Tensor]:
     """The same conversations as transformers takes them: one a row, padded."""
-    store = ImageStore(lambda name: open_image(Path(name)), processor.image_processor)
+    store = ImageStore(lambda name: read_image(Path(name)), processor.image_processor)
     ids = [torch.from_numpy(sample.input_ids).long() for sample in samples]
     labels = [
         one.masked_fill(~torch.from_numpy(sample.targets), -100) for one, sample in zip(ids, samples, strict=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -23,7 +23,10 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Groups one after the other: N tokens with T targets, of which M are features of `pixel_values`' images."""
+    """Groups one after the other: N tokens with T targets, of which M are an image's.
+
+    Images are those whose `features` are known, then those of `pixel_values`.
+    """
 
     segments: tuple[Segment, ...]
     input_ids: Tensor
@@ -38,8 +41,12 @@ class Batch:
     """(T), the tokens whose states predict a target"""
     targets: Tensor
     """(T), what they predict"""
+    features: Tensor | None
+    """(known images, I, V), what a frozen vision tower makes of them"""
     pixel_values: Tensor | None
-    """(images, 3, H, W)"""
+    """(other images, 3, H, W)"""
+    names: tuple[str, ...]
+    """of the images in `pixel_values`"""
 
     def to(self, device: torch.device) -> Batch:
         """The batch on that device."""
@@ -52,7 +59,7 @@ class Batch:
 
 
 def collate(groups: Sequence[Group], read: Callable[[str], Tensor]) -> Batch:
-    """The row of `groups`; `read` gives an image's pixels (3, H, W) by its name."""
+    """The row of `groups`; `read` gives an image's features (I, V) or pixels (3, H, W) by its name."""
     segments: list[Segment] = []
     ids: list[Any] = []
     positions: list[Any] = []
@@ -60,7 +67,11 @@ def collate(groups: Sequence[Group], read: Callable[[str], Tensor]) -> Batch:
     image_from: list[Any] = []
     predict_at: list[Any] = []
     targets: list[Any] = []
-    images: dict[str, int] = {}
+    names = dict.fromkeys(name for group in groups for sample in group.samples for name in sample.images)
+    images = {name: read(name) for name in names}
+    known = [name for name, one in images.items() if one.ndim == 2]
+    unknown = [name for name, one in images.items() if one.ndim == 3]
+    place = {name: number for number, name in enumerate(known + unknown)}
     offset = 0
     for group in groups:
         own = [len(sample.input_ids) - group.shared for sample in group.samples]
@@ -70,7 +81,7 @@ def collate(groups: Sequence[Group], read: Callable[[str], Tensor]) -> Batch:
             ids.append(sample.input_ids[first:])
             positions.append(np.arange(first, len(sample.input_ids)))
             if sample.images:
-                numbers = np.array([images.setdefault(name, len(images)) for name in sample.images])  # (n)
+                numbers = np.array([place[name] for name in sample.images])  # (n)
                 size = len(sample.image_at) // len(numbers)
                 features = (numbers[:, None] * size + np.arange(size)).ravel()  # (M)
                 kept = sample.image_at >= first
@@ -82,8 +93,12 @@ def collate(groups: Sequence[Group], read: Callable[[str], Tensor]) -> Batch:
             offset += len(sample.input_ids) - first
     return Batch(
         tuple(segments), _join(ids), _join(positions), _join(image_at), _join(image_from), _join(predict_at),
-        _join(targets), torch.stack([read(name) for name in images]) if images else None,
+        _join(targets), _stack(known, images), _stack(unknown, images), tuple(unknown),
     )  # fmt: skip
+
+
+def _stack(names: Sequence[str], images: Mapping[str, Tensor]) -> Tensor | None:
+    return torch.stack([images[name] for name in names]) if names else None
 
 
 def _join(parts: list[Any]) -> Tensor:

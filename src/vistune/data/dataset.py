@@ -8,10 +8,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from vistune.data.encode import Encoder, Sample
-from vistune.data.images import open_image
+from vistune.data.images import ImageFile, read_image
 from vistune.data.order import Numbers, Order, number_groups
 from vistune.data.source import Source
 from vistune.errors import DataError
@@ -97,10 +96,10 @@ class Dataset:
         kept = [(part, source.weight) for part, source in zip(parts, self._sources, strict=True) if len(part)]
         return Order([part for part, _ in kept], [weight for _, weight in kept], seed)
 
-    def open_image(self, name: str) -> Image.Image:
-        """The image of that name, in RGB. Raises DataError if it is missing or corrupt."""
+    def image(self, name: str) -> ImageFile:
+        """The image of that name. Raises DataError if it is missing."""
         source = next((source for source in self._sources if source.holds(name)), None)
-        return open_image(Path(name)) if source is None else source.open_image(name)
+        return read_image(Path(name)) if source is None else source.image(name)
 
     def fingerprint(self) -> str:
         """A hash of every text, of the images' names, and of the preview as it is encoded."""

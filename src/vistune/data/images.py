@@ -2,38 +2,51 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from transformers import LlavaImageProcessorPil
 
+from vistune.data.features import FeatureCache, image_key
 from vistune.errors import DataError
 
 
-def open_image(path: Path) -> Image.Image:
-    """The image file in RGB. Raises DataError if it is missing or corrupt."""
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """The content of an image file, and what messages call it."""
+
+    content: bytes
+    where: str
+
+    def open(self) -> Image.Image:
+        """The image in RGB, turned upright as its EXIF data says. Raises DataError if it is corrupt."""
+        try:
+            with Image.open(io.BytesIO(self.content)) as image:
+                return ImageOps.exif_transpose(image).convert("RGB")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            what = "not in a known format" if isinstance(error, UnidentifiedImageError) else str(error)
+            fix = "replace the image, or remove its record"
+            raise DataError(f"the image cannot be read: {what}", where=self.where, fix=fix) from None
+
+
+def read_image(path: Path) -> ImageFile:
+    """The image file. Raises DataError if it is missing."""
     try:
-        with path.open("rb") as file:
-            return decode_image(file, str(path))
+        return ImageFile(path.read_bytes(), str(path))
     except OSError as error:
         what = "there is no such image" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
         raise DataError(what, where=str(path)) from None
 
 
-def decode_image(file: BinaryIO, where: str) -> Image.Image:
-    """The image in RGB, turned upright as its EXIF data says. Raises DataError with `where` if it is corrupt."""
-    try:
-        with Image.open(file) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        what = "not in a known format" if isinstance(error, UnidentifiedImageError) else str(error)
-        fix = "replace the image, or remove its record"
-        raise DataError(f"the image cannot be read: {what}", where=where, fix=fix) from None
+def open_image(path: Path) -> Image.Image:
+    """The image file in RGB. Raises DataError if it is missing or corrupt."""
+    return read_image(path).open()
 
 
 def square_processor(
@@ -62,24 +75,27 @@ def to_pixels(processor: Any, image: Image.Image) -> Tensor:
 
 
 class ImageStore:
-    """Images as pixels, each decoded once as long as all kept ones take at most `limit` bytes; safe in threads."""
+    """Images as the model takes them: the features of a frozen vision tower where they are kept, else pixels."""
 
-    def __init__(self, open_: Callable[[str], Image.Image], processor: Any, limit: int = 512 * 2**20) -> None:
-        self._open, self._processor, self._room = open_, processor, limit
-        self._kept: dict[str, Tensor] = {}
-        self._lock = threading.Lock()
+    def __init__(self, read: Callable[[str], ImageFile], processor: Any, kept: FeatureCache | None = None) -> None:
+        self._read, self._processor, self._kept = read, processor, kept
+        self._keys: dict[str, bytes] = {}
 
     def get(self, name: str) -> Tensor:
-        """The pixels (3, H, W) of the image of that name."""
-        if name in self._kept:
-            return self._kept[name]
-        pixels = to_pixels(self._processor, self._open(name))
-        size = pixels.numel() * pixels.element_size()
-        with self._lock:
-            if size <= self._room and name not in self._kept:
-                self._room -= size
-                self._kept[name] = pixels
-        return pixels
+        """The features (I, V) or the pixels (3, H, W) of the image of that name. Raises DataError."""
+        file = self._read(name)
+        if self._kept is not None:
+            key = image_key(file.content)
+            if (features := self._kept.get(key)) is not None:
+                return features
+            self._keys[name] = key
+        return to_pixels(self._processor, file.open())
+
+    def keep(self, names: Sequence[str], features: Tensor) -> None:
+        """Keep the features (N, I, V) of images whose pixels were given."""
+        if self._kept is not None:
+            known = [place for place, name in enumerate(names) if name in self._keys]  # a blank image is not kept
+            self._kept.put([self._keys.pop(names[place]) for place in known], features[known])
 
     def blank(self) -> Tensor:
         """Pixels in the place of an image that cannot be read: the mean colour."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
 import os
 from array import array
 from collections.abc import Callable, Iterator
@@ -14,10 +13,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from vistune.data.conversation import image_values, to_conversation
-from vistune.data.images import decode_image
+from vistune.data.images import ImageFile
 from vistune.data.readers import open_reader
 from vistune.errors import DataError
 from vistune.recipe import DataRecipe
@@ -67,11 +65,11 @@ class Source:
         """Whether the image is one that a record here brings along."""
         return name.startswith(self.label + _INSIDE)
 
-    def open_image(self, name: str) -> Image.Image:
-        """An image that a record brings along, in RGB. Raises DataError if it is corrupt."""
+    def image(self, name: str) -> ImageFile:
+        """An image that a record brings along. Raises DataError if it is not to be had."""
         number, index = map(int, name.rpartition(_INSIDE)[2].split("."))
         where = f"{self._reader.where(number)}, image {index}"
-        return decode_image(_content(image_values(self._reader[number], where)[index], where), where)
+        return ImageFile(_content(image_values(self._reader[number], where)[index], where), where)
 
     def _scan(self, skip: Callable[[DataError], None] | None) -> Iterator[int]:
         """The key of every conversation."""
@@ -129,7 +127,7 @@ def _file_name(value: Any) -> str | None:
     return value if isinstance(value, str) and not value.startswith("data:") else None
 
 
-def _content(value: Any, where: str) -> io.BytesIO:
+def _content(value: Any, where: str) -> bytes:
     """The bytes of an image that a record brings along."""
     content = value["bytes"] if isinstance(value, dict) else value
     if isinstance(content, str):
@@ -137,4 +135,4 @@ def _content(value: Any, where: str) -> io.BytesIO:
             content = base64.b64decode(content.partition(";base64,")[2], validate=True)
         except binascii.Error as error:
             raise DataError(f"not base64: {error}", where=where) from None
-    return io.BytesIO(content)
+    return bytes(content)

@@ -59,7 +59,7 @@ def train_stage(
     module, optimizer = accelerator.prepare(TargetLoss(model), _optimizer(model, stage))
     weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     loader = Loader(
-        dataset, ImageStore(dataset.open_image, processor.image_processor), batch_size=stage.batch_size, seed=seed,
+        dataset, ImageStore(dataset.image, processor.image_processor), batch_size=stage.batch_size, seed=seed,
         micro_batch_size=stage.micro_batch_size, rank=accelerator.process_index, world=accelerator.num_processes,
     )  # fmt: skip
     total, world = total_steps(loader.epoch_size, stage), accelerator.num_processes

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
 
@@ -43,20 +44,25 @@ def freeze(model: LlavaForConditionalGeneration, trains: Collection[Part]) -> No
 
 
 class TargetLoss(nn.Module):
-    """The model with its loss: the cross-entropy summed over the targets of a row of conversation groups."""
+    """The model with its loss: the cross-entropy summed over the targets of a row of conversation groups.
 
-    def __init__(self, model: LlavaForConditionalGeneration) -> None:
+    `keep` is given the names and features (N, I, V) of images that a frozen vision tower saw.
+    """
+
+    def __init__(
+        self, model: LlavaForConditionalGeneration, keep: Callable[[Sequence[str], Tensor], None] | None = None
+    ) -> None:
         super().__init__()
-        self.model = model
+        self.model, self._keep = model, keep
         use_shared_prefix(model.model.language_model)
 
     def forward(self, batch: Batch) -> Tensor:
         """The sum, in float32."""
         model: Any = self.model
         embeds = model.get_input_embeddings()(batch.input_ids)  # (N, D)
-        if batch.pixel_values is not None:
-            features = vision_features(model, batch.pixel_values)  # (images, I, V)
-            chosen = image_embeddings(model, features).flatten(0, 1)[batch.image_from]  # (M, D)
+        features = [one for one in (batch.features, self._see(batch)) if one is not None]  # (images, I, V) together
+        if features:
+            chosen = image_embeddings(model, torch.cat(features)).flatten(0, 1)[batch.image_from]  # (M, D)
             embeds = embeds.index_copy(0, batch.image_at, chosen.to(embeds.dtype))
         states = model.model.language_model(
             inputs_embeds=embeds[None],
@@ -65,6 +71,20 @@ class TargetLoss(nn.Module):
             layout=Layout(batch.segments, batch.position_ids),
         ).last_hidden_state[0]  # (N, D)
         loss = target_loss(model, states[batch.predict_at], batch.targets)
-        if batch.pixel_values is None:  # processes wait for each other's gradients of the projector, so it needs some
+        if not features:  # processes wait for each other's gradients of the projector, so it needs some
             loss = loss + 0 * sum(weight.sum() for weight in model.model.multi_modal_projector.parameters())
         return loss
+
+    def _see(self, batch: Batch) -> Tensor | None:
+        """What the vision tower makes of the batch's pixels (N, I, V)."""
+        pixels, model = batch.pixel_values, self.model
+        if pixels is None:
+            return None
+        if any(weight.requires_grad for weight in model.model.vision_tower.parameters()):
+            return vision_features(model, pixels)
+        # one at a time on a CPU: as fast, and the features do not depend on which images come together
+        parts = pixels.split(1) if pixels.device.type == "cpu" else [pixels]
+        features = torch.cat([vision_features(model, part) for part in parts])
+        if self._keep is not None:
+            self._keep(batch.names, features)
+        return features

@@ -1,0 +1,55 @@
+"""When a stage keeps the features of its frozen vision tower, and what tells them from others'."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import LlavaForConditionalGeneration, LlavaProcessor
+
+from vistune.data.features import FeatureCache
+from vistune.model.assemble import image_token_count
+from vistune.recipe import Recipe, StageRecipe
+
+
+def open_features(
+    recipe: Recipe, stage: StageRecipe, model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder: Path
+) -> FeatureCache | None:
+    """The features kept in `folder` for this stage; nothing if it would see each image only once, or trains the tower."""
+    if not recipe.feature_cache_gb or "vision" in stage.trains or not _repeats(recipe, stage):
+        return None
+    config: Any = model.config
+    shape = image_token_count(config), config.vision_config.hidden_size
+    # in bf16 the projector reads its input in bf16, so nothing is lost by keeping it so
+    dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
+    limit = int(recipe.feature_cache_gb * 2**30)
+    return FeatureCache(folder / _version(model, processor, dtype), shape, dtype, limit)
+
+
+def _repeats(recipe: Recipe, stage: StageRecipe) -> bool:
+    """Whether the stage sees images again, in a later epoch or as another stage's."""
+    own = _folders(stage)
+    others = (other for other in recipe.stages if other.name != stage.name and "vision" not in other.trains)
+    return stage.epochs > 1 or any(own & _folders(other) for other in others)
+
+
+def _folders(stage: StageRecipe) -> set[str]:
+    return {str(entry.images or entry.path) for entry in stage.sources()}
+
+
+def _version(model: LlavaForConditionalGeneration, processor: LlavaProcessor, dtype: torch.dtype) -> str:
+    """The hash of all that the features depend on besides the image."""
+    config: Any = model.config
+    image_processor: Any = processor.image_processor
+    digest = hashlib.sha256()
+    for name, weight in model.model.vision_tower.state_dict().items():
+        digest.update(name.encode() + weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    told = [
+        config.vision_config.to_dict(), config.vision_feature_layer, config.vision_feature_select_strategy,
+        image_processor.to_dict(), str(dtype), model.device.type,
+    ]  # fmt: skip
+    digest.update(json.dumps(told, sort_keys=True, default=str).encode())
+    return digest.hexdigest()[:32]
