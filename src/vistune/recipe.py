@@ -157,6 +157,9 @@ class Recipe(_Section):
     """The seed of everything random: the projector's first weights, the order of the data."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """What the forward and backward passes compute in; the weights are trained in fp32."""
+    feature_cache_gb: Annotated[float, Field(ge=0)] = 20
+    """The most gigabytes of a frozen tower's features that are kept in the run's folder while it trains, where epochs
+    or stages repeat images; 0: none."""
     model: ModelRecipe
     """What the assistant is assembled from."""
     stages: Annotated[list[StageRecipe], Field(min_length=1)]

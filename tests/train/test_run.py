@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import CLIPVisionModel
 
 from vistune.errors import CheckpointError, DataError, RecipeError
 from vistune.files import find_damage
@@ -190,3 +191,27 @@ def test_bf16_trains_and_saves_float32(make_recipe: Any, tmp_path: Path) -> None
     weights = load_file(train(recipe, tmp_path) / "model.safetensors")
     assert {weight.dtype for weight in weights.values()} == {torch.float32}
     assert all(weight.isfinite().all() for weight in weights.values())
+
+
+def test_kept_features_change_nothing_and_spare_the_tower(
+    make_recipe: Any, finished: tuple[Recipe, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, out = finished
+    seen: list[int] = []
+    see = CLIPVisionModel.forward
+
+    def count(self: Any, pixel_values: Any, **options: Any) -> Any:
+        seen.append(len(pixel_values))
+        return see(self, pixel_values, **options)
+
+    monkeypatch.setattr(CLIPVisionModel, "forward", count)
+    counts = []
+    for room in (0, 20):
+        run = tmp_path / str(room)
+        train(make_recipe().model_copy(update={"feature_cache_gb": room}), run)
+        assert _bytes(run) == _bytes(out)
+        assert not (run / "features").exists()
+        counts.append(sum(seen))
+        seen.clear()
+    images = {turn["image"] for turn in json.loads(Path(make_recipe().stages[1].data).read_text())}
+    assert counts[1] <= 2 * len(images) < counts[0]  # an image that two steps in a row want may be seen twice

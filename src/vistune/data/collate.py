@@ -25,7 +25,7 @@ class Segment:
 class Batch:
     """Groups one after the other: N tokens with T targets, of which M are an image's.
 
-    Images are those whose `features` are known, then those of `pixel_values`.
+    Images are in the order of their first places, whatever is known of them: sums are then the same to the last bit.
     """
 
     segments: tuple[Segment, ...]
@@ -47,6 +47,8 @@ class Batch:
     """(other images, 3, H, W)"""
     names: tuple[str, ...]
     """of the images in `pixel_values`"""
+    image_order: Tensor
+    """(images), where each one is among those known and then the others"""
 
     def to(self, device: torch.device) -> Batch:
         """The batch on that device."""
@@ -71,7 +73,7 @@ def collate(groups: Sequence[Group], read: Callable[[str], Tensor]) -> Batch:
     images = {name: read(name) for name in names}
     known = [name for name, one in images.items() if one.ndim == 2]
     unknown = [name for name, one in images.items() if one.ndim == 3]
-    place = {name: number for number, name in enumerate(known + unknown)}
+    place = {name: number for number, name in enumerate(images)}
     offset = 0
     for group in groups:
         own = [len(sample.input_ids) - group.shared for sample in group.samples]
@@ -94,6 +96,7 @@ def collate(groups: Sequence[Group], read: Callable[[str], Tensor]) -> Batch:
     return Batch(
         tuple(segments), _join(ids), _join(positions), _join(image_at), _join(image_from), _join(predict_at),
         _join(targets), _stack(known, images), _stack(unknown, images), tuple(unknown),
+        torch.tensor([place[name] for name in known + unknown], dtype=torch.long).argsort(),
     )  # fmt: skip
 
 

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 from uuid import uuid4
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -53,13 +51,12 @@ class FeatureCache:
         content = os.pread(self._files[place[0]], self._size, place[1])
         return torch.frombuffer(bytearray(content), dtype=self._dtype).reshape(self._shape)
 
-    def put(self, keys: Sequence[bytes], features: Tensor) -> None:
-        """Keep the features (N, I, V) of images, as long as there is room."""
-        content = features.detach().to("cpu", self._dtype).contiguous().view(torch.uint8).reshape(len(keys), -1).numpy()
+    def put(self, key: bytes, features: Tensor) -> None:
+        """Keep an image's features (I, V), as long as there is room."""
+        row = features.detach().to("cpu", self._dtype).contiguous().view(torch.uint8).numpy().tobytes()
         with self._lock:
-            for key, row in zip(keys, content, strict=True):
-                if key not in self._places and self._room >= self._size + _KEY:
-                    self._append(key, row)
+            if key not in self._places and self._room >= self._size + _KEY:
+                self._append(row + key, key)
 
     def close(self) -> None:
         """Close the files."""
@@ -74,7 +71,7 @@ class FeatureCache:
             start = number * (self._size + _KEY)
             self._places[os.pread(file, _KEY, start + self._size)] = len(self._files) - 1, start
 
-    def _append(self, key: bytes, row: np.ndarray[tuple[int], np.dtype[np.uint8]]) -> None:
+    def _append(self, record: bytes, key: bytes) -> None:
         if self._own is None:
             path = self._folder / f"{uuid4().hex}.bin"
             self._files.append(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND))
@@ -82,10 +79,10 @@ class FeatureCache:
         file = self._files[self._own]
         start = os.fstat(file).st_size
         try:
-            written = os.write(file, row.tobytes() + key)
+            written = os.write(file, record)
         except OSError:  # the disk is full: the run needs no features kept, it only takes longer without
             written = 0
-        if written < self._size + _KEY:
+        if written < len(record):
             os.ftruncate(file, start)
             self._room = 0
             return

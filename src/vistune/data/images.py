@@ -93,9 +93,10 @@ class ImageStore:
 
     def keep(self, names: Sequence[str], features: Tensor) -> None:
         """Keep the features (N, I, V) of images whose pixels were given."""
-        if self._kept is not None:
-            known = [place for place, name in enumerate(names) if name in self._keys]  # a blank image is not kept
-            self._kept.put([self._keys.pop(names[place]) for place in known], features[known])
+        for name, one in zip(names, features, strict=True):
+            key = self._keys.pop(name, None)  # none: a blank image, or one that two batches read at the same time
+            if self._kept is not None and key is not None:
+                self._kept.put(key, one)
 
     def blank(self) -> Tensor:
         """Pixels in the place of an image that cannot be read: the mean colour."""

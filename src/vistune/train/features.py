@@ -18,7 +18,7 @@ from vistune.recipe import Recipe, StageRecipe
 def open_features(
     recipe: Recipe, stage: StageRecipe, model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder: Path
 ) -> FeatureCache | None:
-    """The features kept in `folder` for this stage; nothing if it would see each image only once, or trains the tower."""
+    """The features kept in `folder` for this stage; nothing if it sees each image only once, or trains the tower."""
     if not recipe.feature_cache_gb or "vision" in stage.trains or not _repeats(recipe, stage):
         return None
     config: Any = model.config

@@ -15,6 +15,7 @@ from torch import nn
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from vistune.data.dataset import Dataset
+from vistune.data.features import FeatureCache
 from vistune.data.images import ImageStore
 from vistune.data.loader import Loader
 from vistune.errors import Stopped
@@ -48,19 +49,23 @@ def train_stage(
     bf16: bool,
     seed: int,
     folder: Path,
+    kept: FeatureCache | None = None,
 ) -> None:
     """Train `model` in place on `dataset`; what is needed to go on after an interruption is kept in `folder`.
+
+    Images whose features are `kept` are not seen again by the frozen vision tower.
 
     The loss of a step is the cross-entropy summed over the target tokens of its whole batch divided by their
     number, whatever the micro-batch size and the number of processes. Raises DataError if the data changed.
     """
     seed_step(seed, 0, 0)
     freeze(model, stage.trains)
-    module, optimizer = accelerator.prepare(TargetLoss(model), _optimizer(model, stage))
+    images = ImageStore(dataset.image, processor.image_processor, kept)
+    module, optimizer = accelerator.prepare(TargetLoss(model, images.keep), _optimizer(model, stage))
     weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     loader = Loader(
-        dataset, ImageStore(dataset.image, processor.image_processor), batch_size=stage.batch_size, seed=seed,
-        micro_batch_size=stage.micro_batch_size, rank=accelerator.process_index, world=accelerator.num_processes,
+        dataset, images, batch_size=stage.batch_size, micro_batch_size=stage.micro_batch_size, seed=seed,
+        rank=accelerator.process_index, world=accelerator.num_processes,
     )  # fmt: skip
     total, world = total_steps(loader.epoch_size, stage), accelerator.num_processes
     progress = Progress(dataset.fingerprint())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from accelerate import Accelerator  # type: ignore[import-untyped]
@@ -18,10 +19,14 @@ from vistune.model.assemble import image_token_count
 from vistune.model.checkpoint import save_checkpoint
 from vistune.model.light import Backbones, open_checkpoint, save_light
 from vistune.recipe import LoraRecipe, Recipe, StageRecipe
+from vistune.train.features import open_features
 from vistune.train.finished import tidy, unfinished_stages
 from vistune.train.loop import train_stage
 from vistune.train.resume import check_recipe
 from vistune.train.stop import stop_at_once
+
+_FEATURES = "features"
+"""The folder, in a run's, of what its frozen vision tower has seen; gone when the run is finished."""
 
 
 def train(recipe: Recipe, out: Path) -> Path:
@@ -49,6 +54,8 @@ def _train(recipe: Recipe, out: Path) -> Path:
         base = folders[n - 1] if n else Backbones(recipe.model, recipe.seed)
         _run(base, recipe, recipe.stages[n], data[n], accelerator, folders[n])
         tidy(folders[: n + 1])
+    if accelerator.is_main_process:
+        shutil.rmtree(out / _FEATURES, ignore_errors=True)
     return folders[-1]
 
 
@@ -81,9 +88,10 @@ def _run(
     template = read_template(stage.template) if stage.template else str(processor.chat_template)
     encoder = Encoder(processor.tokenizer, template, image_token_count(model.config))
     dataset = Dataset(sources, encoder, stage.max_length, tell=accelerator.print)
+    kept = open_features(recipe, stage, model, processor, folder.parent / _FEATURES)
     train_stage(
         model, processor, dataset, stage, accelerator=accelerator, bf16=recipe.precision == "bf16",
-        seed=recipe.seed, folder=folder,
+        seed=recipe.seed, folder=folder, kept=kept,
     )  # fmt: skip
     for line in dataset.summary():
         accelerator.print(f"{stage.name}: {line}")

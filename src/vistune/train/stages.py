@@ -62,7 +62,8 @@ class TargetLoss(nn.Module):
         embeds = model.get_input_embeddings()(batch.input_ids)  # (N, D)
         features = [one for one in (batch.features, self._see(batch)) if one is not None]  # (images, I, V) together
         if features:
-            chosen = image_embeddings(model, torch.cat(features)).flatten(0, 1)[batch.image_from]  # (M, D)
+            ordered = torch.cat(features)[batch.image_order]
+            chosen = image_embeddings(model, ordered).flatten(0, 1)[batch.image_from]  # (M, D)
             embeds = embeds.index_copy(0, batch.image_at, chosen.to(embeds.dtype))
         states = model.model.language_model(
             inputs_embeds=embeds[None],
