@@ -108,13 +108,17 @@ class StageRecipe(_Section):
     micro_batch_size: Count
     """About how many conversations one forward pass of one process takes; no effect on the result."""
     learning_rate: Annotated[float, Field(gt=0)]
-    """The peak learning rate of AdamW; it falls to zero along a cosine."""
+    """The peak learning rate of AdamW."""
     learning_rates: dict[Part, Annotated[float, Field(gt=0)]] = {}
     """Peak learning rates of single parts, where they differ from `learning_rate`: {projector: 2.0e-3}."""
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.03
     """The share of all steps in which the learning rate rises."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate goes on after it has risen: it falls to zero along a cosine or a line, or it stays."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """AdamW's weight decay."""
+    adam_betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    """How slowly AdamW's means of the gradients and of their squares move."""
     max_length: Count = 2048
     """The most tokens of a conversation, the image's included."""
     clip_norm: Annotated[float, Field(gt=0)] = 1.0

@@ -19,7 +19,7 @@ from vistune.data.loader import share_out
 from vistune.model.assemble import assemble
 from vistune.model.checkpoint import load_checkpoint
 from vistune.recipe import Recipe
-from vistune.train.loop import schedule
+from vistune.train.optim import schedule
 from vistune.train.run import train
 from vistune.train.stages import TargetLoss, freeze
 
@@ -111,12 +111,18 @@ def test_groups_are_shared_out_in_parts_none_of_which_is_empty(sizes: tuple[int,
         share_out(groups, 100)
 
 
-def test_the_learning_rate_warms_up_and_falls_along_a_cosine() -> None:
-    shares = [schedule(step, 100, warmup_ratio=0.1) for step in range(100)]
-    assert shares[:10] == [(step + 1) / 10 for step in range(10)]
-    assert shares[10] == 1
-    assert abs(shares[55] - 0.5) < 1e-9
-    assert 0 < shares[99] < 0.0005
+def test_the_learning_rate_warms_up_and_follows_its_schedule(make_recipe: Any) -> None:
+    shares = {}
+    for name in ("cosine", "linear", "constant"):
+        stage = make_recipe(warmup_ratio=0.1, schedule=name).stages[0]
+        shares[name] = [schedule(step, 100, stage) for step in range(100)]
+        assert shares[name][:10] == [(step + 1) / 10 for step in range(10)]
+        assert shares[name][10] == 1
+    assert shares["cosine"][55] == pytest.approx(0.5)
+    assert 0 < shares["cosine"][99] < 0.0005
+    assert shares["linear"][55] == pytest.approx(0.5)
+    assert shares["linear"][99] == pytest.approx(1 / 90)
+    assert set(shares["constant"][10:]) == {1}
 
 
 def test_a_part_may_have_its_own_learning_rate(make_recipe: Any, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ class Loader:
         self._data, self._images, self._batch_size, self._seed = data, images, batch_size, seed
         self._order = data.order(seed)
         self._rank, self._world, self._tell = rank, world, tell
-        self._parts = world * max(1, round(batch_size / (world * micro_batch_size)))
+        self._parts = world * max(1, min(batch_size // world, round(batch_size / (world * micro_batch_size))))
         self._unreadable: set[str] = set()
         self._read = 0
 

@@ -46,11 +46,11 @@ def _is_finished(folder: Path) -> bool:
     return False
 
 
-def tidy(folders: Sequence[Path]) -> None:
-    """After the last of these stages is finished: its newest state stays, those of the stages before go.
+def tidy(folder: Path, base: Path | object) -> None:
+    """After a stage is finished: its newest state stays, those of the stage before, its base, go.
 
     A checkpoint found to be damaged is made again from that state.
     """
-    keep_newest(folders[-1] / "state", 1)
-    for folder in folders[:-1]:
-        keep_newest(folder / "state", 0)
+    keep_newest(folder / "state", 1)
+    if isinstance(base, Path):
+        keep_newest(base / "state", 0)

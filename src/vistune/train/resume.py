@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator  # type: ignore[import-untyped]
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -18,6 +19,7 @@ from torch import nn
 from vistune.errors import DataError, RecipeError
 from vistune.files import find_damage, new_folder
 from vistune.recipe import Recipe, load_recipe, save_recipe
+from vistune.train.distributed import decide, gathered, laid_out
 
 _KEPT = 2
 """How many states a stage keeps while it trains: a damaged one has one before it."""
@@ -39,21 +41,32 @@ class Progress:
 
 
 def save_state(
-    folder: Path, progress: Progress, weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+    folder: Path,
+    progress: Progress,
+    weights: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    accelerator: Accelerator,
 ) -> None:
     """Keep the state in `folder`, as a folder of its own that is whole as soon as it has its name.
 
-    It holds the trained `weights`, what the optimizer knows of each, and the progress. The newest two stay.
-    Raises StorageError if the disk is full; the older states are then as they were.
+    It holds the trained `weights`, what the optimizer knows of each, and the progress. The newest two stay. All
+    processes have to call this; the main one writes, the same files whatever their number and however the weights
+    are laid out. Raises StorageError if the disk is full; the older states are then as they were.
     """
     moments = {
         f"{name}.{key}": value for name, weight in weights.items() for key, value in optimizer.state[weight].items()
     }
-    with new_folder(folder / f"step-{progress.done:08}") as partial:
-        save_file({name: weight.detach().contiguous() for name, weight in weights.items()}, partial / _WEIGHTS)
-        save_file(moments, partial / _MOMENTS)
-        (partial / _PROGRESS).write_text(json.dumps(asdict(progress)), "utf-8")
-    keep_newest(folder, _KEPT)
+    main = accelerator.is_main_process
+    whole = gathered(weights, keep=main), gathered(moments, keep=main)
+
+    def write() -> None:
+        with new_folder(folder / f"step-{progress.done:08}") as partial:
+            save_file(whole[0], partial / _WEIGHTS)
+            save_file(whole[1], partial / _MOMENTS)
+            (partial / _PROGRESS).write_text(json.dumps(asdict(progress)), "utf-8")
+        keep_newest(folder, _KEPT)
+
+    decide(accelerator, write)
 
 
 def keep_newest(folder: Path, count: int) -> None:
@@ -76,18 +89,21 @@ def newest_state(folder: Path) -> Path | None:
 def load_state(
     path: Path, data: str, weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> Progress:
-    """Put the state in `path` into `weights` and `optimizer`. Raises DataError if the data's fingerprint changed."""
+    """Put the state in `path` into `weights` and `optimizer`; all processes have to read it.
+
+    Raises DataError if it was trained on data of another fingerprint than `data`.
+    """
     progress = Progress(**json.loads((path / _PROGRESS).read_text("utf-8")))
     if progress.data != data:
         fix = "restore the data, or delete this folder to train the stage anew"
         raise DataError("the data changed since the training was interrupted", where=str(path.parent.parent), fix=fix)
     with safe_open(path / _WEIGHTS, "pt") as file, torch.no_grad():
         for name, weight in weights.items():
-            weight.copy_(file.get_tensor(name))
+            weight.copy_(laid_out(file.get_tensor(name), weight))
     with safe_open(path / _MOMENTS, "pt") as file:
         for key in file.keys():  # noqa: SIM118, it is no mapping
             name, _, moment = key.rpartition(".")
-            optimizer.state[weights[name]][moment] = file.get_tensor(key).to(weights[name].device)
+            optimizer.state[weights[name]][moment] = laid_out(file.get_tensor(key), weights[name])
     return progress
 
 
@@ -128,6 +144,15 @@ def check_recipe(recipe: Recipe, out: Path) -> None:
     if changed:
         fix = "choose another output folder, or delete this one to train anew"
         raise RecipeError(f"a run with another recipe is there: {'; '.join(changed)}", where=str(out), fix=fix)
+
+
+def check_processes(recipe: Recipe, processes: int) -> None:
+    """Raises RecipeError if a stage's batches have not a conversation for every process."""
+    for stage in recipe.stages:
+        if stage.batch_size < processes:
+            what = f"{stage.batch_size} conversations cannot be shared out to {processes} processes"
+            fix = f"a batch_size of at least {processes}, or fewer processes"
+            raise RecipeError(what, where=f"stages.{stage.name}.batch_size", fix=fix)
 
 
 def _flat(content: Any, prefix: str = "") -> dict[str, Any]:

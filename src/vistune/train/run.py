@@ -19,10 +19,11 @@ from vistune.model.assemble import image_token_count
 from vistune.model.checkpoint import save_checkpoint
 from vistune.model.light import Backbones, open_checkpoint, save_light
 from vistune.recipe import LoraRecipe, Recipe, StageRecipe
+from vistune.train.distributed import decide, start_processes
 from vistune.train.features import open_features
 from vistune.train.finished import tidy, unfinished_stages
 from vistune.train.loop import train_stage
-from vistune.train.resume import check_recipe
+from vistune.train.resume import check_processes, check_recipe
 from vistune.train.stop import stop_at_once
 
 _FEATURES = "features"
@@ -44,18 +45,21 @@ def train(recipe: Recipe, out: Path) -> Path:
 
 
 def _train(recipe: Recipe, out: Path) -> Path:
-    out.mkdir(parents=True, exist_ok=True)
-    check_recipe(recipe, out)
+    accelerator = start_processes()
     folders = [out / stage.name for stage in recipe.stages]
-    numbers = unfinished_stages(folders)
-    accelerator = Accelerator()
+
+    def begin() -> list[int]:
+        out.mkdir(parents=True, exist_ok=True)
+        check_processes(recipe, accelerator.num_processes)
+        check_recipe(recipe, out)
+        return unfinished_stages(folders)
+
+    numbers = decide(accelerator, begin)
     data = {n: _open_data(recipe.stages[n], accelerator) for n in numbers}
     for n in numbers:
         base = folders[n - 1] if n else Backbones(recipe.model, recipe.seed)
         _run(base, recipe, recipe.stages[n], data[n], accelerator, folders[n])
-        tidy(folders[: n + 1])
-    if accelerator.is_main_process:
-        shutil.rmtree(out / _FEATURES, ignore_errors=True)
+    decide(accelerator, lambda: shutil.rmtree(out / _FEATURES, ignore_errors=True))
     return folders[-1]
 
 
@@ -95,10 +99,7 @@ def _run(
     )  # fmt: skip
     for line in dataset.summary():
         accelerator.print(f"{stage.name}: {line}")
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        _save(model, processor, stage, base, folder)
-    accelerator.wait_for_everyone()
+    decide(accelerator, lambda: _save(model, processor, stage, base, folder))
     accelerator.free_memory()
 
 
@@ -108,8 +109,10 @@ def _save(
 ) -> None:  # fmt: skip
     """The stage's checkpoint; a whole one with its adapters, if any, merged, and once more by themselves."""
     if stage.save == "trained":
-        return save_light(model, folder, base)
-    if "lora" in stage.trains and "vision" not in stage.trains:
-        save_light(model, folder / "adapter", base)
-    merge_lora(model)
-    return save_checkpoint(model, processor, folder)
+        save_light(model, folder, base)
+    else:
+        if "lora" in stage.trains and "vision" not in stage.trains:
+            save_light(model, folder / "adapter", base)
+        merge_lora(model)
+        save_checkpoint(model, processor, folder)
+    tidy(folder, base)

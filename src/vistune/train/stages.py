@@ -72,8 +72,9 @@ class TargetLoss(nn.Module):
             layout=Layout(batch.segments, batch.position_ids),
         ).last_hidden_state[0]  # (N, D)
         loss = target_loss(model, states[batch.predict_at], batch.targets)
-        if not features:  # processes wait for each other's gradients of the projector, so it needs some
-            loss = loss + 0 * sum(weight.sum() for weight in model.model.multi_modal_projector.parameters())
+        if not features:  # processes wait for each other's gradients, so all that is trained needs some
+            unused = (*model.model.multi_modal_projector.parameters(), *model.model.vision_tower.parameters())
+            loss = loss + 0 * sum(weight.sum() for weight in unused if weight.requires_grad)
         return loss
 
     def _see(self, batch: Batch) -> Tensor | None:

@@ -1,0 +1,129 @@
+"""Training in several processes, by `torchrun` or `accelerate launch`: whole copies (DDP) or shards (FSDP2).
+
+Shards are torch's `fully_shard` itself: Accelerate, which starts the processes, shards on GPUs only, and the same
+code shall run, and be tested, everywhere.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any, TypeVar
+
+import torch
+from accelerate import Accelerator, DistributedType  # type: ignore[import-untyped]
+from accelerate.utils import broadcast_object_list  # type: ignore[import-untyped]
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from vistune.errors import RecipeError, VistuneError
+from vistune.train.stages import TargetLoss
+
+T = TypeVar("T")
+
+
+def start_processes() -> Accelerator:
+    """What this process knows of the others. Raises RecipeError for a way of distributing that is not supported."""
+    alone = "LOCAL_RANK" not in os.environ
+    accelerator = Accelerator(cpu=None if alone or torch.accelerator.is_available() else True)
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        raise RecipeError("DeepSpeed is not supported", fix="accelerate launch --use_fsdp --fsdp_version 2")
+    if _wants_shards() and os.environ.get("FSDP_VERSION", "1") != "2":
+        raise RecipeError("only version 2 of FSDP is supported", fix="--fsdp_version 2, or FSDP_VERSION=2")
+    return accelerator
+
+
+def _wants_shards() -> bool:
+    """Whether `accelerate launch --use_fsdp` started this process, or the user set its variable for `torchrun`."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("true", "1")
+
+
+def decide(accelerator: Accelerator, work: Callable[[], T]) -> T:
+    """What `work` returns in the main process, in all. If it raises a VistuneError there, the others just end."""
+    told: list[Any] = [None, 0]
+    failed = None
+    if accelerator.is_main_process:
+        try:
+            told[0] = work()
+        except VistuneError as error:
+            failed, told[1] = error, error.exit_code
+    told = broadcast_object_list(told)
+    if failed:
+        raise failed
+    if told[1]:
+        raise SystemExit(told[1])
+    result: T = told[0]
+    return result
+
+
+def prepare(
+    accelerator: Accelerator, module: TargetLoss, optimizer: Callable[[], torch.optim.Optimizer]
+) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """The module in all processes, and its optimizer."""
+    if _wants_shards() and accelerator.num_processes > 1:
+        mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
+        for layer in module.model.model.language_model.layers:
+            fully_shard(layer, mesh=mesh)
+        fully_shard(module, mesh=mesh)
+        return module, optimizer()
+    prepared: tuple[nn.Module, torch.optim.Optimizer] = accelerator.prepare(module, optimizer())
+    return prepared
+
+
+@contextmanager
+def gradients_kept(module: nn.Module, kept: bool) -> Iterator[None]:
+    """While `kept`, gradients add up in each process; otherwise the processes exchange them in the backward pass."""
+    if isinstance(module, FSDPModule):
+        module.set_requires_gradient_sync(not kept)
+        yield
+    else:
+        unsynced: Any = getattr(module, "no_sync", nullcontext)
+        with unsynced() if kept else nullcontext():
+            yield
+
+
+def clip(weights: Iterable[nn.Parameter], largest: float) -> float:
+    """Scale the gradients down together if their norm over all processes is larger; returns what it was."""
+    norm = nn.utils.clip_grad_norm_(list(weights), largest)
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+
+
+def gathered(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
+    """The whole tensors, on the CPU; none where they are not to be kept. All processes have to call this."""
+    whole = {}
+    for name, tensor in tensors.items():
+        # a copy, as the whole of uneven shards is a view of more memory
+        full = tensor.full_tensor().to("cpu", copy=keep) if isinstance(tensor, DTensor) else tensor.cpu()
+        if keep:
+            whole[name] = full.detach().contiguous()
+    return whole
+
+
+def laid_out(whole: Tensor, weight: Tensor) -> Tensor:
+    """A whole tensor where and as `weight` is: its own shard, if it is one of the same shape."""
+    if isinstance(weight, DTensor) and weight.shape == whole.shape:
+        moved = whole.to(weight.to_local().device)
+        return distribute_tensor(moved, weight.device_mesh, weight.placements, src_data_rank=None)
+    return whole.to(weight.device)
+
+
+def unshard(module: nn.Module, *, keep: bool) -> None:
+    """Make sharded weights whole, on the CPU, for saving; where they are not to be kept, they are gone.
+
+    The module cannot be trained any more. All processes have to call this.
+    """
+    if not isinstance(module, FSDPModule):
+        return
+    for part in module.modules():
+        if isinstance(part, FSDPModule):
+            part.reshard()
+    whole: dict[int, nn.Parameter] = {}  # a weight that two modules share stays one
+    for part in module.modules():
+        for name, weight in part.named_parameters(recurse=False):
+            if id(weight) not in whole:
+                full = gathered({"": weight}, keep=keep).get("", torch.empty(0))
+                whole[id(weight)] = nn.Parameter(full, requires_grad=weight.requires_grad)
+            setattr(part, name, whole[id(weight)])

@@ -1,0 +1,137 @@
+"""Several real processes, which exchange gradients by gloo."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from vistune.recipe import Recipe, save_recipe
+from vistune.train.run import train
+
+# What torchrun and `accelerate launch` do in each process.
+CODE = """
+import os, signal, sys
+os.environ |= environment
+os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1), os.dup2(1, 2)
+from vistune.cli import main
+
+def hook(event, arguments):
+    if event == "os.rename" and str(arguments[1]).endswith(last):
+        exec(then)
+
+sys.addaudithook(hook)
+sys.exit(main(["train", recipe, "--out", out]))
+"""
+DDP: dict[str, str] = {}
+FSDP2 = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+Launch = Callable[..., tuple[list[int | None], str]]
+
+
+@pytest.fixture
+def launch(start: Any, tmp_path: Path) -> Launch:
+    """Trains a recipe in two processes; the first does `then` when `last` is about to get its name."""
+
+    def begin(recipe: Recipe, out: Path, how: dict[str, str], last: str = "nothing", then: str = "") -> Any:
+        save_recipe(recipe, tmp_path / "recipe.yaml")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        names = {"recipe": str(tmp_path / "recipe.yaml"), "out": str(out), "last": last}
+        processes = []
+        for rank in ("0", "1"):
+            environment = {**common, "RANK": rank, "LOCAL_RANK": rank, **how}
+            output = str(tmp_path / f"output-{rank}")
+            process = start(CODE, environment=environment, output=output, then=then if rank == "0" else "", **names)
+            processes.append(process)
+        for process in processes:
+            process.join()
+        told = "".join((tmp_path / f"output-{rank}").read_text() for rank in (0, 1))
+        return [process.exitcode for process in processes], told
+
+    return begin
+
+
+@pytest.fixture(scope="session")
+def small_rate(make_recipe: Any) -> Callable[[int], Recipe]:
+    """A recipe by its micro-batch size. AdamW enlarges rounding errors to a share of the learning rate."""
+    return lambda size: make_recipe(batch_size=8, micro_batch_size=size, learning_rate=1e-3, epochs=2)
+
+
+@pytest.fixture(scope="session")
+def alone(small_rate: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    """The weights that one process ends with."""
+    return load_file(train(small_rate(8), tmp_path_factory.mktemp("alone")) / "model.safetensors")
+
+
+def _assert_close(out: Path, weights: dict[str, torch.Tensor]) -> None:
+    found = load_file(out / "tune" / "model.safetensors")
+    assert found.keys() == weights.keys()
+    for name, weight in weights.items():
+        if name.startswith("vision") and name.endswith("k_proj.bias"):
+            continue  # a softmax does not depend on it: its gradient is nothing but rounding errors
+        torch.testing.assert_close(found[name], weight, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("how", [DDP, FSDP2], ids=["ddp", "fsdp2"])
+def test_two_processes_end_with_the_weights_of_one(
+    launch: Launch, small_rate: Any, alone: Any, tmp_path: Path, how: dict[str, str]
+) -> None:
+    kinds = "import gc; print('layers:', {name for o in gc.get_objects() if 'LlamaDec' in (name := type(o).__name__)})"
+    codes, told = launch(small_rate(2), tmp_path / "run", how, "tune/state/step-00000002", kinds)
+    assert codes == [0, 0], told
+    assert f"layers: {{'{'FSDP' if how else ''}LlamaDecoderLayer'}}" in told
+    _assert_close(tmp_path / "run", alone)
+
+
+@pytest.mark.parametrize("how", [DDP, FSDP2], ids=["ddp", "fsdp2"])
+def test_a_process_without_images_does_not_keep_the_others_waiting(
+    launch: Launch, make_recipe: Any, tmp_path: Path, how: dict[str, str]
+) -> None:
+    recipe = make_recipe(batch_size=2, micro_batch_size=1, epochs=1, learning_rate=1e-3)
+    stages = [recipe.stages[0], recipe.stages[1].model_copy(update={"trains": ["projector", "language", "vision"]})]
+    recipe = recipe.model_copy(update={"stages": stages})
+    codes, told = launch(recipe, tmp_path / "run", how)
+    assert codes == [0, 0], told
+    _assert_close(tmp_path / "run", load_file(train(recipe, tmp_path / "alone") / "model.safetensors"))
+
+
+@pytest.mark.parametrize(("how", "then"), [(DDP, FSDP2), (FSDP2, {})], ids=["ddp-fsdp2", "fsdp2-ddp"])
+def test_stopped_in_one_process_all_stop_and_go_on_laid_out_otherwise(
+    launch: Launch, small_rate: Any, alone: Any, tmp_path: Path, how: dict[str, str], then: dict[str, str]
+) -> None:
+    """A signal to one of the processes while a state is written."""
+    run = tmp_path / "run"
+    codes, told = launch(small_rate(2), run, how, "tune/state/step-00000002", "os.kill(os.getpid(), signal.SIGTERM)")
+    assert codes == [128 + signal.SIGTERM] * 2, told
+    assert "Traceback" not in told
+    codes, told = launch(small_rate(2), run, then)
+    assert codes == [0, 0], told
+    _assert_close(run, alone)
+
+
+def test_killed_they_go_on_to_the_same_weights(launch: Launch, small_rate: Any, tmp_path: Path) -> None:
+    for name, then in (("whole", ""), ("killed", "os.kill(os.getpid(), signal.SIGKILL)")):
+        codes, _ = launch(small_rate(4), tmp_path / name, FSDP2, "tune/config.json", then)
+        assert codes[0] == (-signal.SIGKILL if then else 0)
+    codes, told = launch(small_rate(4), tmp_path / "killed", FSDP2)
+    assert codes == [0, 0], told
+    files = [tmp_path / name / "tune" / "model.safetensors" for name in ("whole", "killed")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_mistake_is_told_once_and_ends_all(launch: Launch, make_recipe: Any, tmp_path: Path) -> None:
+    codes, told = launch(make_recipe(batch_size=1, micro_batch_size=1), tmp_path / "run", DDP)
+    assert codes == [2, 2]
+    assert told.count("error: stages.align.batch_size: 1 conversations cannot be shared out to 2 processes") == 1
+    codes, told = launch(make_recipe(), tmp_path / "run", {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"})
+    assert codes == [2, 2]
+    assert "only version 2 of FSDP is supported" in told
+    assert not [*(tmp_path / "run").iterdir()]
