@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -160,7 +161,8 @@ def _train(args: argparse.Namespace) -> None:
     from vistune.train.run import train
 
     checkpoint = train(recipe, args.out)
-    print(f"{checkpoint}\ntry it: vistune chat {checkpoint} --image FILE")
+    if os.environ.get("RANK", "0") == "0":  # of several processes one says it
+        print(f"{checkpoint}\ntry it: vistune chat {checkpoint} --image FILE")
 
 
 class _HelpWithKeys(argparse.Action):
