@@ -37,7 +37,7 @@ class ModelRecipe(_Section):
     feature_strategy: Literal["default", "full"] | None = None
     """`default` drops the class token, `full` keeps it; none: dropped where the tower has one."""
     chat_template: str | None = None
-    """The chat template; none: the language model's own."""
+    """The chat template: `vicuna_v1`, `vicuna_v0` (LLaVA v0), `chatml`; none: the language model's own."""
     image_aspect: Literal["pad", "crop", "stretch"] = "pad"
     """How an image becomes a square: `pad` with the mean colour (v1.5), `crop` the centre (v1), or `stretch`."""
     image_size: Count | None = None

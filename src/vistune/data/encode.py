@@ -5,15 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 
-from vistune.data.render import Rendered, Renderer, Span, image_marks
-from vistune.data.templates import special_tokens
-from vistune.errors import DataError
+from vistune.data.render import Rendered, Renderer, image_marks
+from vistune.data.templates import before_answer, end_of_turn, exchange, special_tokens
+from vistune.data.tokenizer import TemplateTokenizer
+from vistune.errors import CheckpointError, DataError
 from vistune.records import IMAGE_TOKEN, Conversation, Turn
+
+_Ids = NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,114 +29,178 @@ class Sample:
     """
 
     id: str
-    input_ids: NDArray[np.int32]
+    input_ids: _Ids
     targets: NDArray[np.bool_]
     images: tuple[str, ...]
-    image_at: NDArray[np.int32]
+    image_at: _Ids
     dropped_turns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class _Token:
-    """A token and the characters it covers."""
+class _Draft:
+    """The first `turns` turns of a conversation as text, on their way to being a sample."""
 
-    id: int
-    start: int
-    end: int
+    rendered: Rendered
+    text: str
+    starts: list[int]
+    turns: int
+    where: str
 
 
 class Encoder:
     """Encodes with one tokenizer and chat template; an image takes `image_tokens` tokens.
 
-    A token is a target if any of its characters belongs to an answer or its end-of-turn token. (So the space
-    that a tokenizer joins to an answer's first word counts: it is what the model has to write.) Special tokens
-    come from the template alone: where a turn's text spells one, it is encoded as the ordinary text it is.
+    Targets are exactly what generation has to write after the generation prompt: an answer, with the space that a
+    template puts between the two, and its end-of-turn token, with the white space before it. Special tokens come
+    from the template alone: where a turn's text spells one, it is encoded as the ordinary text it is.
+
+    Raises CheckpointError if the template does not end an answer with the tokenizer's end-of-sequence token.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str, image_tokens: int) -> None:
-        self._tokenizer, self._image_tokens = tokenizer, image_tokens
-        self._render = Renderer(tokenizer, template)
-        self._special = set(special_tokens(tokenizer).values())
-        self._image_id = special_tokens(tokenizer)[IMAGE_TOKEN]
-        self._end = re.compile(r"\s*" + re.escape(str(tokenizer.eos_token)))
+        end = end_of_turn(tokenizer, template)
+        if end != tokenizer.eos_token:
+            what = f"the chat template ends an answer with {end!r}, the model with {tokenizer.eos_token!r}"
+            raise CheckpointError(what, where=tokenizer.name_or_path, fix="use the chat template of the model's recipe")
+        special = special_tokens(tokenizer)
+        self._special, self._image_id, self._end_id = frozenset(special.values()), special[IMAGE_TOKEN], special[end]
+        self._image_tokens = image_tokens
+        self._tokenize = TemplateTokenizer(tokenizer)
+        self._render = Renderer(tokenizer, template, self._tokenize.spell)
+        before, after, _ = map(self._tokenize.spell, exchange(tokenizer, template))
+        self._joint = self._tokenize.spell(before_answer(tokenizer, template))
+        clean = self._tokenize.cuts_cleanly(before.removesuffix(self._joint), f"{self._joint}x{after}")
+        self._cut = self._tokenize.cut if clean else ""
+        self._end = re.compile(r"\s*" + re.escape(self._tokenize.spell(end)))
 
     def encode(self, conversation: Conversation, max_length: int) -> Sample:
         """The sample; a conversation longer than `max_length` loses whole exchanges from its end.
 
-        Raises DataError with the conversation's id if its first answer does not fit.
+        Raises DataError with the conversation's id if its first answer does not fit, if the template refuses or
+        changes it, or if it has no target.
         """
-        where = f"conversation {conversation.id}"
-        turns = conversation.turns
-        while len(turns) > 1:  # a system's turn alone is none
-            images = conversation.images[: image_marks(turns)]
-            rendered = self._render(turns, images=len(images), where=where)
-            tokens = self._tokenize(rendered)
-            if len(tokens) <= max_length:
-                spans = [self._answer(rendered, span, where) for span in rendered.spans if span.role == "assistant"]
-                ids = np.array([token.id for token in tokens], dtype=np.int32)
-                targets = _mark_targets(tokens, spans)
-                dropped = len(conversation.turns) - len(turns)
-                if not targets.any():
-                    raise DataError("no token of it is a target", where=where)
-                image_at = np.flatnonzero(ids == self._image_id).astype(np.int32)
-                return Sample(conversation.id, ids, targets, images, image_at, dropped)
-            turns = turns[:-2]
-        fix = "raise the stage's max_length, or shorten the conversation"
-        raise DataError(f"its first answer does not fit in {max_length} tokens", where=where, fix=fix)
+        [outcome] = self.encode_batch([conversation], max_length)
+        if isinstance(outcome, DataError):
+            raise outcome
+        return outcome
 
     def encode_all(self, conversations: Iterable[Conversation], max_length: int) -> list[Sample]:
-        """All samples, in order."""
-        return [self.encode(conversation, max_length) for conversation in conversations]
+        """All samples, in order. Raises DataError as `encode`."""
+        samples: list[Sample] = []
+        remaining = iter(conversations)
+        while batch := list(islice(remaining, 256)):
+            for outcome in self.encode_batch(batch, max_length):
+                if isinstance(outcome, DataError):
+                    raise outcome
+                samples.append(outcome)
+        return samples
+
+    def encode_batch(self, conversations: Sequence[Conversation], max_length: int) -> list[Sample | DataError]:
+        """What `encode` returns or raises for each of the conversations, tokenised together."""
+        outcomes: dict[int, Sample | DataError] = {}
+        turns = {index: len(conversation.turns) for index, conversation in enumerate(conversations)}
+        while turns:
+            drafts: dict[int, _Draft] = {}
+            for index, kept in turns.items():
+                try:
+                    drafts[index] = self._draft(conversations[index], kept)
+                except DataError as error:
+                    outcomes[index] = error
+            encodings = self._tokenize([draft.text for draft in drafts.values()], offsets=not self._cut)
+            turns = {}
+            for (index, draft), encoding in zip(drafts.items(), encodings, strict=True):
+                outcome = self._finish(conversations[index], draft, encoding, max_length)
+                if isinstance(outcome, int):
+                    turns[index] = outcome
+                else:
+                    outcomes[index] = outcome
+        return [outcomes[index] for index in range(len(conversations))]
 
     def prompt(self, turns: Sequence[Turn], *, images: int) -> list[int]:
         """The token ids up to where the assistant's next answer begins; the first `images` `<image>` are images."""
         rendered = self._render(turns, images=images, prompt=True, where="prompt")
-        return [token.id for token in self._tokenize(rendered)]
+        [encoding] = self._tokenize([self._join(rendered, "")[0]])
+        ids = np.array(encoding.ids, dtype=np.int32)
+        expanded: list[int] = ids.repeat(self._sizes(ids)).tolist()
+        return expanded
 
-    def _answer(self, rendered: Rendered, span: Span, where: str) -> tuple[int, int]:
-        """The characters of an answer with its end-of-turn token."""
-        end = self._end.match(rendered.text, span.end)
-        if end is None:
-            after = rendered.text[span.end : span.end + 20]
-            raise DataError(f"an answer is followed by {after!r}, not by {self._tokenizer.eos_token!r}", where=where)
-        return span.start, end.end()
+    def _draft(self, conversation: Conversation, turns: int) -> _Draft:
+        where = f"conversation {conversation.id}"
+        kept = conversation.turns[:turns]
+        images = min(image_marks(kept), len(conversation.images))
+        rendered = self._render(kept, images=images, where=where)
+        for index in rendered.answers:
+            if not self._end.match(rendered.words[index + 1]):
+                after = rendered.words[index + 1][:20]
+                raise DataError(f"the chat template ends an answer with {after!r}, not as others", where=where)
+        return _Draft(rendered, *self._join(rendered, self._cut), turns, where)
 
-    def _tokenize(self, rendered: Rendered) -> list[_Token]:
-        encoding = self._tokenizer(rendered.text, add_special_tokens=False, return_offsets_mapping=True)
-        tokens: list[_Token] = []
-        last = 0
-        for index, (start, end) in zip(encoding["input_ids"], encoding["offset_mapping"], strict=True):
-            if index == self._image_id and any(start <= image < end for image in rendered.images):
-                tokens += [_Token(index, start, end)] * self._image_tokens
-            elif index in self._special and any(start < span.end and span.start < end for span in rendered.spans):
-                tokens += self._as_text(rendered.text[start:end], start)
-            else:
-                # offsets may leave out white space that a token holds: it begins where the one before ends
-                tokens.append(_Token(index, min(start, last), end))
-            last = max(last, end)
-        return tokens
+    def _join(self, rendered: Rendered, cut: str) -> tuple[str, list[int]]:
+        """The whole text and where what generation writes begins, each answer's; `cut` goes before each."""
+        parts, starts, length = [rendered.words[0]], [], len(rendered.words[0])
+        for index, (text, words) in enumerate(zip(rendered.texts, rendered.words[1:], strict=True)):
+            if index in rendered.answers:
+                before = parts.pop()
+                prompt = before.removesuffix(self._joint)
+                parts += [prompt, cut, before[len(prompt) :]]
+                length += len(cut)
+                starts.append(length - len(before) + len(prompt))
+            parts += [text, words]
+            length += len(text) + len(words)
+        return "".join(parts), starts
 
-    def _as_text(self, text: str, position: int) -> list[_Token]:
-        """What spells a special token as ordinary tokens.
+    def _finish(
+        self, conversation: Conversation, draft: _Draft, encoding: Encoding, max_length: int
+    ) -> Sample | DataError | int:
+        """The sample, or what is wrong with it, or how many turns to keep of one that is too long."""
+        ids, spans = self._spans(draft, encoding)
+        if not spans:
+            return DataError("no token of it is a target", where=draft.where)
+        ids = ids[: spans[-1][1] + 1]  # nothing is learned from what comes after
+        sizes = self._sizes(ids)
+        lengths = sizes.cumsum()  # (S), up to and with each token
+        if lengths[-1] > max_length:
+            too_long = sum(int(lengths[last] > max_length) for _, last in spans)
+            if too_long < len(spans):
+                return draft.turns - 2 * too_long
+            what = f"its first answer does not fit in {max_length} tokens"
+            return DataError(what, where=draft.where, fix="raise the stage's max_length, or shorten the conversation")
+        targets = np.zeros(len(ids), dtype=np.bool_)
+        for first, last in spans:
+            targets[first : last + 1] = True
+        ids, targets = ids.repeat(sizes), targets.repeat(sizes)
+        image_at = np.flatnonzero(ids == self._image_id).astype(np.int32)
+        images = conversation.images[: len(image_at) // self._image_tokens]
+        return Sample(conversation.id, ids, targets, images, image_at, len(conversation.turns) - draft.turns)
 
-        A letter or line break goes before and is taken off again, so that no tokenizer adds a leading space.
-        """
-        for lead in ("a", "\n", ""):
-            encoding = self._tokenizer(
-                lead + text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True
-            )
-            ids, offsets = encoding["input_ids"], encoding["offset_mapping"]
-            first = next(i for i, (_, end) in enumerate(offsets) if end > len(lead))
-            if offsets[first][0] >= len(lead):
-                break
-        shift = position - len(lead)
-        return [_Token(i, a + shift, b + shift) for i, (a, b) in zip(ids[first:], offsets[first:], strict=True)]
+    def _spans(self, draft: _Draft, encoding: Encoding) -> tuple[_Ids, list[tuple[int, int]]]:
+        """The token ids, images as one token each, and the first and last token of each answer."""
+        firsts = [] if self._cut else self._firsts(draft, encoding)
+        if firsts is None:
+            [encoding] = self._tokenize([self._join(draft.rendered, self._tokenize.cut)[0]])
+        ids = np.array(encoding.ids, dtype=np.int32)
+        if not firsts:
+            cuts = np.flatnonzero(ids == self._tokenize.cut_id)
+            firsts = (cuts - np.arange(len(cuts))).tolist()
+            ids = np.delete(ids, cuts)
+        ends = np.flatnonzero(ids == self._end_id)
+        return ids, [(first, int(ends[ends.searchsorted(first)])) for first in firsts]
 
+    def _firsts(self, draft: _Draft, encoding: Encoding) -> list[int] | None:
+        """Each answer's first token, or None if a token holds the end of a prompt, too: nothing generates such."""
+        firsts = []
+        for start in draft.starts:
+            at = start
+            while (token := encoding.char_to_token(at)) is None:  # a tokenizer may drop white space
+                at += 1
+            if encoding.ids[token] in self._special and encoding.ids[token] != self._end_id:
+                token += 1  # a marker that swallows the white space after it
+            chars = encoding.token_to_chars(token)
+            if chars is None or chars[0] < start:
+                return None
+            firsts.append(token)
+        return firsts
 
-def _mark_targets(tokens: list[_Token], spans: list[tuple[int, int]]) -> NDArray[np.bool_]:
-    """Which tokens lie in one of the spans, at least in part; both are in order."""
-    starts, ends = np.array([(token.start, token.end) for token in tokens]).T
-    targets = np.zeros(len(tokens), dtype=np.bool_)
-    for start, end in spans:
-        targets |= ((ends > start) | ((starts == start) & (ends == start))) & (starts < end)
-    return targets
+    def _sizes(self, ids: _Ids) -> NDArray[np.int64]:
+        """How many tokens each token becomes."""
+        return np.where(ids == self._image_id, self._image_tokens, 1)

@@ -9,40 +9,51 @@ who types `USER:` or `<|end|>`) cannot be confused with them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
 from vistune.data import templates
 from vistune.errors import DataError
-from vistune.records import IMAGE_TOKEN, Role, Turn
+from vistune.records import IMAGE_TOKEN, Turn
 
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Characters `start` to `end` of the rendering are a turn's text (all of it, or a part beside an image)."""
-
-    start: int
-    end: int
-    role: Role
+_MARK = "\ue000"
+_TYPED_IMAGE = "\ue001image>"
+"""Stands for an `<image>` that is text while the template is rendered: a template may count images."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A conversation as text; `images` is where the `<image>` of each image stands."""
+    """A conversation as the template's words and the turns' texts, which alternate; the words are first and last."""
 
-    text: str
-    spans: tuple[Span, ...]
-    images: tuple[int, ...]
+    words: tuple[str, ...]
+    texts: tuple[str, ...]
+    answers: tuple[int, ...]
+    """Which texts are answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What the template writes for conversations whose turns have the same roles and the same images."""
+
+    words: tuple[str, ...]
+    spelled: tuple[str, ...]
+    texts: tuple[tuple[int, int], ...]
+    """The turn and piece of each text between the words."""
+    answers: tuple[int, ...]
+    images: int
 
 
 class Renderer:
-    """Renders turns with a chat template. The marked renderings are kept, one for each shape of conversation."""
+    """Renders turns with a chat template; `spell` is applied to the template's own words.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str) -> None:
-        self._tokenizer, self._template = tokenizer, template
-        self._literals: dict[tuple[object, ...], list[str]] = {}
+    The marked renderings are kept, one for each shape of conversation.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str, spell: Callable[[str], str]) -> None:
+        self._tokenizer, self._template, self._spell = tokenizer, template, spell
+        self._shapes: dict[tuple[object, ...], _Shape] = {}
 
     def __call__(self, turns: Sequence[Turn], *, images: int, prompt: bool = False, where: str = "") -> Rendered:
         """Render; the first `images` `<image>` of the user are images, any other is text.
@@ -50,16 +61,26 @@ class Renderer:
         Raises DataError (with `where`) if the template refuses the turns, changes a text or loses an answer.
         """
         pieces = _split_images(turns, images)
-        mark = next(chr(code) for code in range(0xE000, 0xF900) if not any(chr(code) in turn.text for turn in turns))
-        shape = (mark, prompt, *((turn.role, *map(bool, piece)) for turn, piece in zip(turns, pieces, strict=True)))
-        text = self._render(turns, [turn.text for turn in turns], prompt, where)
-        if shape not in self._literals:
-            marked = [IMAGE_TOKEN.join(_mark(mark, i, j, t) for j, t in enumerate(p)) for i, p in enumerate(pieces)]
-            self._literals[shape] = re.split(f"{mark}(.*?){mark}", self._render(turns, marked, prompt, where))
-        rendered = _walk(text, self._literals[shape], turns, pieces, where)
-        if len(rendered.images) != images:
-            raise DataError(f"the chat template leaves {len(rendered.images)} of {images} {IMAGE_TOKEN}", where=where)
-        return rendered
+        text = self._render(turns, [IMAGE_TOKEN.join(map(_hide, piece)) for piece in pieces], prompt, where)
+        key = (prompt, *((turn.role, *map(bool, piece)) for turn, piece in zip(turns, pieces, strict=True)))
+        shape = self._shapes.get(key)
+        if shape is None:
+            shape = self._shapes[key] = self._shape(turns, pieces, prompt, where)
+        if shape.images != images:
+            raise DataError(f"the chat template leaves {shape.images} of {images} {IMAGE_TOKEN}", where=where)
+        return Rendered(shape.spelled, _walk(text, shape, pieces, where), shape.answers)
+
+    def _shape(self, turns: Sequence[Turn], pieces: list[list[str]], prompt: bool, where: str) -> _Shape:
+        marked = [
+            IMAGE_TOKEN.join(_mark(i, j) if text else "" for j, text in enumerate(p)) for i, p in enumerate(pieces)
+        ]
+        split = re.split(f"{_MARK}(.*?){_MARK}", self._render(turns, marked, prompt, where))
+        words, names = tuple(split[::2]), [name.split(".") for name in split[1::2]]
+        texts = tuple((int(turn), int(piece)) for turn, piece in names)
+        answers = tuple(i for i, (turn, _) in enumerate(texts) if turns[turn].role == "assistant")
+        if len(answers) != sum(turn.role == "assistant" for turn in turns):
+            raise _changed(where)
+        return _Shape(words, tuple(map(self._spell, words)), texts, answers, sum(w.count(IMAGE_TOKEN) for w in words))
 
     def _render(self, turns: Sequence[Turn], texts: list[str], prompt: bool, where: str) -> str:
         messages = [{"role": turn.role, "content": text} for turn, text in zip(turns, texts, strict=True)]
@@ -83,37 +104,38 @@ def _split_images(turns: Sequence[Turn], images: int) -> list[list[str]]:
     return pieces
 
 
-def _mark(mark: str, turn: int, piece: int, text: str) -> str:
-    return f"{mark}{turn}.{piece}{mark}" if text else ""
+def _mark(turn: int, piece: int) -> str:
+    return f"{_MARK}{turn}.{piece}{_MARK}"
 
 
-def _walk(text: str, parts: list[str], turns: Sequence[Turn], pieces: list[list[str]], where: str) -> Rendered:
-    """Find each piece in `text`. `parts`: what the template writes and the names of pieces, in turn."""
-    spans: list[Span] = []
-    images: list[int] = []
-    if not text.startswith(parts[0]):
+def _hide(text: str) -> str:
+    return text.replace(IMAGE_TOKEN, _TYPED_IMAGE)
+
+
+def _walk(text: str, shape: _Shape, pieces: list[list[str]], where: str) -> tuple[str, ...]:
+    """The texts between the template's words in `text`, as the template left them."""
+    if not text.startswith(shape.words[0]):
         raise _changed(where)
-    position = len(parts[0])
-    images += _find_images(parts[0], 0)
-    for name, literal in zip(parts[1::2], parts[2::2], strict=True):
-        turn, piece = map(int, name.split("."))
-        words = pieces[turn][piece]
-        variants = (words, words.rstrip(), words.lstrip(), words.strip())  # templates may trim
-        kept = next((some for some in variants if text.startswith(some + literal, position)), None)
+    found: list[str] = []
+    position = len(shape.words[0])
+    for (turn, piece), words in zip(shape.texts, shape.words[1:], strict=True):
+        typed = pieces[turn][piece]
+        kept = next((some for some in _trimmed(typed) if text.startswith(_hide(some) + words, position)), None)
         if kept is None:
             raise _changed(where)
-        spans.append(Span(position, position + len(kept), turns[turn].role))
-        position += len(kept)
-        images += _find_images(literal, position)
-        position += len(literal)
-    answers = sum(turn.role == "assistant" for turn in turns)
-    if position != len(text) or sum(span.role == "assistant" for span in spans) != answers:
+        found.append(kept)
+        position += len(kept) + len(words)
+    if position != len(text):
         raise _changed(where)
-    return Rendered(text, tuple(spans), tuple(images))
+    return tuple(found)
 
 
-def _find_images(literal: str, position: int) -> list[int]:
-    return [position + match.start() for match in re.finditer(IMAGE_TOKEN, literal)]
+def _trimmed(text: str) -> Iterator[str]:
+    """The text, then what templates make of it that trim white space or line breaks, at either end or both."""
+    yield text
+    ends = len(text), len(text.rstrip("\n")), len(text.rstrip())
+    starts = 0, len(text) - len(text.lstrip("\n")), len(text) - len(text.lstrip())
+    yield from (text[start:end] for start in dict.fromkeys(starts) for end in dict.fromkeys(ends))
 
 
 def _changed(where: str) -> DataError:

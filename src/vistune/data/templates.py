@@ -1,67 +1,15 @@
-"""Chat templates: files of Jinja as transformers renders them, and what is done to any of them."""
+"""What chat templates write: transformers' rendering of any template, and what is read off it."""
 
 from __future__ import annotations
 
 import re
-from importlib import resources
 
 from transformers import PreTrainedTokenizerBase
 
-from vistune.errors import CheckpointError, RecipeError, did_you_mean
+from vistune.errors import CheckpointError
 
-# Templates are written for text. This goes before them: content given as a list of parts becomes text, the
-# image as `<image>` on a line of its own, as in LLaVA's JSON. The last expression guards the white space.
-_ACCEPT_PARTS = """\
-{%- set ns = namespace(messages=[], text='') -%}
-{%- for message in messages -%}
-{%- if message['content'] is string or message['content'] is not iterable -%}
-{%- set ns.messages = ns.messages + [message] -%}
-{%- else -%}
-{%- set ns.text = '' -%}
-{%- for part in message['content'] -%}
-{%- set ns.text = ns.text + ('' if loop.first else '\\n') + ('<image>' if part['type'] == 'image' else part['text']) -%}
-{%- endfor -%}
-{%- set ns.messages = ns.messages + [{'role': message['role'], 'content': ns.text}] -%}
-{%- endif -%}
-{%- endfor -%}
-{%- set messages = ns.messages -%}
-{{- '' }}"""
-
-
-def template_names() -> list[str]:
-    """The names of the templates that are files here."""
-    files = resources.files("vistune.data").joinpath("templates").iterdir()
-    return sorted(file.name.removesuffix(".jinja") for file in files if file.name.endswith(".jinja"))
-
-
-def read_template(name: str) -> str:
-    """The template of that name, for content as text or as parts. Raises RecipeError for an unknown name."""
-    if name not in template_names():
-        raise RecipeError(f"unknown chat template '{name}'", fix=did_you_mean(name, template_names()))
-    file = resources.files("vistune.data").joinpath("templates", f"{name}.jinja")
-    return accept_parts(file.read_text("utf-8").removesuffix("\n"))
-
-
-def accept_parts(template: str) -> str:
-    """`template` made to accept content as text and as a list of parts ({"type": "image"}, {"type": "text", …})."""
-    return template if template.startswith(_ACCEPT_PARTS) else _ACCEPT_PARTS + template
-
-
-def own_template(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The language model's own template, for content as text or as parts.
-
-    Where the tokenizer, not the template, writes the beginning-of-sequence token, it moves into the template:
-    engines differ in whether they add it to a rendered conversation. Raises CheckpointError without a template.
-    """
-    if not isinstance(tokenizer.chat_template, str):
-        fix = f"set model.chat_template to one of: {', '.join(template_names())}"
-        raise CheckpointError("the language model has no chat template", where=tokenizer.name_or_path, fix=fix)
-    template = accept_parts(tokenizer.chat_template)
-    rendered = render(tokenizer, template, [{"role": "user", "content": "x"}])
-    bos = tokenizer.bos_token
-    if bos and not rendered.startswith(bos) and tokenizer("x")["input_ids"][0] == tokenizer.bos_token_id:
-        template = template.replace(_ACCEPT_PARTS, _ACCEPT_PARTS + "{{ bos_token }}", 1)
-    return template
+_TEXT = "\ue000"
+"""Stands for a turn's text where only the template's own words are looked at."""
 
 
 def render(
@@ -72,6 +20,29 @@ def render(
     return str(text)
 
 
+def exchange(tokenizer: PreTrainedTokenizerBase, template: str) -> tuple[str, str, str]:
+    """The template's words for a question and its answer: before the answer, after it, and the generation prompt.
+
+    Raises CheckpointError for a template that cannot be rendered or does not show the answer.
+    """
+    messages = [{"role": "user", "content": "x"}, {"role": "assistant", "content": _TEXT}]
+    try:
+        before, _, after = render(tokenizer, template, messages).partition(_TEXT)
+        prompt = render(tokenizer, template, messages[:1], prompt=True)
+    except Exception as error:  # templates raise whatever their author chose
+        what = f"its chat template cannot be used: {' '.join(str(error).split())}"
+        raise CheckpointError(what, where=tokenizer.name_or_path, fix="set model.chat_template") from None
+    if not after:
+        raise CheckpointError("the chat template leaves answers out or does not end them", where=tokenizer.name_or_path)
+    return before, after, prompt
+
+
+def before_answer(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
+    """What the template writes between the generation prompt and an answer: generation has to write it, too."""
+    before, _, prompt = exchange(tokenizer, template)
+    return before.removeprefix(prompt) if before.startswith(prompt) else ""
+
+
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     """All special tokens by their text."""
     return {token.content: index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
@@ -79,9 +50,7 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
     """The special token that the template writes after an answer. Raises CheckpointError if there is none."""
-    answer = "\ue000"
-    messages = [{"role": "user", "content": "x"}, {"role": "assistant", "content": answer}]
-    after = render(tokenizer, template, messages).rpartition(answer)[2]
+    _, after, _ = exchange(tokenizer, template)
     tokens = sorted(special_tokens(tokenizer), key=len, reverse=True)
     found = re.match(r"\s*(" + "|".join(map(re.escape, tokens)) + ")", after) if tokens else None
     if found is None:

@@ -9,10 +9,10 @@ from pathlib import Path
 from accelerate import Accelerator  # type: ignore[import-untyped]
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
+from vistune.data.adapt import chat_template
 from vistune.data.dataset import Dataset, open_sources
 from vistune.data.encode import Encoder
 from vistune.data.source import Source
-from vistune.data.templates import read_template
 from vistune.files import storage_errors
 from vistune.model.adapters import add_lora, merge_lora
 from vistune.model.assemble import image_token_count
@@ -89,7 +89,7 @@ def _run(
     model, processor = open_checkpoint(base, one_layer=True) if isinstance(base, Path) else base.assemble()
     if "lora" in stage.trains:
         add_lora(model, stage.lora or LoraRecipe(), recipe.seed)
-    template = read_template(stage.template) if stage.template else str(processor.chat_template)
+    template = chat_template(processor.tokenizer, stage.template) if stage.template else str(processor.chat_template)
     encoder = Encoder(processor.tokenizer, template, image_token_count(model.config))
     dataset = Dataset(sources, encoder, stage.max_length, tell=accelerator.print)
     kept = open_features(recipe, stage, model, processor, folder.parent / _FEATURES)

@@ -1,0 +1,160 @@
+"""Chat templates made fit for training and for every engine that reads the checkpoint.
+
+Whatever a template is, one of ours or a language model's own, the result
+
+- takes content as text and as a list of parts, an image being `<image>` on a line of its own, as in LLaVA's JSON;
+- takes a system's turn, in front of the first question where it has no place of its own;
+- writes the beginning-of-sequence token itself, if the model had one at the beginning: engines differ in whether
+  they add it to a rendered conversation;
+- has a generation prompt that is exactly what stands before an answer in training. Qwen3's template writes an empty
+  `<think>` block before the last answer, but not in the generation prompt; DeepSeek-R1's opens `<think>` there, but
+  before no answer. What is asked is then not what was trained. Such a block goes into the prompt, or out of it;
+- does not depend on the day. Where a template asks for the date, it gets the one that Llama's templates write
+  when they cannot know it: otherwise a run that is resumed tomorrow would go on with other data.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import resources
+from typing import Any
+
+from tokenizers import AddedToken
+from transformers import PreTrainedTokenizerBase
+
+from vistune.data.templates import exchange, render
+from vistune.errors import CheckpointError, RecipeError, did_you_mean
+
+_TURNS = "system", "user", "assistant"
+_DATE = datetime(2024, 7, 26, tzinfo=UTC)
+_NEEDS = re.compile(r"\{#- special tokens: (.*?) -#\}")
+
+# The last expression of each guards the white space that follows it.
+_PARTS_TO_TEXT = """\
+{%- if messages | map(attribute='content') | reject('string') | list -%}
+{%- set ns = namespace(messages=[], text='') -%}
+{%- for message in messages -%}
+{%- if message['content'] is string or message['content'] is not iterable -%}
+{%- set ns.messages = ns.messages + [message] -%}
+{%- else -%}
+{%- set ns.text = '' -%}
+{%- for part in message['content'] -%}
+{%- set ns.text = ns.text + ('' if loop.first else '\\n') + ('<image>' if part['type'] == 'image' else part['text']) -%}
+{%- endfor -%}
+{%- set ns.messages = ns.messages + [{'role': message['role'], 'content': ns.text}] -%}
+{%- endif -%}
+{%- endfor -%}
+{%- set messages = ns.messages -%}
+{%- endif -%}
+{{- '' }}"""
+_TEXT_TO_PART = """\
+{%- set ns = namespace(messages=[]) -%}
+{%- for message in messages -%}
+{%- set part = {'type': 'text', 'text': message['content']} -%}
+{%- set ns.messages = ns.messages + [{'role': message['role'], 'content': [part]}] -%}
+{%- endfor -%}
+{%- set messages = ns.messages -%}
+{{- '' }}"""
+_SYSTEM_TO_USER = """\
+{%- if messages[0]['role'] == 'system' -%}
+{%- set text = messages[0]['content'] + '\\n\\n' + messages[1]['content'] -%}
+{%- set messages = [{'role': messages[1]['role'], 'content': text}] + messages[2:] -%}
+{%- endif -%}
+{{- '' }}"""
+_OWN_PROMPT = "{%- set wants_answer = add_generation_prompt -%}{%- set add_generation_prompt = false -%}{{- '' }}"
+
+
+def template_names() -> list[str]:
+    """The names of the templates that are files here."""
+    files = resources.files("vistune.data").joinpath("templates").iterdir()
+    return sorted(file.name.removesuffix(".jinja") for file in files if file.name.endswith(".jinja"))
+
+
+def chat_template(tokenizer: PreTrainedTokenizerBase, name: str | None = None) -> str:
+    """The template of that name (none: the language model's own), adapted to the tokenizer.
+
+    Special tokens that a template of ours needs are added to the tokenizer. Raises RecipeError for an unknown name,
+    CheckpointError for a language model without a template or with one that cannot be used.
+    """
+    if name is not None:
+        return _adapt(tokenizer, _read(name))
+    own: Any = tokenizer.chat_template
+    own = own.get("default") if isinstance(own, dict) else own
+    if not own:
+        fix = f"set model.chat_template to one of: {', '.join(template_names())}"
+        raise CheckpointError("the language model has no chat template", where=tokenizer.name_or_path, fix=fix)
+    return _adapt(tokenizer, own)
+
+
+def _read(name: str) -> str:
+    if name not in template_names():
+        raise RecipeError(f"unknown chat template '{name}'", fix=did_you_mean(name, template_names()))
+    return resources.files("vistune.data").joinpath("templates", f"{name}.jinja").read_text("utf-8")
+
+
+def _adapt(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
+    needed = _NEEDS.search(template)
+    if needed:
+        tokens = [AddedToken(token, special=True, normalized=False) for token in needed[1].split()]
+        tokenizer.add_tokens(tokens, special_tokens=True)
+    template = _without_date(template.removesuffix("\n"))
+    if not template.startswith(_PARTS_TO_TEXT):
+        for change, roles in ((_TEXT_TO_PART, _TURNS[1:]), (_SYSTEM_TO_USER, _TURNS)):
+            if _shown(tokenizer, change + template, roles) > _shown(tokenizer, template, roles):
+                template = change + template
+        template = _PARTS_TO_TEXT + template
+    template = _with_prompt(tokenizer, template)
+    if _begins_with_bos(tokenizer) and not exchange(tokenizer, template)[0].startswith(str(tokenizer.bos_token)):
+        template = template.replace(_PARTS_TO_TEXT, _PARTS_TO_TEXT + "{{ bos_token }}", 1)
+    return template
+
+
+def _without_date(template: str) -> str:
+    """`strftime_now('%d %B %Y')` as the text that it gives on that day."""
+    return re.sub(r"strftime_now\(\s*(['\"])(.*?)\1\s*\)", lambda call: json.dumps(_DATE.strftime(call[2])), template)
+
+
+def _shown(tokenizer: PreTrainedTokenizerBase, template: str, roles: Sequence[str]) -> int:
+    """How many of the turns' texts the template shows; none if it raises."""
+    messages = [{"role": role, "content": chr(0xE000 + number)} for number, role in enumerate(roles)]
+    try:
+        rendered = render(tokenizer, template, messages)
+    except Exception:  # templates raise whatever their author chose
+        return 0
+    return sum(message["content"] in rendered for message in messages)
+
+
+def _with_prompt(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
+    """The template with a generation prompt that is what stands before an answer, but for white space at its end."""
+    before, _, prompt = exchange(tokenizer, template)
+    if before.startswith(prompt) and not before[len(prompt) :].strip():
+        return template
+    question = render(tokenizer, template, [{"role": "user", "content": "x"}])
+    if before.startswith(question):
+        lead = json.dumps(before[len(question) :].rstrip(" "), ensure_ascii=False)
+        template = template.replace(_PARTS_TO_TEXT, _PARTS_TO_TEXT + _OWN_PROMPT, 1)
+        return f"{template}{{{{ {lead} if wants_answer }}}}"
+    if before.startswith(prompt):
+        return template
+    what = f"its chat template asks for an answer with {prompt!r}, but before answers stands {before!r}"
+    raise CheckpointError(what, where=tokenizer.name_or_path, fix="set model.chat_template")
+
+
+def _begins_with_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the model's sequences begin with its beginning-of-sequence token.
+
+    So it is if the tokenizer puts it there, or the model's own template, and there only: what SmolLM2 calls by this
+    name begins every turn.
+    """
+    bos = tokenizer.bos_token
+    if not bos or not isinstance(own := tokenizer.chat_template, str):
+        return bool(bos) and tokenizer("x")["input_ids"][0] == tokenizer.bos_token_id
+    try:
+        rendered = render(tokenizer, own, [{"role": "user", "content": "x"}])
+    except Exception:  # templates raise whatever their author chose
+        rendered = ""
+    once = rendered.startswith(bos) and rendered.count(bos) == 1
+    return once or tokenizer("x")["input_ids"][0] == tokenizer.bos_token_id
