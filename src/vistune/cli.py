@@ -146,7 +146,9 @@ Exit codes: 0 finished, 2 your mistake, 74 disk full, 130 SIGINT, 143 SIGTERM.""
         "-h", "--help", action=_HelpWithKeys, nargs=0, default=argparse.SUPPRESS,
         help="show this and every key of a recipe",
     )  # fmt: skip
-    command.add_argument("recipe", type=Path, metavar="RECIPE", help="a YAML file, like recipes/mini.yaml")
+    command.add_argument(
+        "recipe", type=Path, metavar="RECIPE", help="a YAML file, or the name of one of ours, like mini"
+    )
     command.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE",
         help="change a key of the recipe, e.g. stages.tune.data=FILE (may be repeated)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -55,6 +56,8 @@ class LoraRecipe(_Section):
     """The share of an adapter's inputs that training drops."""
     targets: Annotated[list[str], Field(min_length=1)] | None = None
     """The layers' names, e.g. [q_proj, v_proj]; none: all linear layers, without the head."""
+    quantize: Literal["nf4"] | None = None
+    """Keep the language model's layers beside them in four bits (QLoRA); needs the package bitsandbytes."""
 
 
 class DataRecipe(_Section):
@@ -164,10 +167,20 @@ class Recipe(_Section):
     feature_cache_gb: Annotated[float, Field(ge=0)] = 20
     """The most gigabytes of a frozen tower's features that are kept in the run's folder while it trains, where epochs
     or stages repeat images; 0: none."""
-    model: ModelRecipe
+    model: ModelRecipe | None = None
     """What the assistant is assembled from."""
+    start: str | None = None
+    """In place of `model`, the folder of an assistant's checkpoint that the first stage starts from."""
+    save_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """The numbers of whole checkpoints, which the next stage starts from; rounded ones take half of the space."""
     stages: Annotated[list[StageRecipe], Field(min_length=1)]
     """The stages, in order."""
+
+    @model_validator(mode="after")
+    def _begins_somewhere(self) -> Recipe:
+        if (self.model is None) == (self.start is None):
+            raise ValueError("it needs either `model`, what to assemble, or `start`, a checkpoint")
+        return self
 
     @model_validator(mode="after")
     def _names_differ(self) -> Recipe:
@@ -185,6 +198,8 @@ _SECTIONS: dict[str, type[_Section]] = {
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe in a YAML file, with `overrides` like `stages.align.data=FILE` (a stage by its name).
+
+    `path` may be the name of one of ours, if there is no such file.
 
     Raises RecipeError (file, key, suggestion) for a file that cannot be read and a key or value that is not allowed.
     """
@@ -212,11 +227,22 @@ def describe_recipe() -> str:
     return "\n".join(lines)
 
 
+def _shipped() -> Path:
+    """The folder of our recipes: in an installed package, or beside `src`."""
+    package = Path(str(resources.files("vistune")))
+    return next(folder for folder in (package / "recipes", package.parents[1] / "recipes") if folder.is_dir())
+
+
 def _read(path: Path) -> dict[str, Any]:
+    ours = _shipped() / f"{path}.yaml"
+    if path.name == str(path) and not path.exists() and ours.is_file():
+        path = ours
     try:
         content = yaml.safe_load(path.read_text("utf-8"))
     except FileNotFoundError:
         near = [str(other) for other in path.parent.glob("*.yaml")]
+        if path.name == str(path):
+            near += [other.stem for other in _shipped().glob("*.yaml")]
         raise RecipeError("there is no such recipe", where=str(path), fix=did_you_mean(str(path), near)) from None
     except OSError as error:
         raise RecipeError(f"cannot be read: {error.strerror}", where=str(path)) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import LlavaForConditionalGeneration
 
-from vistune.errors import CheckpointError, RecipeError
+from vistune.errors import CheckpointError, MissingPackageError, RecipeError
 from vistune.model.adapters import add_lora, lora_layers, lora_parts, merge_lora
 from vistune.model.assistant import Assistant
 from vistune.model.checkpoint import load_checkpoint, published_weights, save_checkpoint
@@ -143,3 +144,25 @@ def test_what_is_missing_is_named(adapter: tuple[Path, Tensor]) -> None:
     (folder / "base.json").write_text("{}")
     with pytest.raises(CheckpointError, match=r"base.json: does not say what it was trained on"):
         open_checkpoint(folder)
+
+
+def test_quantised_layers_come_back_as_what_was_trained(base: Backbones) -> None:
+    pytest.importorskip("bitsandbytes", reason="an extra")
+    model, _ = base.assemble()
+    before = _logits(model)
+    add_lora(model, RANK_4.model_copy(update={"quantize": "nf4", "targets": ["q_proj"]}), seed=0)
+    model.to("cpu")
+    linear = [part for part in model.model.language_model.modules() if isinstance(part, torch.nn.Linear)]
+    assert {str(part.weight.dtype) for part in linear} == {"torch.uint8", "torch.float32"}  # the adapters' are not
+    _train(model)
+    expected = _logits(model)
+    assert (expected - before).abs().max() > 1e-3
+    merge_lora(model)
+    torch.testing.assert_close(_logits(model), expected, atol=1e-4, rtol=1e-4)
+    assert {weight.dtype for weight in published_weights(model).values()} == {torch.float32}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="it is there")
+def test_without_bitsandbytes_the_error_says_what_to_install(base: Backbones) -> None:
+    with pytest.raises(MissingPackageError, match=r'pip install "vistune\[qlora\]"'):
+        add_lora(base.assemble()[0], RANK_4.model_copy(update={"quantize": "nf4"}), seed=0)

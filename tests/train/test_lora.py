@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import LlavaForConditionalGeneration
 
+from vistune.errors import CheckpointError
 from vistune.model.assistant import Assistant
 from vistune.model.checkpoint import published_weights
 from vistune.model.light import open_checkpoint
@@ -55,3 +57,29 @@ def test_a_run_of_light_checkpoints_ends_with_the_same_weights(
     assert (tune / "model.safetensors").read_bytes() == (finished / "tune" / "model.safetensors").read_bytes()
     assert Assistant.load(tmp_path / "run" / "align", "cpu").answer([], max_new_tokens=1) == []
     assert Assistant.load(tune / "adapter", "cpu").answer([], max_new_tokens=1) == []
+
+
+def test_adapters_of_quantised_layers_learn(finished: Path, make_recipe: Any, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes", reason="an extra")
+    content = _recipe(make_recipe, save="trained").model_dump()
+    content["stages"][1]["lora"]["quantize"] = "nf4"
+    tune = train(Recipe.model_validate(content), tmp_path / "run")
+    before, after = load_file(finished / "align" / "model.safetensors"), load_file(tune / "model.safetensors")
+    name = "language_model.model.layers.0.mlp.up_proj.weight"
+    assert 0 < (after[name] - before[name]).norm() / before[name].norm() < 0.5
+    assert after.keys() == before.keys()
+    assert Assistant.load(tune, "cpu").answer([], max_new_tokens=1) == []
+
+
+def test_a_run_starts_from_a_checkpoint_and_saves_rounded_numbers(
+    finished: Path, make_recipe: Any, tmp_path: Path
+) -> None:
+    content = _recipe(make_recipe).model_dump() | {"model": None, "save_dtype": "bfloat16"}
+    content["stages"] = content["stages"][1:]
+    with pytest.raises(CheckpointError, match=r"nowhere: there is no checkpoint to start from"):
+        train(Recipe.model_validate(content | {"start": str(tmp_path / "nowhere")}), tmp_path / "run")
+    tune = train(Recipe.model_validate(content | {"start": str(finished / "align")}), tmp_path / "again")
+    rounded, exact = (load_file(folder / "model.safetensors") for folder in (tune, finished / "tune"))
+    for name, weight in exact.items():
+        assert torch.equal(rounded[name], weight.bfloat16()), name
+    assert LlavaForConditionalGeneration.from_pretrained(tune, dtype="auto").dtype == torch.bfloat16

@@ -16,6 +16,7 @@ from transformers import LlavaForConditionalGeneration
 
 from vistune.errors import RecipeError, did_you_mean
 from vistune.model.projector import saved_weights
+from vistune.model.quantize import dequantized, quantize
 from vistune.recipe import LoraRecipe
 
 CONFIG = "adapter_config.json"
@@ -23,15 +24,19 @@ _WEIGHTS = "adapter_model.safetensors"
 _NAME = "default"
 
 
-def add_lora(model: LlavaForConditionalGeneration, settings: LoraRecipe, seed: int) -> None:
+def add_lora(model: LlavaForConditionalGeneration, settings: LoraRecipe, seed: int, *, bf16: bool = False) -> None:
     """Put adapters beside linear layers of the language model, in place; with them it computes what it did before.
 
-    Their first weights depend on `seed` alone. Raises RecipeError if a name in `settings.targets` is of no such layer.
+    Their first weights depend on `seed` alone. Layers to quantise are so when the model is next moved to a device,
+    and compute in bfloat16 if `bf16`. Raises RecipeError if a name in `settings.targets` is of no linear layer,
+    MissingPackageError if quantising needs one.
     """
     config = LoraConfig(
         r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, task_type="CAUSAL_LM",
         target_modules=_pattern(model.model.language_model, settings.targets),
     )  # fmt: skip
+    if settings.quantize:
+        quantize(model.model.language_model, torch.bfloat16 if bf16 else torch.float32)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         inject_adapter_in_model(config, model, _NAME)
@@ -58,14 +63,24 @@ def lora_parts(model: nn.Module) -> list[nn.Module]:
 
 
 def merge_lora(model: LlavaForConditionalGeneration) -> None:
-    """Add the adapters to the weights beside them, in place, and remove them: a plain model again."""
+    """Add the adapters to the weights beside them, in place, and remove them: a plain model again.
+
+    What is quantised comes back as the numbers that it stood for.
+    """
     merged = [(name, part) for name, part in model.named_modules() if isinstance(part, LoraLayer)]
     for name, part in merged:
         layer: Any = part
+        dense = dequantized(layer.get_base_layer())
+        if dense is not layer.get_base_layer():
+            layer.base_layer = dense
+            layer.to(dense.weight.device)
         layer.merge()
-        model.set_submodule(name, layer.get_base_layer())
+        model.set_submodule(name, dense)
     if merged:
         del model.peft_config
+    for name, part in list(model.named_modules()):
+        if isinstance(part, nn.Linear):
+            model.set_submodule(name, dequantized(part))
 
 
 def save_adapter(model: LlavaForConditionalGeneration, path: Path, base: str) -> None:

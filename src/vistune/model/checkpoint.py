@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import save_torch_state_dict
 from torch import Tensor
 from transformers import AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
@@ -58,15 +60,20 @@ def _vision_weights(model: LlavaForConditionalGeneration) -> dict[str, Tensor]:
     return {f"vision_tower.{prefix}{name}": weight.contiguous() for name, weight in weights.items()}
 
 
-def save_checkpoint(model: LlavaForConditionalGeneration, processor: LlavaProcessor, path: Path) -> None:
-    """Write the whole checkpoint: weights, configs, processor, chat template, and the manifest of these files.
+def save_checkpoint(
+    model: LlavaForConditionalGeneration, processor: LlavaProcessor, path: Path, dtype: torch.dtype = torch.float32
+) -> None:
+    """Write the whole checkpoint: weights as `dtype`, configs, processor, chat template, the manifest of these files.
 
     Everything is written beside `path` and then moved into it, config.json last: without it, it is unfinished.
     Raises StorageError if the disk is full; `path` is then as it was.
     """
     with files_added(path, _LAST) as partial:
-        save_torch_state_dict(published_weights(model), partial)
-        model.config.save_pretrained(partial)
+        save_torch_state_dict({name: w.to(dtype) for name, w in published_weights(model).items()}, partial)
+        config: Any = copy.deepcopy(model.config)
+        for part in (config, config.text_config, config.vision_config):
+            part.dtype = dtype
+        config.save_pretrained(partial)
         model.generation_config.save_pretrained(partial)
         processor.save_pretrained(partial)
 

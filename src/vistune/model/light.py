@@ -23,9 +23,9 @@ from vistune.errors import CheckpointError
 from vistune.files import files_added
 from vistune.model import adapters
 from vistune.model.assemble import assemble
-from vistune.model.checkpoint import BASE, load_checkpoint
+from vistune.model.checkpoint import BASE, is_complete, load_checkpoint
 from vistune.model.projector import MARK, LinearProjector, as_one_layer, saved_weights
-from vistune.recipe import ModelRecipe
+from vistune.recipe import ModelRecipe, Recipe
 
 _PROJECTOR = "projector.safetensors"
 
@@ -41,6 +41,16 @@ class Backbones:
         """The model and its processor. Raises CheckpointError, RecipeError."""
         parts = self.recipe.model_dump(exclude={"vision_tower", "language_model"})
         return assemble(self.recipe.vision_tower, self.recipe.language_model, **parts, seed=self.seed)
+
+
+def starting_point(recipe: Recipe) -> Path | Backbones:
+    """What a recipe's first stage starts from. Raises CheckpointError if that is a checkpoint that is not there."""
+    if recipe.model is not None:
+        return Backbones(recipe.model, recipe.seed)
+    start = Path(str(recipe.start))
+    if not is_complete(start):
+        raise CheckpointError("there is no checkpoint to start from", where=str(start), fix="set the recipe's `start`")
+    return start
 
 
 def save_light(model: LlavaForConditionalGeneration, path: Path, base: Path | Backbones) -> None:

@@ -52,5 +52,5 @@ def tidy(folder: Path, base: Path | object) -> None:
     A checkpoint found to be damaged is made again from that state.
     """
     keep_newest(folder / "state", 1)
-    if isinstance(base, Path):
+    if isinstance(base, Path) and base.parent == folder.parent:  # a stage of this run
         keep_newest(base / "state", 0)

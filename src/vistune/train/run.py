@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator  # type: ignore[import-untyped]
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
@@ -17,7 +18,7 @@ from vistune.files import storage_errors
 from vistune.model.adapters import add_lora, merge_lora
 from vistune.model.assemble import image_token_count
 from vistune.model.checkpoint import save_checkpoint
-from vistune.model.light import Backbones, open_checkpoint, save_light
+from vistune.model.light import Backbones, open_checkpoint, save_light, starting_point
 from vistune.recipe import LoraRecipe, Recipe, StageRecipe
 from vistune.train.distributed import decide, start_processes
 from vistune.train.features import open_features
@@ -57,7 +58,7 @@ def _train(recipe: Recipe, out: Path) -> Path:
     numbers = decide(accelerator, begin)
     data = {n: _open_data(recipe.stages[n], accelerator) for n in numbers}
     for n in numbers:
-        base = folders[n - 1] if n else Backbones(recipe.model, recipe.seed)
+        base = folders[n - 1] if n else starting_point(recipe)
         _run(base, recipe, recipe.stages[n], data[n], accelerator, folders[n])
     decide(accelerator, lambda: shutil.rmtree(out / _FEATURES, ignore_errors=True))
     return folders[-1]
@@ -88,7 +89,7 @@ def _run(
     """Train a stage that starts from a checkpoint or the backbones."""
     model, processor = open_checkpoint(base, one_layer=True) if isinstance(base, Path) else base.assemble()
     if "lora" in stage.trains:
-        add_lora(model, stage.lora or LoraRecipe(), recipe.seed)
+        add_lora(model, stage.lora or LoraRecipe(), recipe.seed, bf16=recipe.precision == "bf16")
     template = chat_template(processor.tokenizer, stage.template) if stage.template else str(processor.chat_template)
     encoder = Encoder(processor.tokenizer, template, image_token_count(model.config))
     dataset = Dataset(sources, encoder, stage.max_length, tell=accelerator.print)
@@ -99,13 +100,13 @@ def _run(
     )  # fmt: skip
     for line in dataset.summary():
         accelerator.print(f"{stage.name}: {line}")
-    decide(accelerator, lambda: _save(model, processor, stage, base, folder))
+    decide(accelerator, lambda: _save(model, processor, recipe, stage, base, folder))
     accelerator.free_memory()
 
 
 def _save(
-    model: LlavaForConditionalGeneration, processor: LlavaProcessor, stage: StageRecipe, base: Path | Backbones,
-    folder: Path,
+    model: LlavaForConditionalGeneration, processor: LlavaProcessor, recipe: Recipe, stage: StageRecipe,
+    base: Path | Backbones, folder: Path,
 ) -> None:  # fmt: skip
     """The stage's checkpoint; a whole one with its adapters, if any, merged, and once more by themselves."""
     if stage.save == "trained":
@@ -114,5 +115,5 @@ def _save(
         if "lora" in stage.trains and "vision" not in stage.trains:
             save_light(model, folder / "adapter", base)
         merge_lora(model)
-        save_checkpoint(model, processor, folder)
+        save_checkpoint(model, processor, folder, getattr(torch, recipe.save_dtype))
     tidy(folder, base)
