@@ -34,36 +34,60 @@ def test_every_recipe_loads() -> None:
         assert load_recipe(file).name == file.stem
 
 
-@pytest.mark.parametrize(
-    ("name", "projector", "aspect", "stages"),
-    [
-        ("llava-v1-7b", "linear", "crop", [(128, 2e-3, 1), (32, 2e-5, 3)]),
-        ("llava-v1.5-7b", "mlp2x_gelu", "pad", [(256, 1e-3, 1), (128, 2e-5, 1)]),
-    ],
-)
-def test_the_papers_recipes_have_the_papers_values(
-    name: str, projector: str, aspect: str, stages: list[tuple[int, float, float]]
-) -> None:
+V1 = ("linear", "crop", [(128, 2e-3, 1), (32, 2e-5, 3)])
+V1_5 = ("mlp2x_gelu", "pad", [(256, 1e-3, 1), (128, 2e-5, 1)])
+V1_5_LORA = ("mlp2x_gelu", "pad", [(256, 1e-3, 1), (128, 2e-4, 1)])
+PUBLISHED: dict[str, tuple[str, str, list[tuple[int, float, float]]]] = {
+    "llava-v1-7b": V1, "llava-v1-13b": V1, "llava-v1.5-7b": V1_5, "llava-v1.5-13b": V1_5,
+    "llava-v1.5-7b-lora": V1_5_LORA, "llava-v1.5-7b-qlora": V1_5_LORA,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_papers_recipes_have_the_papers_values(name: str) -> None:
+    projector, aspect, stages = PUBLISHED[name]
     recipe = load_recipe(RECIPES / f"{name}.yaml")
-    assert (recipe.model.projector, recipe.model.image_aspect) == (projector, aspect)
-    assert (recipe.model.feature_layer, recipe.model.feature_strategy) == (
-        -2,
-        None,
-    )  # none: CLIP's class token is dropped
+    model = recipe.model
+    assert model is not None
+    assert (model.projector, model.image_aspect) == (projector, aspect)
+    assert (model.feature_layer, model.feature_strategy) == (-2, None)  # none: CLIP's class token is dropped
     assert recipe.precision == "bf16"
     assert [(stage.batch_size, stage.learning_rate, stage.epochs) for stage in recipe.stages] == stages
-    assert [stage.trains for stage in recipe.stages] == [["projector"], ["projector", "language"]]
+    tuned = "lora" if "lora" in name else "language"
+    assert [stage.trains for stage in recipe.stages] == [["projector"], ["projector", tuned]]
     assert [stage.template for stage in recipe.stages] == ["plain", None]
     for stage in recipe.stages:
         assert (stage.warmup_ratio, stage.weight_decay, stage.max_length) == (0.03, 0.0, 2048)
+    version, size = ("1.5", "-336") if "v1.5" in name else ("1.3", "")
+    assert model.vision_tower == f"openai/clip-vit-large-patch14{size}"
+    assert model.language_model == f"lmsys/vicuna-{'13b' if '13b' in name else '7b'}-v{version}"
 
 
-def test_the_papers_backbones() -> None:
-    models = [load_recipe(RECIPES / f"{name}.yaml").model for name in ("llava-v1-7b", "llava-v1.5-7b")]
-    assert [model.vision_tower for model in models] == [
-        "openai/clip-vit-large-patch14", "openai/clip-vit-large-patch14-336"
-    ]  # fmt: skip
-    assert [model.language_model for model in models] == ["lmsys/vicuna-7b-v1.3", "lmsys/vicuna-7b-v1.5"]
+@pytest.mark.parametrize(("name", "quantize"), [("llava-v1.5-7b-lora", None), ("llava-v1.5-7b-qlora", "nf4")])
+def test_adapters_have_the_papers_values(name: str, quantize: str | None) -> None:
+    tune = load_recipe(RECIPES / f"{name}.yaml").stages[1]
+    assert tune.lora == LoraRecipe(rank=128, alpha=256, dropout=0.05, quantize=quantize)  # type: ignore[arg-type]
+    assert tune.learning_rates == {"projector": 2e-5}
+    assert LoraRecipe() == LoraRecipe(rank=128, alpha=256, dropout=0.05, targets=None)
+
+
+def test_scienceqa_goes_on_from_the_first_stage_of_v1() -> None:
+    recipe = load_recipe(Path("scienceqa"))
+    [tune] = recipe.stages
+    assert recipe.start == "runs/llava-v1-13b/align"
+    assert load_recipe(Path("llava-v1-13b")).stages[0].name == "align"
+    assert (tune.batch_size, tune.learning_rate, tune.epochs, tune.trains) == (128, 2e-5, 12, ["projector", "language"])
+
+
+def test_a_recipe_of_ours_is_found_by_its_name(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_recipe(Path("llava-v1.5-7b")) == load_recipe(RECIPES / "llava-v1.5-7b.yaml")
+    with pytest.raises(
+        RecipeError, match=r"llava-v1.5-8b: there is no such recipe\n  fix: did you mean 'llava-v1.5-7b'"
+    ):
+        load_recipe(Path("llava-v1.5-8b"))
+    monkeypatch.chdir(path.parent)
+    path.rename("mini")
+    assert load_recipe(Path("mini")).name == "tiny"  # a file of that name comes first
 
 
 def test_overrides_name_a_stage_and_read_values_by_the_keys_type(path: Path) -> None:
@@ -128,11 +152,12 @@ def broken(change: dict[str, Any], *at: str | int) -> str:
         (broken({"name": "tune"}, "stages", 0), "", "two stages have the same name"),
         (broken({"name": "a/b"}, "stages", 0), "stages.a/b.name", "match pattern"),
         (broken({"stages": []}), "stages", "at least 1 item"),
-        (broken({"model": None}), "model", "(it is None)"),
         ("name: [", "", "not valid YAML"),
         ("- a\n", "", "a recipe is a mapping"),
         ("", "", "a recipe is a mapping"),
-        ("name: tiny\n", "model", "this key is missing"),
+        ("name: tiny\n", "stages", "this key is missing"),
+        (broken({"start": "run/align"}), "", "either `model`, what to assemble, or `start`, a checkpoint"),
+        (broken({"model": None}), "", "either `model`, what to assemble, or `start`, a checkpoint"),
     ],
 )
 def test_a_mistake_is_one_message_with_file_and_key(tmp_path: Path, text: str, where: str, message: str) -> None:
