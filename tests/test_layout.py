@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "vistune"
-BASE = ("errors", "files", "records", "registry", "recipe", "words", "facts", "context")
+BASE = ("errors", "files", "records", "registry", "recipe_file", "recipe", "words", "facts", "context")
 FLOW = ("clients", "sources", "generate", "data", "model", "train", "evaluate", "serve", "export", "mini", "cli")
 ORDER = dict.fromkeys(BASE, 0) | {name: place for place, name in enumerate(FLOW, 1)}
 FILES = sorted(SOURCE.rglob("*.py"))

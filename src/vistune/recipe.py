@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 from pydantic_core import ErrorDetails
 
 from vistune.errors import RecipeError, did_you_mean
+from vistune.recipe_file import override, read_yaml
 
 Part = Literal["projector", "language", "vision", "lora"]
 Count = Annotated[int, Field(ge=1)]
@@ -203,9 +203,9 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises RecipeError (file, key, suggestion) for a file that cannot be read and a key or value that is not allowed.
     """
-    content = _read(path)
-    for override in overrides:
-        _override(content, override)
+    content = read_yaml(path)
+    for setting in overrides:
+        override(content, setting)
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
@@ -225,58 +225,6 @@ def describe_recipe() -> str:
             default = "" if field.is_required() else f" (default: {field.default})"
             lines.append(f"  {prefix}{key}{default}\n      {field.description}")
     return "\n".join(lines)
-
-
-def _shipped() -> Path:
-    """The folder of our recipes: in an installed package, or beside `src`."""
-    package = Path(str(resources.files("vistune")))
-    return next(folder for folder in (package / "recipes", package.parents[1] / "recipes") if folder.is_dir())
-
-
-def _read(path: Path) -> dict[str, Any]:
-    ours = _shipped() / f"{path}.yaml"
-    if path.name == str(path) and not path.exists() and ours.is_file():
-        path = ours
-    try:
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except FileNotFoundError:
-        near = [str(other) for other in path.parent.glob("*.yaml")]
-        if path.name == str(path):
-            near += [other.stem for other in _shipped().glob("*.yaml")]
-        raise RecipeError("there is no such recipe", where=str(path), fix=did_you_mean(str(path), near)) from None
-    except OSError as error:
-        raise RecipeError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"not valid YAML: {' '.join(str(error).split())}", where=str(path)) from None
-    if not isinstance(content, dict):
-        raise RecipeError("a recipe is a mapping of keys to values", where=str(path))
-    return content
-
-
-def _override(content: dict[str, Any], override: str) -> None:
-    """Set one `dotted.key=value`. Numbers stay text: the key's type says how to read them."""
-    dotted, equals, text = override.partition("=")
-    where = f"--set {override}"
-    if not equals:
-        raise RecipeError("no value is given", where=where, fix=f"--set {dotted}=VALUE")
-    *parents, last = dotted.split(".")
-    target: Any = content
-    for key in parents:
-        if isinstance(target, list):
-            target = {item.get("name"): item for item in target if isinstance(item, dict)}
-        if not isinstance(target, dict) or key not in target:
-            raise RecipeError(f"there is no '{key}'", where=where, fix=did_you_mean(key, _names(target)))
-        target = target[key]
-    if not isinstance(target, dict):
-        raise RecipeError("only a single value can be set", where=where, fix="stages.<name>.<key>=VALUE")
-    try:
-        target[last] = yaml.safe_load(text) if text.startswith(("[", "{")) or text == "null" else text
-    except yaml.YAMLError:
-        raise RecipeError("the value is not valid YAML", where=where, fix="e.g. [projector, language]") from None
-
-
-def _names(target: Any) -> list[str]:
-    return [str(key) for key in target] if isinstance(target, dict) else []
 
 
 def _explain(error: ErrorDetails, content: Any, path: Path, overrides: Sequence[str]) -> RecipeError:

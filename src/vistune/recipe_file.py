@@ -1,0 +1,68 @@
+"""A recipe's content before it is checked: where its file is, and single keys changed from the command line."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vistune.errors import RecipeError, did_you_mean
+
+
+def _shipped() -> Path:
+    """The folder of our recipes: in an installed package, or beside `src`."""
+    package = Path(str(resources.files("vistune")))
+    installed = package / "recipes"
+    return installed if installed.is_dir() else package.parents[1] / "recipes"
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The content of a recipe's file, or of the one of ours with that name if there is no such file.
+
+    Raises RecipeError for a file that cannot be read or holds no mapping.
+    """
+    ours = _shipped() / f"{path}.yaml"
+    if path.name == str(path) and not path.exists() and ours.is_file():
+        path = ours
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except FileNotFoundError:
+        near = [str(other) for other in path.parent.glob("*.yaml")]
+        if path.name == str(path):
+            near += [other.stem for other in _shipped().glob("*.yaml")]
+        raise RecipeError("there is no such recipe", where=str(path), fix=did_you_mean(str(path), near)) from None
+    except OSError as error:
+        raise RecipeError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"not valid YAML: {' '.join(str(error).split())}", where=str(path)) from None
+    if not isinstance(content, dict):
+        raise RecipeError("a recipe is a mapping of keys to values", where=str(path))
+    return content
+
+
+def override(content: dict[str, Any], setting: str) -> None:
+    """Set one `dotted.key=value`. Numbers stay text: the key's type says how to read them. Raises RecipeError."""
+    dotted, equals, text = setting.partition("=")
+    where = f"--set {setting}"
+    if not equals:
+        raise RecipeError("no value is given", where=where, fix=f"--set {dotted}=VALUE")
+    *parents, last = dotted.split(".")
+    target: Any = content
+    for key in parents:
+        if isinstance(target, list):
+            target = {item.get("name"): item for item in target if isinstance(item, dict)}
+        if not isinstance(target, dict) or key not in target:
+            raise RecipeError(f"there is no '{key}'", where=where, fix=did_you_mean(key, _names(target)))
+        target = target[key]
+    if not isinstance(target, dict):
+        raise RecipeError("only a single value can be set", where=where, fix="stages.<name>.<key>=VALUE")
+    try:
+        target[last] = yaml.safe_load(text) if text.startswith(("[", "{")) or text == "null" else text
+    except yaml.YAMLError:
+        raise RecipeError("the value is not valid YAML", where=where, fix="e.g. [projector, language]") from None
+
+
+def _names(target: Any) -> list[str]:
+    return [str(key) for key in target] if isinstance(target, dict) else []
