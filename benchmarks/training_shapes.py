@@ -18,11 +18,11 @@ class Shape:
 
 
 SHAPES = {
-    # The proportions of today's small models (Gemma 3 270M, SmolLM2 135M) with a SigLIP-B: SmolLM2's vocabulary,
-    # tied; weights of the LM's layers 9 M, of the head 19 M, of the tower 14 M
+    # The proportions of Gemma 3 270M (layers 100 M, tied embeddings 168 M) with SigLIP-B (86 M), and SmolLM2's
+    # vocabulary: weights of the LM's layers 9 M, of the head 19 M, of the tower 8 M
     "small-lm": Shape(
         side=224,
-        tower={"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 8, "num_attention_heads": 6},
+        tower={"hidden_size": 288, "intermediate_size": 1152, "num_hidden_layers": 8, "num_attention_heads": 4},
         text={
             "hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 6, "num_attention_heads": 6,
             "num_key_value_heads": 2, "vocab_size": 49_152, "tie_word_embeddings": True,

@@ -13,6 +13,7 @@ from vistune.data.collate import Batch
 from vistune.model.adapters import lora_parts
 from vistune.model.families import vision_blocks
 from vistune.model.head import target_loss
+from vistune.model.last_layer import LastLayer
 from vistune.model.shared_prefix import Layout, use_shared_prefix
 from vistune.model.vision import image_embeddings, used_blocks, vision_features
 from vistune.recipe import Part
@@ -55,6 +56,7 @@ class TargetLoss(nn.Module):
         super().__init__()
         self.model, self._keep = model, keep
         use_shared_prefix(model.model.language_model)
+        self._last_layer = LastLayer(model.model.language_model)
 
     def forward(self, batch: Batch) -> Tensor:
         """The sum, in float32."""
@@ -65,12 +67,14 @@ class TargetLoss(nn.Module):
             ordered = torch.cat(features)[batch.image_order]
             chosen = image_embeddings(model, ordered).flatten(0, 1)[batch.image_from]  # (M, D)
             embeds = embeds.index_copy(0, batch.image_at, chosen.to(embeds.dtype))
-        states = model.model.language_model(
-            inputs_embeds=embeds[None],
-            position_ids=batch.position_ids[None],
-            use_cache=False,
-            layout=Layout(batch.segments, batch.position_ids),
-        ).last_hidden_state[0]  # (N, D)
+        rows = batch.predict_at.unique()  # (R); the end of a shared beginning may predict a target of every branch
+        with self._last_layer.at(rows):
+            states = model.model.language_model(
+                inputs_embeds=embeds[None],
+                position_ids=batch.position_ids[None],
+                use_cache=False,
+                layout=Layout(batch.segments, batch.position_ids),
+            ).last_hidden_state[0]  # (N, D)
         loss = target_loss(model, states[batch.predict_at], batch.targets)
         if not features:  # processes wait for each other's gradients, so all that is trained needs some
             unused = (*model.model.multi_modal_projector.parameters(), *model.model.vision_tower.parameters())
