@@ -153,13 +153,22 @@ Exit codes: 0 finished, 2 your mistake, 74 disk full, 130 SIGINT, 143 SIGTERM.""
         "--set", action="append", default=[], metavar="KEY=VALUE",
         help="change a key of the recipe, e.g. stages.tune.data=FILE (may be repeated)",
     )  # fmt: skip
-    _add_out(command)
+    what = command.add_mutually_exclusive_group(required=True)
+    what.add_argument("--out", type=Path, metavar="DIR", help="the folder to write")
+    what.add_argument("--plan", action="store_true", help="only say what would be trained, what it takes and costs")
 
 
 def _train(args: argparse.Namespace) -> None:
     from vistune.recipe import load_recipe
 
     recipe = load_recipe(args.recipe, args.set)
+    if args.plan:
+        from rich.console import Console
+
+        from vistune.train.plan import plan, table
+
+        Console().print(table(plan(recipe)))
+        return
     from vistune.train.run import train
 
     checkpoint = train(recipe, args.out)

@@ -33,16 +33,18 @@ def assemble(
     image_aspect: Literal["pad", "crop", "stretch"] = "pad",
     image_size: int | None = None,
     seed: int = 0,
+    weights: bool = True,
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
     """The untrained assistant, in float32, and its processor. Only the projector's weights are new (by `seed`).
 
     `chat_template` is the name of one of ours; none: the language model's own. `feature_strategy` none: without the
-    class token where the tower has one. `image_size` none: the tower's own. Raises CheckpointError for a backbone that
-    cannot be read or is of an unsupported family, RecipeError for an unknown template.
+    class token where the tower has one. `image_size` none: the tower's own. Without `weights` the model is on the
+    device `meta`. Raises CheckpointError for a backbone that cannot be read or is of an unsupported family,
+    RecipeError for an unknown template.
     """
-    vision, image_settings = load_vision(resolve(vision_tower, "vision"))
+    vision, image_settings = load_vision(resolve(vision_tower, "vision"), weights=weights)
     vision = at_image_size(vision, image_size or vision.config.image_size)
-    language, tokenizer = load_language(resolve(language_model, "language"))
+    language, tokenizer = load_language(resolve(language_model, "language"), weights=weights)
     _check_layer(feature_layer, vision)
     strategy = _strategy(feature_strategy, vision.config)
     template = adapt.chat_template(tokenizer, chat_template)
@@ -50,6 +52,9 @@ def assemble(
     _fit_embeddings(language, len(tokenizer))
     config = _config(vision, language, tokenizer, projector, feature_layer, strategy)
     model = _join(config, vision, language, projector, seed)
+    if not weights:
+        module: nn.Module = model
+        module.to("meta")
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
@@ -171,6 +176,8 @@ def _new_projector(config: Any, kind: ProjectorKind, words: nn.Module) -> nn.Mod
 
 def _size(words: Any) -> float:
     """The root mean square of the word embeddings as they enter the language model: Gemma's module scales them."""
+    if words.weight.is_meta:
+        return 1.0
     some = words.weight[:16]
     scale = words(torch.arange(len(some))).norm() / some.norm()
     return float(words.weight.square().mean().sqrt() * scale)

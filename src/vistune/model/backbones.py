@@ -15,7 +15,7 @@ from transformers.utils.hub import cached_file
 from vistune.errors import CheckpointError
 from vistune.model.families import LANGUAGE, MULTIMODAL, VISION
 from vistune.model.gguf import GgufFile
-from vistune.model.pretrained import read_pretrained, unreadable
+from vistune.model.pretrained import outline, read_pretrained, unreadable
 
 _HINTS = {
     "siglip2": "use a SigLIP 2 of fixed resolution, not NaFlex",
@@ -53,14 +53,14 @@ def _gguf_file(name: str) -> str:
     return name
 
 
-def load_vision(source: str) -> tuple[Any, Mapping[str, Any]]:
+def load_vision(source: str, *, weights: bool = True) -> tuple[Any, Mapping[str, Any]]:
     """The vision tower, in float32, and its image processor's settings. Raises CheckpointError.
 
-    Of a model of images and texts (CLIP, SigLIP), only the tower is read.
+    Of a model of images and texts (CLIP, SigLIP), only the tower is read. Without `weights` it is on the device `meta`.
     """
     family = _config(source).model_type
     _check_family(family, VISION, "vision tower", source)
-    tower = read_pretrained(VISION[family].model, source, whole=False)
+    tower = _read(VISION[family].model, source, weights)
     try:
         settings, _ = ImageProcessingMixin.get_image_processor_dict(source)
     except (OSError, ValueError) as error:
@@ -71,8 +71,11 @@ def load_vision(source: str) -> tuple[Any, Mapping[str, Any]]:
     return tower, settings
 
 
-def load_language(source: str) -> tuple[Any, Any]:
-    """The language model, in float32, and its tokenizer; of a model that sees, only these. Raises CheckpointError."""
+def load_language(source: str, *, weights: bool = True) -> tuple[Any, Any]:
+    """The language model, in float32, and its tokenizer; of a model that sees, only these. Raises CheckpointError.
+
+    Without `weights` it is on the device `meta`, but for a GGUF file.
+    """
     if source.endswith(".gguf"):
         file = GgufFile(Path(source))
         _check_family(file.family, LANGUAGE, "language model", source)
@@ -80,7 +83,7 @@ def load_language(source: str) -> tuple[Any, Any]:
     config = _config(source)
     sees = config.model_type in MULTIMODAL
     _check_family(config.text_config.model_type if sees else config.model_type, LANGUAGE, "language model", source)
-    model = _text_model(source) if sees else read_pretrained(AutoModelForCausalLM, source, whole=False)
+    model = _text_model(source, weights) if sees else _read(AutoModelForCausalLM, source, weights)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
@@ -90,9 +93,13 @@ def load_language(source: str) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def _text_model(source: str) -> Any:
+def _read(kind: Any, source: str, weights: bool) -> Any:
+    return read_pretrained(kind, source, whole=False) if weights else outline(kind, source)
+
+
+def _text_model(source: str, weights: bool) -> Any:
     """The language model inside a model of images and texts."""
-    whole = read_pretrained(AutoModelForImageTextToText, source, whole=False)
+    whole = _read(AutoModelForImageTextToText, source, weights)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(whole.config.text_config)
     model.model, model.lm_head = whole.model.language_model, whole.lm_head

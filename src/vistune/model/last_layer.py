@@ -18,7 +18,7 @@ class LastLayer:
 
     def __init__(self, language_model: Any) -> None:
         self._rows: Tensor | None = None
-        for part in _row_wise(language_model.layers[-1]):
+        for part in row_wise_parts(language_model.layers[-1]):
             part.register_forward_pre_hook(self._choose)
             part.register_forward_hook(self._put_back)
 
@@ -44,7 +44,7 @@ class LastLayer:
         return whole.index_copy(1, self._rows, output)
 
 
-def _row_wise(layer: nn.Module) -> list[nn.Module]:
+def row_wise_parts(layer: nn.Module) -> list[nn.Module]:
     """The parts after the attention that take most of the layer's work; a family may have others, which run in full."""
     attention = getattr(layer, "self_attn", None)
     parts = (getattr(attention, "o_proj", None), getattr(layer, "mlp", None))

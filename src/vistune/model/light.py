@@ -37,10 +37,11 @@ class Backbones:
     recipe: ModelRecipe
     seed: int
 
-    def assemble(self) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
-        """The model and its processor. Raises CheckpointError, RecipeError."""
+    def assemble(self, *, weights: bool = True) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+        """The model, without `weights` on the device `meta`, and its processor. Raises CheckpointError, RecipeError."""
         parts = self.recipe.model_dump(exclude={"vision_tower", "language_model"})
-        return assemble(self.recipe.vision_tower, self.recipe.language_model, **parts, seed=self.seed)
+        towers = self.recipe.vision_tower, self.recipe.language_model
+        return assemble(*towers, **parts, seed=self.seed, weights=weights)
 
 
 def starting_point(recipe: Recipe) -> Path | Backbones:

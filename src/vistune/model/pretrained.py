@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from transformers import AutoConfig
 from transformers.utils import logging
 
 from vistune.errors import CheckpointError
@@ -34,6 +35,17 @@ def read_pretrained(kind: Any, source: str | Path, *, whole: bool = True) -> Any
         )
     model.eval()
     return model
+
+
+def outline(kind: Any, source: str | Path) -> Any:
+    """The model of the class `kind` without weights, on the device `meta`. Raises CheckpointError."""
+    own = getattr(kind, "config_class", None)
+    try:
+        config = (own or AutoConfig).from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise unreadable(source, error) from error
+    with torch.device("meta"):
+        return (kind(config) if own else kind.from_config(config)).eval()
 
 
 def unreadable(source: str | Path, error: Exception) -> CheckpointError:

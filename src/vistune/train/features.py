@@ -19,7 +19,7 @@ def open_features(
     recipe: Recipe, stage: StageRecipe, model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder: Path
 ) -> FeatureCache | None:
     """The features kept in `folder` for this stage; nothing if it sees each image only once, or trains the tower."""
-    if not recipe.feature_cache_gb or "vision" in stage.trains or not _repeats(recipe, stage):
+    if not keeps_features(recipe, stage):
         return None
     config: Any = model.config
     shape = image_token_count(config), config.vision_config.hidden_size
@@ -29,11 +29,23 @@ def open_features(
     return FeatureCache(folder / _version(model, processor, dtype), shape, dtype, limit)
 
 
-def _repeats(recipe: Recipe, stage: StageRecipe) -> bool:
-    """Whether the stage sees images again, in a later epoch or as another stage's."""
-    own = _folders(stage)
-    others = (other for other in recipe.stages if other.name != stage.name and "vision" not in other.trains)
-    return stage.epochs > 1 or any(own & _folders(other) for other in others)
+def keeps_features(recipe: Recipe, stage: StageRecipe) -> bool:
+    """Whether the stage's tower is frozen and sees images again, in a later epoch or as another stage's."""
+    if not recipe.feature_cache_gb or "vision" in stage.trains:
+        return False
+    return stage.epochs > 1 or any(_share_images(stage, other) for other in recipe.stages if other.name != stage.name)
+
+
+def first_views(recipe: Recipe, stage: StageRecipe) -> float:
+    """About which share of the stage's images its tower has to see, as no epoch or stage before kept them."""
+    before = recipe.stages[: [one.name for one in recipe.stages].index(stage.name)]
+    if not keeps_features(recipe, stage):
+        return 1.0
+    return 0.0 if any(_share_images(stage, other) for other in before) else min(1.0, 1 / stage.epochs)
+
+
+def _share_images(one: StageRecipe, other: StageRecipe) -> bool:
+    return not {"vision"} & {*one.trains, *other.trains} and bool(_folders(one) & _folders(other))
 
 
 def _folders(stage: StageRecipe) -> set[str]:

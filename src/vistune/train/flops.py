@@ -18,6 +18,7 @@ from transformers import LlavaForConditionalGeneration
 from vistune.data.encode import Sample
 from vistune.data.groups import Group
 from vistune.model.families import leading_tokens, vision_blocks
+from vistune.model.last_layer import row_wise_parts
 from vistune.model.vision import used_blocks
 from vistune.recipe import Part
 
@@ -73,11 +74,13 @@ def _image_size(samples: Iterable[Sample]) -> int:
 
 
 def flops(
-    model: LlavaForConditionalGeneration, trains: Collection[Part], work: Work, *, whole_tower: bool = False
-) -> dict[Part | str, float]:
+    model: LlavaForConditionalGeneration, trains: Collection[Part], work: Work, *, whole_tower: bool = False,
+    whole_last_layer: bool = False,
+) -> dict[Part | str, float]:  # fmt: skip
     """The operations of one pass forward and back over `work`, by part: vision, projector, language, attention, head.
 
-    `whole_tower`: the tower's layers after the hidden state that the projector reads are run, too.
+    `whole_tower`: the tower's layers after the hidden state that the projector reads are run, too; `whole_last_layer`:
+    the language model's last layer is run for tokens that predict nothing, too.
     """
     config: Any = model.config
     text, vision = config.text_config, config.vision_config
@@ -86,13 +89,16 @@ def flops(
     blocks = list(vision_blocks(tower))[: None if whole_tower else used_blocks(model)]
     in_tower = patches * (_matrices(blocks) + 3 * vision.patch_size**2 * vision.hidden_size)
     in_tower += 2 * len(blocks) * patches**2 * vision.hidden_size  # the attention's two products
-    layers, head = _matrices([model.model.language_model]), model.lm_head.weight.numel()
+    language: Any = model.model.language_model
+    layers, head = work.tokens * _matrices([language]), model.lm_head.weight.numel()
+    if not whole_last_layer:
+        layers -= (work.tokens - work.logits) * _matrices(row_wise_parts(language.layers[-1]))
     wide = text.num_attention_heads * getattr(text, "head_dim", text.hidden_size // text.num_attention_heads)
     below = {"vision", "projector"} & set(trains)  # something before the language model is trained
     forward: dict[str, tuple[float, int]] = {
         "vision": (work.images * in_tower, 3 if "vision" in trains else 1),
         "projector": (work.image_tokens * _matrices([model.model.multi_modal_projector]), 3 if below else 1),
-        "language": (work.tokens * layers, 3 if "language" in trains else 2),
+        "language": (layers, 3 if "language" in trains else 2),
         "attention": (2 * work.pairs * wide * text.num_hidden_layers, 3),
         "head": (work.logits * head, 3 if "language" in trains else 2),
     }
