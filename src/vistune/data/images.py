@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
@@ -15,6 +16,9 @@ from transformers import LlavaImageProcessorPil
 
 from vistune.data.features import FeatureCache, image_key
 from vistune.errors import DataError
+
+_MOST_PIXELS = 178_956_970
+"""As many as Pillow opens at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +32,8 @@ class ImageFile:
         """The image in RGB, turned upright as its EXIF data says. Raises DataError if it is corrupt."""
         try:
             with Image.open(io.BytesIO(self.content)) as image:
-                return ImageOps.exif_transpose(image).convert("RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+                return to_rgb(ImageOps.exif_transpose(image))
+        except Exception as error:  # Pillow's decoders raise all sorts of errors for a corrupt file
             what = "not in a known format" if isinstance(error, UnidentifiedImageError) else str(error)
             fix = "replace the image, or remove its record"
             raise DataError(f"the image cannot be read: {what}", where=self.where, fix=fix) from None
@@ -47,6 +51,22 @@ def read_image(path: Path) -> ImageFile:
 def open_image(path: Path) -> Image.Image:
     """The image file in RGB. Raises DataError if it is missing or corrupt."""
     return read_image(path).open()
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """The image in RGB.
+
+    16 bits a pixel become 8 (Pillow would cut off what is brighter), transparency is dropped, as by LLaVA's code and
+    transformers. Raises ValueError for floating-point pixels, whose range nobody knows.
+    """
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers; save it with 8 bits a pixel")
+    if image.mode.startswith("I"):  # greys from 0 to 65535
+        greys = np.asarray(image).clip(0, 65535) // 256
+        return Image.fromarray(greys.astype(np.uint8)).convert("RGB")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # else Pillow warns
+    return image.convert("RGB")
 
 
 def square_processor(
@@ -68,8 +88,16 @@ def square_processor(
     )
 
 
-def to_pixels(processor: Any, image: Image.Image) -> Tensor:
-    """The image as the vision tower reads it: float32 (3, H, W)."""
+def to_pixels(processor: Any, image: Image.Image, where: str = "") -> Tensor:
+    """The image as the vision tower reads it: float32 (3, H, W).
+
+    Raises DataError (with `where`) for an image so long and thin that it would take gigabytes on the way.
+    """
+    long, short = max(image.size), min(image.size)
+    side = processor.size.get("shortest_edge") or 0  # the other edge grows with it
+    if max(long**2 * getattr(processor, "do_pad", False), side**2 * long // short) > _MOST_PIXELS:
+        what = f"the image is too long and thin ({image.width} x {image.height} pixels)"
+        raise DataError(what, where=where, fix="cut it, or remove its record")
     pixels: Tensor = processor(image, return_tensors="pt")["pixel_values"][0]
     return pixels
 
@@ -89,7 +117,7 @@ class ImageStore:
             if (features := self._kept.get(key)) is not None:
                 return features
             self._keys[name] = key
-        return to_pixels(self._processor, file.open())
+        return to_pixels(self._processor, file.open(), file.where)
 
     def keep(self, names: Sequence[str], features: Tensor) -> None:
         """Keep the features (N, I, V) of images whose pixels were given."""

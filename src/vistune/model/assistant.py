@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from vistune.data.encode import Encoder
-from vistune.data.images import open_image, to_pixels
+from vistune.data.images import open_image, to_pixels, to_rgb
 from vistune.model.assemble import image_token_count
 from vistune.model.decode import Prompt, greedy
 from vistune.model.light import open_checkpoint
@@ -103,7 +103,7 @@ class Assistant:
     def _features(self, images: Sequence[ImageLike]) -> Tensor | None:
         if not images:
             return None
-        opened = [open_image(Path(one)) if isinstance(one, (Path, str)) else one.convert("RGB") for one in images]
+        opened = [open_image(Path(one)) if isinstance(one, (Path, str)) else to_rgb(one) for one in images]
         return see(self.model, torch.stack([to_pixels(self.processor.image_processor, one) for one in opened]))
 
     def _decode(self, ids: list[int]) -> str:
