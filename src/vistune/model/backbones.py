@@ -86,7 +86,7 @@ def load_language(source: str, *, weights: bool = True) -> tuple[Any, Any]:
     model = _text_model(source, weights) if sees else _read(AutoModelForCausalLM, source, weights)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise unreadable(source, error) from None
     if not tokenizer.is_fast:
         raise CheckpointError("its tokenizer gives no character offsets", where=source, fix="add a tokenizer.json")
