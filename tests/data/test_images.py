@@ -63,6 +63,7 @@ def test_a_turned_photo_stands_upright(tmp_path: Path) -> None:
     assert (image.getpixel((5, 2)), image.getpixel((5, 17))) == ((0, 0, 255), (255, 0, 0))
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize(
     "content", [b"", b"<html>", b"GIF89a\x01", b"II*\x00\x08\x00\x00\x00\xff\xff", b"BM" + b"\xff" * 60]
 )
