@@ -124,6 +124,9 @@ class StageRecipe(_Section):
     """How slowly AdamW's means of the gradients and of their squares move."""
     max_length: Count = 2048
     """The most tokens of a conversation, the image's included."""
+    activation_checkpointing: Annotated[float, Field(ge=0, le=1)] = 0
+    """The share of the language model's layers that are computed again in the backward pass: less memory, more time;
+    no effect on the result."""
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
     """The gradient's largest norm."""
     checkpoint_every: Count = 500

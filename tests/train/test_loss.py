@@ -18,10 +18,10 @@ from vistune.data.images import ImageStore, read_image
 from vistune.data.loader import share_out
 from vistune.model.assemble import assemble
 from vistune.model.checkpoint import load_checkpoint
-from vistune.recipe import Recipe
+from vistune.recipe import Part, Recipe
 from vistune.train.optim import schedule
 from vistune.train.run import train
-from vistune.train.stages import TargetLoss, freeze
+from vistune.train.stages import TargetLoss, checkpoint_layers, freeze
 
 
 def _samples(recipe: Recipe, processor: Any) -> list[Sample]:
@@ -137,3 +137,24 @@ def test_a_part_may_have_its_own_learning_rate(make_recipe: Any, tmp_path: Path)
         if not torch.allclose(align[name], tune[name], atol=1e-6)
     }
     assert moved == {"language_model", "lm_head"}
+
+
+@pytest.mark.parametrize("trains", [["projector"], ["projector", "language"]])
+def test_layers_computed_again_give_the_same_gradients(make_recipe: Any, trains: list[Part]) -> None:
+    recipe = make_recipe()
+    model, processor = _assembled(recipe)
+    batch = _packed(_samples(recipe, processor), processor)
+    first: Any = model.model.language_model.layers[0]
+    calls: list[int] = []
+    first.mlp.register_forward_pre_hook(lambda *_: calls.append(1) or None)
+    found = []
+    for share, times in ((0.0, 1), (1.0, 2)):
+        freeze(model, trains)
+        checkpoint_layers(model, share)
+        model.zero_grad(set_to_none=True)
+        TargetLoss(model)(batch).backward()
+        assert len(calls) == times
+        calls.clear()
+        found.append([weight.grad for weight in model.parameters() if weight.grad is not None])
+    assert len(found[0]) == len(found[1]) > 3
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))

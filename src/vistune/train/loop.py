@@ -21,7 +21,7 @@ from vistune.train.distributed import clip, decide, gradients_kept, prepare, uns
 from vistune.train.log import Log
 from vistune.train.optim import adamw, schedule, total_steps
 from vistune.train.resume import Progress, load_state, newest_state, save_state
-from vistune.train.stages import TargetLoss, freeze
+from vistune.train.stages import TargetLoss, checkpoint_layers, freeze
 from vistune.train.stop import StopAfterStep
 
 
@@ -47,6 +47,7 @@ def train_stage(
     """
     seed_step(seed, 0, 0)
     freeze(model, stage.trains)
+    checkpoint_layers(model, stage.activation_checkpointing)
     images = ImageStore(dataset.image, processor.image_processor, kept)
     module, optimizer = prepare(accelerator, TargetLoss(model, images.keep), lambda: adamw(model, stage))
     weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}

@@ -44,6 +44,21 @@ def freeze(model: LlavaForConditionalGeneration, trains: Collection[Part]) -> No
         weight.requires_grad_(weight.requires_grad and (before or id(weight) in vision_parts))
 
 
+def checkpoint_layers(model: LlavaForConditionalGeneration, share: float) -> None:
+    """Have this share of the language model's layers compute their activations again in the backward pass.
+
+    The last one never does: it would only be computed twice in a row.
+    """
+    language: Any = model.model.language_model
+    if share:
+        language.gradient_checkpointing_enable({"use_reentrant": False})
+    count = round(share * (len(language.layers) - 1))
+    for number, layer in enumerate(language.layers):
+        layer.gradient_checkpointing = number < count
+        if number < count:
+            layer.training = True  # transformers asks for it; the parts of a frozen layer stay in evaluation mode
+
+
 class TargetLoss(nn.Module):
     """The model with its loss: the cross-entropy summed over the targets of a row of conversation groups.
 
