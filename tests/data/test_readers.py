@@ -8,15 +8,18 @@ import json
 import shutil
 import tarfile
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pyarrow as pa
 import pytest
+import yaml
 from PIL import Image, ImageColor
 from pyarrow import parquet
 
+from vistune.cli import main
 from vistune.data.dataset import open_sources
 from vistune.data.readers import readers
 from vistune.data.source import Source
@@ -67,9 +70,10 @@ def write_saved(folder: Path, records: Records) -> str:
 
 def write_tar(folder: Path, records: Records) -> str:
     (folder / "tar").mkdir(exist_ok=True)
-    for part in (0, 1):
+    half = len(records) // 2
+    for part, some in enumerate((records[:half], records[half:])):
         with tarfile.open(folder / "tar" / f"{part}.tar", "w") as tar:
-            for number, record in enumerate(records[part::2]):
+            for number, record in enumerate(some):
                 row = dict(record)
                 images = row.pop("bytes", [])
                 add(tar, f"./{part}/{number}.json", json.dumps(row).encode())
@@ -216,3 +220,40 @@ def test_images_that_the_data_brings_along(name: str, tmp_path: Path) -> None:
         else:
             pixels = [source.image(image).open().getpixel((0, 0)) for image in conversation.images]
             assert pixels == [ImageColor.getrgb(color) for color in colors[int(conversation.id)]]
+
+
+def train(folder: Path, backbones: Path, data: str, *, images: Path | None = None) -> str:
+    """The hash of the weights that the command makes of the data."""
+    stage = {"name": "tune", "data": data, "trains": ["projector", "language"], "epochs": 1.5, "batch_size": 4,
+             "micro_batch_size": 2, "learning_rate": 1e-3, "images": images and str(images)}  # fmt: skip
+    parts = {"vision_tower": f"{backbones}/vision", "language_model": f"{backbones}/language", "projector": "linear"}
+    folder.mkdir()
+    (folder / "recipe.yaml").write_text(yaml.safe_dump({"name": "tiny", "model": parts, "stages": [stage]}))
+    assert main(["train", f"{folder}/recipe.yaml", "--out", f"{folder}/run"]) == 0
+    return sha256((folder / "run" / "tune" / "model.safetensors").read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory, backbones: Path) -> tuple[Records, str]:
+    """Records with the bytes of their images, and what training makes of them as files beside LLaVA's JSON."""
+    folder = tmp_path_factory.mktemp("files")
+    records = [{"id": str(i), "image": f"{i}.png", "conversations": turns(f"<image>q {i}", f"a {i}")} for i in range(9)]
+    for number, record in enumerate(records):
+        Image.new("RGB", (9, 9), (number * 20, 0, 99)).save(folder / record["image"])
+    records.append({"id": "text", "image": None, "conversations": turns("how many", "two dogs")})
+    weights = train(folder / "run", backbones, write_json(folder, records), images=folder)
+    inside = [
+        {"id": record["id"], "conversations": record["conversations"],
+         "bytes": [(folder / record["image"]).read_bytes()] if record["image"] else []}
+        for record in records
+    ]  # fmt: skip
+    return inside, weights
+
+
+@pytest.mark.parametrize("name", readers.names())
+def test_the_command_trains_on_every_format_to_the_same_weights(
+    name: str, expected: tuple[Records, str], backbones: Path, tmp_path: Path
+) -> None:
+    records, weights = expected
+    data = WRITERS[name](tmp_path, [EMBED[name](dict(record)) for record in records])
+    assert train(tmp_path / "run", backbones, data) == weights
