@@ -38,6 +38,17 @@ def test_the_format_is_told_by_the_ending_or_by_what_a_folder_holds(tmp_path: Pa
         opened(tmp_path)
 
 
+def test_a_key_that_means_nothing_for_the_format_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text("")
+    parquet.write_table(pa.Table.from_pylist(ROWS), tmp_path / "x.parquet")
+    with pytest.raises(DataError, match="format json_lines has no 'split'"):
+        opened(tmp_path / "x.jsonl", split="train")
+    with pytest.raises(DataError, match="format parquet has no 'subset'"):
+        opened(tmp_path / "x.parquet", subset="a")
+    with pytest.raises(DataError, match="a single file has no splits"):
+        opened(tmp_path / "x.parquet", split="train")
+
+
 def test_parquet_that_is_cut_off_is_named(tmp_path: Path) -> None:
     parquet.write_table(pa.Table.from_pylist(ROWS), tmp_path / "train-0.parquet")
     whole = (tmp_path / "train-0.parquet").read_bytes()

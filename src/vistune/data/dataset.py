@@ -112,13 +112,13 @@ class Dataset:
         return digest.hexdigest()
 
     def summary(self) -> list[str]:
-        """What was left out so far, in sentences; conversations are counted once."""
+        """What was left out, in sentences; conversations are counted once."""
         told = []
         if self._left_out:
             told.append(f"{len(self._left_out)} conversations left out: they cannot be used")
         if turns := sum(self._shortened.values()):
             told.append(f"{turns} turns left out: longer than {self._max_length} tokens")
-        return told if self._all else [f"{line} (of what was read so far)" for line in told]
+        return told if self._all else [f"{line} (so far; they are read when they are needed)" for line in told]
 
     def _encode(self, number: int) -> Sample | None:
         """The sample of a conversation counted through all sources."""

@@ -19,7 +19,7 @@ from vistune.data.images import ImageStore
 from vistune.errors import DataError
 
 _FEW = 10
-"""So many unreadable images are borne in any case; of more, one in a hundred."""
+"""So many unreadable images are borne in any case and named; of more, one in a hundred is borne."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,8 @@ class Loader:
                 step = pending.result()
                 pending = ahead.submit(self._step, number + 1, readers) if number + 1 < stop else None
                 yield step
+        if len(self._unreadable) > _FEW:
+            self._tell(f"{len(self._unreadable)} images could not be read; the answers about them were not learned")
 
     def _step(self, number: int, readers: Executor) -> Step:
         indices = self._order.step(number, self._batch_size)
@@ -116,7 +118,7 @@ class Loader:
         try:
             return self._images.get(name)
         except DataError as error:
-            if name not in self._unreadable:
+            if name not in self._unreadable and len(self._unreadable) < _FEW:
                 self._tell(f"its answers are not learned: {error}")
             self._unreadable.add(name)
             return self._images.blank()

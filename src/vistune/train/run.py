@@ -93,13 +93,17 @@ def _run(
     template = chat_template(processor.tokenizer, stage.template) if stage.template else str(processor.chat_template)
     encoder = Encoder(processor.tokenizer, template, image_token_count(model.config))
     dataset = Dataset(sources, encoder, stage.max_length, tell=accelerator.print)
+    told = dataset.summary()
+    for line in told:
+        accelerator.print(f"{stage.name}: {line}")
     kept = open_features(recipe, stage, model, processor, folder.parent / _FEATURES)
     train_stage(
         model, processor, dataset, stage, accelerator=accelerator, bf16=recipe.precision == "bf16",
         seed=recipe.seed, folder=folder, kept=kept,
     )  # fmt: skip
     for line in dataset.summary():
-        accelerator.print(f"{stage.name}: {line}")
+        if line not in told:
+            accelerator.print(f"{stage.name}: {line}")
     decide(accelerator, lambda: _save(model, processor, recipe, stage, base, folder))
     accelerator.free_memory()
 

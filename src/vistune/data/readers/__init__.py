@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from vistune.errors import DataError
 from vistune.recipe import DataRecipe
@@ -20,6 +20,9 @@ class Reader(Protocol):
 
     What is not there or is broken is a DataError with the file and the record.
     """
+
+    chooses: ClassVar[tuple[str, ...]]
+    """Which of a recipe's `split` and `subset` it knows."""
 
     def __init__(self, data: DataRecipe) -> None: ...
 
@@ -44,7 +47,11 @@ def open_reader(data: DataRecipe) -> Reader:
     """The reader of the format of `data`. Raises DataError if there is nothing, or no format that fits."""
     found = [name for name in readers.names() if readers.get(name).reads(data.path)]
     if len(found) == 1:
-        return readers.get(found[0])(data)
+        reader = readers.get(found[0])
+        for key in ("split", "subset"):
+            if getattr(data, key) is not None and key not in reader.chooses:
+                raise DataError(f"data of the format {found[0]} has no '{key}'", where=data.path, fix="remove the key")
+        return reader(data)
     if found:
         raise DataError(f"it holds data of several formats ({', '.join(found)})", where=data.path)
     if not Path(data.path).exists():

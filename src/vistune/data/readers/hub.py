@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from vistune.data.arrow import Table, load_with_datasets
 from vistune.data.readers import readers
 from vistune.recipe import DataRecipe
@@ -12,6 +14,8 @@ _PREFIX = "hub:"
 @readers.register("hub")
 class Hub(Table):
     """The rows of one split, downloaded once; whatever `load_dataset` can load."""
+
+    chooses: ClassVar[tuple[str, ...]] = ("split", "subset")
 
     def __init__(self, data: DataRecipe) -> None:
         name, split = data.path.removeprefix(_PREFIX), data.split or "train"

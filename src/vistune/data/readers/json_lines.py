@@ -6,7 +6,7 @@ import json
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from vistune.data.readers import read_error, readers
 from vistune.data.slices import Slices
@@ -17,6 +17,8 @@ from vistune.recipe import DataRecipe
 @readers.register("json_lines")
 class JsonLines:
     """The records of a file with one on each line; empty lines are passed over."""
+
+    chooses: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, data: DataRecipe) -> None:
         self._path = Path(data.path)

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 from vistune.data.readers import read_error, readers
 from vistune.data.slices import Slices
@@ -24,6 +24,8 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 @readers.register("json_list")
 class JsonList:
     """The records of a JSON list. The scan holds one chunk of text and notes where in the file each record lies."""
+
+    chooses: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, data: DataRecipe) -> None:
         self._path = Path(data.path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from vistune.data.arrow import Table, load_with_datasets
 from vistune.data.readers import read_error, readers
@@ -14,6 +14,8 @@ from vistune.recipe import DataRecipe
 @readers.register("parquet")
 class Parquet(Table):
     """The rows of parquet files. `datasets` keeps an uncompressed copy in its cache, where any row is quickly found."""
+
+    chooses: ClassVar[tuple[str, ...]] = ("split",)
 
     def __init__(self, data: DataRecipe) -> None:
         def load(datasets: Any) -> Any:
@@ -30,6 +32,8 @@ class Parquet(Table):
 def _files(data: DataRecipe) -> list[Path]:
     path = Path(data.path)
     if not path.is_dir():
+        if data.split is not None:
+            raise DataError("a single file has no splits", where=data.path, fix="remove the key 'split'")
         return [path]
     files = sorted(path.glob("*.parquet"))
     if data.split is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from vistune.data.arrow import Table, load_with_datasets
 from vistune.data.readers import readers
@@ -14,6 +14,8 @@ from vistune.recipe import DataRecipe
 @readers.register("saved")
 class Saved(Table):
     """The rows of a saved data set, or of one split of several."""
+
+    chooses: ClassVar[tuple[str, ...]] = ("split",)
 
     def __init__(self, data: DataRecipe) -> None:
         super().__init__(load_with_datasets(lambda datasets: _load(datasets, data), data.path), data.label())

@@ -7,7 +7,7 @@ import tarfile
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from vistune.data.readers import read_error, readers
 from vistune.data.slices import Slices
@@ -25,6 +25,8 @@ class WebDataset:
 
     A record's images are its image members, by name; without any, those that the JSON names are files.
     """
+
+    chooses: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, data: DataRecipe) -> None:
         path = Path(data.path)
