@@ -15,6 +15,7 @@ from vistune.recipe_file import override, read_yaml
 
 Part = Literal["projector", "language", "vision", "lora"]
 Count = Annotated[int, Field(ge=1)]
+TrackerName = Literal["tensorboard", "wandb", "trackio"]
 FolderName = Annotated[str, Field(pattern=r"^[\w-]+$")]
 
 
@@ -84,15 +85,17 @@ def _is_list(value: Any) -> str:
     return "list" if isinstance(value, list) else "file"
 
 
+Data = Annotated[
+    Annotated[str, Tag("file")] | Annotated[list[DataRecipe], Tag("list"), Field(min_length=1)], Discriminator(_is_list)
+]
+
+
 class StageRecipe(_Section):
     """One stage of training; it starts from the checkpoint of the stage before."""
 
     name: FolderName
     """The stage's name; its checkpoint is the folder of this name in the run's folder."""
-    data: Annotated[
-        Annotated[str, Tag("file")] | Annotated[list[DataRecipe], Tag("list"), Field(min_length=1)],
-        Discriminator(_is_list),
-    ]
+    data: Data
     """The conversations: JSON, JSON lines, parquet, `datasets` or WebDataset; or a list of such, mixed by weight."""
     images: str | None = None
     """The folder that the data's image paths start from; none where the data holds the images themselves."""
@@ -133,6 +136,12 @@ class StageRecipe(_Section):
     """Steps between the states that an interrupted run resumes from."""
     log_every: Count = 10
     """Steps between the lines of the log."""
+    validation_data: Data | None = None
+    """Conversations that are not trained on; the loss on all of them is logged as val/loss."""
+    validate_every: Count = 500
+    """Steps between these losses; one is taken at the stage's end, too."""
+    early_stopping: Count | None = None
+    """End the stage after so many of these losses in a row without a new lowest, and take the weights of the lowest."""
     save: Literal["full", "trained"] = "full"
     """What the checkpoint holds: the whole model, or only what was `trained` and the name of what it was trained on."""
 
@@ -142,13 +151,16 @@ class StageRecipe(_Section):
             raise ValueError("it trains either `lora` or the whole `language` model")
         if self.lora and "lora" not in self.trains:
             raise ValueError("it has settings of `lora` but does not train it: add it to `trains`")
+        if self.early_stopping and not self.validation_data:
+            raise ValueError("early_stopping needs validation_data")
         if self.save == "trained" and not {"projector", "lora"}.issuperset(self.trains):
             raise ValueError("`save: trained` is for stages that train projector and lora only")
         return self
 
-    def sources(self) -> list[DataRecipe]:
-        """The data's files, each with its folder of images."""
-        entries = [DataRecipe(path=self.data)] if isinstance(self.data, str) else self.data
+    def sources(self, *, validation: bool = False) -> list[DataRecipe]:
+        """The files of the data, or of the validation data, each with its folder of images."""
+        data = (self.validation_data or []) if validation else self.data
+        entries = [DataRecipe(path=data)] if isinstance(data, str) else data
         return [entry.model_copy(update={"images": entry.images or self.images}) for entry in entries]
 
     @model_validator(mode="after")
@@ -170,6 +182,8 @@ class Recipe(_Section):
     feature_cache_gb: Annotated[float, Field(ge=0)] = 20
     """The most gigabytes of a frozen tower's features that are kept in the run's folder while it trains, where epochs
     or stages repeat images; 0: none."""
+    log_to: list[TrackerName] = ["tensorboard"]
+    """Where the figures are looked at, besides each stage's log.jsonl: tensorboard, wandb, trackio."""
     model: ModelRecipe | None = None
     """What the assistant is assembled from."""
     start: str | None = None

@@ -4,6 +4,7 @@ import json
 import random
 import shutil
 import signal
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import CLIPVisionModel
 
-from vistune.errors import CheckpointError, DataError, RecipeError
+from vistune.errors import CheckpointError, DataError, MissingPackageError, RecipeError
 from vistune.files import find_damage
 from vistune.model.assistant import Assistant
-from vistune.recipe import Recipe
+from vistune.recipe import Recipe, load_recipe
 from vistune.train.run import train
 
 # The process kills itself, as by `kill -9`, when it is about to give a file or folder its final name.
@@ -32,8 +33,12 @@ train(recipe, out)
 """
 
 
+MEASURED = ("samples_per_second", "tokens_per_second", "peak_memory_gb")
+
+
 def _log(out: Path, stage: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (out / stage / "log.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (out / stage / "log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in MEASURED} for line in lines]
 
 
 def _bytes(out: Path) -> list[bytes]:
@@ -164,14 +169,39 @@ def test_a_stage_never_starts_from_a_damaged_checkpoint(
         train(recipe, run)
 
 
+def test_a_run_does_not_start_from_a_damaged_checkpoint_nor_tidies_its_states(
+    make_recipe: Any, almost: Path, tmp_path: Path
+) -> None:
+    before = Path(shutil.copytree(almost / "align", tmp_path / "before"))
+    states = sorted((before / "state").iterdir())
+    assert states
+    content = make_recipe(epochs=0.1).model_dump() | {"model": None, "start": str(before)}
+    recipe = Recipe.model_validate(content)
+    train(recipe, tmp_path / "run")
+    assert sorted((before / "state").iterdir()) == states
+    _harm(before / "model.safetensors", 0)
+    with pytest.raises(CheckpointError, match=r"the checkpoint to start from is damaged: .*model\.safetensors"):
+        train(recipe, tmp_path / "other")
+
+
 def test_another_recipe_or_other_data_in_the_same_folder_is_an_error(
     make_recipe: Any, finished: tuple[Recipe, Path]
 ) -> None:
     _, out = finished
     with pytest.raises(RecipeError, match=r"stages\.tune\.learning_rate was 0\.01, is 0\.5"):
-        train(make_recipe(learning_rate=0.5), out)
+        train(make_recipe(learning_rate=0.5, log_every=1), out)
     with pytest.raises(RecipeError, match=r"stages\.align\.data\.1\.weight was 'not there', is 0\.5"):
         train(make_recipe(data=[{"path": "a"}, {"path": "b", "weight": 0.5}]), out)
+
+
+def test_what_makes_no_difference_to_the_result_may_change(
+    make_recipe: Any, finished: tuple[Recipe, Path], almost: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(almost, tmp_path / "run"))
+    recipe = make_recipe(log_every=1, checkpoint_every=100).model_copy(update={"log_to": []})
+    train(recipe, run)
+    assert load_recipe(run / "recipe.yaml") == recipe
+    assert _bytes(run) == _bytes(finished[1])
 
 
 def test_errors_come_before_any_training(make_recipe: Any, tmp_path: Path) -> None:
@@ -184,6 +214,15 @@ def test_errors_come_before_any_training(make_recipe: Any, tmp_path: Path) -> No
         train(recipe.model_copy(update={"stages": stages}), tmp_path / "run")
     with pytest.raises(DataError, match="its first answer does not fit in 5 tokens"):
         train(make_recipe(max_length=5), tmp_path / "short")
+
+
+def test_a_missing_tracker_is_told_before_any_training(make_recipe: Any, tmp_path: Path) -> None:
+    name = "trackio" if find_spec("trackio") is None else "wandb"
+    if find_spec(name) is not None:
+        pytest.skip("both are installed")
+    with pytest.raises(MissingPackageError, match=f"the package {name} is missing\n  fix: pip install {name}"):
+        train(make_recipe().model_copy(update={"log_to": ["tensorboard", name]}), tmp_path)
+    assert not (tmp_path / "align").exists()
 
 
 def test_bf16_trains_and_saves_float32(make_recipe: Any, tmp_path: Path) -> None:

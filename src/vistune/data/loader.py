@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -17,6 +18,8 @@ from vistune.data.encode import Sample
 from vistune.data.groups import Group, make_groups
 from vistune.data.images import ImageStore
 from vistune.errors import DataError
+
+T = TypeVar("T")
 
 _FEW = 10
 """So many unreadable images are borne in any case and named; of more, one in a hundred is borne."""
@@ -53,6 +56,18 @@ def share_out(groups: Sequence[Group], parts: int) -> list[list[Group]]:
     return shares
 
 
+def one_ahead(make: Callable[[int], T], numbers: Sequence[int]) -> Iterator[T]:
+    """What `make` makes of each number; of the next one in a thread, while the current one is used."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        pending = [thread.submit(make, number) for number in numbers[:1]]
+        for number in numbers[1:]:
+            made = pending.pop().result()
+            pending.append(thread.submit(make, number))
+            yield made
+        for last in pending:
+            yield last.result()
+
+
 class Loader:
     """Reads the batches of steps, the next one in a thread while the current one trains.
 
@@ -78,13 +93,8 @@ class Loader:
 
     def steps(self, start: int, stop: int) -> Iterator[Step]:
         """The steps from `start` to before `stop`."""
-        with ThreadPoolExecutor(max_workers=1) as ahead, ThreadPoolExecutor(_threads()) as readers:
-            pending = ahead.submit(self._step, start, readers) if start < stop else None
-            for number in range(start, stop):
-                assert pending is not None
-                step = pending.result()
-                pending = ahead.submit(self._step, number + 1, readers) if number + 1 < stop else None
-                yield step
+        with ThreadPoolExecutor(_threads()) as readers:
+            yield from one_ahead(lambda number: self._step(number, readers), range(start, stop))
         if len(self._unreadable) > _FEW:
             self._tell(f"{len(self._unreadable)} images could not be read; the answers about them were not learned")
 

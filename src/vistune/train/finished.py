@@ -46,11 +46,17 @@ def _is_finished(folder: Path) -> bool:
     return False
 
 
-def tidy(folder: Path, base: Path | object) -> None:
-    """After a stage is finished: its newest state stays, those of the stage before, its base, go.
+def check_start(path: Path) -> None:
+    """Raises CheckpointError if the checkpoint in `path`, which a run is to start from, is damaged."""
+    if (path / MANIFEST).exists() and (damage := find_damage(path)):
+        raise CheckpointError(f"the checkpoint to start from is damaged: {damage}")
+
+
+def tidy(folders: Sequence[Path]) -> None:
+    """After the last of these stages is finished: its newest state stays, those of the stages before go.
 
     A checkpoint found to be damaged is made again from that state.
     """
-    keep_newest(folder / "state", 1)
-    if isinstance(base, Path) and base.parent == folder.parent:  # a stage of this run
-        keep_newest(base / "state", 0)
+    keep_newest(folders[-1] / "state", 1)
+    for folder in folders[:-1]:
+        keep_newest(folder / "state", 0)

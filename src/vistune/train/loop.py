@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from signal import SIGTERM
 
@@ -16,13 +17,14 @@ from vistune.data.features import FeatureCache
 from vistune.data.images import ImageStore
 from vistune.data.loader import Loader
 from vistune.errors import Stopped
-from vistune.recipe import StageRecipe
+from vistune.recipe import StageRecipe, TrackerName
 from vistune.train.distributed import clip, decide, gradients_kept, prepare, unshard
 from vistune.train.log import Log
 from vistune.train.optim import adamw, schedule, total_steps
-from vistune.train.resume import Progress, load_state, newest_state, save_state
+from vistune.train.resume import Progress, best_weights, load_state, load_weights, newest_state, save_state
 from vistune.train.stages import TargetLoss, checkpoint_layers, freeze
 from vistune.train.stop import StopAfterStep
+from vistune.train.validate import Validation
 
 
 def train_stage(
@@ -36,10 +38,14 @@ def train_stage(
     seed: int,
     folder: Path,
     kept: FeatureCache | None = None,
+    held_out: Dataset | None = None,
+    project: str = "",
+    log_to: Sequence[TrackerName] = ("tensorboard",),
 ) -> None:
     """Train `model` in place on `dataset`; what is needed to go on after an interruption is kept in `folder`.
 
-    Images whose features are `kept` are not seen again by the frozen vision tower.
+    Images whose features are `kept` are not seen again by the frozen vision tower. The loss on `held_out` is logged.
+    In `log_to`, the stage is a run of the `project`.
 
     The loss of a step is the cross-entropy summed over the target tokens of its whole batch divided by their
     number, whatever the micro-batch size and the number of processes. In the end all weights are whole in the main
@@ -56,12 +62,18 @@ def train_stage(
         rank=accelerator.process_index, world=accelerator.num_processes,
     )  # fmt: skip
     total, world = total_steps(loader.epoch_size, stage), accelerator.num_processes
-    progress = Progress(dataset.fingerprint())
-    if state := decide(accelerator, lambda: newest_state(folder / "state")):
+    progress = Progress(dataset.fingerprint() + (held_out.fingerprint() if held_out else ""))
+    states = folder / "state"
+    if state := decide(accelerator, lambda: newest_state(states)):
         progress = load_state(state, progress.data, weights, optimizer)
-    signals, silent = StopAfterStep(), not accelerator.is_main_process
-    with signals.noting(), Log(folder, stage.name, progress.done, total, silent=silent) as log:
-        for step in loader.steps(progress.done, total):
+    validation = None
+    if held_out:
+        unkept = ImageStore(held_out.image, processor.image_processor)
+        validation = Validation(held_out, unkept, stage, accelerator, bf16=bf16)
+    signals, main, ended = StopAfterStep(), accelerator.is_main_process, progress.stale == stage.early_stopping
+    log = Log(folder, progress.done, total, silent=not main, project=project, log_to=log_to)
+    with signals.noting(), log:
+        for step in loader.steps(progress.done, progress.done if ended else total):
             seed_step(seed, step.number, accelerator.process_index)
             share = schedule(step.number, total, stage)
             for group in optimizer.param_groups:
@@ -79,21 +91,32 @@ def train_stage(
             optimizer.zero_grad()
 
             progress.done = step.number + 1
-            # all processes end after the same step
-            told = torch.stack([summed, torch.full_like(summed, signals.noted)])
-            loss_sum, stop = accelerator.reduce(told, "sum").tolist()
+            tokens = sum(len(batch.input_ids) for batch in step.micro_batches)
+            told = torch.stack([summed, summed.new_tensor(tokens), summed.new_tensor(signals.noted)])
+            loss_sum, tokens, stop = accelerator.reduce(told, "sum").tolist()  # so all end after the same step
             progress.loss_sum += loss_sum
             progress.targets += step.targets
-            if progress.done % stage.log_every == 0 or progress.done == total:
-                rate, mean = share * stage.learning_rate, progress.loss_sum / progress.targets
-                log.write(progress.done, {"loss": mean, "lr": rate, "grad_norm": norm})
+            log.step(progress.done, stage.batch_size, tokens)
+            last = progress.done == total
+            if last or progress.done % stage.log_every == 0:
+                mean, rate = progress.loss_sum / progress.targets, share * stage.learning_rate
+                figures = {"train/loss": mean, "train/lr": rate, "train/grad_norm": norm}
+                log.write(progress.done, figures | log.speed())
                 progress.loss_sum, progress.targets = 0.0, 0
-            log.step(progress.done)
-            if stop or (progress.done % stage.checkpoint_every == 0 and progress.done < total):
-                save_state(folder / "state", progress, weights, optimizer, accelerator)
+            best = False
+            if validation and (last or progress.done % stage.validate_every == 0):
+                figures = {"val/loss": validation.loss(module)}
+                log.write(progress.done, figures)
+                best = stage.early_stopping is not None and progress.improved(figures["val/loss"])
+            if stop or best or (progress.done % stage.checkpoint_every == 0 and not last):
+                save_state(states, progress, weights, optimizer, accelerator)
             if stop:
                 raise Stopped(signals.noted or SIGTERM, f" after step {progress.done}/{total} of stage {stage.name}")
-    unshard(module, keep=not silent)
+            if progress.stale == stage.early_stopping:
+                break
+    if progress.best_step:
+        load_weights(decide(accelerator, lambda: best_weights(states, progress)), weights)
+    unshard(module, keep=main)
 
 
 def seed_step(seed: int, step: int, process: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
 from collections.abc import Mapping
@@ -16,13 +17,15 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from vistune.errors import DataError, RecipeError
+from vistune.errors import CheckpointError, DataError, RecipeError
 from vistune.files import find_damage, new_folder
 from vistune.recipe import Recipe, load_recipe, save_recipe
 from vistune.train.distributed import decide, gathered, laid_out
 
 _KEPT = 2
 """How many states a stage keeps while it trains: a damaged one has one before it."""
+_FREE = ("log_to", "log_every", "checkpoint_every", "micro_batch_size", "feature_cache_gb")
+"""What a run may go on with changed: it makes no difference to the result, or only one of rounding."""
 _WEIGHTS, _MOMENTS, _PROGRESS = "weights.safetensors", "optimizer.safetensors", "progress.json"
 
 
@@ -38,6 +41,20 @@ class Progress:
     """Over the targets since the last line of the log."""
     targets: int = 0
     """Their number."""
+    best_loss: float = math.inf
+    """The lowest validation loss; with early stopping only, as all below."""
+    best_step: int = 0
+    """The steps that were done at it; there is a state of them."""
+    stale: int = 0
+    """How many validation losses there were since."""
+
+    def improved(self, loss: float) -> bool:
+        """Note a validation loss; whether it is the lowest so far."""
+        if loss < self.best_loss:
+            self.best_loss, self.best_step, self.stale = loss, self.done, 0
+        else:
+            self.stale += 1
+        return self.stale == 0
 
 
 def save_state(
@@ -60,7 +77,7 @@ def save_state(
     whole = gathered(weights, keep=main), gathered(moments, keep=main)
 
     def write() -> None:
-        with new_folder(folder / f"step-{progress.done:08}") as partial:
+        with new_folder(folder / _name(progress.done)) as partial:
             save_file(whole[0], partial / _WEIGHTS)
             save_file(whole[1], partial / _MOMENTS)
             (partial / _PROGRESS).write_text(json.dumps(asdict(progress)), "utf-8")
@@ -70,9 +87,22 @@ def save_state(
 
 
 def keep_newest(folder: Path, count: int) -> None:
-    """Remove all states of `folder` but the newest `count`."""
-    for old in _states(folder)[: -count or None]:
-        shutil.rmtree(old)
+    """Remove all states of `folder` but the newest `count` and those that they name as the best."""
+    states = _states(folder)
+    kept = states[len(states) - count :]
+    kept += [best_state(state) for state in kept]
+    for old in states:
+        if old not in kept:
+            shutil.rmtree(old)
+
+
+def best_state(state: Path) -> Path:
+    """Where the state is that `state` names as the best, if it names one."""
+    try:
+        step = int(json.loads((state / _PROGRESS).read_text("utf-8"))["best_step"])
+    except (OSError, ValueError, KeyError):  # it is damaged
+        step = 0
+    return state.with_name(_name(step))
 
 
 def newest_state(folder: Path) -> Path | None:
@@ -97,14 +127,32 @@ def load_state(
     if progress.data != data:
         fix = "restore the data, or delete this folder to train the stage anew"
         raise DataError("the data changed since the training was interrupted", where=str(path.parent.parent), fix=fix)
-    with safe_open(path / _WEIGHTS, "pt") as file, torch.no_grad():
-        for name, weight in weights.items():
-            weight.copy_(laid_out(file.get_tensor(name), weight))
+    load_weights(path, weights)
     with safe_open(path / _MOMENTS, "pt") as file:
         for key in file.keys():  # noqa: SIM118, it is no mapping
             name, _, moment = key.rpartition(".")
             optimizer.state[weights[name]][moment] = laid_out(file.get_tensor(key), weights[name])
     return progress
+
+
+def best_weights(folder: Path, progress: Progress) -> Path:
+    """The state with the lowest validation loss. Raises CheckpointError if it is damaged."""
+    path = folder / _name(progress.best_step)
+    if damage := find_damage(path):
+        fix = f"restore the file, or delete {folder.parent} to train the stage anew"
+        raise CheckpointError(f"the state with the lowest validation loss is damaged: {damage}", fix=fix)
+    return path
+
+
+def load_weights(path: Path, weights: Mapping[str, nn.Parameter]) -> None:
+    """Put the weights of the state in `path` into `weights`; all processes have to read it."""
+    with safe_open(path / _WEIGHTS, "pt") as file, torch.no_grad():
+        for name, weight in weights.items():
+            weight.copy_(laid_out(file.get_tensor(name), weight))
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08}"
 
 
 def _states(folder: Path) -> list[Path]:
@@ -130,20 +178,21 @@ def trim_log(path: Path, step: int) -> None:
 def check_recipe(recipe: Recipe, out: Path) -> None:
     """Keep the recipe in `out`. Raises RecipeError, naming what changed, if another run was begun there."""
     path = out / "recipe.yaml"
-    if not path.exists():
-        partial = out / "recipe.partial"
-        save_recipe(recipe, partial)
-        partial.replace(path)
-        return
-    before, now = _flat(load_recipe(path).model_dump()), _flat(recipe.model_dump())
-    changed = [
-        f"{key} was {before.get(key, 'not there')!r}, is {now.get(key, 'not there')!r}"
-        for key in {**before, **now}
-        if before.get(key) != now.get(key)
-    ]
-    if changed:
-        fix = "choose another output folder, or delete this one to train anew"
-        raise RecipeError(f"a run with another recipe is there: {'; '.join(changed)}", where=str(out), fix=fix)
+    if path.exists():
+        before, now = _flat(load_recipe(path).model_dump()), _flat(recipe.model_dump())
+        changed = [
+            f"{key} was {before.get(key, 'not there')!r}, is {now.get(key, 'not there')!r}"
+            for key in {**before, **now}
+            if before.get(key) != now.get(key) and key.rpartition(".")[2] not in _FREE
+        ]
+        if changed:
+            fix = "choose another output folder, or delete this one to train anew"
+            raise RecipeError(f"a run with another recipe is there: {'; '.join(changed)}", where=str(out), fix=fix)
+        if before == now:
+            return
+    partial = out / "recipe.partial"
+    save_recipe(recipe, partial)
+    partial.replace(path)
 
 
 def check_processes(recipe: Recipe, processes: int) -> None:

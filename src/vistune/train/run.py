@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,10 +23,11 @@ from vistune.model.light import Backbones, open_checkpoint, save_light, starting
 from vistune.recipe import LoraRecipe, Recipe, StageRecipe
 from vistune.train.distributed import decide, start_processes
 from vistune.train.features import open_features
-from vistune.train.finished import tidy, unfinished_stages
+from vistune.train.finished import check_start, tidy, unfinished_stages
 from vistune.train.loop import train_stage
 from vistune.train.resume import check_processes, check_recipe
 from vistune.train.stop import stop_at_once
+from vistune.train.trackers import check_trackers
 
 _FEATURES = "features"
 """The folder, in a run's, of what its frozen vision tower has seen; gone when the run is finished."""
@@ -53,19 +55,28 @@ def _train(recipe: Recipe, out: Path) -> Path:
         out.mkdir(parents=True, exist_ok=True)
         check_processes(recipe, accelerator.num_processes)
         check_recipe(recipe, out)
-        return unfinished_stages(folders)
+        check_trackers(recipe)
+        unfinished = unfinished_stages(folders)
+        if recipe.start and 0 in unfinished:
+            check_start(Path(recipe.start))
+        return unfinished
 
     numbers = decide(accelerator, begin)
     data = {n: _open_data(recipe.stages[n], accelerator) for n in numbers}
     for n in numbers:
         base = folders[n - 1] if n else starting_point(recipe)
         _run(base, recipe, recipe.stages[n], data[n], accelerator, folders[n])
+        decide(accelerator, partial(tidy, folders[: n + 1]))
     decide(accelerator, lambda: shutil.rmtree(out / _FEATURES, ignore_errors=True))
     return folders[-1]
 
 
-def _open_data(stage: StageRecipe, accelerator: Accelerator) -> list[Source]:
-    return open_sources(stage.sources(), skip_bad_records=stage.skip_bad_records, tell=accelerator.print)
+def _open_data(stage: StageRecipe, accelerator: Accelerator) -> list[list[Source]]:
+    """The training data and the validation data of a stage."""
+    return [
+        open_sources(entries, skip_bad_records=stage.skip_bad_records, tell=accelerator.print)
+        for entries in (stage.sources(), stage.sources(validation=True))
+    ]
 
 
 def bound_kernel_caches() -> None:
@@ -82,7 +93,7 @@ def _run(
     base: Path | Backbones,
     recipe: Recipe,
     stage: StageRecipe,
-    sources: list[Source],
+    data: list[list[Source]],
     accelerator: Accelerator,
     folder: Path,
 ) -> None:
@@ -92,14 +103,15 @@ def _run(
         add_lora(model, stage.lora or LoraRecipe(), recipe.seed, bf16=recipe.precision == "bf16")
     template = chat_template(processor.tokenizer, stage.template) if stage.template else str(processor.chat_template)
     encoder = Encoder(processor.tokenizer, template, image_token_count(model.config))
-    dataset = Dataset(sources, encoder, stage.max_length, tell=accelerator.print)
+    dataset, *held_out = [Dataset(one, encoder, stage.max_length, tell=accelerator.print) for one in data if one]
     told = dataset.summary()
     for line in told:
         accelerator.print(f"{stage.name}: {line}")
     kept = open_features(recipe, stage, model, processor, folder.parent / _FEATURES)
     train_stage(
         model, processor, dataset, stage, accelerator=accelerator, bf16=recipe.precision == "bf16",
-        seed=recipe.seed, folder=folder, kept=kept,
+        seed=recipe.seed, folder=folder, kept=kept, held_out=held_out[0] if held_out else None, project=recipe.name,
+        log_to=recipe.log_to,
     )  # fmt: skip
     for line in dataset.summary():
         if line not in told:
@@ -120,4 +132,3 @@ def _save(
             save_light(model, folder / "adapter", base)
         merge_lora(model)
         save_checkpoint(model, processor, folder, getattr(torch, recipe.save_dtype))
-    tidy(folder, base)
