@@ -113,17 +113,24 @@ class SceneWriter:
     # --- the three kinds
 
     def conversation(self, turns: int) -> list[Pair]:
-        """Up to `turns` different questions and answers, of all types in turn."""
-        exact: list[Callable[[], Pair | None]] = [
-            self.existence_yes, self.existence_no, self.count, self.position, self.relation, self.category,
+        """Up to `turns` questions and answers, most often about counts, places, relations and what is somewhere.
+
+        No fact is asked for twice: the second answer could be copied from the first, without a look at the image.
+        """
+        ways: list[tuple[Callable[[], Pair | None], int]] = [
+            (self.existence_yes, 2), (self.existence_no, 2), (self.count, 3), (self.position, 3), (self.relation, 3),
+            (self.category, 3), (self.neighbor, 2), (self.size, 1), (self.listing, 1),
         ]  # fmt: skip
-        pool = [*exact, *exact, *exact, self.neighbor, self.size, self.listing]
-        pairs: dict[str, str] = {}
-        for way in self.rng.sample(pool, len(pool)):
-            pair = way()
-            if pair and len(pairs) < turns:
-                pairs.setdefault(*pair)
-        return list(pairs.items())
+        pairs: dict[tuple[str, ...], Pair] = {}
+        for way in self.rng.sample([way for way, _ in ways], k=20, counts=[often for _, often in ways]):
+            if (pair := way()) and len(pairs) < turns:
+                pairs.setdefault((way.__name__, *(self.named(pair) or pair)), pair)
+        return list(pairs.values())
+
+    def named(self, pair: Pair) -> tuple[str, ...]:
+        """The scene's categories that a question or its answer names."""
+        told = " ".join(pair).lower()
+        return tuple(name for name in counts(self.boxes) if name in told or plural(name) in told)
 
     def description(self) -> str:
         """A detailed description: what there is, the background if a caption tells it, where each thing is."""

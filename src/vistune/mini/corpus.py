@@ -10,13 +10,13 @@ or three words; it is where looking things up is learned first, long before whol
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from vistune.clients.phrases import place, spoken
-from vistune.clients.scene_writer import SceneWriter
+from vistune.clients.scene_writer import Pair, SceneWriter
 from vistune.context import format_context
 from vistune.facts import POSITIONS, RELATIONS, counts, holds, only, position
 from vistune.mini.captions import captions
@@ -103,8 +103,12 @@ def document(seed: int, index: int) -> Document:
 def loose_document(seed: int, index: int) -> Document:
     """A document; in every second the cells weigh place, size and background as they like, as a projector's will."""
     told = document(seed, index)
-    rng = random.Random(f"loose/{seed}/{index}")
-    gains = {kind: rng.uniform(0, 1.5) if index % 2 else 1.0 for kind in ("place", "size", "ground")}
+    return loosened(told, random.Random(f"loose/{seed}/{index}")) if index % 2 else told
+
+
+def loosened(told: Document, rng: random.Random) -> Document:
+    """The document with cells that weigh place, size and background each by a random factor."""
+    gains = {kind: rng.uniform(0, 1.5) for kind in ("place", "size", "ground")}
     kinds = dict.fromkeys(PLACE_WORDS, "place") | dict.fromkeys(SIZES, "size") | dict.fromkeys(BACKGROUNDS, "ground")
     cells = [
         {word: weight * gains.get(kinds.get(word, ""), 1.0) for word, weight in cell.items()} for cell in told.cells
@@ -124,14 +128,28 @@ def _record(scene: Scene, told: tuple[str, ...]) -> ImageRecord:
     return ImageRecord("", Path(), SIDE, SIDE, told, scene.boxes)
 
 
-def _pairs(writer: SceneWriter, rng: random.Random) -> list[tuple[str, str]]:
-    pairs = writer.conversation(rng.randint(8, 14))
+def _pairs(writer: SceneWriter, rng: random.Random) -> list[Pair]:
+    pairs = _asked(writer, rng.randint(8, 14))
     way = rng.random()
     if way < 0.2:
         pairs.insert(rng.randrange(len(pairs)), (rng.choice(DESCRIBE), writer.description()))
     elif way < 0.3:
         pairs.insert(rng.randrange(len(pairs)), writer.reasoning())
     return pairs
+
+
+def _asked(writer: SceneWriter, most: int) -> list[Pair]:
+    """Up to `most` different questions and answers, of all types in turn."""
+    exact: list[Callable[[], Pair | None]] = [
+        writer.existence_yes, writer.existence_no, writer.count, writer.position, writer.relation, writer.category,
+    ]  # fmt: skip
+    pool = [*exact, *exact, *exact, writer.neighbor, writer.size, writer.listing]
+    pairs: dict[str, str] = {}
+    for way in writer.rng.sample(pool, len(pool)):
+        pair = way()
+        if pair and len(pairs) < most:
+            pairs.setdefault(*pair)
+    return list(pairs.items())
 
 
 def dialogue(pairs: Sequence[tuple[str, str]], shown: str | tuple[Cell, ...]) -> Document:
@@ -149,7 +167,19 @@ def _checklist(scene: Scene, rng: random.Random, grounds: int = GRID * GRID) -> 
 
     At most `grounds` of the cells that show background only are told.
     """
-    title, entries = rng.choice(_KINDS)(scene.boxes, rng)
+    return _written(scene, rng, rng.choice(_KINDS), grounds)
+
+
+def checklist_of(scene: Scene, rng: random.Random, kind: str) -> Document:
+    """A checklist of that kind: `counts`, `tally`, `regions` or `beside`."""
+    kinds = {"counts": _counts, "tally": _tally, "regions": _regions, "beside": _beside}
+    return _written(scene, rng, kinds[kind])
+
+
+def _written(
+    scene: Scene, rng: random.Random, kind: Callable[[tuple[Box, ...], random.Random], _Entries], grounds: int = GRID * GRID
+) -> Document:
+    title, entries = kind(scene.boxes, rng)
     if not entries:  # a single object has no relations
         title, entries = _presence(scene.boxes, rng)
     told = {cell for box in scene.boxes for cell in center_cells(box)}
@@ -195,6 +225,16 @@ def _presence(boxes: tuple[Box, ...], rng: random.Random) -> _Entries:
 def _counts(boxes: tuple[Box, ...], rng: random.Random) -> _Entries:
     names = _things(boxes, rng, rng.randint(0, 2))
     return "How many?", [(name, number(counts(boxes)[name])) for name in names]
+
+
+def _tally(boxes: tuple[Box, ...], rng: random.Random) -> _Entries:
+    """Counts that are told after the cells that they count."""
+    entries = []
+    for name in _things(boxes, rng, rng.randint(0, 2)):
+        cells = sorted(center_cell(box) for box in boxes if box.category == name)
+        where = " and ".join(" ".join(_place_words(cell)) for cell in cells)
+        entries.append((name, f"{where} {number(len(cells))}".strip()))
+    return "Where and how many?", entries
 
 
 def _places(boxes: tuple[Box, ...], rng: random.Random) -> _Entries:

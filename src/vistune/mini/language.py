@@ -170,8 +170,8 @@ def attend_to_same(model: LlamaForCausalLM) -> None:
             layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
 
 
-def blur(batch: Batch, embeds: Tensor) -> Tensor:
-    """The embeddings (B, S, D) with noise on the cells, and on all cells of a document the same random shift.
+def blur(batch: Batch, embeds: Tensor, share: float) -> Tensor:
+    """The embeddings (B, S, D), in that share of the documents with noise on the cells and all cells shifted alike.
 
     A projector's features are as far from sums of words as that, above all before it has learned much.
     """
@@ -179,16 +179,17 @@ def blur(batch: Batch, embeds: Tensor) -> Tensor:
     rows = cell.nonzero()[:, 0]  # the document of each cell
     cells = embeds[cell]
     size = cells.detach().std()
-    shift = torch.randn(len(embeds), cells.shape[-1]) * torch.rand(len(embeds), 1) * 2
-    noise = torch.randn_like(cells) * torch.rand(len(embeds), 1)[rows] * 0.4
+    often = (torch.rand(len(embeds), 1) < share).to(embeds.dtype)
+    shift = torch.randn(len(embeds), cells.shape[-1]) * torch.rand(len(embeds), 1) * often * 2
+    noise = torch.randn_like(cells) * (torch.rand(len(embeds), 1) * often)[rows] * 0.4
     return embeds.masked_scatter(cell[..., None], cells + size * (shift[rows] + noise))
 
 
-def loss_sum(model: LlamaForCausalLM, batch: Batch, *, blurred: bool = False) -> tuple[Tensor, Tensor]:
+def loss_sum(model: LlamaForCausalLM, batch: Batch, *, blurred: float = 0.0) -> tuple[Tensor, Tensor]:
     """The summed loss over the learned tokens of a batch padded on the right, and whether each was told right."""
     embeds = batch.embed(model.model.embed_tokens.weight)
     if blurred:
-        embeds = blur(batch, embeds)
+        embeds = blur(batch, embeds, blurred)
     states = model.model(inputs_embeds=embeds).last_hidden_state[:, :-1]  # (B, S - 1, D)
     target = batch.labels[:, 1:]
     learned = target != -100
@@ -204,7 +205,7 @@ def train_language(
     tokenizer = train_tokenizer(document(seed + 1, index).text for index in range(tokenizer_documents))
     model = LlamaForCausalLM(language_config())
     attend_to_same(model)
-    _teach(model, tokenizer, lessons, seed=seed + 2, lr=lr, blurred=False)
+    _teach(model, tokenizer, lessons, seed=seed + 2, lr=lr, blurred=0.0)
     _save(model, tokenizer, out)
 
 
@@ -217,7 +218,7 @@ def loosen_language(folder: Path, *, seed: int, steps: int, batch: int = 16, lr:
     torch.manual_seed(seed)
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).train()
-    _teach(model, tokenizer, [Lesson(loose_document, steps, batch)], seed=seed, lr=lr, blurred=True)
+    _teach(model, tokenizer, [Lesson(loose_document, steps, batch)], seed=seed, lr=lr, blurred=1.0)
     _save(model, tokenizer, folder)
 
 
@@ -228,7 +229,7 @@ def _teach(
     *,
     seed: int,
     lr: float,
-    blurred: bool,
+    blurred: float,
 ) -> None:
     steps = sum(lesson.steps for lesson in lessons)
     optimizer = MuonWithAdam(model, lr=lr, steps=steps)

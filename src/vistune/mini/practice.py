@@ -1,0 +1,57 @@
+"""The last lesson of the miniature LM: what it had learned least, counting and naming what is somewhere."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from functools import lru_cache
+
+from vistune.clients.scene_writer import Pair, SceneWriter
+from vistune.mini.captions import captions
+from vistune.mini.corpus import (
+    BOS, CELLS, DESCRIBE, END, Document, checklist_of, dialogue, loosened, raster, training_scene,
+)  # fmt: skip
+from vistune.mini.scenes import Scene, crowded_scene
+
+
+@lru_cache(maxsize=1)
+def _scene(seed: int, index: int) -> Scene:
+    return crowded_scene(seed, index) if index % 2 else training_scene(seed, index)
+
+
+def practice(seed: int, index: int) -> Document:
+    """The document number `index`; four in a row are about the same scene, every second is told loosely."""
+    scene = _scene(seed, index // 4)
+    rng = random.Random(f"practice/{seed}/{index}")
+    told = _document(scene, rng)
+    return loosened(told, rng) if index % 2 else told
+
+
+def _document(scene: Scene, rng: random.Random) -> Document:
+    way = rng.random()
+    told = captions(scene, rng)
+    if way < 0.08:
+        return Document(((BOS, False), (CELLS, False), (rng.choice(told) + END, True)), raster(scene))
+    if way < 0.4:
+        return checklist_of(scene, rng, rng.choice(("counts", "counts", "tally", "regions", "regions", "beside", "beside")))
+    return dialogue(_pairs(SceneWriter(told, scene.boxes, rng), rng), raster(scene))
+
+
+def _pairs(writer: SceneWriter, rng: random.Random) -> list[Pair]:
+    """Questions, most of them counts and names; no fact is asked for twice, as the second answer would be a copy."""
+    ways: list[tuple[Callable[[], Pair | None], int]] = [
+        (writer.count, 8), (writer.category, 7), (writer.neighbor, 6), (writer.position, 3), (writer.relation, 3),
+        (writer.existence_yes, 1), (writer.existence_no, 2), (writer.size, 1),
+    ]  # fmt: skip
+    pairs: dict[tuple[str, ...], Pair] = {}
+    for way in rng.sample([way for way, _ in ways], k=31, counts=[often for _, often in ways]):
+        if pair := way():
+            pairs.setdefault((way.__name__, *writer.named(pair)), pair)
+    found = list(pairs.values())
+    extra = rng.random()
+    if extra < 0.15:
+        found.insert(rng.randrange(len(found) + 1), (rng.choice(DESCRIBE), writer.description()))
+    elif extra < 0.3:
+        found.insert(rng.randrange(len(found) + 1), writer.listing() if extra < 0.2 else writer.reasoning())
+    return found
+
