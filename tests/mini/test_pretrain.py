@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, CLIPImageProcessor
 
 from vistune.mini.corpus import checklist, document
 from vistune.mini.drawing import draw
-from vistune.mini.language import Lesson, loosen_language, train_language
+from vistune.mini.language import Lesson, continue_language, train_language
+from vistune.mini.practice import practice
 from vistune.mini.probe import probe_language
 from vistune.mini.scenes import sample_scene
 from vistune.mini.vision import (
@@ -85,7 +86,7 @@ def test_the_language_model_learns_and_comes_out_the_same_twice(
     lessons = [Lesson(checklist, 3, 4), Lesson(document, 2, 4)]
     for name in ("a", "b"):
         train_language(tmp_path / name, seed=3, lessons=lessons, tokenizer_documents=200)
-        loosen_language(tmp_path / name, seed=4, steps=2, batch=4)
+        continue_language(tmp_path / name, Lesson(practice, 2, 4), seed=4, lr=1e-3, blurred=0.5, attention="eager")
     assert files(tmp_path / "a") == files(tmp_path / "b")
     assert "language 5/5" in (said := capsys.readouterr().out)
     assert "language 2/2" in said

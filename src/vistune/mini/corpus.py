@@ -177,7 +177,10 @@ def checklist_of(scene: Scene, rng: random.Random, kind: str) -> Document:
 
 
 def _written(
-    scene: Scene, rng: random.Random, kind: Callable[[tuple[Box, ...], random.Random], _Entries], grounds: int = GRID * GRID
+    scene: Scene,
+    rng: random.Random,
+    kind: Callable[[tuple[Box, ...], random.Random], _Entries],
+    grounds: int = GRID * GRID,
 ) -> Document:
     title, entries = kind(scene.boxes, rng)
     if not entries:  # a single object has no relations

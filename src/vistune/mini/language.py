@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from vistune.mini.corpus import ASSISTANT, BOS, CELLS, END, PAD, USER, Cell, Document, document, loose_document
+from vistune.mini.corpus import ASSISTANT, BOS, CELLS, END, PAD, USER, Cell, Document, document
 from vistune.mini.optim import MuonWithAdam
 
 VOCABULARY = 1024
@@ -209,16 +209,18 @@ def train_language(
     _save(model, tokenizer, out)
 
 
-def loosen_language(folder: Path, *, seed: int, steps: int, batch: int = 16, lr: float = 1.5e-3) -> None:
-    """Go on with the saved model on cells that are told loosely and blurred, and save it again.
+def continue_language(
+    folder: Path, lesson: Lesson, *, seed: int, lr: float, blurred: float, attention: Literal["eager", "sdpa"]
+) -> None:
+    """Go on with the saved model on a lesson, that share of its documents blurred, and save it again.
 
     On exact sums of words alone, it takes a cell without its place, or all cells shifted alike, for nonsense, and a
     projector, which begins as both, has nothing to improve on.
     """
     torch.manual_seed(seed)
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).train()
-    _teach(model, tokenizer, [Lesson(loose_document, steps, batch)], seed=seed, lr=lr, blurred=1.0)
+    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=attention).train()
+    _teach(model, tokenizer, [lesson], seed=seed, lr=lr, blurred=blurred)
     _save(model, tokenizer, folder)
 
 

@@ -9,19 +9,29 @@ from functools import lru_cache
 from vistune.clients.scene_writer import Pair, SceneWriter
 from vistune.mini.captions import captions
 from vistune.mini.corpus import (
-    BOS, CELLS, DESCRIBE, END, Document, checklist_of, dialogue, loosened, raster, training_scene,
+    BOS,
+    CELLS,
+    DESCRIBE,
+    END,
+    Document,
+    checklist_of,
+    dialogue,
+    loosened,
+    raster,
+    training_scene,
 )  # fmt: skip
 from vistune.mini.scenes import Scene, crowded_scene
 
 
 @lru_cache(maxsize=1)
-def _scene(seed: int, index: int) -> Scene:
+def practice_scene(seed: int, index: int) -> Scene:
+    """A training scene; in every second things stand several times."""
     return crowded_scene(seed, index) if index % 2 else training_scene(seed, index)
 
 
 def practice(seed: int, index: int) -> Document:
     """The document number `index`; four in a row are about the same scene, every second is told loosely."""
-    scene = _scene(seed, index // 4)
+    scene = practice_scene(seed, index // 4)
     rng = random.Random(f"practice/{seed}/{index}")
     told = _document(scene, rng)
     return loosened(told, rng) if index % 2 else told
@@ -33,7 +43,8 @@ def _document(scene: Scene, rng: random.Random) -> Document:
     if way < 0.08:
         return Document(((BOS, False), (CELLS, False), (rng.choice(told) + END, True)), raster(scene))
     if way < 0.4:
-        return checklist_of(scene, rng, rng.choice(("counts", "counts", "tally", "regions", "regions", "beside", "beside")))
+        kinds = ("counts", "counts", "tally", "regions", "regions", "beside", "beside")
+        return checklist_of(scene, rng, rng.choice(kinds))
     return dialogue(_pairs(SceneWriter(told, scene.boxes, rng), rng), raster(scene))
 
 
@@ -54,4 +65,3 @@ def _pairs(writer: SceneWriter, rng: random.Random) -> list[Pair]:
     elif extra < 0.3:
         found.insert(rng.randrange(len(found) + 1), writer.listing() if extra < 0.2 else writer.reasoning())
     return found
-
