@@ -24,8 +24,8 @@ from vistune.sources import sources
 from vistune.train.run import train
 
 RECIPE = Path(__file__).with_name("recipe.yaml")
-KINDS = {"conversation": 1.0, "detail": 1.0, "reasoning": 0.2}
-TRAIN, TEST = 2200, 150
+KINDS = {"conversation": 1.0, "detail": 0.8, "reasoning": 0.1}
+TRAIN, TEST = 3000, 150
 """How many images there are to learn from, and how many are held out."""
 
 
