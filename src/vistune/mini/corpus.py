@@ -21,7 +21,7 @@ from vistune.context import format_context
 from vistune.facts import POSITIONS, RELATIONS, counts, holds, only, position
 from vistune.mini.captions import captions
 from vistune.mini.scenes import BACKGROUNDS, Scene, categories, sample_scene
-from vistune.mini.vision import GRID, SIDE, SIZES, center_cell, center_cells, size_word
+from vistune.mini.vision import GRID, SIDE, center_cell, center_cells, size_word
 from vistune.records import Box, ImageRecord
 from vistune.words import number
 
@@ -98,22 +98,6 @@ def document(seed: int, index: int) -> Document:
         return _checklist(scene, rng)
     pairs = _pairs(writer, rng)
     return dialogue(pairs, raster(scene) if way < 0.95 else format_context(_record(scene, told)))
-
-
-def loose_document(seed: int, index: int) -> Document:
-    """A document; in every second the cells weigh place, size and background as they like, as a projector's will."""
-    told = document(seed, index)
-    return loosened(told, random.Random(f"loose/{seed}/{index}")) if index % 2 else told
-
-
-def loosened(told: Document, rng: random.Random) -> Document:
-    """The document with cells that weigh place, size and background each by a random factor."""
-    gains = {kind: rng.uniform(0, 1.5) for kind in ("place", "size", "ground")}
-    kinds = dict.fromkeys(PLACE_WORDS, "place") | dict.fromkeys(SIZES, "size") | dict.fromkeys(BACKGROUNDS, "ground")
-    cells = [
-        {word: weight * gains.get(kinds.get(word, ""), 1.0) for word, weight in cell.items()} for cell in told.cells
-    ]
-    return Document(told.pieces, tuple(cells))
 
 
 @lru_cache(maxsize=1)

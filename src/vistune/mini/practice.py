@@ -16,10 +16,10 @@ from vistune.mini.corpus import (
     Document,
     checklist_of,
     dialogue,
-    loosened,
     raster,
     training_scene,
 )  # fmt: skip
+from vistune.mini.loose import loosened
 from vistune.mini.scenes import Scene, crowded_scene
 
 

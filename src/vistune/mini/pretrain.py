@@ -17,8 +17,9 @@ def pretrain(out: Path, seed: int, part: Part = "all") -> None:
 
     The same seed on the same kind of machine gives the same weights.
     """
-    from vistune.mini.corpus import checklist, document, loose_document, short_checklist
+    from vistune.mini.corpus import checklist, document, short_checklist
     from vistune.mini.language import Lesson, continue_language, train_language
+    from vistune.mini.loose import loose_document
     from vistune.mini.practice import practice
     from vistune.mini.vision import train_vision
 
