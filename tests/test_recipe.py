@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,13 @@ def path(tmp_path: Path) -> Path:
     return file
 
 
-def test_every_recipe_loads() -> None:
+def test_every_recipe_loads_and_names_templates_that_are_there() -> None:
+    templates = resources.files("vistune.data") / "templates"
     for file in RECIPES.glob("*.yaml"):
-        assert load_recipe(file).name == file.stem
+        recipe = load_recipe(file)
+        assert recipe.name == file.stem
+        named = [recipe.model.chat_template if recipe.model else None, *(stage.template for stage in recipe.stages)]
+        assert all((templates / f"{name}.jinja").is_file() for name in named if name), file
 
 
 V1 = ("linear", "crop", [(128, 2e-3, 1), (32, 2e-5, 3)])
@@ -139,6 +144,11 @@ def broken(change: dict[str, Any], *at: str | int) -> str:
         (broken({"learning_rate": 0}, "stages", 0), "stages.align.learning_rate", "greater than 0 (it is 0)"),
         (broken({"learning_rate": float("nan")}, "stages", 0), "stages.align.learning_rate", "finite number"),
         (broken({"lora": {"rank": 4}}, "stages", 0), "stages.align: ", "does not train it: add it to `trains`"),
+        (
+            broken({"learning_rates": {"vision": 1}}, "stages", 0),
+            "stages.align: ",
+            "a learning rate of vision but does",
+        ),
         (broken({"trains": ["lora", "language"]}, "stages", 0), "stages.align: ", "either `lora` or the whole `lang"),
         (broken({"save": "trained", "trains": ["vision"]}, "stages", 0), "stages.align: ", "projector and lora only"),
         (broken({"lora": {"rnk": 4}}, "stages", 0), "stages.align.lora.rnk", "did you mean 'rank'?"),

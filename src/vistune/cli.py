@@ -56,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _formatted(argparse.ArgumentParser, prog="vistune", description=_FLOW, epilog=_START)
     parser.add_argument("--version", action="version", version=f"vistune {version('vistune')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_demo, _add_mini, _add_generate, _add_train, _add_eval, _add_chat):
+    for add in (_add_demo, _add_mini, _add_generate, _add_train, _add_merge, _add_eval, _add_chat):
         add(commands)
     return parser
 
@@ -185,6 +185,22 @@ class _HelpWithKeys(argparse.Action):
         parser.epilog = f"{parser.epilog}\n\nkeys of a recipe:\n{describe_recipe()}"
         parser.print_help()
         parser.exit()
+
+
+def _add_merge(commands: Any) -> None:
+    command = _command(commands, "merge", _merge, "write a checkpoint of what was trained only as a whole one")
+    command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="the folder of a projector or adapters")
+    command.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="its numbers (default: float32)"
+    )
+    _add_out(command)
+
+
+def _merge(args: argparse.Namespace) -> None:
+    from vistune.model.light import merge
+
+    merge(args.checkpoint, args.out, args.dtype)
+    print(args.out)
 
 
 def _add_eval(commands: Any) -> None:

@@ -153,6 +153,8 @@ class StageRecipe(_Section):
             raise ValueError("it has settings of `lora` but does not train it: add it to `trains`")
         if self.early_stopping and not self.validation_data:
             raise ValueError("early_stopping needs validation_data")
+        if rest := set(self.learning_rates) - set(self.trains):
+            raise ValueError(f"it has a learning rate of {', '.join(sorted(rest))} but does not train it")
         if self.save == "trained" and not {"projector", "lora"}.issuperset(self.trains):
             raise ValueError("`save: trained` is for stages that train projector and lora only")
         return self

@@ -13,6 +13,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import LlavaForConditionalGeneration
 
+from vistune.cli import main
 from vistune.errors import CheckpointError, MissingPackageError, RecipeError
 from vistune.model.adapters import add_lora, lora_layers, lora_parts, merge_lora
 from vistune.model.assistant import Assistant
@@ -119,13 +120,14 @@ def test_what_began_with_the_backbones_needs_them_only(base: Backbones, lora: bo
         add_lora(model, RANK_4, seed=0)
     _train(model)
     save_light(model, tmp_path / "light", base)
-    again, processor = open_checkpoint(tmp_path / "light", one_layer=True)
+    again, _ = open_checkpoint(tmp_path / "light", one_layer=True)
     torch.testing.assert_close(_logits(again), _logits(model), atol=1e-4, rtol=1e-4)
     weights = again.model.multi_modal_projector.state_dict()
     for name, weight in model.model.multi_modal_projector.state_dict().items():
         assert torch.equal(weights[name], weight)
     merge_lora(model)
-    save_checkpoint(again, processor, tmp_path / "full")
+    assert main(["merge", str(tmp_path / "light"), "--out", str(tmp_path / "full")]) == 0
+    assert main(["merge", str(tmp_path / "light"), "--out", str(tmp_path / "full")]) == 2  # there is one already
     full, _ = load_checkpoint(tmp_path / "full")
     for (name, one), (_, other) in zip(model.named_parameters(), again.named_parameters(), strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5, msg=name)

@@ -11,8 +11,9 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -23,7 +24,7 @@ from vistune.errors import CheckpointError
 from vistune.files import files_added
 from vistune.model import adapters
 from vistune.model.assemble import assemble
-from vistune.model.checkpoint import BASE, is_complete, load_checkpoint
+from vistune.model.checkpoint import BASE, is_complete, load_checkpoint, save_checkpoint
 from vistune.model.projector import MARK, LinearProjector, as_one_layer, saved_weights
 from vistune.recipe import ModelRecipe, Recipe
 
@@ -99,6 +100,14 @@ def open_checkpoint(path: Path, *, one_layer: bool = False) -> tuple[LlavaForCon
         model.model.multi_modal_projector = as_one_layer(model.model.multi_modal_projector)
     model.eval()
     return model, processor
+
+
+def merge(light: Path, out: Path, dtype: Literal["float32", "bfloat16", "float16"]) -> None:
+    """Write a light checkpoint as a whole one that needs no base. Raises CheckpointError if one is there already."""
+    if is_complete(out):
+        raise CheckpointError("there is a checkpoint already", where=str(out), fix="choose another output folder")
+    model, processor = open_checkpoint(light, one_layer=True)
+    save_checkpoint(model, processor, out, getattr(torch, dtype))
 
 
 def _read_base(path: Path) -> Path | Backbones:
