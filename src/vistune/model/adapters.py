@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -108,5 +109,7 @@ def merge_adapter(model: LlavaForConditionalGeneration, path: Path) -> LlavaForC
 
     Raises what PEFT raises if they do not fit.
     """
-    merged: LlavaForConditionalGeneration = PeftModel.from_pretrained(model, path).merge_and_unload()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of what PEFT asks transformers
+        merged: LlavaForConditionalGeneration = PeftModel.from_pretrained(model, path).merge_and_unload()
     return merged
