@@ -212,6 +212,35 @@ def test_text_only_questions_work(saved: Any) -> None:
     assert "".join(assistant.stream([Turn("user", "<image> is a word here")], max_new_tokens=5))
 
 
+LLAVA_HF = (
+    "{% for m in messages %}{{ m['role'].upper() + ': ' }}"
+    "{% for part in m['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>\n' }}{% endfor %}"
+    "{% for part in m['content'] | selectattr('type', 'equalto', 'text') %}{{ part['text'] + ' ' }}{% endfor %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
+)
+
+
+def test_a_checkpoint_that_others_made_can_be_asked(backbones: Path, tmp_path: Path) -> None:
+    """As llava-hf's: a template for parts only, which ends no answer, an `<image>` that is no special token."""
+    model, processor = assemble(
+        str(backbones / "vision"), str(backbones / "narrow"), projector="mlp2x_gelu", chat_template="vicuna_v1"
+    )
+    processor.chat_template = processor.tokenizer.chat_template = LLAVA_HF
+    save_checkpoint(model, processor, tmp_path / "theirs")
+    config = tmp_path / "theirs" / "tokenizer.json"
+    content = json.loads(config.read_text())
+    next(token for token in content["added_tokens"] if token["content"] == "<image>")["special"] = False
+    config.write_text(json.dumps(content))
+    picture = _pictures()[0]
+    text = "<s>USER: <image>\nhow many dogs ASSISTANT:"
+    theirs: Any = LlavaForConditionalGeneration.from_pretrained(tmp_path / "theirs")
+    loaded: Any = AutoProcessor.from_pretrained(tmp_path / "theirs", backend="pil")
+    inputs = loaded(images=picture, text=text, add_special_tokens=False, return_tensors="pt")
+    written = theirs.generate(**inputs, max_new_tokens=10, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    answer = Assistant.load(tmp_path / "theirs", "cpu").chat(picture, "how many dogs", max_new_tokens=10)
+    assert answer == loaded.decode(written, skip_special_tokens=True).strip()
+
+
 def test_what_is_no_checkpoint_is_one_clear_error(backbones: Path, saved: Any, tmp_path: Path) -> None:
     path, _ = saved
     with pytest.raises(CheckpointError, match="no such checkpoint folder"):

@@ -11,6 +11,12 @@ Whatever a template is, one of ours or a language model's own, the result
   before no answer. What is asked is then not what was trained. Such a block goes into the prompt, or out of it;
 - does not depend on the day. Where a template asks for the date, it gets the one that Llama's templates write
   when they cannot know it: otherwise a run that is resumed tomorrow would go on with other data.
+
+Ours are `vicuna_v1` (LLaVA 1.5; llava-hf's checkpoints use it without the system's text), `plain` (stage 1: an image
+and its caption), `chatml`, and `vicuna_v0`. There an answer is over at `###`. To the official code of LLaVA v0 this was
+text, some ordinary tokens that begin the next turn; the loss covered them, and generation stopped when they turned up
+in what was written so far. Here it is one special token, the end of the sequence, so that every engine stops at it; a
+`###` that somebody types is still text, as it is not for engines that tokenise the rendered conversation.
 """
 
 from __future__ import annotations
@@ -23,10 +29,11 @@ from importlib import resources
 from typing import Any
 
 from tokenizers import AddedToken
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from vistune.data.templates import exchange, render
 from vistune.errors import CheckpointError, RecipeError, did_you_mean
+from vistune.records import IMAGE_TOKEN
 
 _TURNS = "system", "user", "assistant"
 _DATE = datetime(2024, 7, 26, tzinfo=UTC)
@@ -87,6 +94,13 @@ def chat_template(tokenizer: PreTrainedTokenizerBase, name: str | None = None) -
         fix = f"set model.chat_template to one of: {', '.join(template_names())}"
         raise CheckpointError("the language model has no chat template", where=tokenizer.name_or_path, fix=fix)
     return _adapt(tokenizer, own)
+
+
+def checkpoint_template(processor: ProcessorMixin) -> str:
+    """The chat template of a checkpoint, which others may have made: adapted, and its `<image>` a special token."""
+    tokenizer: Any = processor.tokenizer
+    tokenizer.add_tokens([AddedToken(IMAGE_TOKEN, special=True, normalized=False)], special_tokens=True)
+    return _adapt(tokenizer, str(processor.chat_template))
 
 
 def _read(name: str) -> str:

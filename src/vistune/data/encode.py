@@ -12,13 +12,11 @@ from numpy.typing import NDArray
 from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 
-from vistune.data.render import Rendered, Renderer, image_marks
+from vistune.data.prompt import Ids, PromptEncoder
+from vistune.data.render import Rendered, image_marks
 from vistune.data.templates import before_answer, end_of_turn, exchange, special_tokens
-from vistune.data.tokenizer import TemplateTokenizer
 from vistune.errors import CheckpointError, DataError
-from vistune.records import IMAGE_TOKEN, Conversation, Turn
-
-_Ids = NDArray[np.int32]
+from vistune.records import Conversation
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +27,10 @@ class Sample:
     """
 
     id: str
-    input_ids: _Ids
+    input_ids: Ids
     targets: NDArray[np.bool_]
     images: tuple[str, ...]
-    image_at: _Ids
+    image_at: Ids
     dropped_turns: int = 0
 
 
@@ -47,12 +45,11 @@ class _Draft:
     where: str
 
 
-class Encoder:
-    """Encodes with one tokenizer and chat template; an image takes `image_tokens` tokens.
+class Encoder(PromptEncoder):
+    """Encodes whole conversations, too.
 
     Targets are exactly what generation has to write after the generation prompt: an answer, with the space that a
-    template puts between the two, and its end-of-turn token, with the white space before it. Special tokens come
-    from the template alone: where a turn's text spells one, it is encoded as the ordinary text it is.
+    template puts between the two, and its end-of-turn token, with the white space before it.
 
     Raises CheckpointError if the template does not end an answer with the tokenizer's end-of-sequence token.
     """
@@ -62,11 +59,9 @@ class Encoder:
         if end != tokenizer.eos_token:
             what = f"the chat template ends an answer with {end!r}, the model with {tokenizer.eos_token!r}"
             raise CheckpointError(what, where=tokenizer.name_or_path, fix="use the chat template of the model's recipe")
+        super().__init__(tokenizer, template, image_tokens)
         special = special_tokens(tokenizer)
-        self._special, self._image_id, self._end_id = frozenset(special.values()), special[IMAGE_TOKEN], special[end]
-        self._image_tokens = image_tokens
-        self._tokenize = TemplateTokenizer(tokenizer)
-        self._render = Renderer(tokenizer, template, self._tokenize.spell)
+        self._special, self._end_id = frozenset(special.values()), special[end]
         before, after, _ = map(self._tokenize.spell, exchange(tokenizer, template))
         self._joint = self._tokenize.spell(before_answer(tokenizer, template))
         clean = self._tokenize.cuts_cleanly(before.removesuffix(self._joint), f"{self._joint}x{after}")
@@ -115,14 +110,6 @@ class Encoder:
                 else:
                     outcomes[index] = outcome
         return [outcomes[index] for index in range(len(conversations))]
-
-    def prompt(self, turns: Sequence[Turn], *, images: int) -> list[int]:
-        """The token ids up to where the assistant's next answer begins; the first `images` `<image>` are images."""
-        rendered = self._render(turns, images=images, prompt=True, where="prompt")
-        [encoding] = self._tokenize([self._join(rendered, "")[0]])
-        ids = np.array(encoding.ids, dtype=np.int32)
-        expanded: list[int] = ids.repeat(self._sizes(ids)).tolist()
-        return expanded
 
     def _draft(self, conversation: Conversation, turns: int) -> _Draft:
         where = f"conversation {conversation.id}"
@@ -173,7 +160,7 @@ class Encoder:
         images = conversation.images[: len(image_at) // self._image_tokens]
         return Sample(conversation.id, ids, targets, images, image_at, len(conversation.turns) - draft.turns)
 
-    def _spans(self, draft: _Draft, encoding: Encoding) -> tuple[_Ids, list[tuple[int, int]]]:
+    def _spans(self, draft: _Draft, encoding: Encoding) -> tuple[Ids, list[tuple[int, int]]]:
         """The token ids, images as one token each, and the first and last token of each answer."""
         firsts = [] if self._cut else self._firsts(draft, encoding)
         if firsts is None:
@@ -200,7 +187,3 @@ class Encoder:
                 return None
             firsts.append(token)
         return firsts
-
-    def _sizes(self, ids: _Ids) -> NDArray[np.int64]:
-        """How many tokens each token becomes."""
-        return np.where(ids == self._image_id, self._image_tokens, 1)

@@ -10,8 +10,9 @@ from PIL import Image
 from torch import Tensor
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
-from vistune.data.encode import Encoder
+from vistune.data.adapt import checkpoint_template
 from vistune.data.images import open_image, to_pixels, to_rgb
+from vistune.data.prompt import PromptEncoder
 from vistune.model.assemble import image_token_count
 from vistune.model.decode import Prompt, greedy
 from vistune.model.light import open_checkpoint
@@ -28,7 +29,8 @@ class Assistant:
 
     def __init__(self, model: LlavaForConditionalGeneration, processor: LlavaProcessor) -> None:
         self.model, self.processor = model.eval(), processor
-        self._encoder = Encoder(processor.tokenizer, str(processor.chat_template), image_token_count(model.config))
+        template = checkpoint_template(processor)
+        self._prompts = PromptEncoder(processor.tokenizer, template, image_token_count(model.config))
 
     @classmethod
     def load(cls, path: Path | str, device: str | None = None) -> Assistant:
@@ -98,7 +100,7 @@ class Assistant:
 
     def _prompt(self, turns: Sequence[Turn], images: int) -> list[int]:
         turns = [Turn(turns[0].role, f"{IMAGE_TOKEN}\n" * images + turns[0].text), *turns[1:]]
-        return self._encoder.prompt(turns, images=images)
+        return self._prompts.prompt(turns, images=images)
 
     def _features(self, images: Sequence[ImageLike]) -> Tensor | None:
         if not images:
