@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -15,11 +15,13 @@ from vistune.data.order import Numbers, Order, number_groups
 from vistune.data.source import Source
 from vistune.errors import DataError
 from vistune.recipe import DataRecipe
+from vistune.records import Conversation
 
 AHEAD = 20_000
 """So many conversations are encoded before the training; of more, so many are held in no list."""
 PREVIEW = 1_000
 _NAMED = 5
+_BATCH = 256
 
 
 def open_sources(
@@ -72,21 +74,26 @@ class Dataset:
         count = int(self._starts[-1])
         self._numbers: Numbers = np.arange(count)
         first = self._numbers if count <= ahead else _preview(count)
-        found = [(number, sample) for number in first.tolist() if (sample := self._encode(number)) is not None]
-        if not found:
-            self._encode_or_raise(int(first[0]))
-        self.preview: list[Sample] = [sample for _, sample in found]
+        outcomes = [
+            one for start in range(0, len(first), _BATCH) for one in self._encode(first[start:][:_BATCH].tolist())
+        ]
+        self.preview = [one for one in outcomes if isinstance(one, Sample)]
         """Samples of the data: all of it, or a thousand drawn at random."""
+        if not self.preview:
+            raise next(one for one in outcomes if isinstance(one, DataError))
         self._all = count <= ahead
         if self._all:
-            self._numbers = np.array([number for number, _ in found])
+            self._numbers = first[[isinstance(one, Sample) for one in outcomes]]
 
     def __len__(self) -> int:
         return len(self._numbers)
 
     def get(self, index: int) -> Sample | None:
         """The sample of that number, or nothing if its conversation turns out to be of no use."""
-        return self.preview[index] if self._all else self._encode(int(self._numbers[index]))
+        if self._all:
+            return self.preview[index]
+        [outcome] = self._encode([int(self._numbers[index])])
+        return outcome if isinstance(outcome, Sample) else None
 
     def order(self, seed: int) -> Order:
         """The order of the samples; those that begin with the same image are a group."""
@@ -120,26 +127,28 @@ class Dataset:
             told.append(f"{turns} turns left out: longer than {self._max_length} tokens")
         return told if self._all else [f"{line} (so far; they are read when they are needed)" for line in told]
 
-    def _encode(self, number: int) -> Sample | None:
-        """The sample of a conversation counted through all sources."""
-        try:
-            sample = self._encode_or_raise(number)
-        except DataError as error:
-            if number not in self._left_out and len(self._left_out) < _NAMED:
-                self._tell(f"left out: {error}")
-            self._left_out.add(number)
-            return None
-        if sample.dropped_turns:
-            self._shortened[number] = sample.dropped_turns
-        return sample
+    def _encode(self, numbers: Sequence[int]) -> Iterator[Sample | DataError]:
+        """The samples of conversations counted through all sources, or why they cannot be used."""
+        outcomes = self._encoder.encode_batch([self._conversation(number) for number in numbers], self._max_length)
+        for number, outcome in zip(numbers, outcomes, strict=True):
+            if isinstance(outcome, DataError):
+                label = self._sources[self._source(number)].label
+                error = DataError(outcome.what, where=f"{label}: {outcome.where}", fix=outcome.fix)
+                if number not in self._left_out and len(self._left_out) < _NAMED:
+                    self._tell(f"left out: {error}")
+                self._left_out.add(number)
+                yield error
+                continue
+            if outcome.dropped_turns:
+                self._shortened[number] = outcome.dropped_turns
+            yield outcome
 
-    def _encode_or_raise(self, number: int) -> Sample:
-        source = int(np.searchsorted(self._starts, number, side="right")) - 1
-        conversation = self._sources[source][number - int(self._starts[source])]
-        try:
-            return self._encoder.encode(conversation, self._max_length)
-        except DataError as error:
-            raise DataError(error.what, where=f"{self._sources[source].label}: {error.where}", fix=error.fix) from None
+    def _conversation(self, number: int) -> Conversation:
+        source = self._source(number)
+        return self._sources[source][number - int(self._starts[source])]
+
+    def _source(self, number: int) -> int:
+        return int(np.searchsorted(self._starts, number, side="right")) - 1
 
 
 def _preview(count: int) -> Numbers:
