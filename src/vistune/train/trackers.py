@@ -65,13 +65,14 @@ def check_trackers(recipe: Recipe) -> None:
 
 def open_trackers(names: Sequence[TrackerName], folder: Path, project: str, done: int) -> list[Tracker]:
     """The trackers of a stage by their names; `folder` is the stage's, `done` its steps so far."""
+    name = f"{folder.parent.name}-{folder.name}"
+    number = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]  # the same when the stage goes on
     trackers: list[Tracker] = []
-    for name in names:
-        if name == "tensorboard":
+    for tracker in names:
+        if tracker == "tensorboard":
             trackers.append(TensorBoard(folder, done))
-        elif name == "wandb":
-            number = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
-            trackers.append(Dashboard(name, project, folder.name, id=number, dir=str(folder)))
-        else:
-            trackers.append(Dashboard(name, project, folder.name))
+        elif tracker == "wandb":
+            trackers.append(Dashboard(tracker, project, name, id=f"{name}-{number}", dir=str(folder)))
+        else:  # trackio tells runs apart by their names
+            trackers.append(Dashboard(tracker, project, f"{name}-{number}"))
     return trackers
