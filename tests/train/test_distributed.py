@@ -144,6 +144,9 @@ def test_a_mistake_is_told_once_and_ends_all(launch: Launch, make_recipe: Any, t
     codes, told = launch(make_recipe(batch_size=1, micro_batch_size=1), tmp_path / "run", DDP)
     assert codes == [2, 2]
     assert told.count("error: stages.align.batch_size: 1 conversations cannot be shared out to 2 processes") == 1
+    codes, told = launch(make_recipe(data=str(tmp_path / "none.json")), tmp_path / "other", DDP)
+    assert codes == [2, 2]
+    assert told.count("there is no such file") == 1
     codes, told = launch(make_recipe(), tmp_path / "run", {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"})
     assert codes == [2, 2]
     assert "only version 2 of FSDP is supported" in told

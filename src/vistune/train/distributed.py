@@ -59,6 +59,13 @@ def decide(accelerator: Accelerator, work: Callable[[], T]) -> T:
     return result
 
 
+def main_first(accelerator: Accelerator, work: Callable[[], T]) -> T:
+    """What `work` returns in each process. The main one goes first, so that it alone tells what is wrong."""
+    done: list[T] = []
+    decide(accelerator, lambda: done.append(work()))
+    return done[0] if done else work()
+
+
 def prepare(
     accelerator: Accelerator, module: TargetLoss, optimizer: Callable[[], torch.optim.Optimizer]
 ) -> tuple[nn.Module, torch.optim.Optimizer]:

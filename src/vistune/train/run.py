@@ -21,7 +21,7 @@ from vistune.model.assemble import image_token_count
 from vistune.model.checkpoint import save_checkpoint
 from vistune.model.light import Backbones, open_checkpoint, save_light, starting_point
 from vistune.recipe import LoraRecipe, Recipe, StageRecipe
-from vistune.train.distributed import decide, start_processes
+from vistune.train.distributed import decide, main_first, start_processes
 from vistune.train.features import open_features
 from vistune.train.finished import check_start, tidy, unfinished_stages
 from vistune.train.loop import train_stage
@@ -62,7 +62,7 @@ def _train(recipe: Recipe, out: Path) -> Path:
         return unfinished
 
     numbers = decide(accelerator, begin)
-    data = {n: _open_data(recipe.stages[n], accelerator) for n in numbers}
+    data = main_first(accelerator, lambda: {n: _open_data(recipe.stages[n], accelerator) for n in numbers})
     for n in numbers:
         base = folders[n - 1] if n else starting_point(recipe)
         _run(base, recipe, recipe.stages[n], data[n], accelerator, folders[n])
