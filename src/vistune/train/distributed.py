@@ -69,8 +69,10 @@ def main_first(accelerator: Accelerator, work: Callable[[], T]) -> T:
 def prepare(
     accelerator: Accelerator, module: TargetLoss, optimizer: Callable[[], torch.optim.Optimizer]
 ) -> tuple[nn.Module, torch.optim.Optimizer]:
-    """The module in all processes, and its optimizer."""
+    """The module in all processes, and its optimizer. Raises RecipeError for weights that cannot be sharded."""
     if _wants_shards() and accelerator.num_processes > 1:
+        if not all(weight.is_floating_point() for weight in module.parameters()):
+            raise RecipeError("quantised weights cannot be sharded", where="model", fix="train without --use_fsdp")
         mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
         for layer in module.model.model.language_model.layers:
             fully_shard(layer, mesh=mesh)
