@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,20 +15,21 @@ import torch
 from rich.console import Console
 
 from vistune.clients import open_client
+from vistune.errors import VistuneError
 from vistune.evaluate.report import write_report
 from vistune.evaluate.run import Scores, evaluate, print_scores
 from vistune.generate import Style, generate
 from vistune.mini.dataset import write_dataset
 from vistune.model.assistant import Assistant
-from vistune.recipe import load_recipe
 from vistune.records import ImageRecord
 from vistune.sources import sources
-from vistune.train.run import train
 
 RECIPE = Path(__file__).with_name("recipe.yaml")
 KINDS = {"conversation": 1.0, "detail": 0.8, "reasoning": 0.1}
 TRAIN, TEST = 3000, 150
 """How many images there are to learn from, and how many are held out."""
+PROCESSES = min(2, os.cpu_count() or 1)
+"""How many train."""
 
 
 def run_demo(out: Path, seed: int, *, images: int = TRAIN, held_out: int = TEST) -> None:
@@ -34,7 +37,7 @@ def run_demo(out: Path, seed: int, *, images: int = TRAIN, held_out: int = TEST)
 
     Interrupted, the same call goes on with the training where it was.
     """
-    torch.set_num_threads(1)  # products this small take longer on two
+    torch.set_num_threads(1)
     console = Console(highlight=False)
     start = time.perf_counter()
     data, run = out / "data", out / "train"
@@ -51,7 +54,8 @@ def run_demo(out: Path, seed: int, *, images: int = TRAIN, held_out: int = TEST)
     overrides = [f"seed={seed}"]
     for stage, file in files.items():
         overrides += [f"stages.{stage}.data={file}", f"stages.{stage}.images={data}"]
-    tuned = train(load_recipe(RECIPE, overrides), run)
+    _train(overrides, run)
+    tuned = run / "tune"
     _heading(console, 4, "Evaluate on images and combinations that training never saw")
     scores = _score(run, read(data, "test"), out / "eval", seed)
     print_scores(scores, console)
@@ -69,6 +73,20 @@ def run_demo(out: Path, seed: int, *, images: int = TRAIN, held_out: int = TEST)
     _write_scores(out / "scores.json", scores, seed, seconds)
     image = read(data, "test")[0].image
     console.print(f"\nreport: {page}\nchat:   vistune chat {tuned} --image {image}", soft_wrap=True)
+
+
+def _train(overrides: list[str], out: Path) -> None:
+    """Train by the command, in two processes that share each batch where there are two cores."""
+    command = ["-m", "vistune.cli", "train", str(RECIPE), "--out", str(out)]
+    for override in overrides:
+        command += ["--set", override]
+    if PROCESSES > 1:
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={PROCESSES}"]
+        command = [*launcher, *command]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # products this small take longer on two threads
+    done = subprocess.run([sys.executable, *command], env=environment, check=False)
+    if done.returncode:
+        raise VistuneError("the training did not finish", where=str(out), fix="the same command goes on where it was")
 
 
 def _heading(console: Console, number: int, text: str) -> None:
@@ -93,7 +111,7 @@ def _write_scores(path: Path, scores: list[Scores], seed: int, seconds: float) -
 
 
 def _peak_rss_mb() -> float:
-    """The most memory that this process or one of its workers held, in megabytes."""
+    """At most so much memory, in megabytes, this process and those that train held together."""
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes here
-    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    return max(resource.getrusage(one).ru_maxrss for one in who) * unit / 1e6
+    own, largest = (resource.getrusage(one).ru_maxrss for one in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return (own + PROCESSES * largest) * unit / 1e6

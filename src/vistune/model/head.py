@@ -10,8 +10,8 @@ from torch.nn import LinearCrossEntropyOptions
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-_LOGITS_AT_ONCE = 2**22
-"""16 MB of logits: they stay near the processor, and their memory is used again for the next ones."""
+_LOGITS_AT_ONCE = 6 * 2**20
+"""24 MB of logits: they stay near the processor, and their memory is used again for the next ones."""
 
 
 def target_loss(model: Any, states: Tensor, targets: Tensor) -> Tensor:
