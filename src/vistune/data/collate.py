@@ -61,7 +61,11 @@ class Batch:
 
 
 def collate(groups: Sequence[Group], read: Callable[[str], Tensor]) -> Batch:
-    """The row of `groups`; `read` gives an image's features (I, V) or pixels (3, H, W) by its name."""
+    """The row of `groups`; `read` gives an image's features (I, V) or pixels (3, H, W) by its name.
+
+    Put together by NumPy: in the loader's thread, torch would start a second team of threads, and with more threads
+    than cores each of the training's products waits for its own.
+    """
     segments: list[Segment] = []
     ids: list[Any] = []
     positions: list[Any] = []
@@ -96,13 +100,16 @@ def collate(groups: Sequence[Group], read: Callable[[str], Tensor]) -> Batch:
     return Batch(
         tuple(segments), _join(ids), _join(positions), _join(image_at), _join(image_from), _join(predict_at),
         _join(targets), _stack(known, images), _stack(unknown, images), tuple(unknown),
-        torch.tensor([place[name] for name in known + unknown], dtype=torch.long).argsort(),
+        _join([np.argsort([place[name] for name in known + unknown])]),
     )  # fmt: skip
 
 
 def _stack(names: Sequence[str], images: Mapping[str, Tensor]) -> Tensor | None:
-    return torch.stack([images[name] for name in names]) if names else None
+    if not names:
+        return None
+    rows = [images[name].contiguous().view(torch.uint8).numpy() for name in names]
+    return torch.from_numpy(np.stack(rows)).view(images[names[0]].dtype)
 
 
 def _join(parts: list[Any]) -> Tensor:
-    return torch.from_numpy(np.concatenate(parts)).long() if parts else torch.empty(0, dtype=torch.long)
+    return torch.from_numpy(np.concatenate(parts).astype(np.int64)) if parts else torch.empty(0, dtype=torch.long)

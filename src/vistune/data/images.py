@@ -98,8 +98,7 @@ def to_pixels(processor: Any, image: Image.Image, where: str = "") -> Tensor:
     if max(long**2 * getattr(processor, "do_pad", False), side**2 * long // short) > _MOST_PIXELS:
         what = f"the image is too long and thin ({image.width} x {image.height} pixels)"
         raise DataError(what, where=where, fix="cut it, or remove its record")
-    pixels: Tensor = processor(image, return_tensors="pt")["pixel_values"][0]
-    return pixels
+    return torch.from_numpy(processor(image, return_tensors="np")["pixel_values"][0])
 
 
 class ImageStore:
