@@ -4,7 +4,7 @@
 
 The data has LLaVA-Instruct's statistics: about two conversations an image, one to five exchanges each. The peers get
 their conversations already tokenised and their images already decoded; ours does both by itself. Every contestant
-runs in a process of its own, one after the other. TRL needs `pip install trl`.
+runs in a process of its own, one after the other. The peers need `pip install 'vistune[bench]'`.
 """
 
 from __future__ import annotations
