@@ -76,17 +76,19 @@ def run_demo(out: Path, seed: int, *, images: int = TRAIN, held_out: int = TEST)
 
 
 def _train(overrides: list[str], out: Path) -> None:
-    """Train by the command, in two processes that share each batch where there are two cores."""
+    """Train by the command, in two processes that share each batch where there are two cores.
+
+    Where these cannot talk to each other, one goes on alone.
+    """
     command = ["-m", "vistune.cli", "train", str(RECIPE), "--out", str(out)]
     for override in overrides:
         command += ["--set", override]
-    if PROCESSES > 1:
-        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={PROCESSES}"]
-        command = [*launcher, *command]
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={PROCESSES}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # products this small take longer on two threads
-    done = subprocess.run([sys.executable, *command], env=environment, check=False)
-    if done.returncode:
-        raise VistuneError("the training did not finish", where=str(out), fix="the same command goes on where it was")
+    for before in ([launcher] if PROCESSES > 1 else []) + [[]]:
+        if subprocess.run([sys.executable, *before, *command], env=environment, check=False).returncode == 0:
+            return
+    raise VistuneError("the training did not finish", where=str(out), fix="the same command goes on where it was")
 
 
 def _heading(console: Console, number: int, text: str) -> None:

@@ -41,6 +41,12 @@ def _wants_shards() -> bool:
     return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("true", "1")
 
 
+def end_processes() -> None:
+    """Take leave of the other processes, if there are any: threads that still talk to them may abort the exit."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def decide(accelerator: Accelerator, work: Callable[[], T]) -> T:
     """What `work` returns in the main process, in all. If it raises a VistuneError there, the others just end."""
     told: list[Any] = [None, 0]

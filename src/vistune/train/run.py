@@ -21,7 +21,7 @@ from vistune.model.assemble import image_token_count
 from vistune.model.checkpoint import save_checkpoint
 from vistune.model.light import Backbones, open_checkpoint, save_light, starting_point
 from vistune.recipe import LoraRecipe, Recipe, StageRecipe
-from vistune.train.distributed import decide, main_first, start_processes
+from vistune.train.distributed import decide, end_processes, main_first, start_processes
 from vistune.train.features import open_features
 from vistune.train.finished import check_start, tidy, unfinished_stages
 from vistune.train.loop import train_stage
@@ -44,7 +44,9 @@ def train(recipe: Recipe, out: Path) -> Path:
     """
     bound_kernel_caches()
     with stop_at_once(), storage_errors(out):
-        return _train(recipe, out)
+        checkpoint = _train(recipe, out)
+    end_processes()
+    return checkpoint
 
 
 def _train(recipe: Recipe, out: Path) -> Path:
