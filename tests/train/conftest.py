@@ -14,6 +14,18 @@ from PIL import Image
 from vistune.recipe import Recipe
 from vistune.train.run import train
 
+_KILL = """
+import os, signal, sys
+from vistune.train.run import train
+
+def kill(event, arguments):
+    if event == "os.rename" and str(arguments[1]).endswith(last):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(kill)
+train(recipe, out)
+"""
+
 MakeRecipe = Callable[..., Recipe]
 Start = Callable[..., BaseProcess]
 
@@ -30,6 +42,12 @@ def start() -> Start:
         return process
 
     return begin
+
+
+@pytest.fixture(scope="session")
+def kill(start: Start) -> Callable[[Recipe, Path, str], BaseProcess]:
+    """Trains in a process that kills itself, as by `kill -9`, when it is about to give `last` its final name."""
+    return lambda recipe, out, last: start(_KILL, recipe=recipe, out=out, last=last)
 
 
 @pytest.fixture(scope="session")

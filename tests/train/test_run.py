@@ -19,20 +19,6 @@ from vistune.model.assistant import Assistant
 from vistune.recipe import Recipe, load_recipe
 from vistune.train.run import train
 
-# The process kills itself, as by `kill -9`, when it is about to give a file or folder its final name.
-CODE = """
-import os, signal, sys
-from vistune.train.run import train
-
-def kill(event, arguments):
-    if event == "os.rename" and str(arguments[1]).endswith(last):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-sys.addaudithook(kill)
-train(recipe, out)
-"""
-
-
 MEASURED = ("samples_per_second", "tokens_per_second", "peak_memory_gb")
 
 
@@ -81,7 +67,7 @@ def test_a_finished_run_is_left_as_it_is(finished: tuple[Recipe, Path]) -> None:
 
 
 def test_killed_again_and_again_it_ends_with_the_same_weights(
-    finished: tuple[Recipe, Path], tmp_path: Path, start: Any
+    finished: tuple[Recipe, Path], tmp_path: Path, kill: Any
 ) -> None:
     recipe, out = finished
     run = tmp_path / "run"
@@ -92,7 +78,7 @@ def test_killed_again_and_again_it_ends_with_the_same_weights(
         f"tune/state/step-{random.Random(0).randrange(4, 13, 2):08}",
         "tune/model.safetensors",
     ):
-        killed = start(CODE, recipe=recipe, out=run, last=last)
+        killed = kill(recipe, run, last)
         killed.join()
         assert killed.exitcode == -signal.SIGKILL
         assert not (run / Path(last).parts[0] / "config.json").exists()
@@ -105,14 +91,14 @@ def test_killed_again_and_again_it_ends_with_the_same_weights(
 
 
 def test_killed_while_adapters_with_dropout_train_it_ends_with_the_same_weights(
-    make_recipe: Any, tmp_path: Path, start: Any
+    make_recipe: Any, tmp_path: Path, kill: Any
 ) -> None:
     content = make_recipe(epochs=2).model_dump()
     content["stages"][1] |= {"trains": ["projector", "lora"], "lora": {"rank": 4, "alpha": 8, "dropout": 0.2}}
     recipe = Recipe.model_validate(content)
     train(recipe, tmp_path / "whole")
     for last in ("tune/state/step-00000004", "tune/adapter/adapter_model.safetensors", "tune/config.json"):
-        killed = start(CODE, recipe=recipe, out=tmp_path / "run", last=last)
+        killed = kill(recipe, tmp_path / "run", last)
         killed.join()
         assert killed.exitcode == -signal.SIGKILL
     train(recipe, tmp_path / "run")
@@ -123,10 +109,10 @@ def test_killed_while_adapters_with_dropout_train_it_ends_with_the_same_weights(
 
 
 @pytest.fixture(scope="session")
-def almost(finished: tuple[Recipe, Path], tmp_path_factory: pytest.TempPathFactory, start: Any) -> Path:
+def almost(finished: tuple[Recipe, Path], tmp_path_factory: pytest.TempPathFactory, kill: Any) -> Path:
     """A run that was killed when only the last checkpoint's last file was not in its place."""
     run = tmp_path_factory.mktemp("almost") / "run"
-    killed = start(CODE, recipe=finished[0], out=run, last="tune/config.json")
+    killed = kill(finished[0], run, "tune/config.json")
     killed.join()
     assert killed.exitcode == -signal.SIGKILL
     return run

@@ -23,18 +23,6 @@ from vistune.recipe import Recipe
 from vistune.train.run import train
 from vistune.train.stages import TargetLoss
 
-KILL = """
-import os, signal, sys
-from vistune.train.run import train
-
-def kill(event, arguments):
-    if event == "os.rename" and str(arguments[1]).endswith(last):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-sys.addaudithook(kill)
-train(recipe, out)
-"""
-
 
 def _with(recipe: Recipe, **changes: Any) -> Recipe:
     """The recipe with its tune stage changed; it is validated on its own data of stage 1 and 2."""
@@ -84,7 +72,7 @@ def _early(make_recipe: Any) -> Recipe:
     return _with(recipe, validation_data=recipe.stages[0].data, early_stopping=2, validate_every=2, epochs=8)
 
 
-def test_early_stopping_ends_the_stage_with_the_best_weights(make_recipe: Any, tmp_path: Path, start: Any) -> None:
+def test_early_stopping_ends_the_stage_with_the_best_weights(make_recipe: Any, tmp_path: Path, kill: Any) -> None:
     recipe = _early(make_recipe)
     out = tmp_path / "whole"
     train(recipe, out)
@@ -95,7 +83,7 @@ def test_early_stopping_ends_the_stage_with_the_best_weights(make_recipe: Any, t
     assert _loss(recipe, out) < list(losses.values())[-1] - 0.01
     for last in (f"state/step-{best:08}", f"state/step-{best + 2:08}", "tune/config.json"):
         run = tmp_path / last.replace("/", "-")
-        killed = start(KILL, recipe=recipe, out=run, last=last)
+        killed = kill(recipe, run, last)
         killed.join()
         assert killed.exitcode != 0
         train(recipe, run)

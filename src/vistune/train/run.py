@@ -115,6 +115,8 @@ def _run(
         seed=recipe.seed, folder=folder, kept=kept, held_out=held_out[0] if held_out else None, project=recipe.name,
         log_to=recipe.log_to,
     )  # fmt: skip
+    if kept is not None:
+        kept.close()
     for line in dataset.summary():
         if line not in told:
             accelerator.print(f"{stage.name}: {line}")
