@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -214,7 +214,7 @@ def _add_eval(commands: Any) -> None:
 
 
 def _eval(args: argparse.Namespace) -> None:
-    records = _records(args)
+    records = list(_records(args))
     from vistune.evaluate.run import evaluate, print_scores
 
     label = args.checkpoint.name + (" (blind)" if args.blind else "")
@@ -260,7 +260,7 @@ def _add_data(command: Any, name: str, split: str) -> None:
     )
 
 
-def _records(args: argparse.Namespace) -> list[ImageRecord]:
+def _records(args: argparse.Namespace) -> Iterable[ImageRecord]:
     from vistune.sources import sources, stop
 
     def skip(error: AnnotationError) -> None:

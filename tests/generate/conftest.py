@@ -2,22 +2,19 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 from rich.console import Console
 
-from vistune.clients import Reply, Request
+from vistune.clients import Client, Reply, Request
 from vistune.context import parse_context
 from vistune.records import Box, ImageRecord
 
 
-class RuleTeacher:
+class RuleTeacher(Client):
     """Writes a good reply to most requests, a bad one to some, by the seed; counts what it is asked."""
 
     name = "rule"
-
-    context: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []

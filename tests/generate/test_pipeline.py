@@ -76,12 +76,10 @@ def test_the_same_bytes_for_any_concurrency_and_again(
     assert contents(tmp_path / "64") == first
 
 
-class Shuffling:
+class Shuffling(Client):
     """Answers late, in an order that has nothing to do with that of asking."""
 
     name = "rule"
-
-    context: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     def __init__(self, teacher: Client) -> None:
         self.teacher, self.under_way, self.most = teacher, 0, 0

@@ -9,13 +9,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 from rich.console import Console
 
 import vistune
-from vistune.clients import Reply, Request
+from vistune.clients import Client, Reply, Request
 from vistune.generate import generate
 from vistune.records import ImageRecord
 
@@ -24,12 +23,10 @@ RECORDS = [ImageRecord(f"{n:04}", Path(f"{n}.jpg"), 64, 48, (f"Dog {n} sits on a
 KINDS = {"conversation": 1.0, "detail": 1.0}
 
 
-class Logging:
+class Logging(Client):
     """Writes down each request before it is answered; answers no more than `most`."""
 
     name = "logging"
-
-    context: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     def __init__(self, log: Path, most: int) -> None:
         self.log, self.left = log, most

@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 
-from vistune.clients.base import Client, Message, Reply, Request
+from vistune.clients.base import Client, Message, Quota, Reply, Request, RequestError
 from vistune.errors import ClientError
 from vistune.registry import Registry
 
-__all__ = ["Client", "Message", "Reply", "Request", "clients", "open_client"]
+__all__ = ["Client", "Message", "Quota", "Reply", "Request", "RequestError", "clients", "open_client"]
 
 clients: Registry[Callable[..., Client]] = Registry("client", "vistune.clients")
 """An entry makes a client, from nothing or from one text: what follows the colon of `name:argument`."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from types import MappingProxyType, TracebackType
+from typing import Any, ClassVar, Self
 
 from vistune.records import Role
 
@@ -23,8 +25,9 @@ class Message:
 class Request:
     """A prompt: the system's text, few-shot pairs of messages, and last the query.
 
-    A language model is sent `system`, `messages` and `seed`. `kind` tells a teacher by rule what is wanted;
-    `record_id` is for logs and recorded replies only and no part of the key.
+    A language model is sent `system`, `messages`, `seed`, and unless None `max_tokens`, `temperature`, and `schema`, the
+    JSON schema that the reply has to keep to. `kind` tells a teacher by rule what is wanted; `record_id` is for logs
+    and recorded replies only and no part of the key.
     """
 
     system: str
@@ -32,6 +35,9 @@ class Request:
     kind: str = ""
     seed: int = 0
     record_id: str = ""
+    max_tokens: int | None = None
+    temperature: float | None = None
+    schema: Mapping[str, Any] | None = None
 
     @property
     def query(self) -> str:
@@ -41,31 +47,76 @@ class Request:
     def key(self, model: str) -> str:
         """SHA-256 of the request as `model` is asked it: the same for every machine, folder and version."""
         canonical = [model, self.kind, self.seed, self.system, [(one.role, one.text) for one in self.messages]]
-        return hashlib.sha256(json.dumps(canonical, separators=(",", ":")).encode()).hexdigest()
+        options = {"max_tokens": self.max_tokens, "temperature": self.temperature, "schema": self.schema}
+        if sent := {name: value for name, value in options.items() if value is not None}:
+            canonical.append(sent)
+        text = json.dumps(canonical, separators=(",", ":"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What the server says is left: so many requests (None: not said) until `reset` seconds from now."""
+
+    requests: int | None
+    reset: float
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The raw reply. `model` is the name that the answering side gave; `usage` counts tokens where it does."""
+    """The raw reply. `model` is the name that the answering side gave.
+
+    `usage` counts tokens where that side does: `input`, `output`, and `cached`, the part of `input` that was cached.
+    `finish` is why it ended: `stop`, `length` (cut off at max_tokens), `content_filter`, or empty where not said.
+    """
 
     text: str
     model: str
     usage: Mapping[str, int] = field(default_factory=dict)
+    finish: str = ""
+    quota: Quota | None = None
 
 
-class Client(Protocol):
-    """A teacher or judge. `name` says who is asked (e.g. the model's name) and is part of every request's key."""
+class RequestError(Exception):
+    """A request has no reply, but the run can go on; what must stop the run is a ClientError instead.
 
-    @property
-    def name(self) -> str:
-        """Who is asked."""
-        ...
+    `reason` is a code (`http_500`, `rate_limited`, `timeout`, `reset`, `truncated`, `not_json`, `no_choices`,
+    `content_filter`, `context_length` …), `words` what the server said. `retry`: asking again may help; else this
+    request is refused for good. `after`: the seconds that the server wants to be left alone. `overload`: it was
+    asked too much. `billed`: the reply may have been written, and paid for, before it was lost.
+    """
 
-    @property
-    def context(self) -> Mapping[str, Collection[str]]:
-        """The parts of an image's context to show for a kind, in place of the kind's own; usually none."""
-        ...
+    def __init__(
+        self, reason: str, words: str = "", *, retry: bool = True, after: float | None = None,
+        overload: bool = False, billed: bool = False, quota: Quota | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(f"{reason}: {words}" if words else reason)
+        self.reason, self.words, self.retry, self.after = reason, words, retry, after
+        self.overload, self.billed, self.quota = overload, billed, quota
 
+
+class Client(ABC):
+    """A teacher or judge, open from `async with` on; `complete` is called by many tasks at a time."""
+
+    name: str
+    """Who is asked (e.g. the model's name); a part of every request's key."""
+    context: Mapping[str, Collection[str]] = MappingProxyType({})
+    """The parts of an image's context to show for a kind, in place of the kind's own; usually none."""
+    remote: ClassVar[bool] = False
+    """Whether replies cost money or a server's time, so that rates, budgets and second attempts matter."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    @abstractmethod
     async def complete(self, request: Request) -> Reply:
-        """The reply to `request`; a ClientError if there is none."""
-        ...
+        """The reply to `request`; a RequestError if there is none this time, a ClientError if nobody will get one."""
+
+    async def keeps_schema(self) -> bool:
+        """Whether replies keep to a request's `schema`, found out by asking once; without, the text format is used."""
+        return False

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 
 from vistune.clients import clients
-from vistune.clients.base import Reply, Request
+from vistune.clients.base import Client, Reply, Request
 from vistune.errors import ClientError
 
 
-class ScriptedClient:
+class ScriptedClient(Client):
     """Answers from a mapping of (record id, kind) to text, or from a sequence in the order of asking."""
 
     name = "scripted"
-    context: Mapping[str, Collection[str]] = MappingProxyType({})
 
     def __init__(self, replies: Mapping[tuple[str, str], str] | Sequence[str]) -> None:
         self._by_request = replies if isinstance(replies, Mapping) else None

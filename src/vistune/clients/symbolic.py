@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from vistune.clients import clients
-from vistune.clients.base import Reply, Request
+from vistune.clients.base import Client, Reply, Request
 from vistune.clients.scene_writer import SceneWriter
 from vistune.context import parse_context
 from vistune.errors import ClientError
@@ -17,7 +18,7 @@ TURNS = (6, 10)
 
 
 @clients.register("symbolic")
-class SymbolicClient:
+class SymbolicClient(Client):
     """Needs no key, no network and no model; the same request always gets the same reply.
 
     It says only what captions and boxes bear out, so it wants both for every kind. Kinds it knows:
@@ -30,7 +31,11 @@ class SymbolicClient:
     async def complete(self, request: Request) -> Reply:
         """The reply in the wire format; an empty one where there is nothing to write about (no boxes)."""
         captions, boxes = parse_context(request.query)
-        writer = SceneWriter(captions, boxes, random.Random(request.key(self.name)))
+        writer = SceneWriter(
+            captions,
+            boxes,
+            random.Random(replace(request, max_tokens=None, temperature=None, schema=None).key(self.name)),
+        )
         writers: dict[str, Callable[[SceneWriter], str]] = {
             "conversation": _conversation,
             "detail": SceneWriter.description,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from vistune.generate.captions import caption_pairs
-from vistune.generate.pipeline import Style, generate
+from vistune.generate.pipeline import generate
 from vistune.generate.report import Report
+from vistune.generate.sort import Style
 
 __all__ = ["Report", "Style", "caption_pairs", "generate"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from vistune.clients.base import Request
@@ -30,7 +30,7 @@ class Plan:
     larger share, more images or another kind leave the choices made before as they were.
     """
 
-    records: Sequence[ImageRecord]
+    records: Iterable[ImageRecord]
     shares: Sequence[tuple[Kind, float]]
     seed: int
     teacher: str
@@ -52,7 +52,7 @@ class Plan:
 
 
 def make_plan(
-    records: Sequence[ImageRecord],
+    records: Iterable[ImageRecord],
     kinds: Mapping[str, float],
     seed: int,
     teacher: str,

@@ -57,21 +57,22 @@ def run_demo(out: Path, seed: int, *, images: int = TRAIN, held_out: int = TEST)
     _train(overrides, run)
     tuned = run / "tune"
     _heading(console, 4, "Evaluate on images and combinations that training never saw")
-    scores = _score(run, read(data, "test"), out / "eval", seed)
+    held_out_records = list(read(data, "test"))
+    scores = _score(run, held_out_records, out / "eval", seed)
     print_scores(scores, console)
     seconds = time.perf_counter() - start
     made = {"seed": str(seed), "images": f"{images} for training, {held_out} held out", "seconds": f"{seconds:.0f}"}
     page = write_report(
         out,
         evaluations=[out / "eval" / one.label for one in scores],
-        records=read(data, "test"),
+        records=held_out_records,
         logs={stage: run / stage / "log.jsonl" for stage in files},
         made=made,
         title="vistune demo",
         about="A visual assistant for Emoji-COCO, trained in minutes on a CPU.",
     )
     _write_scores(out / "scores.json", scores, seed, seconds)
-    image = read(data, "test")[0].image
+    image = held_out_records[0].image
     console.print(f"\nreport: {page}\nchat:   vistune chat {tuned} --image {image}", soft_wrap=True)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -25,8 +25,8 @@ class Source(Protocol):
     A path, a file or a split that is not there is an AnnotationError; a bad record goes to `on_error`.
     """
 
-    def __call__(self, folder: Path, split: str, *, on_error: OnError = stop) -> list[ImageRecord]:
-        """The records, in the order of the files."""
+    def __call__(self, folder: Path, split: str, *, on_error: OnError = stop) -> Iterable[ImageRecord]:
+        """The records, in the order of the files; they can be gone through again and need not all be in memory."""
 
 
 sources: Registry[Source] = Registry("annotation source", "vistune.sources")
