@@ -25,9 +25,9 @@ class Message:
 class Request:
     """A prompt: the system's text, few-shot pairs of messages, and last the query.
 
-    A language model is sent `system`, `messages`, `seed`, and unless None `max_tokens`, `temperature`, and `schema`, the
-    JSON schema that the reply has to keep to. `kind` tells a teacher by rule what is wanted; `record_id` is for logs
-    and recorded replies only and no part of the key.
+    A language model is sent `system`, `messages`, `seed`, and unless None `max_tokens`, `temperature` and `schema`,
+    the JSON schema that the reply has to keep to. `kind` tells a teacher by rule what is wanted; `record_id` is for
+    logs and recorded replies only and no part of the key.
     """
 
     system: str
