@@ -3,39 +3,66 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from vistune.generate.report import KindReport, Report
+from vistune.generate.judged import Judged, Verdict
+from vistune.generate.report import Report
 from vistune.records import Turn
 
 
-def pairs(*answers: str) -> list[Turn]:
-    return [turn for text in answers for turn in (Turn("user", "What is it?"), Turn("assistant", text))]
+def judged(number: int, verdict: Verdict, reasons: tuple[str, ...] = (), *answers: str) -> Judged:
+    turns = tuple(turn for text in answers for turn in (Turn("user", "What is it?"), Turn("assistant", text)))
+    about: dict[str, Any] = {"id": f"{number}-conversation", "kind": "conversation"}
+    about |= {"usage": {"input": 100, "output": 20, "cached": 60}, "attempts": 2, "cost": 0.25}
+    return Judged({**about, "verdict": verdict, "reasons": reasons}, turns, "raw", ("dog", "wine glass", "cat"))
 
 
 def example() -> Report:
-    kind = KindReport()
-    kind.add("accepted", (), pairs("A dog.", "A very large dog."))
-    kind.add("accepted", (), pairs("No."))
-    kind.add("filtered", ("leak", "refusal"), pairs("As an AI, I saw no caption."))
-    kind.add("quarantined", ("wrong_order",), ())
-    return Report({"conversation": kind, "detail": KindReport()}, pairs=4, sent=2)
+    report = Report(["conversation", "detail"])
+    report.add(judged(0, "accepted", (), "A dog.", "A very large dog with wine glasses."))
+    report.add(judged(1, "accepted", (), "Two cats."))
+    report.add(judged(2, "filtered", ("leak", "refusal"), "As an AI, I saw no caption."))
+    report.add(judged(3, "quarantined", ("wrong_order",)))
+    report.add_pending("detail")
+    report.pairs, report.sent = 4, 2
+    return report
 
 
 def test_the_figures() -> None:
-    figures = example().kinds["conversation"].to_dict()
-    assert (figures["asked"], figures["accepted"], figures["filtered"], figures["quarantined"]) == (4, 2, 1, 1)
+    figures = example().to_dict()["kinds"]["conversation"]
+    assert [figures[name] for name in ("asked", "accepted", "filtered", "quarantined", "pending")] == [4, 2, 1, 1, 0]
     assert figures["reasons"] == {"leak": 1, "wrong_order": 1}
-    assert figures["turns"] == {"mean": 1.5, "min": 1, "max": 2}
-    assert figures["words"] == {"mean": 2.333, "min": 1, "max": 4}
+    assert figures["turns"] == {"mean": 1.5, "min": 1, "p10": 1, "p50": 1, "p90": 2, "max": 2}
+    assert (figures["words"]["mean"], figures["words"]["max"]) == (3.667, 7)
+    assert figures["objects_named"] == 0.5  # dog and wine glass of the first, cat of the second, of three each
+    assert figures["cost"]["tokens"] == {"input": 400, "output": 80, "cached": 240}
+    assert figures["cost"]["per_accepted"] == {"input": 200, "output": 40, "cached": 120, "usd": 0.5}
+
+
+def test_every_request_is_counted_once() -> None:
+    totals = example().totals()
+    assert totals == {"asked": 5, "accepted": 2, "filtered": 1, "quarantined": 1, "pending": 1}
+
+
+def test_a_cost_that_is_not_known_is_not_summed() -> None:
+    report = example()
+    one = judged(4, "accepted", (), "A dog.")
+    report.add(Judged({**one.about, "cost": None}, one.turns, one.text))
+    assert report.to_dict()["kinds"]["conversation"]["cost"]["usd"] is None
 
 
 def test_the_file_does_not_tell_what_was_sent_this_time(tmp_path: Path) -> None:
-    example().write(tmp_path / "report.json")
-    content = json.loads((tmp_path / "report.json").read_text())
-    assert content.keys() == {"kinds", "caption_pairs", "without_context"}
-    assert content["kinds"]["detail"]["words"] == {"mean": 0.0, "min": 0, "max": 0}
+    report = example()
+    report.write(tmp_path / "1.json")
+    report.sent = 0
+    report.write(tmp_path / "2.json")
+    assert (tmp_path / "1.json").read_bytes() == (tmp_path / "2.json").read_bytes()
+    content = json.loads((tmp_path / "1.json").read_text())
+    assert (content["caption_pairs"], content["pending"]) == (4, 1)
+    assert content["kinds"]["detail"]["words"]["mean"] == 0
+    assert content["kinds"]["detail"]["diversity"]["answers"]["distinct_1"] is None
 
 
 def test_the_table_fits_a_terminal() -> None:
@@ -45,4 +72,5 @@ def test_the_table_fits_a_terminal() -> None:
     text = console.file.getvalue()
     assert "conversation: leak 1, wrong_order 1" in text
     assert "quarantined" in text
+    assert "pending" in text
     assert "\u2026" not in text

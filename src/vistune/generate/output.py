@@ -1,18 +1,47 @@
-"""What the stage leaves behind: conversations in LLaVA's JSON, and JSON lines about each reply."""
+"""What the stage leaves behind: conversations in a training format, and JSON lines about each reply."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from vistune.errors import VistuneError
+from vistune.errors import MissingPackageError, VistuneError, did_you_mean
+from vistune.files import storage_errors
 from vistune.records import Conversation, ImageRecord
 
 _SPEAKERS = {"user": "human", "assistant": "gpt"}
+_GROUP = 2_000
+"""Conversations in a row group of a parquet file."""
+
+
+def write_conversations(conversations: Iterable[Conversation], stem: Path, form: str = "llava") -> int:
+    """Write all of them, one by one, to the file of `output_path`; returns how many there were.
+
+    The file is there whole or not at all; files of the other formats that an earlier run left at `stem` are removed.
+    Raises VistuneError for an unknown format, MissingPackageError without pyarrow, StorageError if the disk is full.
+    """
+    path = output_path(stem, form)
+    count = FORMATS[form][1](conversations, path)
+    for other in FORMATS:
+        if other != form:
+            output_path(stem, other).unlink(missing_ok=True)
+    return count
+
+
+def output_path(stem: Path, form: str) -> Path:
+    """Where conversations in the format `form` are written: `stem` with the format's ending.
+
+    `llava`: a JSON list as LLaVA's training data (.json); `messages`: JSON lines with `messages` and `images` as
+    OpenAI's and TRL's (.jsonl); `parquet`: LLaVA's keys as columns. Raises VistuneError for an unknown format.
+    """
+    if form not in FORMATS:
+        raise VistuneError(f"unknown format '{form}'", fix=did_you_mean(form, FORMATS))
+    return stem.with_name(stem.name + FORMATS[form][0])
 
 
 def to_llava(conversation: Conversation) -> dict[str, Any]:
@@ -21,6 +50,12 @@ def to_llava(conversation: Conversation) -> dict[str, Any]:
     image: dict[str, Any] = {"image": images[0] if len(images) == 1 else list(images)} if images else {}
     turns = [{"from": _SPEAKERS[turn.role], "value": turn.text} for turn in conversation.turns]
     return {"id": conversation.id, **image, "conversations": turns}
+
+
+def to_messages(conversation: Conversation) -> dict[str, Any]:
+    """A conversation as `id`, `images` and OpenAI's `messages`, whose `<image>` stands for the image."""
+    messages = [{"role": turn.role, "content": turn.text} for turn in conversation.turns]
+    return {"id": conversation.id, "images": list(conversation.images), "messages": messages}
 
 
 def write_llava(conversations: Iterable[Conversation], path: Path) -> int:
@@ -33,6 +68,42 @@ def write_llava(conversations: Iterable[Conversation], path: Path) -> int:
     return count
 
 
+def write_messages(conversations: Iterable[Conversation], path: Path) -> int:
+    """Write JSON lines, one conversation a line, without holding them in memory; returns how many there were."""
+    count = 0
+    with replacing(path) as file:
+        for conversation in conversations:
+            file.write(to_json(to_messages(conversation)) + "\n")
+            count += 1
+    return count
+
+
+def write_parquet(conversations: Iterable[Conversation], path: Path) -> int:
+    """Write `id`, `kind`, `image` (a path) and `conversations` as columns; returns how many rows there were."""
+    try:
+        import pyarrow as pa  # type: ignore[import-untyped]
+        from pyarrow import parquet
+    except ImportError:
+        what, fix = "writing parquet needs the package pyarrow", "pip install 'vistune[data]'"
+        raise MissingPackageError(what, where=str(path), fix=fix) from None
+    turn = pa.struct([("from", pa.string()), ("value", pa.string())])
+    columns = [("id", pa.string()), ("kind", pa.string()), ("image", pa.string()), ("conversations", pa.list_(turn))]
+    schema, count, left = pa.schema(columns), 0, iter(conversations)
+    with replaced(path) as part, parquet.ParquetWriter(part, schema) as writer:
+        while rows := [{**to_llava(one), "kind": one.kind} for one in islice(left, _GROUP)]:
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+            count += len(rows)
+    return count
+
+
+FORMATS: Mapping[str, tuple[str, Callable[[Iterable[Conversation], Path], int]]] = {
+    "llava": (".json", write_llava),
+    "messages": (".jsonl", write_messages),
+    "parquet": (".parquet", write_parquet),
+}
+"""Each format's file ending and writer."""
+
+
 def to_json(row: Mapping[str, Any]) -> str:
     """One line of JSON, readable in any language."""
     return json.dumps(row, ensure_ascii=False)
@@ -40,10 +111,24 @@ def to_json(row: Mapping[str, Any]) -> str:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[TextIO]:
-    """A text file that appears under `path` whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8", newline="\n") as file:
+    """A text file that appears under `path` whole or not at all. Raises StorageError if the disk is full.
+
+    Half of a surrogate pair, which JSON can spell and UTF-8 cannot, is written as `?`.
+    """
+    with replaced(path) as part, part.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
         yield file
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A path to write to; the file then takes the place of `path`. If the writing fails, `path` is as it was."""
+    part = path.with_name(path.name + ".part")
+    try:
+        with storage_errors(path):
+            yield part
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
     os.replace(part, path)  # noqa: PTH105
 
 

@@ -1,88 +1,139 @@
-"""What became of the requests, kind by kind."""
+"""What became of the requests, kind by kind, and how good the accepted samples are."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from vistune.generate.judged import Judged, Verdict
 from vistune.generate.output import replacing
-from vistune.records import Turn
+from vistune.generate.quality.cost import Cost
+from vistune.generate.quality.counters import Histogram
+from vistune.generate.quality.coverage import Coverage
+from vistune.generate.quality.diversity import Diversity
+from vistune.generate.quality.sample import HashSample
 
-Verdict = Literal["accepted", "filtered", "quarantined"]
+_VERDICTS = ("asked", "accepted", "filtered", "quarantined", "pending")
+_EXAMPLES = 10
 
 
-@dataclass
 class KindReport:
-    """One kind's figures. accepted + filtered + quarantined = asked; `reasons` counts each rejected one once."""
+    """One kind's figures. accepted + filtered + quarantined + pending = asked.
 
-    asked: int = 0
-    accepted: int = 0
-    filtered: int = 0
-    quarantined: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
-    turns: Counter[int] = field(default_factory=Counter)
-    words: Counter[int] = field(default_factory=Counter)
+    `asked` counts the requests of the plan, `pending` those without a reply yet; `reasons` counts each rejected reply
+    once, under its first reason. Lengths, diversity and coverage are those of the accepted samples.
+    """
 
-    def add(self, verdict: Verdict, reasons: Sequence[str], turns: Sequence[Turn]) -> None:
-        """Count one reply; `turns` matter only where it is accepted."""
+    def __init__(self) -> None:
+        self.asked = self.accepted = self.filtered = self.quarantined = self.pending = 0
+        self.reasons: Counter[str] = Counter()
+        self.turns, self.question_words, self.words = Histogram(), Histogram(), Histogram()
+        self.diversity, self.coverage, self.cost = Diversity(), Coverage(), Cost()
+
+    def add(self, one: Judged) -> None:
+        """Count one reply."""
+        self._count(one.verdict, one.reasons)
+        self.cost.add(one.about)
+        if one.verdict != "accepted":
+            return
+        self.turns.add(len(one.turns) // 2)
+        for turn in one.turns:
+            (self.question_words if turn.role == "user" else self.words).add(len(turn.text.split()))
+        self.diversity.add(one.id, one.turns)
+        self.coverage.add(one.categories, (turn.text for turn in one.turns))
+
+    def add_pending(self) -> None:
+        """Count one request without a reply."""
+        self.asked += 1
+        self.pending += 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as JSON: `turns` are pairs a sample, `words` an answer's, `question_words` a question's."""
+        lengths = {name: getattr(self, name).to_dict() for name in ("turns", "question_words", "words")}
+        share = self.coverage.share()
+        return {
+            **{name: getattr(self, name) for name in _VERDICTS},
+            "reasons": sorted_reasons(self.reasons),
+            **lengths,
+            "diversity": self.diversity.to_dict(),
+            "objects_named": None if share is None else round(share, 4),
+            "cost": self.cost.to_dict(self.accepted),
+        }
+
+    def rejected(self) -> str:
+        """The reasons of rejection in a line, the most frequent first."""
+        return ", ".join(f"{code} {count:,}" for code, count in sorted_reasons(self.reasons).items())
+
+    def _count(self, verdict: Verdict, reasons: Sequence[str]) -> None:
         self.asked += 1
         setattr(self, verdict, getattr(self, verdict) + 1)
         if verdict != "accepted":
             self.reasons[reasons[0]] += 1
-            return
-        self.turns[len(turns) // 2] += 1
-        self.words.update(len(turn.text.split()) for turn in turns if turn.role == "assistant")
+
+
+class Report:
+    """The whole run's figures. `sent` is how many replies were not in the store and had to be asked for.
+
+    `pairs` are the caption pairs of stage 1, `without_context` the samples that were not asked for because the image
+    has nothing that the kind shows. Memory is bounded, whatever the run's size.
+    """
+
+    def __init__(self, kinds: Iterable[str]) -> None:
+        self.kinds = {name: KindReport() for name in kinds}
+        self.pairs = self.without_context = self.sent = 0
+        self.examples: dict[str, HashSample[Judged]] = {
+            "accepted": HashSample(_EXAMPLES, "accepted"), "rejected": HashSample(_EXAMPLES, "rejected")
+        }  # fmt: skip
+
+    def add(self, one: Judged) -> None:
+        """Count one reply."""
+        self.kinds[one.kind].add(one)
+        self.examples["accepted" if one.verdict == "accepted" else "rejected"].add(one.id, lambda: one)
+
+    def add_pending(self, kind: str) -> None:
+        """Count one request without a reply."""
+        self.kinds[kind].add_pending()
+
+    def totals(self) -> dict[str, int]:
+        """asked, accepted, filtered, quarantined and pending over all kinds."""
+        return {name: sum(getattr(kind, name) for kind in self.kinds.values()) for name in _VERDICTS}
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures as JSON: `turns` (pairs a sample) and `words` (an answer) as mean, least and most."""
-        counts = {name: getattr(self, name) for name in ("asked", "accepted", "filtered", "quarantined")}
-        return {**counts, "reasons": self._sorted_reasons(), "turns": _spread(self.turns), "words": _spread(self.words)}
-
-    def rejected(self) -> str:
-        """The reasons of rejection in a line, the most frequent first."""
-        return ", ".join(f"{code} {count:,}" for code, count in self._sorted_reasons().items())
-
-    def _sorted_reasons(self) -> dict[str, int]:
-        return dict(sorted(self.reasons.items(), key=lambda item: (-item[1], item[0])))
-
-
-@dataclass
-class Report:
-    """The whole run's figures. `sent` is how many replies were not in the store and had to be asked for."""
-
-    kinds: dict[str, KindReport]
-    pairs: int = 0
-    without_context: int = 0
-    sent: int = 0
+        """What does not depend on earlier runs, as JSON."""
+        return {
+            **self.totals(),
+            "kinds": {name: kind.to_dict() for name, kind in self.kinds.items()},
+            "caption_pairs": self.pairs,
+            "without_context": self.without_context,
+        }
 
     def write(self, path: Path) -> None:
-        """Write what does not depend on earlier runs as JSON."""
-        kinds = {name: kind.to_dict() for name, kind in self.kinds.items()}
-        content = {"kinds": kinds, "caption_pairs": self.pairs, "without_context": self.without_context}
+        """Write `to_dict` to a JSON file."""
         with replacing(path) as file:
-            file.write(json.dumps(content, indent=2) + "\n")
+            file.write(json.dumps(self.to_dict(), indent=2) + "\n")
 
     def table(self) -> Table:
         """The figures for the terminal; `pairs` and `words` are means per sample and per answer."""
         rejected = [f"{name}: {kind.rejected()}" for name, kind in self.kinds.items() if kind.reasons]
-        table = Table(title="instruction data", caption="\n".join(rejected), caption_justify="left")
+        table = Table(title="instruction data", caption="\n".join(rejected), caption_justify="left", box=SIMPLE_HEAD)
+        table.pad_edge, table.collapse_padding = False, True
         table.add_column("kind", no_wrap=True)
-        for column in ("asked", "accepted", "filtered", "quarantined", "pairs", "words"):
+        names = [name for name in _VERDICTS if name != "pending" or self.totals()["pending"]]
+        for column in (*names, "pairs", "words"):
             table.add_column(column, justify="right")
         for name, kind in self.kinds.items():
-            row = kind.to_dict()
-            counts = [f"{row[key]:,}" for key in ("asked", "accepted", "filtered", "quarantined")]
-            table.add_row(name, *counts, *(f"{row[key]['mean']:.1f}" for key in ("turns", "words")))
+            counts = [f"{getattr(kind, key):,}" for key in names]
+            means = (kind.turns.to_dict()["mean"], kind.words.to_dict()["mean"])
+            table.add_row(name, *counts, *(f"{mean:.1f}" for mean in means))
         return table
 
 
-def _spread(values: Counter[int]) -> dict[str, float]:
-    total = values.total()
-    mean = sum(value * n for value, n in values.items()) / total if total else 0.0
-    return {"mean": round(mean, 3), "min": min(values, default=0), "max": max(values, default=0)}
+def sorted_reasons(reasons: Counter[str]) -> dict[str, int]:
+    """The reasons by how often they were given, most often first."""
+    return dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))

@@ -1,60 +1,78 @@
-"""What a teacher wrote, sorted: every reply is parsed, filtered, and written where it belongs."""
+"""What a teacher wrote, sorted: every reply is parsed, filtered, and written where it belongs.
+
+Two steps, each with one sample in memory. The first judges the replies in the plan's order and puts them into a file
+without a name beside the output; the second goes through it again and writes the final files. Between the two stands
+what only the whole set tells.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from vistune.clients.base import Reply, Request
-from vistune.errors import VistuneError
+from vistune.files import storage_errors
 from vistune.generate.draw import fraction, pick
 from vistune.generate.filters import Sample, reasons
-from vistune.generate.output import image_path, replacing, to_json, write_llava
+from vistune.generate.judged import Judged, Verdict
+from vistune.generate.output import image_path, replacing, to_json, write_conversations
 from vistune.generate.parse import ReplyError, parse_answer, parse_dialogue
 from vistune.generate.plan import Plan, Planned
-from vistune.generate.report import KindReport, Report, Verdict
+from vistune.generate.report import Report
 from vistune.generate.store import Store
-from vistune.records import IMAGE_TOKEN, Conversation, Turn
+from vistune.records import IMAGE_TOKEN, Turn
 
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How accepted samples are written: where the image stands in turn 1, and what its path starts from."""
+    """How accepted samples are written: the image's side in turn 1, what its path starts from, the file's format."""
 
     image_side: Literal["first", "random"] = "first"
     images: Path | None = None
+    format: str = "llava"
 
 
 def sort_replies(plan: Plan, store: Store, out: Path, style: Style) -> Report:
     """Parse and filter every reply, in the plan's order, and write the files about them."""
-    report = Report({kind.name: KindReport() for kind, _ in plan.shares})
-    with replacing(out / "provenance.jsonl") as accepted, replacing(out / "rejected.jsonl") as rejected:
-        write_llava(_accepted(plan, store, report, style, accepted, rejected), out / "instruct.json")
+    report = Report([kind.name for kind, _ in plan.shares])
+    with storage_errors(out), tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n", dir=out) as spool:
+        for judged in _judged(plan, store, report, style):
+            spool.write(judged.dump() + "\n")
+        spool.seek(0)
+        with replacing(out / "provenance.jsonl") as accepted, replacing(out / "rejected.jsonl") as rejected:
+            kept = _sorted(map(Judged.load, spool), report, accepted, rejected)
+            shown = (one.conversation(_with_image(one, style, plan.seed)) for one in kept)
+            write_conversations(shown, out / "instruct", style.format)
     return report
 
 
-def _accepted(
-    plan: Plan, store: Store, report: Report, style: Style, accepted: TextIO, rejected: TextIO
-) -> Iterator[Conversation]:
+def _judged(plan: Plan, store: Store, report: Report, style: Style) -> Iterator[Judged]:
+    """Every reply with its verdict, in the plan's order; what there is no reply to is counted."""
     for planned in plan:
         if planned.request is None:
             report.without_context += 1
-            continue
-        reply = store.get(planned.key)
-        if reply is None:
-            raise VistuneError(f"the reply about record '{planned.record.id}' was removed during the run")
-        verdict, codes, turns = _judge(planned, planned.request, reply, plan.seed)
-        report.kinds[planned.kind.name].add(verdict, codes, turns)
-        about = _provenance(planned, planned.request, reply, plan.teacher, verdict, codes)
-        if verdict == "accepted":
-            accepted.write(to_json(about) + "\n")
-            turns = _with_image(turns, style, (plan.seed, planned.record.id, planned.kind.name, "side"))
-            image = image_path(planned.record, style.images)
-            yield Conversation(about["id"], turns, (image,), planned.kind.name, about)
+        elif (reply := store.get(planned.key)) is None:
+            report.add_pending(planned.kind.name)
         else:
-            rejected.write(to_json({**about, "text": reply.text}) + "\n")
+            verdict, codes, turns = _judge(planned, planned.request, reply, plan.seed)
+            about = _about(planned, planned.request, reply, plan.teacher) | {"verdict": verdict, "reasons": codes}
+            about["image"] = image_path(planned.record, style.images)
+            categories = tuple(dict.fromkeys(box.category for box in planned.record.boxes))
+            yield Judged(about, turns, reply.text, categories)
+
+
+def _sorted(judged: Iterable[Judged], report: Report, accepted: TextIO, rejected: TextIO) -> Iterator[Judged]:
+    """The accepted ones; each one's provenance is written on the way, a rejected one's with its raw text."""
+    for one in judged:
+        report.add(one)
+        if one.verdict == "accepted":
+            accepted.write(to_json(one.about) + "\n")
+            yield one
+        else:
+            rejected.write(to_json({**one.about, "text": one.text}) + "\n")
 
 
 def _judge(
@@ -72,26 +90,26 @@ def _judge(
     return ("filtered" if codes else "accepted"), codes, turns
 
 
-def _provenance(
-    planned: Planned, request: Request, reply: Reply, teacher: str, verdict: Verdict, codes: Sequence[str]
-) -> dict[str, Any]:
+def _about(planned: Planned, request: Request, reply: Reply, teacher: str) -> dict[str, Any]:
+    """The provenance but for the verdict."""
     return {
         "id": f"{planned.record.id}-{planned.kind.name}",
+        "record": planned.record.id,
         "kind": planned.kind.name,
         "teacher": teacher,
         "model": reply.model,
         "prompt": planned.kind.prompt_hash,
+        "format": "text" if request.schema is None else "schema",
         "seed": request.seed,
         "request": planned.key,
         "usage": dict(reply.usage),
-        "verdict": verdict,
-        "reasons": list(codes),
     }
 
 
-def _with_image(turns: tuple[Turn, ...], style: Style, key: tuple[object, ...]) -> tuple[Turn, ...]:
+def _with_image(judged: Judged, style: Style, seed: int) -> tuple[Turn, ...]:
     """The turns with the image in the first one: before its text, or on a side drawn by hash (as in the paper)."""
-    parts = [IMAGE_TOKEN, turns[0].text]
-    if style.image_side == "random" and fraction(*key) < 0.5:
+    first, *later = judged.turns
+    parts = [IMAGE_TOKEN, first.text]
+    if style.image_side == "random" and fraction(seed, judged.about["record"], judged.kind, "side") < 0.5:
         parts.reverse()
-    return Turn("user", "\n".join(parts)), *turns[1:]
+    return Turn("user", "\n".join(parts)), *later
