@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +120,42 @@ def backbones(tmp_path_factory: pytest.TempPathFactory) -> Path:
         LlamaForCausalLM(config).to(torch.float16).save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
     return folder
+
+
+class Pages:
+    """Opens pages from disk in a real browser.
+
+    `complaints` are the errors, messages, dialogs and requests to other places of all its pages.
+    """
+
+    def __init__(self, browser: Any) -> None:
+        self._browser = browser
+        self.complaints: list[str] = []
+
+    def open(self, path: Path, **options: Any) -> Any:
+        page = self._browser.new_page(**options)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", lambda message: self.complaints.append(message.text))
+        page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
+        page.on("request", lambda request: self._note(request.url, path.as_uri()))
+        page.goto(path.as_uri())
+        return page
+
+    def _note(self, url: str, own: str) -> None:
+        if url != own and not url.startswith("data:"):
+            self.complaints.append(url)
+
+
+@pytest.fixture(scope="module")  # closed before the next module's tests: while it is open, asyncio.run() does not work
+def pages() -> Iterator[Pages]:
+    """A real browser."""
+    from playwright.sync_api import sync_playwright
+
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("there is no Chromium here (Debian: apt-get install chromium)")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=flags)
+        yield Pages(browser)
+        browser.close()

@@ -8,7 +8,7 @@ import pytest
 
 from vistune.cli import build_parser, main
 
-COMMANDS = ["demo", "mini", "generate", "train", "merge", "eval", "chat"]
+COMMANDS = ["demo", "mini", "generate", "view", "train", "merge", "eval", "chat"]
 
 
 def test_help_reads_like_the_flow(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,12 +10,14 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "vistune"
-BASE = ("errors", "files", "records", "registry", "recipe_file", "recipe", "words", "facts", "context")
-FLOW = ("clients", "sources", "generate", "data", "model", "train", "evaluate", "serve", "export", "mini", "cli")
+BASE = ("errors", "files", "records", "registry", "recipe_file", "recipe", "words", "facts", "context", "pages")
+FLOW = (
+    "clients", "sources", "generate", "data", "model", "train", "evaluate", "serve", "export", "mini", "commands", "cli"
+)  # fmt: skip
 ORDER = dict.fromkeys(BASE, 0) | {name: place for place, name in enumerate(FLOW, 1)}
 FILES = sorted(SOURCE.rglob("*.py"))
 HEAVY = {"torch", "transformers", "accelerate", "tokenizers", "safetensors", "tensorboard"}
-LIGHT_STAGES = (*BASE, "clients", "sources", "generate", "cli")
+LIGHT_STAGES = (*BASE, "clients", "sources", "generate", "commands", "cli")
 
 
 def stage(file: Path) -> str:
@@ -44,7 +46,7 @@ def test_the_folders_are_the_stages_of_the_flow() -> None:
     found = {stage(file) for file in FILES} - {"__init__"}
     assert found <= set(ORDER)
     folders = {path.name for path in SOURCE.iterdir() if path.is_dir()} - {"__pycache__"}
-    assert folders == set(FLOW) - {"cli", "export"}  # export comes with its first exporter
+    assert folders == {"pages", *FLOW} - {"cli", "export"}  # export comes with its first exporter
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))

@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from vistune.errors import AnnotationError, Stopped, VistuneError
-
-if TYPE_CHECKING:
-    from vistune.records import ImageRecord
+from vistune.commands.generate import add_generate
+from vistune.commands.options import add_command, add_data, add_out, add_seed, count, formatted, read_records
+from vistune.commands.view import add_view
+from vistune.errors import Stopped, VistuneError
 
 _FLOW = """\
 Visual instruction tuning: from annotated images to an assistant that talks about them.
@@ -53,28 +53,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser with all commands."""
-    parser = _formatted(argparse.ArgumentParser, prog="vistune", description=_FLOW, epilog=_START)
+    parser = formatted(argparse.ArgumentParser, prog="vistune", description=_FLOW, epilog=_START)
     parser.add_argument("--version", action="version", version=f"vistune {version('vistune')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_demo, _add_mini, _add_generate, _add_train, _add_merge, _add_eval, _add_chat):
+    for add in (_add_demo, _add_mini, add_generate, add_view, _add_train, _add_merge, _add_eval, _add_chat):
         add(commands)
     return parser
 
 
-def _formatted(make: Callable[..., argparse.ArgumentParser], *names: str, **options: Any) -> argparse.ArgumentParser:
-    return make(*names, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
-
-
-def _command(commands: Any, name: str, run: Callable[[Any], None], summary: str, **options: Any) -> Any:
-    parser = _formatted(commands.add_parser, name, help=summary, description=f"{summary}.", **options)
-    parser.set_defaults(run=run)
-    return parser
-
-
 def _add_demo(commands: Any) -> None:
-    command = _command(commands, "demo", _demo, "the whole flow on Emoji-COCO: a few minutes, no GPU, no network")
-    _add_out(command, "runs/demo")
-    _add_seed(command)
+    command = add_command(commands, "demo", _demo, "the whole flow on Emoji-COCO: a few minutes, no GPU, no network")
+    add_out(command, "runs/demo")
+    add_seed(command)
 
 
 def _demo(args: argparse.Namespace) -> None:
@@ -85,17 +75,17 @@ def _demo(args: argparse.Namespace) -> None:
 
 def _add_mini(commands: Any) -> None:
     summary = "make the demo's own parts: its data set, its backbones"
-    parts = _formatted(commands.add_parser, "mini", help=summary, description=f"{summary}.").add_subparsers(
+    parts = formatted(commands.add_parser, "mini", help=summary, description=f"{summary}.").add_subparsers(
         title="parts", metavar="PART", required=True
     )
-    command = _command(parts, "dataset", _dataset, "draw Emoji-COCO, a data set in COCO's format")
-    _add_out(command)
-    _add_seed(command)
+    command = add_command(parts, "dataset", _dataset, "draw Emoji-COCO, a data set in COCO's format")
+    add_out(command)
+    add_seed(command)
     for split, size in (("train", 6000), ("val", 400), ("test", 400)):
-        command.add_argument(f"--{split}", type=_count, default=size, metavar="N", help=f"images (default: {size})")
-    command = _command(parts, "pretrain", _pretrain, "train the miniature vision tower and language model (1.5 hours)")
-    _add_out(command)
-    _add_seed(command)
+        command.add_argument(f"--{split}", type=count, default=size, metavar="N", help=f"images (default: {size})")
+    command = add_command(parts, "pretrain", _pretrain, "train the miniature vision tower and language model (1.5 h)")
+    add_out(command)
+    add_seed(command)
     command.add_argument("--part", choices=("vision", "language", "all"), default="all", help="default: all")
 
 
@@ -112,31 +102,8 @@ def _pretrain(args: argparse.Namespace) -> None:
     pretrain(args.out, args.seed, args.part)
 
 
-def _add_generate(commands: Any) -> None:
-    summary = "have a teacher write instruction data from captions and boxes"
-    command = _command(commands, "generate", _generate, summary)
-    _add_data(command, "data", split="train")
-    command.add_argument(
-        "--teacher", default="symbolic", metavar="NAME", help="who writes (default: symbolic, which follows rules)"
-    )
-    _add_out(command)
-    _add_seed(command)
-
-
-def _generate(args: argparse.Namespace) -> None:
-    from rich.console import Console
-
-    from vistune.clients import open_client
-    from vistune.generate import Style, generate
-
-    teacher, records = open_client(args.teacher), _records(args)
-    report = generate(records, teacher, args.out, seed=args.seed, style=Style(images=args.data))
-    Console().print(report.table())
-    print(f"stage 1: {args.out / 'align.json'}\nstage 2: {args.out / 'instruct.json'}\nimages: {args.data}")
-
-
 def _add_train(commands: Any) -> None:
-    command = _command(
+    command = add_command(
         commands, "train", _train, "train an assistant, stage by stage, as a recipe says", add_help=False,
         epilog="""\
 Interrupted, the same command goes on where the run was. SIGINT (Ctrl-C) and SIGTERM end it after the current step.
@@ -188,12 +155,12 @@ class _HelpWithKeys(argparse.Action):
 
 
 def _add_merge(commands: Any) -> None:
-    command = _command(commands, "merge", _merge, "write a checkpoint of what was trained only as a whole one")
+    command = add_command(commands, "merge", _merge, "write a checkpoint of what was trained only as a whole one")
     command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="the folder of a projector or adapters")
     command.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="its numbers (default: float32)"
     )
-    _add_out(command)
+    add_out(command)
 
 
 def _merge(args: argparse.Namespace) -> None:
@@ -204,17 +171,17 @@ def _merge(args: argparse.Namespace) -> None:
 
 
 def _add_eval(commands: Any) -> None:
-    command = _command(commands, "eval", _eval, "score an assistant on held-out annotated images")
+    command = add_command(commands, "eval", _eval, "score an assistant on held-out annotated images")
     command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="the assistant's folder")
-    _add_data(command, "--data", split="test")
-    _add_out(command)
-    _add_seed(command)
-    command.add_argument("--limit", type=_count, metavar="N", help="ask about the first N images only")
+    add_data(command, "--data", split="test")
+    add_out(command)
+    add_seed(command)
+    command.add_argument("--limit", type=count, metavar="N", help="ask about the first N images only")
     command.add_argument("--blind", action="store_true", help="blank the images: what can be guessed without seeing")
 
 
 def _eval(args: argparse.Namespace) -> None:
-    records = list(_records(args))
+    records = list(read_records(args))
     from vistune.evaluate.run import evaluate, print_scores
 
     label = args.checkpoint.name + (" (blind)" if args.blind else "")
@@ -226,11 +193,11 @@ def _eval(args: argparse.Namespace) -> None:
 
 
 def _add_chat(commands: Any) -> None:
-    command = _command(commands, "chat", _chat, "talk with an assistant about an image")
+    command = add_command(commands, "chat", _chat, "talk with an assistant about an image")
     command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="the assistant's folder")
     command.add_argument("--image", type=Path, metavar="FILE", help="the image to talk about")
     command.add_argument(
-        "--max-new-tokens", type=_count, default=512, metavar="N", help="an answer's longest length (default: 512)"
+        "--max-new-tokens", type=count, default=512, metavar="N", help="an answer's longest length (default: 512)"
     )
 
 
@@ -238,42 +205,6 @@ def _chat(args: argparse.Namespace) -> None:
     from vistune.serve.terminal import chat
 
     chat(args.checkpoint, args.image, args.max_new_tokens)
-
-
-def _add_out(command: Any, default: str | None = None) -> None:
-    known = {"default": Path(default)} if default else {"required": True}
-    help_ = "the folder to write" + (f" (default: {default})" if default else "")
-    command.add_argument("--out", type=Path, metavar="DIR", help=help_, **known)
-
-
-def _add_seed(command: Any) -> None:
-    command.add_argument("--seed", type=_count, default=0, metavar="N", help="of all random choices (default: 0)")
-
-
-def _add_data(command: Any, name: str, split: str) -> None:
-    known = {"required": True} if name.startswith("-") else {}
-    command.add_argument(name, type=Path, metavar="DIR", help="the folder of the annotated images", **known)
-    command.add_argument("--split", default=split, metavar="NAME", help=f"which of them (default: {split})")
-    command.add_argument("--source", default="coco", metavar="NAME", help="the annotations' format (default: coco)")
-    command.add_argument(
-        "--skip-bad-records", action="store_true", help="leave out records with a mistake instead of stopping at one"
-    )
-
-
-def _records(args: argparse.Namespace) -> Iterable[ImageRecord]:
-    from vistune.sources import sources, stop
-
-    def skip(error: AnnotationError) -> None:
-        print(f"left out: {error}", file=sys.stderr)
-
-    read = sources.get(args.source)
-    return read(args.data, args.split, on_error=skip if args.skip_bad_records else stop)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 0 up")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
 from array import array
 from collections.abc import Callable, Iterator
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 from vistune.data.conversation import image_values, to_conversation
 from vistune.data.images import ImageFile
 from vistune.data.readers import open_reader
+from vistune.data.values import content, file_name
 from vistune.errors import DataError
 from vistune.recipe import DataRecipe
 from vistune.records import Conversation
@@ -69,7 +68,7 @@ class Source:
         """An image that a record brings along. Raises DataError if it is not to be had."""
         number, index = map(int, name.rpartition(_INSIDE)[2].split("."))
         where = f"{self._reader.where(number)}, image {index}"
-        return ImageFile(_content(image_values(self._reader[number], where)[index], where), where)
+        return ImageFile(content(image_values(self._reader[number], where)[index], where), where)
 
     def _scan(self, skip: Callable[[DataError], None] | None) -> Iterator[int]:
         """The key of every conversation."""
@@ -108,7 +107,7 @@ class Source:
             raise DataError(error.what, where=self._reader.where(number) + error.where, fix=error.fix) from None
 
     def _name(self, image: Any, place: str) -> str:
-        file = _file_name(image)
+        file = file_name(image)
         if file is None:
             return f"{self.label}{_INSIDE}{place}"
         if self._images is None:
@@ -118,21 +117,3 @@ class Source:
 
 def _hash(name: str) -> int:
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
-
-
-def _file_name(value: Any) -> str | None:
-    """The image file that the record names; nothing if the record brings the image along."""
-    if isinstance(value, dict):
-        return value["path"] if value.get("bytes") is None else None
-    return value if isinstance(value, str) and not value.startswith("data:") else None
-
-
-def _content(value: Any, where: str) -> bytes:
-    """The bytes of an image that a record brings along."""
-    content = value["bytes"] if isinstance(value, dict) else value
-    if isinstance(content, str):
-        try:
-            content = base64.b64decode(content.partition(";base64,")[2], validate=True)
-        except binascii.Error as error:
-            raise DataError(f"not base64: {error}", where=where) from None
-    return bytes(content)

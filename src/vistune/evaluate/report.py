@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from vistune.errors import DataError
 from vistune.evaluate import plots
 from vistune.evaluate.run import load_answers, load_scores, sections
 from vistune.evaluate.statistics import Measure, difference
-from vistune.records import Box, ImageRecord
-
-_SIDE = 448
-"""Images are embedded at most this large (pixels)."""
-_HUES = (212, 28, 145, 330, 265, 85, 185, 355)
-"""The boxes' colours, far apart from one to the next."""
+from vistune.pages import environment
+from vistune.pages.pictures import embed, place_boxes
+from vistune.records import ImageRecord
 
 
 def write_report(
@@ -47,7 +41,7 @@ def write_report(
     """
     scores = [load_scores(folder) for folder in evaluations]
     answers = [load_answers(folder) for folder in evaluations]
-    page = _environment().get_template("report.html")
+    page = environment("vistune.evaluate").get_template("report.html")
     html = page.render(
         title=title,
         about=about,
@@ -63,22 +57,6 @@ def write_report(
     path = out / "report.html"
     path.write_text(html, encoding="utf-8")
     return path
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("vistune.evaluate", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = _percent
-    return environment
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
 
 
 def _gap(mine: Sequence[dict[str, Any]], other: Sequence[dict[str, Any]], label: str) -> tuple[str, Measure]:
@@ -126,7 +104,7 @@ def _card(
         "image": _embedded(record.image),
         "width": record.width,
         "height": record.height,
-        "boxes": _drawn(record),
+        "boxes": place_boxes(record.boxes, record.width, record.height),
         "exact": exact,
         "right": sum(bool(row["correct"]) for row in exact),
         "described": [row for row in asked if row["benchmark"] == "chair"],
@@ -134,32 +112,9 @@ def _card(
 
 
 def _embedded(path: Path) -> str:
-    """The image as a data URI, at most `_SIDE` pixels large."""
+    """The image as a data URI."""
     try:
         with Image.open(path) as image:
-            picture = image.convert("RGB")
+            return embed(image.convert("RGB"))
     except OSError as error:
         raise DataError("the image cannot be read", where=str(path), fix="restore it or evaluate again") from error
-    picture.thumbnail((_SIDE, _SIDE))
-    buffer = io.BytesIO()
-    picture.save(buffer, "WEBP", quality=84)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _drawn(record: ImageRecord) -> list[dict[str, Any]]:
-    """Each box in pixels, with its label's place and size inside the image; the largest boxes first."""
-    names = list(dict.fromkeys(box.category for box in record.boxes))
-    size = 0.046 * max(record.width, record.height)
-
-    def drawn(box: Box) -> dict[str, Any]:
-        x, y = box.x1 * record.width, box.y1 * record.height
-        width = size * (0.62 * len(box.category) + 0.8)
-        return {
-            "name": box.category,
-            "hue": _HUES[names.index(box.category) % len(_HUES)],
-            "box": (x, y, (box.x2 - box.x1) * record.width, (box.y2 - box.y1) * record.height),
-            "label": (max(0.0, min(x, record.width - width)), max(0.0, y - 1.35 * size), width, 1.35 * size),
-            "size": size,
-        }
-
-    return [drawn(box) for box in sorted(record.boxes, key=lambda box: -box.area)]

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vistune.cli import main
+from vistune.data.view import write_view
+from vistune.data.view.samples import draw_samples
+from vistune.errors import DataError
+from vistune.generate.output import FORMATS, output_path, write_conversations
+from vistune.records import Conversation, ImageRecord, Turn
+
+
+@pytest.fixture(scope="module")
+def page(run: Path, records: list[ImageRecord], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "view.html"
+    assert write_view(run, path, images=records[0].image.parent, records=records, limit=200) == 32
+    return path
+
+
+def test_hostile_texts_are_text(page: Path, pages: Any, records: list[ImageRecord]) -> None:
+    shown = pages.open(page)
+    assert shown.evaluate("window.hacked") is None
+    assert shown.locator("article").count() == 32
+    assert shown.locator("article script, article iframe, article a, article b, article [onerror]").count() == 0
+    text = shown.locator("main").inner_text()
+    for record in records:
+        for caption in record.captions:
+            assert " ".join(caption.split()) in " ".join(text.split())
+    assert "<i>model</i>" in shown.locator("main").text_content()
+    assert pages.complaints == []
+
+
+def test_even_what_got_in_could_not_run(page: Path, pages: Any, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.html"
+    broken.write_text(page.read_text().replace("<main>", "<main><script>window.hacked = 1</script>", 1))
+    shown = pages.open(broken)
+    assert shown.locator("main > script").count() == 1
+    assert shown.evaluate("window.hacked") is None
+    assert "violates the following Content Security Policy" in pages.complaints.pop()
+
+
+def test_images_boxes_and_what_is_missing(page: Path, pages: Any) -> None:
+    shown = pages.open(page)
+    sizes = shown.eval_on_selector_all("article img", "all => all.map(one => [one.naturalWidth, one.naturalHeight])")
+    assert sizes == [[64, 48]] * 30
+    assert shown.locator(".frame.gone .why").all_inner_texts() == ["15.png is not there"] * 2
+    frame, box = (
+        shown.locator(f"article .frame {part}").first.bounding_box() for part in ("img", "rect[data-name=dog]")
+    )
+    assert box["x"] - frame["x"] == pytest.approx(0.4 * frame["width"], abs=4)
+    assert box["y"] - frame["y"] == pytest.approx(0.4 * frame["height"], abs=4)
+    gone = shown.locator(".frame.gone").first.bounding_box()
+    assert gone["width"] / gone["height"] == pytest.approx(64 / 48, abs=0.03)
+
+
+def test_filters_and_keys(page: Path, pages: Any, run: Path) -> None:
+    shown = pages.open(page)
+    rejected = [json.loads(line) for line in (run / "rejected.jsonl").read_text().splitlines()]
+
+    def visible() -> int:
+        return int(shown.locator("article:visible").count())
+
+    shown.select_option("[name=verdict]", "filtered")
+    assert visible() == sum(row["verdict"] == "filtered" for row in rejected) > 0
+    shown.select_option("[name=reason]", "refusal")
+    assert visible() == sum("refusal" in row["reasons"] for row in rejected) > 0
+    shown.select_option("[name=kind]", "detail")
+    assert visible() == sum("refusal" in row["reasons"] and row["kind"] == "detail" for row in rejected) > 0
+    assert shown.locator("#count").inner_text() == f"{visible()} of 32 samples"
+    shown.keyboard.press("Escape")
+    assert visible() == 32
+    shown.keyboard.press("/")
+    shown.keyboard.type("NUMBER 3, bj")  # letters typed into the field are no commands
+    assert visible() == 0
+    assert shown.locator("#none").is_visible()
+    shown.keyboard.press("Escape")
+    for key, at in (("j", 0), ("j", 1), ("ArrowRight", 2), ("k", 1), ("k", 0), ("k", 0)):
+        shown.keyboard.press(key)
+        assert shown.evaluate("articles.indexOf(document.activeElement)") == at
+    assert not shown.locator("details[open]").count()
+    shown.keyboard.press("p")
+    assert shown.locator("details[open]").count() == 1
+    shown.keyboard.press("b")
+    assert not shown.locator(".frame svg:not(.shape)").first.is_visible()
+    assert pages.complaints == []
+
+
+def test_one_file_that_asks_for_no_other(page: Path) -> None:
+    html = page.read_text()
+    assert not re.search(r"""(?:src|href)=["'](?!data:image/webp)|url\(|@import""", re.sub(r"&[#\w]+;", "", html))
+
+
+def test_samples_are_drawn_by_seed(run: Path) -> None:
+    drawn = [[one.id for one in draw_samples(run, 10, seed)] for seed in (0, 0, 1)]
+    assert len(drawn[0]) == 10
+    assert drawn[0] == drawn[1] != drawn[2]
+    order = [one.id for one in draw_samples(run, 200, 0)]
+    assert [id_ for id_ in order if id_ in drawn[0]] == drawn[0]
+    assert draw_samples(run, 0, 0) == []
+
+
+def test_rejected_samples_alone_with_their_raw_text(run: Path) -> None:
+    rows = [json.loads(line) for line in (run / "rejected.jsonl").read_text().splitlines()]
+    drawn = draw_samples(run, 200, 0, only_rejected=True)
+    assert [(one.id, one.text, one.about["reasons"]) for one in drawn] == [
+        (row["id"], row["text"], row["reasons"]) for row in rows
+    ]
+    with pytest.raises(DataError, match="holds no rejected samples"):
+        draw_samples(run / "instruct.json", 200, 0, only_rejected=True)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_data_files_of_each_format(form: str, tmp_path: Path, records: list[ImageRecord]) -> None:
+    turns = (Turn("user", "What is it?\n<image>"), Turn("assistant", "A dog."))
+    conversations = [Conversation(f"{record.id}-x", turns, (record.image.name,), "x") for record in records]
+    write_conversations(conversations, tmp_path / "data", form)
+    path = output_path(tmp_path / "data", form)
+    assert write_view(path, tmp_path / "v.html", images=records[0].image.parent, records=records, limit=5) == 5
+    html = (tmp_path / "v.html").read_text()
+    assert html.count("A dog.</div>") == html.count("What is it?</div>") == 5
+    assert html.count("<rect data-name") == 10
+
+
+def test_an_image_within_the_record_and_one_that_is_broken(tmp_path: Path, records: list[ImageRecord]) -> None:
+    import base64
+
+    inline = f"data:image/png;base64,{base64.b64encode(records[0].image.read_bytes()).decode()}"
+    turns = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A dog."}]
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    rows: list[dict[str, Any]] = [{"image": image, "conversations": turns} for image in (inline, "broken.png")]
+    rows.append({"conversations": [{**turns[0], "value": "What?"}, turns[1]]})
+    (tmp_path / "x.json").write_text(json.dumps(rows))
+    assert write_view(tmp_path / "x.json", tmp_path / "v.html") == 3
+    html = (tmp_path / "v.html").read_text()
+    assert html.count("data:image/webp") == 1
+    assert "broken.png cannot be read" in html
+    assert "no image" in html
+
+
+def test_the_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["view", str(run), "--limit", "3", "--out", f"{tmp_path}/v.html"]) == 0
+    assert capsys.readouterr().out == f"3 samples: {tmp_path}/v.html\n"
+    assert main(["view", str(tmp_path / "nothing.json")]) == 2
+    assert "there is no such file" in capsys.readouterr().err
