@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import json
+import random
+
 import pytest
 
-from vistune.generate.parse import ReplyError, parse_answer, parse_dialogue
+from vistune.generate.parse import Parsed, ReplyError, parse_answer, parse_dialogue, parse_reply, to_json
 from vistune.records import Turn
 
 GOOD = "Question:\nWhat is it?\n===\nAnswer:\nA dog.\n===\nQuestion:\nWhere?\n===\nAnswer:\nOn the left,\nby the door."
@@ -12,6 +15,9 @@ TURNS = (
     Turn("user", "Where?"),
     Turn("assistant", "On the left,\nby the door."),
 )
+JSON = to_json(Parsed(TURNS))
+PRETTY = json.dumps(json.loads(JSON), indent=2)
+FIRST = TURNS[:2]
 
 
 @pytest.mark.parametrize(
@@ -21,12 +27,76 @@ TURNS = (
         f"\n{GOOD}\n===\n",
         f"===\n{GOOD}",
         GOOD.replace(":\n", ": "),
-        GOOD.replace("===", " =====\t").replace("\n", "\r\n"),
+        GOOD.replace("===", " =====\t"),
         GOOD.replace("Question", "QUESTION").replace("Answer", "answer "),
+        JSON,
+        f"\n{PRETTY}\n",
     ],
 )
-def test_the_form_asked_for_and_its_harmless_variants(text: str) -> None:
-    assert parse_dialogue(text) == TURNS
+def test_the_forms_asked_for_need_no_repair(text: str) -> None:
+    assert parse_reply(text) == Parsed(TURNS)
+
+
+@pytest.mark.parametrize(
+    ("text", "repairs"),
+    [
+        (GOOD.replace("\n", "\r\n"), ["line_ends"]),
+        ("\ufeff" + GOOD, ["line_ends"]),
+        (f"<think>\nQuestion: what?\n===\n</think>\n{GOOD}", ["thinking"]),
+        (f"```\n{GOOD}\n```", ["code_fence"]),
+        (f"Sure, here it is!\n{GOOD}", ["chatter"]),
+        (f"Sure, here it is!\n===\n{GOOD}", ["chatter"]),
+        (f"{GOOD}\n===\nI hope this helps!", ["chatter"]),
+        (GOOD.replace("Question", "Q").replace("Answer", "A"), ["marker"]),
+        (GOOD.replace("Question:", "**Question:**").replace("Answer:", "**Answer**:"), ["marker"]),
+        (GOOD.replace("Question:", "### Question 1:"), ["marker"]),
+        (GOOD.replace("Question:", "2. Question:"), ["marker"]),
+        (GOOD.replace("===", "**===**"), []),
+        (GOOD.replace("===", "---"), ["separator"]),
+        (GOOD.replace("===\n", ""), ["separator"]),
+        (GOOD.replace("===\n", "", 1), ["separator"]),
+        (GOOD.replace("===\n", "\n").replace("Question:", "**Q:**").replace("Answer", "**A"), ["marker", "separator"]),
+        (f"```json\n{PRETTY}\n```", ["code_fence"]),
+        (f"Here is the JSON you asked for:\n```json\n{PRETTY}\n```\nEnjoy!", ["code_fence", "chatter"]),
+        (f"Here you are: {JSON} Enjoy!", ["chatter"]),
+        (JSON.replace('"}]', '",}, ]'), ["trailing_comma"]),
+        (JSON.replace('"', "\u201c"), ["quotes"]),
+        (JSON.replace('"', "'"), ["quotes"]),
+        (JSON.replace("\\n", "\n"), ["raw_text"]),
+        (JSON.replace('"turns"', '"Conversation"'), []),
+        (json.dumps(json.loads(JSON)["turns"]), []),
+        ("\n".join(map(json.dumps, json.loads(JSON)["turns"])), ["several_objects"]),
+    ],
+)
+def test_what_is_harmless_is_repaired_and_told(text: str, repairs: list[str]) -> None:
+    assert parse_reply(text) == Parsed(TURNS, tuple(repairs))
+
+
+@pytest.mark.parametrize("text", [GOOD[: GOOD.rindex("===")], GOOD[: GOOD.rindex("\nOn")], GOOD[: GOOD.index("Where")]])
+def test_of_a_text_cut_off_the_whole_pairs_are_kept(text: str) -> None:
+    assert parse_reply(text) == Parsed(FIRST, ("truncated",))
+
+
+def test_what_ended_at_the_token_limit_loses_its_last_pair() -> None:
+    assert parse_reply(GOOD, finish="length") == Parsed(FIRST, ("truncated",))
+    assert parse_reply(GOOD, finish="stop") == Parsed(TURNS)
+    assert parse_reply(JSON, finish="length") == Parsed(TURNS)  # closed, so it is whole
+    with pytest.raises(ReplyError, match="^truncated$"):
+        parse_reply("A dog on the", alone=True, finish="length")
+    with pytest.raises(ReplyError, match="^truncated$"):
+        parse_reply(GOOD[: GOOD.index("===\nQuestion")], finish="length")
+
+
+def test_json_cut_off_anywhere_keeps_whole_turns_only() -> None:
+    for text in (JSON, PRETTY):
+        whole = text.index("}") + 1
+        for end in range(whole, len(text)):
+            parsed = parse_reply(text[:end])
+            assert parsed.turns in (FIRST, TURNS)
+            assert "truncated" in parsed.repairs
+        for end in range(text.index("turns") + 6, whole):
+            with pytest.raises(ReplyError, match="truncated"):
+                parse_reply(text[:end])
 
 
 @pytest.mark.parametrize(
@@ -34,29 +104,89 @@ def test_the_form_asked_for_and_its_harmless_variants(text: str) -> None:
     [
         ("", "empty_reply"),
         (" \n===\n \n", "empty_reply"),
-        ("Sure, here it is!\n" + GOOD, "unmarked_block"),
+        ("```\n\n```", "empty_reply"),
+        ("<think>So, the image", "unfinished_thinking"),
+        ("A dog sits on a rug.", "unmarked_block"),
         (GOOD.replace("Answer:\nA dog.", "A dog."), "unmarked_block"),
+        (GOOD.replace("Question", "User").replace("Answer", "Assistant"), "unmarked_block"),
         ("Answer:\nA dog.", "wrong_order"),
         ("Answer:\nA dog.\n===\nQuestion:\nWhat is it?", "wrong_order"),
         ("Question:\nA?\n===\nQuestion:\nB?\n===\nAnswer:\nC.", "wrong_order"),
         ("Question:\nA?\n===\nAnswer:\nB.\n===\nAnswer:\nC.", "wrong_order"),
+        (GOOD.replace("A dog.", "A dog.\nQuestion: Who?\nAnswer: Me."), "wrong_order"),
         ("Question:\nA?\n===\nAnswer:\n  ", "empty_turn"),
         ("Question:\n===\nAnswer:\nA.", "empty_turn"),
         ("Question:\nA?", "unanswered"),
-        (GOOD[: GOOD.rindex("===")], "unanswered"),
+        ('{"turns": []}', "empty_reply"),
+        ('{"turns": [{"question": "A?"}]}', "wrong_schema"),
+        ('{"turns": ["A?", "B."]}', "wrong_schema"),
+        ('{"turns": [{"question": "A?", "answer": 3}]}', "wrong_schema"),
+        ('{"turns": [{"question": "A?", "answer": " "}]}', "empty_turn"),
+        ('{"turns": [{"question": "A?", "answer": "B" C}, {"question": "D?", "answer": "E."}]}', "broken_json"),
+        ('{"turns": [{"question": "A "big" one?", "answer": "B."}]}', "broken_json"),
     ],
 )
 def test_what_is_wrong_has_a_reason(text: str, reason: str) -> None:
     with pytest.raises(ReplyError, match=f"^{reason}$"):
-        parse_dialogue(text)
+        parse_reply(text)
 
 
-def test_equal_signs_within_a_line_end_nothing() -> None:
-    turns = parse_dialogue("Question:\nWhat does the sign say?\n===\nAnswer:\nIt says a === b.")
-    assert turns[1].text == "It says a === b."
+def test_equal_signs_and_letters_within_a_block_end_nothing() -> None:
+    turns = parse_dialogue("Question:\nWhat does the sign say?\n===\nAnswer:\nIt says a === b.\nA: red\nB: blue")
+    assert turns[1].text == "It says a === b.\nA: red\nB: blue"
+    quoted = json.dumps({"turns": [{"question": 'Is {"question": "x"} shown?', "answer": "No,} it is ] not, }."}]})
+    assert parse_reply(quoted).turns[1].text == "No,} it is ] not, }."
 
 
 def test_an_answer_alone() -> None:
     assert parse_answer(" A dog. \n", "What?") == (Turn("user", "What?"), Turn("assistant", "A dog."))
     with pytest.raises(ReplyError, match="empty_reply"):
         parse_answer(" \n", "What?")
+
+
+@pytest.mark.parametrize(
+    ("text", "repairs"),
+    [
+        ("A dog.\n\nIt sits.", []),
+        ('{"answer": "A dog.\\n\\nIt sits."}', []),
+        ('```json\n{"answer": "A dog.\\n\\nIt sits.",}\n```', ["code_fence", "trailing_comma"]),
+        ("{'answer': 'A dog.\\n\\nIt sits.'}", ["quotes"]),
+        ("Answer:\nA dog.\n\nIt sits.", ["marker"]),
+        ("Sure! Here is a detailed look:\n\nA dog.\n\nIt sits.", ["chatter"]),
+        ("A dog.\n\nIt sits.\n\nLet me know if you want more!", ["chatter"]),
+    ],
+)
+def test_repairs_of_an_answer_alone(text: str, repairs: list[str]) -> None:
+    assert parse_reply(text, alone=True) == Parsed((Turn("assistant", "A dog.\n\nIt sits."),), tuple(repairs))
+
+
+@pytest.mark.parametrize("text", ['{"answer": "A dog', '{"answer":', '{"answer": "A dog."'])
+def test_a_cut_off_answer_is_not_repaired(text: str) -> None:
+    with pytest.raises(ReplyError, match="truncated"):
+        parse_reply(text, alone=True)
+
+
+def test_noise_never_swaps_roles() -> None:
+    """Whatever is cut, doubled or dropped: what is accepted alternates, and each text came from its own side."""
+    rng = random.Random(0)
+    pieces = ["===\n", "Question:\n", "Answer:\n", "\n", "**", "```", '"', "}", "{", ",", "Sure!\n", "Q: ", "A: "]
+    asked = [f"What is thing {n}?" for n in range(4)]
+    said = [f"It is number {n} here." for n in range(4)]
+    pairs = list(zip(asked, said, strict=True))
+    for _ in range(3000):
+        if rng.random() < 0.5:
+            text = "\n===\n".join(f"Question:\n{q}\n===\nAnswer:\n{a}" for q, a in pairs)
+        else:
+            text = json.dumps({"turns": [{"question": q, "answer": a} for q, a in pairs]})
+        for _ in range(rng.randint(1, 4)):
+            at = rng.randrange(len(text))
+            text = text[:at] + rng.choice([*pieces, ""]) + text[at + rng.randint(0, 12) :]
+        try:
+            turns = parse_reply(text).turns
+        except ReplyError:
+            continue
+        assert [turn.role for turn in turns] == ["user", "assistant"] * (len(turns) // 2)
+        for turn in turns:
+            other = "It is number" if turn.role == "user" else "What is thing"
+            own = "What is thing" if turn.role == "user" else "It is number"
+            assert other not in turn.text or own in turn.text

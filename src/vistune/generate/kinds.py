@@ -1,44 +1,24 @@
-"""The kinds of instruction data, each a folder of prompt files (see CONTRIBUTING for adding one).
-
-prompts/<kind>/kind.yaml              what the teacher sees, who asks, and the bands a sample must keep to
-prompts/<kind>/system.txt             the system prompt; {context} becomes what prompts/parts/ says of each part
-prompts/<kind>/questions.txt          with `question: list`, the questions, one a line
-prompts/<kind>/fewshot/N.context.txt  an example's captions and boxes, of which the teacher sees its parts
-prompts/<kind>/fewshot/N.reply.txt    the reply wanted
-"""
+"""The kinds of instruction data: what the teacher is told, shown and asked (docs/kinds.md has how to add one)."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+import json
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Literal
-
-import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any
 
 from vistune.clients.base import Message, Request
 from vistune.context import PARTS, Part, format_context, parse_context
 from vistune.errors import VistuneError, did_you_mean
 from vistune.generate.draw import bits
+from vistune.generate.kind_files import KindFolder, read_text
+from vistune.generate.languages import ENGLISH, language_code, language_name, prompts
+from vistune.generate.parse import parse_reply, to_json
 from vistune.records import ImageRecord
-
-Band = Annotated[tuple[int, int], Field(description="the least and the most allowed")]
-
-
-class KindSettings(BaseModel):
-    """What kind.yaml says."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    context: tuple[Part, ...]
-    question: Literal["ask", "list"]
-    turns: Band
-    words: Band
 
 
 @dataclass(frozen=True)
@@ -47,6 +27,7 @@ class Kind:
 
     `examples` are pairs of a full context (captions and boxes) and the reply to it; `questions` is empty
     where the teacher asks, too. `turns` bounds the question-answer pairs, `words` the words of an answer.
+    With `structured` replies are wanted as JSON of `schema`, else as text between lines of `===`.
     """
 
     name: str
@@ -56,19 +37,33 @@ class Kind:
     questions: tuple[str, ...]
     turns: tuple[int, int]
     words: tuple[int, int]
+    language: str = ENGLISH
+    structured: bool = False
 
     @cached_property
     def system(self) -> str:
-        """The system prompt, with what it says about the parts of the context that are shown."""
-        return self.system_text.replace(
-            "{context}", "\n".join(_text(_prompts() / "parts", part) for part in self.context)
-        )
+        """The system prompt, with what it says about the shown parts of the context, the format and the language."""
+        parts = "\n".join(read_text(prompts() / "parts", part) for part in self.context)
+        wire = read_text(prompts() / "formats", f"{self._form}.{'json' if self.structured else 'text'}")
+        text = self.system_text.replace("{context}", parts).replace("{format}", wire).strip()
+        if self.language == ENGLISH:
+            return text
+        told = read_text(prompts(), "language").replace("{language}", language_name(self.language))
+        return f"{text}\n\n{told}"
 
     @cached_property
     def fewshot(self) -> tuple[Message, ...]:
-        """The examples as messages, each context cut to the parts that are shown."""
-        pairs = ((self._shown(context), reply) for context, reply in self.examples)
+        """The examples as messages, each context cut to the parts that are shown, each reply in the format wanted."""
+        pairs = ((self._shown(context), self._wire(reply)) for context, reply in self.examples)
         return tuple(m for context, reply in pairs for m in (Message("user", context), Message("assistant", reply)))
+
+    @cached_property
+    def schema(self) -> Mapping[str, Any] | None:
+        """The JSON schema of the replies; None where they are text."""
+        if not self.structured:
+            return None
+        name = "answer" if self.questions else "dialogue"
+        return dict(json.loads((prompts() / "formats" / f"{name}.schema.json").read_text("utf-8")))
 
     @cached_property
     def prompt_hash(self) -> str:
@@ -76,68 +71,121 @@ class Kind:
         told = (self.system, *(message.text for message in self.fewshot), *self.questions)
         return hashlib.sha256("\x1f".join(told).encode()).hexdigest()
 
+    def shows(self, record: ImageRecord) -> bool:
+        """Whether `record` has something of what this kind shows."""
+        return bool(format_context(record, self.context))
+
     def request(self, record: ImageRecord, seed: int) -> Request | None:
         """The request for `record`; None if it has nothing of what this kind shows."""
         context = format_context(record, self.context)
         if not context:
             return None
         messages = (*self.fewshot, Message("user", context))
-        return Request(self.system, messages, self.name, bits(seed, record.id, self.name) >> 33, record.id)
+        number = bits(seed, record.id, self.name) >> 33
+        return Request(self.system, messages, self.name, number, record.id, schema=self.schema)
+
+    @property
+    def _form(self) -> str:
+        if self.questions:
+            return "answer"
+        return "pair" if self.turns[1] == 1 else "dialogue"
 
     def _shown(self, context: str) -> str:
         captions, boxes = parse_context(context)
-        return format_context(ImageRecord("", Path(), 1, 1, captions, boxes), self.context)
+        return format_context(ImageRecord("", Path(), 0, 0, captions, boxes), self.context)
+
+    def _wire(self, reply: str) -> str:
+        return to_json(parse_reply(reply, bool(self.questions))) if self.structured else reply
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Where the prompts come from: our kinds and those of `folder`, a kind's folder or a folder of such.
+
+    A kind of `folder` takes the place of ours with the same name. `language` is a code or an English name.
+    `structured`: replies are wanted as JSON; only for a client that keeps to schemas.
+    """
+
+    folder: Path | None = None
+    language: str = ENGLISH
+    structured: bool = False
+
+    def folders(self) -> dict[str, KindFolder]:
+        """Every kind's folder, by its name. Raises VistuneError for a `folder` without any."""
+        found = {folder.name: KindFolder(folder) for folder in _kinds_in(prompts())}
+        if self.folder is None:
+            return found
+        own = [self.folder] if (self.folder / "kind.yaml").is_file() else list(_kinds_in(self.folder))
+        if not own:
+            fix = "a kind is a folder with kind.yaml, system.txt and fewshot/; give it, or the folder that holds it"
+            raise VistuneError("there is no kind in this folder", where=str(self.folder), fix=fix)
+        return found | {folder.name: KindFolder(folder) for folder in own}
+
+    def own(self) -> list[str]:
+        """The names of the kinds that `folder` adds or replaces."""
+        return sorted(name for name, folder in self.folders().items() if isinstance(folder.path, Path)) if (
+            self.folder
+        ) else []
+
+    def load(self, name: str, context: Collection[str] | None = None) -> Kind:
+        """The kind of that name; `context` replaces the parts of the context that its folder says it shows.
+
+        Raises VistuneError for an unknown kind, part or language and for what is wrong in the kind's files.
+        """
+        folders = self.folders()
+        if name not in folders:
+            raise VistuneError(f"unknown kind '{name}'", fix=did_you_mean(name, folders))
+        code = language_code(self.language)
+        kind = _read(folders[name], code, self.structured)
+        if context is None:
+            return kind
+        for part in context:
+            if part not in PARTS:
+                fix = did_you_mean(part, PARTS)
+                raise VistuneError(f"unknown part '{part}' of the context", where=f"kind '{name}'", fix=fix)
+        return replace(kind, context=tuple(part for part in PARTS if part in context))
 
 
 def kind_names() -> list[str]:
-    """The names of all kinds, sorted."""
-    return sorted(folder.name for folder in _prompts().iterdir() if (folder / "kind.yaml").is_file())
+    """The names of our kinds, sorted."""
+    return sorted(Prompts().folders())
 
 
 def load_kind(name: str, context: Collection[str] | None = None) -> Kind:
-    """The kind of that name; `context` replaces the parts of the context that its folder says it shows.
+    """One of our kinds, in English and as text: see `Prompts.load`."""
+    return Prompts().load(name, context)
 
-    Raises VistuneError for an unknown kind or part.
+
+def brief_questions(language: str = ENGLISH, folder: Path | None = None) -> tuple[str, ...]:
+    """The wordings that ask for a brief description, for stage 1's caption pairs in `language`.
+
+    They are ours, or `folder`'s (brief.<code>.txt). Raises VistuneError for a language without any.
     """
-    if name not in kind_names():
-        raise VistuneError(f"unknown kind '{name}'", fix=did_you_mean(name, kind_names()))
-    kind = _read(_prompts() / name)
-    if context is None:
-        return kind
-    for part in context:
-        if part not in PARTS:
-            raise VistuneError(
-                f"unknown part '{part}' of the context", where=f"kind '{name}'", fix=did_you_mean(part, PARTS)
-            )
-    return replace(kind, context=tuple(part for part in PARTS if part in context))
+    code = language_code(language)
+    name = "brief" if code == ENGLISH else f"brief.{code}"
+    places = [place for place in (folder, prompts()) if place is not None and (place / f"{name}.txt").is_file()]
+    if not places:
+        fix = f"write {name}.txt, one wording a line, into a folder and name it with --kind-dir"
+        raise VistuneError(f"there are no brief questions in {language_name(code)}", fix=fix)
+    return tuple(read_text(places[0], name).splitlines())
 
 
-def brief_questions() -> tuple[str, ...]:
-    """The wordings that ask for a brief description, for stage 1's caption pairs."""
-    return tuple(_text(_prompts(), "brief").splitlines())
+def _kinds_in(folder: Traversable) -> Iterator[Any]:
+    if not folder.is_dir():
+        raise VistuneError("there is no such folder", where=str(folder))
+    yield from (one for one in sorted(folder.iterdir(), key=lambda one: one.name) if (one / "kind.yaml").is_file())
 
 
-def _prompts() -> Traversable:
-    return resources.files("vistune.generate") / "prompts"
-
-
-def _text(folder: Traversable, name: str) -> str:
-    return (folder / f"{name}.txt").read_text("utf-8").strip()
-
-
-def _read(folder: Traversable) -> Kind:
-    settings = KindSettings.model_validate(yaml.safe_load((folder / "kind.yaml").read_text("utf-8")))
-    stems = sorted(
-        file.name.removesuffix(".context.txt") for file in (folder / "fewshot").iterdir() if ".context." in file.name
-    )
+def _read(folder: KindFolder, language: str, structured: bool) -> Kind:
+    settings = folder.settings()
     return Kind(
         name=folder.name,
         context=settings.context,
-        system_text=_text(folder, "system"),
-        examples=tuple(
-            (_text(folder / "fewshot", f"{n}.context"), _text(folder / "fewshot", f"{n}.reply")) for n in stems
-        ),
-        questions=tuple(_text(folder, "questions").splitlines()) if settings.question == "list" else (),
+        system_text=folder.system(),
+        examples=folder.examples(settings),
+        questions=folder.questions(language) if settings.question == "list" else (),
         turns=settings.turns,
         words=settings.words,
+        language=language,
+        structured=structured,
     )

@@ -1,48 +1,121 @@
-"""A teacher's reply as turns, or the reason why it is none."""
+"""A teacher's reply as turns, or the reason why it is none.
+
+Either format is read, whatever was asked for: text with `Question:` and `Answer:` blocks between lines of `===`, or
+JSON. What is harmless is repaired here, so that nothing is paid for twice; every repair has a name:
+
+`line_ends` `thinking` (a leading <think> block) `code_fence` `chatter` (words before or after) `marker` (`Q:`,
+`**Question 1:**` …) `separator` (`---` or nothing between blocks) `trailing_comma` `quotes` (curly or single ones)
+`raw_text` (line ends inside a JSON string) `several_objects` `truncated` (what is whole is kept, the rest dropped).
+"""
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 
+import yaml
+
+from vistune.generate.parse_json import looks_like_json, read_answer, read_pairs
+from vistune.generate.parse_text import text_pairs, without_marker
+from vistune.generate.reply_error import ReplyError
 from vistune.records import Turn
 
-_SEPARATOR = re.compile(r"^[ \t]*={3,}[ \t]*$", re.MULTILINE)
-_MARKER = re.compile(r"\s*(question|answer)[ \t]*:", re.IGNORECASE)
+__all__ = ["Parsed", "ReplyError", "parse_answer", "parse_dialogue", "parse_reply", "to_json"]
+
+_FENCE = re.compile(r"```[\w-]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
+_THINK = re.compile(r"\s*<(think|thinking|reasoning)>(.*?)</\1>", re.DOTALL | re.IGNORECASE)
+_OPEN_THINK = re.compile(r"\s*<(?:think|thinking|reasoning)>", re.IGNORECASE)
+_INVISIBLE = dict.fromkeys(map(ord, "\ufeff\u200b\u2060"))
 
 
-class ReplyError(Exception):
-    """A reply does not have the form that was asked for; the message is a reason code."""
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """The turns of a reply, the assistant's alone where only an answer was asked for, and what was repaired."""
+
+    turns: tuple[Turn, ...]
+    repairs: tuple[str, ...] = ()
 
 
-def parse_answer(text: str, question: str) -> tuple[Turn, ...]:
-    """The turns where the reply is the answer alone. Raises ReplyError `empty_reply`."""
-    if not text.strip():
-        raise ReplyError("empty_reply")
-    return Turn("user", question), Turn("assistant", text.strip())
+def parse_reply(text: str, alone: bool = False, finish: str = "") -> Parsed:
+    """The turns of a reply; `alone`: it is an answer without a question. Raises ReplyError.
+
+    `finish` is the client's reason for its end: after `length` the last turn is not whole.
+    """
+    repairs: list[str] = []
+    text = _bare(text, repairs)
+    cut = finish == "length"
+    if alone:
+        turns: tuple[Turn, ...] = (Turn("assistant", _answer(text, repairs, cut)),)
+    else:
+        pairs = read_pairs(text, repairs) if looks_like_json(text) else text_pairs(text, repairs, cut)
+        turns = tuple(turn for asked, said in pairs for turn in (Turn("user", asked), Turn("assistant", said)))
+    return Parsed(turns, tuple(dict.fromkeys(repairs)))
 
 
 def parse_dialogue(text: str) -> tuple[Turn, ...]:
-    """The turns where the reply is `Question:` and `Answer:` blocks between lines of `===`.
+    """The turns of a reply with questions and answers. Raises ReplyError."""
+    return parse_reply(text).turns
 
-    Raises ReplyError: `empty_reply`, `unmarked_block` (neither question nor answer), `wrong_order` (not in
-    turns, question first), `empty_turn`, `unanswered` (ends with a question).
-    """
-    blocks = [block for block in _SEPARATOR.split(text.replace("\r\n", "\n")) if block.strip()]
-    if not blocks:
+
+def parse_answer(text: str, question: str) -> tuple[Turn, ...]:
+    """The turns where the reply is the answer to `question`. Raises ReplyError."""
+    return Turn("user", question), *parse_reply(text, alone=True).turns
+
+
+def to_json(parsed: Parsed) -> str:
+    """The reply in the JSON format, as a teacher that keeps to a schema would write it."""
+    texts = [turn.text for turn in parsed.turns]
+    if len(texts) == 1:
+        return json.dumps({"answer": texts[0]}, ensure_ascii=False)
+    pairs = zip(texts[::2], texts[1::2], strict=True)
+    return json.dumps({"turns": [{"question": asked, "answer": said} for asked, said in pairs]}, ensure_ascii=False)
+
+
+def _bare(text: str, repairs: list[str]) -> str:
+    """The text without what stands around it. Raises ReplyError if nothing is left."""
+    clean = text.replace("\r\n", "\n").replace("\r", "\n").translate(_INVISIBLE)
+    if clean != text:
+        repairs.append("line_ends")
+    if thought := _THINK.match(clean):
+        clean = clean[thought.end() :]
+        repairs.append("thinking")
+    elif _OPEN_THINK.match(clean):
+        raise ReplyError("unfinished_thinking")
+    fenced = _FENCE.search(clean)
+    if fenced and _only_chatter(clean[: fenced.start()], clean[fenced.end() :]):
+        around = clean[: fenced.start()] + clean[fenced.end() :]
+        repairs += ["code_fence", "chatter"] if around.strip() else ["code_fence"]
+        clean = fenced[1]
+    if not clean.strip():
         raise ReplyError("empty_reply")
-    turns = tuple(map(_turn, blocks))
-    for index, turn in enumerate(turns):
-        if turn.role != ("user", "assistant")[index % 2]:
-            raise ReplyError("wrong_order")
-        if not turn.text:
-            raise ReplyError("empty_turn")
-    if len(turns) % 2:
-        raise ReplyError("unanswered")
-    return turns
+    return clean
 
 
-def _turn(block: str) -> Turn:
-    marker = _MARKER.match(block)
-    if not marker:
-        raise ReplyError("unmarked_block")
-    return Turn("user" if marker[1].lower() == "question" else "assistant", block[marker.end() :].strip())
+def _only_chatter(before: str, after: str) -> bool:
+    """Whether there is not more around a code block than a sentence on either side."""
+    return all(len(part.split()) <= 30 and "===" not in part for part in (before, after))
+
+
+def _answer(text: str, repairs: list[str], cut: bool) -> str:
+    if looks_like_json(text):
+        return read_answer(text, repairs)
+    if cut:
+        raise ReplyError("truncated")
+    answer = without_marker(text.strip(), repairs)
+    for pattern in _chatter():
+        shorter = pattern.sub("", answer, count=1).strip()
+        if shorter and shorter != answer:
+            repairs.append("chatter")
+            answer = shorter
+    if not answer:
+        raise ReplyError("empty_reply")
+    return answer
+
+
+@cache
+def _chatter() -> tuple[re.Pattern[str], ...]:
+    text = resources.files("vistune.generate").joinpath("chatter.yaml").read_text("utf-8")
+    return tuple(re.compile(pattern, re.IGNORECASE) for pattern in yaml.safe_load(text))
