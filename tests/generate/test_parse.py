@@ -81,9 +81,9 @@ def test_what_ended_at_the_token_limit_loses_its_last_pair() -> None:
     assert parse_reply(GOOD, finish="length") == Parsed(FIRST, ("truncated",))
     assert parse_reply(GOOD, finish="stop") == Parsed(TURNS)
     assert parse_reply(JSON, finish="length") == Parsed(TURNS)  # closed, so it is whole
-    with pytest.raises(ReplyError, match="^truncated$"):
+    with pytest.raises(ReplyError, match="truncated"):
         parse_reply("A dog on the", alone=True, finish="length")
-    with pytest.raises(ReplyError, match="^truncated$"):
+    with pytest.raises(ReplyError, match="truncated"):
         parse_reply(GOOD[: GOOD.index("===\nQuestion")], finish="length")
 
 

@@ -123,9 +123,11 @@ class Prompts:
 
     def own(self) -> list[str]:
         """The names of the kinds that `folder` adds or replaces."""
-        return sorted(name for name, folder in self.folders().items() if isinstance(folder.path, Path)) if (
-            self.folder
-        ) else []
+        return (
+            sorted(name for name, folder in self.folders().items() if isinstance(folder.path, Path))
+            if (self.folder)
+            else []
+        )
 
     def load(self, name: str, context: Collection[str] | None = None) -> Kind:
         """The kind of that name; `context` replaces the parts of the context that its folder says it shows.

@@ -57,13 +57,12 @@ def _body(text: str, repairs: list[str]) -> str:
 def _value(text: str, repairs: list[str]) -> Any:
     """What the JSON says, with harmless mistakes put right; None if it cannot be read as a whole."""
     commas = _COMMA.sub(lambda found: found[1] or found[2], text)
-    curly = text.translate(_CURLY)
-    for name, form in (("", text), ("trailing_comma", commas), ("quotes", curly)):
-        values = _decoded(form, repairs if not name else (found := []))
+    for name, form in (("", text), ("trailing_comma", commas), ("quotes", text.translate(_CURLY))):
+        found: list[str] = [name] if name else []
+        values = _decoded(form, found)
         if values is None:
             continue
-        if name:
-            repairs += [name, *found]
+        repairs += found
         if len(values) > 1:
             repairs.append("several_objects")
         return values[0] if len(values) == 1 else values

@@ -89,6 +89,4 @@ def _marked(part: str, repairs: list[str], first: bool, most: int | None) -> lis
     if len(markers) > 1:
         repairs.append("separator")
     ends = [marker.start() for marker in markers[1:]] + [len(part)]
-    return [
-        (marker[1][0].lower(), part[marker.end() : end].strip()) for marker, end in zip(markers, ends, strict=True)
-    ]
+    return [(marker[1][0].lower(), part[marker.end() : end].strip()) for marker, end in zip(markers, ends, strict=True)]

@@ -16,7 +16,9 @@ from rich.console import Console
 
 from vistune.clients.base import Client, Request
 from vistune.errors import VistuneError
+from vistune.generate.amounts import Amount
 from vistune.generate.captions import caption_pairs
+from vistune.generate.kinds import Prompts
 from vistune.generate.output import write_llava
 from vistune.generate.plan import Plan, make_plan
 from vistune.generate.progress import progress
@@ -25,7 +27,7 @@ from vistune.generate.sort import Style, sort_replies
 from vistune.generate.store import Store
 from vistune.records import ImageRecord
 
-DEFAULT_KINDS: Mapping[str, float] = {"conversation": 1.0, "detail": 1.0, "reasoning": 1.0}
+DEFAULT_KINDS: Mapping[str, Amount] = {"conversation": 1.0, "detail": 1.0, "reasoning": 1.0}
 
 
 def generate(
@@ -33,7 +35,8 @@ def generate(
     client: Client,
     out: Path,
     *,
-    kinds: Mapping[str, float] = DEFAULT_KINDS,
+    kinds: Mapping[str, Amount] = DEFAULT_KINDS,
+    prompts: Prompts | None = None,
     seed: int = 0,
     context: Mapping[str, Collection[str]] | None = None,
     concurrency: int = 16,
@@ -47,14 +50,15 @@ def generate(
     a sample), rejected.jsonl (reasons and raw text), report.json, and replies.sqlite, the store of raw
     replies. Run again after an interruption it asks only for what the store does not have.
 
-    `kinds` gives each kind's share of the images, `context` the parts a kind shows in place of its own or the client's
+    `kinds` gives each kind's share of the images or a `Quota` of them, `prompts` where kinds of the user's own come
+    from and the language, `context` the parts a kind shows in place of its own or the client's
     (`{"conversation": ("captions", "boxes")}`), `concurrency` the most requests at a time. All choices
     depend on `seed` and the image's id alone. Raises VistuneError for what the caller has to put right.
     """
     if concurrency < 1:
         raise VistuneError(f"the concurrency {concurrency} is not positive")
     shown = {kind: parts for kind, parts in client.context.items() if kind in kinds} | dict(context or {})
-    plan = make_plan(records, kinds, seed, client.name, shown)
+    plan = make_plan(records, kinds, seed, client.name, shown, prompts)
     console, style = console or Console(stderr=True), style or Style()
     out.mkdir(parents=True, exist_ok=True)
     with Store(out / "replies.sqlite") as store:

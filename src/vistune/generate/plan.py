@@ -7,19 +7,25 @@ from dataclasses import dataclass
 
 from vistune.clients.base import Request
 from vistune.errors import DataError, VistuneError, did_you_mean
+from vistune.generate.amounts import Amount, Lowest, Quota, check_amounts
 from vistune.generate.draw import fraction
-from vistune.generate.kinds import Kind, load_kind
+from vistune.generate.hostile import hostile_context
+from vistune.generate.kinds import Kind, Prompts
 from vistune.records import ImageRecord
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One sample to be. `request` is None where the image has nothing that the kind shows."""
+    """One sample to be. `request` is None where the image has nothing that the kind shows, or is not to be asked about.
+
+    `reasons` are the codes why it is not: it is quarantined without a call.
+    """
 
     record: ImageRecord
     kind: Kind
     request: Request | None
     key: str = ""
+    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +33,7 @@ class Plan:
     """All samples to be, image by image; going through it again gives the same ones.
 
     An image is asked about in a kind if its hash with the seed and the kind falls into the kind's share, so a
-    larger share, more images or another kind leave the choices made before as they were.
+    larger share or quota, or another kind, leaves the choices made before as they were.
     """
 
     records: Iterable[ImageRecord]
@@ -37,6 +43,9 @@ class Plan:
 
     def __iter__(self) -> Iterator[Planned]:
         for record, kind in self.chosen():
+            if reasons := hostile_context(record, kind.context):
+                yield Planned(record, kind, None, reasons=reasons)
+                continue
             request = kind.request(record, self.seed)
             yield Planned(record, kind, request, request.key(self.teacher) if request else "")
 
@@ -47,31 +56,52 @@ class Plan:
         """The images and the kinds they are asked about in."""
         for record in self.records:
             for kind, share in self.shares:
-                if fraction(self.seed, record.id, kind.name, "share") < share:
+                if _draw(self.seed, record, kind) < share:
                     yield record, kind
 
 
 def make_plan(
     records: Iterable[ImageRecord],
-    kinds: Mapping[str, float],
+    kinds: Mapping[str, Amount],
     seed: int,
     teacher: str,
     context: Mapping[str, Collection[str]] | None = None,
+    prompts: Prompts | None = None,
 ) -> Plan:
-    """The plan for `kinds` (each with its share of the images, 0 to 1); `context` overrides what a kind shows.
+    """The plan for `kinds` (each with its amount of images); `context` overrides what a kind shows.
 
-    Raises VistuneError for an unknown kind or part, a share out of range, and two records of one id.
+    Raises VistuneError for an unknown kind or part, an amount that is none or more than there is, and two records of
+    one id.
     """
-    context = context or {}
-    for name, share in kinds.items():
-        if not 0 <= share <= 1:
-            raise VistuneError(f"the share {share} is not within 0 and 1", where=f"kind '{name}'")
+    context, prompts = context or {}, prompts or Prompts()
+    check_amounts(kinds)
     for name in context:
         if name not in kinds:
             raise VistuneError(f"no kind '{name}' is asked for", where="context", fix=did_you_mean(name, kinds))
+    loaded = [prompts.load(name, context.get(name)) for name in kinds]
+    quotas = [(kind, Lowest(amount.images)) for kind in loaded if isinstance(amount := kinds[kind.name], Quota)]
     seen: set[str] = set()
     for record in records:
         if record.id in seen:
             raise DataError(f"a second record has the id '{record.id}'", where=record.origin or str(record.image))
         seen.add(record.id)
-    return Plan(records, [(load_kind(name, context.get(name)), share) for name, share in kinds.items()], seed, teacher)
+        for kind, lowest in quotas:
+            if kind.shows(record):
+                lowest.add(_draw(seed, record, kind))
+    shares = {name: amount for name, amount in kinds.items() if not isinstance(amount, Quota)}
+    shares |= {kind.name: _share(kind, lowest) for kind, lowest in quotas}
+    return Plan(records, [(kind, shares[kind.name]) for kind in loaded], seed, teacher)
+
+
+def _draw(seed: int, record: ImageRecord, kind: Kind) -> float:
+    """What is compared with the kind's share."""
+    return fraction(seed, record.id, kind.name, "share")
+
+
+def _share(kind: Kind, lowest: Lowest) -> float:
+    """The share that takes exactly the quota of the images that have what the kind shows."""
+    if lowest.seen < lowest.count:
+        fix = f"ask for {kind.name}=all, or give more images"
+        what = f"{lowest.count:,} images are asked for, but only {lowest.seen:,} have {' or '.join(kind.context)}"
+        raise VistuneError(what, where=f"kind '{kind.name}'", fix=fix)
+    return lowest.bound()

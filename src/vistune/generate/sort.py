@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from vistune.clients.base import Reply, Request
+from vistune.context import format_context
 from vistune.files import storage_errors
 from vistune.generate.draw import fraction, pick
 from vistune.generate.filters import Sample, reasons
+from vistune.generate.hostile import prompt_leak
 from vistune.generate.judged import Judged, Verdict
 from vistune.generate.output import image_path, replacing, to_json, write_conversations
-from vistune.generate.parse import ReplyError, parse_answer, parse_dialogue
+from vistune.generate.parse import ReplyError, parse_reply
 from vistune.generate.plan import Plan, Planned
 from vistune.generate.report import Report
 from vistune.generate.store import Store
@@ -52,14 +54,17 @@ def sort_replies(plan: Plan, store: Store, out: Path, style: Style) -> Report:
 def _judged(plan: Plan, store: Store, report: Report, style: Style) -> Iterator[Judged]:
     """Every reply with its verdict, in the plan's order; what there is no reply to is counted."""
     for planned in plan:
-        if planned.request is None:
+        if planned.reasons:
+            text = format_context(planned.record, planned.kind.context)
+            about = _about(planned, plan.teacher, style) | {"attempts": 0, "cost": 0.0}  # nobody was asked
+            yield Judged(about | _verdict(planned.reasons), (), text)
+        elif planned.request is None:
             report.without_context += 1
         elif (reply := store.get(planned.key)) is None:
             report.add_pending(planned.kind.name)
         else:
-            verdict, codes, turns = _judge(planned, planned.request, reply, plan.seed)
-            about = _about(planned, planned.request, reply, plan.teacher) | {"verdict": verdict, "reasons": codes}
-            about["image"] = image_path(planned.record, style.images)
+            said, turns = _judge(planned, planned.request, reply, plan.seed)
+            about = _about(planned, plan.teacher, style) | _about_reply(planned.request, reply) | said
             categories = tuple(dict.fromkeys(box.category for box in planned.record.boxes))
             yield Judged(about, turns, reply.text, categories)
 
@@ -75,33 +80,45 @@ def _sorted(judged: Iterable[Judged], report: Report, accepted: TextIO, rejected
             rejected.write(to_json({**one.about, "text": one.text}) + "\n")
 
 
-def _judge(
-    planned: Planned, request: Request, reply: Reply, seed: int
-) -> tuple[Verdict, tuple[str, ...], tuple[Turn, ...]]:
+def _judge(planned: Planned, request: Request, reply: Reply, seed: int) -> tuple[dict[str, Any], tuple[Turn, ...]]:
+    """The verdict with its reasons, and the turns where there are any."""
     kind = planned.kind
     try:
-        if kind.questions:
-            turns = parse_answer(reply.text, pick(kind.questions, seed, planned.record.id, kind.name, "question"))
-        else:
-            turns = parse_dialogue(reply.text)
+        parsed = parse_reply(reply.text, bool(kind.questions), reply.finish)
     except ReplyError as error:
-        return "quarantined", (str(error),), ()
+        return _verdict((str(error),)), ()
+    turns = parsed.turns
+    if kind.questions:
+        turns = (Turn("user", pick(kind.questions, seed, planned.record.id, kind.name, "question")), *turns)
+    if prompt_leak(kind.system, turns):
+        return _verdict(("prompt_leak",)), turns
     codes = reasons(Sample(kind, request.query, turns))
-    return ("filtered" if codes else "accepted"), codes, turns
+    return _verdict(codes, "filtered" if codes else "accepted") | {"repairs": parsed.repairs}, turns
 
 
-def _about(planned: Planned, request: Request, reply: Reply, teacher: str) -> dict[str, Any]:
-    """The provenance but for the verdict."""
+def _verdict(codes: tuple[str, ...], verdict: Verdict = "quarantined") -> dict[str, Any]:
+    return {"verdict": verdict, "reasons": codes}
+
+
+def _about(planned: Planned, teacher: str, style: Style) -> dict[str, Any]:
+    """The provenance but for the reply and the verdict."""
     return {
         "id": f"{planned.record.id}-{planned.kind.name}",
         "record": planned.record.id,
+        "image": image_path(planned.record, style.images),
         "kind": planned.kind.name,
         "teacher": teacher,
-        "model": reply.model,
         "prompt": planned.kind.prompt_hash,
+        "request": planned.key,
+        "usage": {},
+    }
+
+
+def _about_reply(request: Request, reply: Reply) -> dict[str, Any]:
+    return {
+        "model": reply.model,
         "format": "text" if request.schema is None else "schema",
         "seed": request.seed,
-        "request": planned.key,
         "usage": dict(reply.usage),
     }
 
