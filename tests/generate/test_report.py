@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from vistune.generate.judged import Judged, Verdict
@@ -46,11 +47,15 @@ def test_every_request_is_counted_once() -> None:
     assert totals == {"asked": 5, "accepted": 2, "filtered": 1, "quarantined": 1, "pending": 1}
 
 
-def test_a_cost_that_is_not_known_is_not_summed() -> None:
+@pytest.mark.parametrize(("changed", "lost"), [({"cost": None}, "usd"), ({"usage": {"input": 3}}, "tokens")])
+def test_what_is_not_known_of_one_is_not_summed(changed: dict[str, Any], lost: str) -> None:
     report = example()
     one = judged(4, "accepted", (), "A dog.")
-    report.add(Judged({**one.about, "cost": None}, one.turns, one.text))
-    assert report.to_dict()["kinds"]["conversation"]["cost"]["usd"] is None
+    report.add(Judged({**one.about, **changed}, one.turns, one.text))
+    cost = report.to_dict()["kinds"]["conversation"]["cost"]
+    assert cost[lost] is None
+    assert cost["per_accepted"]["usd" if lost == "usd" else "output"] is None
+    assert cost["per_accepted"]["output" if lost == "usd" else "usd"] > 0
 
 
 def test_the_file_does_not_tell_what_was_sent_this_time(tmp_path: Path) -> None:
@@ -65,12 +70,15 @@ def test_the_file_does_not_tell_what_was_sent_this_time(tmp_path: Path) -> None:
     assert content["kinds"]["detail"]["diversity"]["answers"]["distinct_1"] is None
 
 
-def test_the_table_fits_a_terminal() -> None:
+def test_the_tables_fit_a_terminal() -> None:
     console = Console(file=io.StringIO(), width=80)
-    console.print(example().table())
+    console.print(example().table(), example().quality_table())
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
     assert "conversation: leak 1, wrong_order 1" in text
     assert "quarantined" in text
     assert "pending" in text
+    assert "3.7 (16.5)" in text
+    assert "50%" in text
+    assert "0.50000" in text
     assert "\u2026" not in text

@@ -28,5 +28,7 @@ def _generate(args: argparse.Namespace) -> None:
 
     teacher, records = open_client(args.teacher), read_records(args)
     report = generate(records, teacher, args.out, seed=args.seed, style=Style(images=args.data))
-    Console().print(report.table())
-    print(f"stage 1: {args.out / 'align.json'}\nstage 2: {args.out / 'instruct.json'}\nimages: {args.data}")
+    Console().print(report.table(), report.quality_table())
+    for name, path in (("stage 1", "align.json"), ("stage 2", "instruct.json"), ("report", "report.html")):
+        print(f"{name}: {args.out / path}")
+    print(f"images: {args.data}")

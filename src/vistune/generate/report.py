@@ -17,6 +17,8 @@ from vistune.generate.quality.cost import Cost
 from vistune.generate.quality.counters import Histogram
 from vistune.generate.quality.coverage import Coverage
 from vistune.generate.quality.diversity import Diversity
+from vistune.generate.quality.page import render
+from vistune.generate.quality.references import load_references
 from vistune.generate.quality.sample import HashSample
 
 _VERDICTS = ("asked", "accepted", "filtered", "quarantined", "pending")
@@ -114,9 +116,11 @@ class Report:
         }
 
     def write(self, path: Path) -> None:
-        """Write `to_dict` to a JSON file."""
+        """Write `to_dict` to a JSON file, and the page about it beside that."""
         with replacing(path) as file:
             file.write(json.dumps(self.to_dict(), indent=2) + "\n")
+        with replacing(path.with_suffix(".html")) as file:
+            file.write(render(self))
 
     def table(self) -> Table:
         """The figures for the terminal; `pairs` and `words` are means per sample and per answer."""
@@ -132,6 +136,35 @@ class Report:
             means = (kind.turns.to_dict()["mean"], kind.words.to_dict()["mean"])
             table.add_row(name, *counts, *(f"{mean:.1f}" for mean in means))
         return table
+
+    def quality_table(self) -> Table:
+        """What the accepted samples are like, for the terminal; what it means is in docs/quality.md."""
+        references = load_references()
+        table = Table(title="accepted samples", box=SIMPLE_HEAD, caption_justify="left")
+        table.caption = (
+            f"words an answer, in brackets: {references['source']}"
+            "\ndist-2: different pairs of words in questions, answers"
+            "\nactions: a question's verb and noun; named: of the boxed objects\ntokens, USD: output and cost for each"
+        )
+        table.pad_edge, table.collapse_padding = False, True
+        table.add_column("kind", no_wrap=True)
+        for column in ("words", "dist-2 q", "a", "actions", "named", "tokens", "USD"):
+            table.add_column(column, justify="right", no_wrap=True)
+        for name, kind in self.kinds.items():
+            row = kind.to_dict()
+            reference = references["kinds"].get(name, {}).get("words")
+            words = f"{row['words']['mean']:.1f}" + (f" ({reference['mean']:.1f})" if reference else "")
+            distinct = (_told(row["diversity"][side]["distinct_2"], ".3f") for side in ("questions", "answers"))
+            per = row["cost"]["per_accepted"]
+            actions, named = f"{row['diversity']['different_actions']:,}", _told(row["objects_named"], ".0%")
+            table.add_row(
+                name, words, *distinct, actions, named, _told(per["output"], ",.0f"), _told(per["usd"], ".5f")
+            )
+        return table
+
+
+def _told(value: float | None, form: str) -> str:
+    return "\u2013" if value is None else format(value, form)
 
 
 def sorted_reasons(reasons: Counter[str]) -> dict[str, int]:

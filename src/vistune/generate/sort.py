@@ -120,6 +120,8 @@ def _about_reply(request: Request, reply: Reply) -> dict[str, Any]:
         "format": "text" if request.schema is None else "schema",
         "seed": request.seed,
         "usage": dict(reply.usage),
+        "cost": None,
+        "attempts": 1,
     }
 
 
