@@ -181,7 +181,9 @@ def _add_eval(commands: Any) -> None:
 
 
 def _eval(args: argparse.Namespace) -> None:
-    records = list(read_records(args))
+    from vistune.sources.image_files import with_size
+
+    records = [with_size(record) for record in read_records(args)]
     from vistune.evaluate.run import evaluate, print_scores
 
     label = args.checkpoint.name + (" (blind)" if args.blind else "")

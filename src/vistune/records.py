@@ -38,13 +38,14 @@ class Box:
 class ImageRecord:
     """An image as the text-only teacher sees it: captions and boxes.
 
-    `origin` names the annotation file and record it came from, for error messages.
+    `width` and `height` are in pixels, 0 where the annotations do not say. The image file need not be there, for the
+    teacher never sees it. `origin` names the annotation file and record it came from, for error messages.
     """
 
     id: str
     image: Path
-    width: int
-    height: int
+    width: int = 0
+    height: int = 0
     captions: tuple[str, ...] = ()
     boxes: tuple[Box, ...] = ()
     origin: str = ""

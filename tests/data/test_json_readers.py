@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from vistune.data.readers import json_list, open_reader
+from vistune import json_stream
+from vistune.data.readers import open_reader
 from vistune.data.source import Source
 from vistune.errors import DataError
 from vistune.recipe import DataRecipe
@@ -23,7 +24,7 @@ def test_a_list_is_read_alike_whatever_the_pieces(tmp_path: Path, monkeypatch: p
     alphabet = 'a"\\{}[],: \n\u00e4\u65e5\U0001f415\ud7ff'
     records = [record(i, "x" + "".join(rng.choices(alphabet, k=rng.randrange(60)))) for i in range(30)]
     for size, options in ((1, {}), (7, {"indent": 2}), (64, {"ensure_ascii": False})):
-        monkeypatch.setattr(json_list, "_CHUNK", size)
+        monkeypatch.setattr(json_stream, "_CHUNK", size)
         path = tmp_path / f"{size}.json"
         path.write_text("\ufeff" * (size == 7) + " \n" + json.dumps(records, **options) + "\n", "utf-8")
         reader = open_reader(DataRecipe(path=str(path)))

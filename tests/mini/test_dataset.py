@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read(folder: Path, split: str) -> list[ImageRecord]:
-    return sources.get("coco")(folder, split)
+    return list(sources.get("coco")(folder, split))
 
 
 def annotations(folder: Path, kind: str, split: str) -> dict[str, Any]:

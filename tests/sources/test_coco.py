@@ -9,7 +9,11 @@ import pytest
 
 from vistune.errors import AnnotationError
 from vistune.records import Box, ImageRecord
-from vistune.sources.coco import find_coco, read, read_coco
+from vistune.sources.coco import Coco, CocoFiles, find_coco, read_coco
+
+
+def read(folder: Path, split: str, **options: Any) -> list[ImageRecord]:
+    return list(Coco(folder, split, **options))
 
 
 def change(file: Path, edit: Callable[[Any], object]) -> None:
@@ -38,7 +42,7 @@ def test_either_file_is_enough(coco: Path) -> None:
     assert [record.id for record in read_coco(coco / "captions_train.json", None, images)] == ["7", "8"]
     assert [record.id for record in read_coco(None, coco / "instances_train.json", images)] == ["7", "9"]
     (coco / "captions_train.json").unlink()
-    assert find_coco(coco, "train") == (None, coco / "instances_train.json", images)
+    assert find_coco(coco, "train") == (None, coco / "instances_train.json", images, True)
 
 
 def test_the_layout_of_the_real_coco(tmp_path: Path) -> None:
@@ -46,7 +50,7 @@ def test_the_layout_of_the_real_coco(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     for name in ("captions_train2014", "instances_train2014", "person_keypoints_train2014", "captions_val2014"):
         (tmp_path / "annotations" / f"{name}.json").touch()
-    expected = (
+    expected = CocoFiles(
         tmp_path / "annotations/captions_train2014.json",
         tmp_path / "annotations/instances_train2014.json",
         tmp_path / "train2014",
@@ -181,6 +185,11 @@ def test_a_wrong_path(coco: Path) -> None:
         read_coco(coco / "caption_train.json", None, coco / "images")
     with pytest.raises(AnnotationError, match=r"there is no such folder\n  fix: did you mean 'images'\?"):
         read_coco(coco / "captions_train.json", None, coco / "image")
+
+
+def test_annotations_without_their_images_are_enough(coco: Path) -> None:
+    before = read(coco, "train")
     (coco / "images").rename(coco / "pictures")
-    with pytest.raises(AnnotationError, match="there is no folder with the images of 'train'"):
-        read(coco, "train")
+    after = read(coco, "train")
+    assert [(one.id, one.captions, one.boxes) for one in after] == [(one.id, one.captions, one.boxes) for one in before]
+    assert after[0].image == coco / "train" / "street.jpg"

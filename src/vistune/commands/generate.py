@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from vistune.commands.options import add_command, add_data, add_out, add_seed, read_records
+from vistune.commands.options import add_command, add_data, add_seed, count, read_records
+from vistune.errors import VistuneError
+
+if TYPE_CHECKING:
+    from vistune.generate.kinds import Kind
+    from vistune.records import ImageRecord
 
 
 def add_generate(commands: Any) -> None:
@@ -16,7 +24,16 @@ def add_generate(commands: Any) -> None:
     command.add_argument(
         "--teacher", default="symbolic", metavar="NAME", help="who writes (default: symbolic, which follows rules)"
     )
-    add_out(command)
+    add = command.add_argument
+    add(
+        "--kinds", metavar="LIST", help="e.g. conversation=58k,detail=0.3,reasoning=all: images, a share (default: all)"
+    )
+    add("--kind-dir", type=Path, metavar="DIR", help="a kind of your own, or a folder of them (docs/kinds.md)")
+    add("--language", default="en", metavar="NAME", help="what the teacher writes in (default: English)")
+    add("--limit", type=count, metavar="N", help="only the first N images")
+    what = command.add_mutually_exclusive_group(required=True)
+    what.add_argument("--out", type=Path, metavar="DIR", help="the folder to write")
+    what.add_argument("--show", action="store_true", help="only show what the teacher would see; nobody is asked")
     add_seed(command)
 
 
@@ -24,11 +41,30 @@ def _generate(args: argparse.Namespace) -> None:
     from rich.console import Console
 
     from vistune.clients import open_client
-    from vistune.generate import Style, generate
+    from vistune.generate import DEFAULT_KINDS, First, Prompts, Style, generate, parse_amounts
+    from vistune.generate.languages import language_code
 
-    teacher, records = open_client(args.teacher), read_records(args)
-    report = generate(records, teacher, args.out, seed=args.seed, style=Style(images=args.data))
+    teacher, source = open_client(args.teacher), read_records(args)
+    prompts = Prompts(args.kind_dir, args.language)
+    kinds = parse_amounts(args.kinds, prompts.folders()) if args.kinds else DEFAULT_KINDS
+    if own := prompts.own():
+        print(f"kinds of {args.kind_dir}: {', '.join(own)}", file=sys.stderr)
+    records = source if args.limit is None else First(source, args.limit)
+    if args.show:
+        _show(records, [prompts.load(name, teacher.context.get(name)) for name in kinds], args.limit == 1)
+        return
+    if args.teacher == "symbolic" and language_code(args.language) != "en":
+        raise VistuneError("the symbolic teacher writes English only", where="--language", fix="name a --teacher")
+    report = generate(
+        records, teacher, args.out, kinds=kinds, prompts=prompts, seed=args.seed, style=Style(images=source.images)
+    )
     Console().print(report.table(), report.quality_table())
     for name, path in (("stage 1", "align.json"), ("stage 2", "instruct.json"), ("report", "report.html")):
         print(f"{name}: {args.out / path}")
-    print(f"images: {args.data}")
+    print(f"images: {source.images}")
+
+
+def _show(records: Iterable[ImageRecord], kinds: Sequence[Kind], whole: bool) -> None:
+    from vistune.generate.show import show
+
+    show(records, kinds, print, whole=whole)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vistune.errors import AnnotationError
 
 if TYPE_CHECKING:
-    from vistune.records import ImageRecord
+    from vistune.sources import Source
 
 
 def formatted(make: Callable[..., argparse.ArgumentParser], *names: str, **options: Any) -> argparse.ArgumentParser:
@@ -39,25 +39,39 @@ def add_seed(command: Any) -> None:
 
 
 def add_data(command: Any, name: str, split: str) -> None:
-    """The annotated images: the argument `name`, --split, --source, --skip-bad-records."""
+    """The annotated images: the argument `name`, --split, --source, its options, --skip-bad-records."""
     known = {"required": True} if name.startswith("-") else {}
-    command.add_argument(name, type=Path, metavar="DIR", help="the folder of the annotated images", **known)
-    command.add_argument("--split", default=split, metavar="NAME", help=f"which of them (default: {split})")
-    command.add_argument("--source", default="coco", metavar="NAME", help="the annotations' format (default: coco)")
-    command.add_argument(
-        "--skip-bad-records", action="store_true", help="leave out records with a mistake instead of stopping at one"
-    )
+    add = command.add_argument
+    add(name, type=Path, metavar="PATH", help="the annotated images: a folder or file, or hub:owner/name", **known)
+    add("--split", metavar="NAME", help=f"which of them (default: {split}, where the source always has splits)")
+    add("--source", default="coco", metavar="NAME", help="the annotations' format (default: coco)")
+    add("--images", type=Path, metavar="DIR", help="the folder that image paths start from (captions, caps_boxes)")
+    add("--image-column", metavar="NAME", help="the column of images (captions, caps_boxes, datasets)")
+    add("--caption-column", action="append", metavar="NAME", help="a column of captions, of the same; may be repeated")
+    add("--objects-column", metavar="NAME", help="the column of boxes (datasets; default: objects)")
+    add("--box-format", choices=("xywh", "xyxy"), help="what its boxes are, in pixels (datasets; default: xywh)")
+    add("--subset", metavar="NAME", help="the data set's configuration (datasets)")
+    add("--category-names", type=Path, metavar="FILE", help="the classes' names, one a line (yolo)")
+    add("--skip-bad-records", action="store_true", help="leave out records with a mistake instead of stopping at one")
+    command.set_defaults(default_split=split)
 
 
-def read_records(args: argparse.Namespace) -> Iterable[ImageRecord]:
+_SOURCE_OPTIONS = (
+    "images", "image_column", "caption_column", "objects_column", "box_format", "subset", "category_names",
+)  # fmt: skip
+
+
+def read_records(args: argparse.Namespace) -> Source:
     """The records of the images that `add_data` names."""
-    from vistune.sources import sources, stop
+    from vistune.sources import open_source, sources, stop
 
     def skip(error: AnnotationError) -> None:
         print(f"left out: {error}", file=sys.stderr)
 
-    read = sources.get(args.source)
-    return read(args.data, args.split, on_error=skip if args.skip_bad_records else stop)
+    split = args.split or (args.default_split if sources.get(args.source).needs_split else None)
+    options = {name: value for name in _SOURCE_OPTIONS if (value := getattr(args, name)) is not None}
+    on_error = skip if args.skip_bad_records else stop
+    return open_source(args.source, args.data, split, on_error=on_error, **options)
 
 
 def count(text: str) -> int:

@@ -23,7 +23,7 @@ def add_view(commands: Any) -> None:
     add("--images", type=Path, metavar="DIR", help="the folder that image paths start from (default: that of DATA)")
     add("--annotations", type=Path, metavar="DIR", help="the annotated images, for their boxes and captions")
     add("--source", default="coco", metavar="NAME", help="the annotations' format (default: coco)")
-    add("--split", default="train", metavar="NAME", help="which of them (default: train)")
+    add("--split", metavar="NAME", help="which of them (default: train, where the source always has splits)")
     add("--limit", type=count, default=50, metavar="N", help="samples to show (default: 50)")
     add("--rejected", action="store_true", help="show only what was filtered or quarantined")
     add("--out", type=Path, metavar="FILE", help="the page (default: view.html beside the data)")
@@ -32,12 +32,13 @@ def add_view(commands: Any) -> None:
 
 def _view(args: argparse.Namespace) -> None:
     from vistune.data.view import write_view
-    from vistune.sources import sources
+    from vistune.sources import open_source, sources
 
     out = args.out or (args.data if args.data.is_dir() else args.data.parent) / "view.html"
     records: Iterable[ImageRecord] = ()
     if args.annotations:
-        records = sources.get(args.source)(args.annotations, args.split, on_error=lambda _: None)
+        split = args.split or ("train" if sources.get(args.source).needs_split else None)
+        records = open_source(args.source, args.annotations, split, on_error=lambda _: None)
     shown = write_view(
         args.data, out, images=args.images, records=records, limit=args.limit, seed=args.seed,
         only_rejected=args.rejected,

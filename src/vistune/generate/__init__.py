@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from vistune.generate.amounts import Quota
+from vistune.generate.amounts import Quota, parse_amounts
 from vistune.generate.captions import caption_pairs
 from vistune.generate.kinds import Prompts
-from vistune.generate.pipeline import generate
+from vistune.generate.pipeline import DEFAULT_KINDS, generate
+from vistune.generate.plan import First
 from vistune.generate.report import Report
 from vistune.generate.sort import Style
 
-__all__ = ["Prompts", "Quota", "Report", "Style", "caption_pairs", "generate"]
+__all__ = [
+    "DEFAULT_KINDS",
+    "First",
+    "Prompts",
+    "Quota",
+    "Report",
+    "Style",
+    "caption_pairs",
+    "generate",
+    "parse_amounts",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from vistune.clients.base import Request
 from vistune.errors import DataError, VistuneError, did_you_mean
@@ -12,6 +13,17 @@ from vistune.generate.draw import fraction
 from vistune.generate.hostile import hostile_context
 from vistune.generate.kinds import Kind, Prompts
 from vistune.records import ImageRecord
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """The first `count` of the records, each time they are gone through."""
+
+    records: Iterable[ImageRecord]
+    count: int
+
+    def __iter__(self) -> Iterator[ImageRecord]:
+        return islice(iter(self.records), self.count)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,68 +8,93 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from vistune.errors import AnnotationError, did_you_mean
 from vistune.records import Box, ImageRecord
 from vistune.sources import OnError, sources, stop
+from vistune.sources.boxes import is_number
 
 _TOLERANCE = 1.0  # pixels
 _MANY_FILES = 5000  # comparing a name with more takes seconds
 
 
 class CocoFiles(NamedTuple):
-    """The files of a split; one of captions and instances may be missing."""
+    """The files of a split; one of captions and instances may be missing.
+
+    `images` is where the images belong; `there` says whether that folder exists.
+    """
 
     captions: Path | None
     instances: Path | None
     images: Path
+    there: bool = True
 
 
 @sources.register("coco")
-def read(folder: Path, split: str, *, on_error: OnError = stop) -> list[ImageRecord]:
-    """The records of a split of a folder in COCO's layout (see `find_coco`)."""
-    return read_coco(*find_coco(folder, split), on_error=on_error)
+class Coco:
+    """A split of a folder in COCO's layout (see `find_coco`), gathered in memory, as its files force one to.
+
+    Where there is a folder with the images, every one has to be in it.
+    """
+
+    needs_split: ClassVar[bool] = True
+
+    def __init__(self, path: Path, split: str | None = None, *, on_error: OnError = stop) -> None:
+        self.images = path
+        self._records = read_coco(*find_coco(path, split or "train"), on_error=on_error)
+
+    @staticmethod
+    def fits(path: Path) -> bool:
+        """By the files' names."""
+        return path.is_dir() and bool(_annotation_files(path))
+
+    def __iter__(self) -> Iterator[ImageRecord]:
+        return iter(self._records)
 
 
 def find_coco(folder: Path, split: str) -> CocoFiles:
     """The files of `split`, like `train` or `train2014`.
 
     Annotations are sought in `folder` and `folder/annotations`, images in `folder/<split>`,
-    `folder/images/<split>` and `folder/images`. Raises AnnotationError for what is not there.
+    `folder/images/<split>` and `folder/images`. Raises AnnotationError for annotations that are not there.
     """
     if not folder.is_dir():
         what = "this is a file, not a folder" if folder.exists() else "there is no such folder"
         raise AnnotationError(what, where=str(folder), fix=_closest(folder.name, folder.parent))
-    found: dict[str, dict[str, Path]] = {}
-    for path in [*sorted(folder.glob("*.json")), *sorted(folder.glob("annotations/*.json"))]:
-        if match := re.fullmatch(r"(captions|instances)_(.+)", path.stem):
-            found.setdefault(match[2], {})[match[1]] = path
+    found = _annotation_files(folder)
     if not found:
         fix = "COCO's files are called captions_<split>.json and instances_<split>.json"
         raise AnnotationError("no annotation files in COCO's format are here", where=str(folder), fix=fix)
     name = _split(split, found, folder)
     places = (folder / name, folder / "images" / name, folder / "images")
     images = next((place for place in places if place.is_dir()), None)
-    if images is None:
-        fix = f"put them in {' or '.join(str(place) for place in places)}"
-        raise AnnotationError(f"there is no folder with the images of '{name}'", where=str(folder), fix=fix)
-    return CocoFiles(found[name].get("captions"), found[name].get("instances"), images)
+    return CocoFiles(found[name].get("captions"), found[name].get("instances"), images or places[0], images is not None)
+
+
+def _annotation_files(folder: Path) -> dict[str, dict[str, Path]]:
+    found: dict[str, dict[str, Path]] = {}
+    for path in [*sorted(folder.glob("*.json")), *sorted(folder.glob("annotations/*.json"))]:
+        if match := re.fullmatch(r"(captions|instances)_(.+)", path.stem):
+            found.setdefault(match[2], {})[match[1]] = path
+    return found
 
 
 def read_coco(
-    captions: Path | None, instances: Path | None, images: Path, *, on_error: OnError = stop
+    captions: Path | None, instances: Path | None, images: Path, there: bool = True, *, on_error: OnError = stop
 ) -> list[ImageRecord]:
-    """The images of either file with their captions and boxes; an image may lack one of the two."""
-    if not images.is_dir():
+    """The images of either file with their captions and boxes; an image may lack one of the two.
+
+    Unless `there` is false, every image has to be in the folder `images`.
+    """
+    if there and not images.is_dir():
         raise AnnotationError("there is no such folder", where=str(images), fix=_closest(images.name, images.parent))
-    existing = frozenset(path.name for path in images.iterdir())
+    existing = frozenset(path.name for path in images.iterdir()) if there else None
     drafts: dict[int | str, _Draft] = {}
     if captions:
         file = _File(captions, _load(captions))
@@ -166,7 +191,7 @@ def _load(path: Path) -> Mapping[str, Any]:
 
 
 def _annotations(
-    file: _File, drafts: dict[int | str, _Draft], images: Path, existing: frozenset[str], on_error: OnError
+    file: _File, drafts: dict[int | str, _Draft], images: Path, existing: frozenset[str] | None, on_error: OnError
 ) -> Iterator[tuple[_Row, _Draft]]:
     """Add the file's images to `drafts`, then give each annotation with the image that it belongs to."""
     left_out = set()
@@ -186,15 +211,15 @@ def _annotations(
                 raise row.wrong(f"there is no image with the id {image_id!r}", "add it to 'images'")
 
 
-def _add_image(row: _Row, drafts: dict[int | str, _Draft], images: Path, existing: frozenset[str]) -> None:
+def _add_image(row: _Row, drafts: dict[int | str, _Draft], images: Path, existing: frozenset[str] | None) -> None:
     key, name = row.key("id"), row.key("file_name")
     size = row.key("width"), row.key("height")
-    if not all(_is_number(side) and side >= 1 and side == int(side) for side in size):
+    if not all(is_number(side) and side >= 1 and side == int(side) for side in size):
         raise row.wrong(f"width and height are no sizes in pixels: {_short(list(size))}")
     if not isinstance(name, str) or not name:
         raise row.wrong(f"'file_name' is not a name: {_short(name)}")
     image = images / name
-    if name not in existing and not image.is_file():
+    if existing is not None and name not in existing and not image.is_file():
         raise row.wrong(f"the image file {image} is missing", _closest(name, images))
     draft = drafts.setdefault(key, _Draft(str(key), image, int(size[0]), int(size[1])))
     if row.file in draft.files:
@@ -229,7 +254,7 @@ def _box(row: _Row, image: _Draft, categories: Mapping[int | str, str]) -> Box:
     if category not in categories:
         raise row.wrong(f"there is no category with the id {category!r}", "add it to 'categories'")
     bbox = row.key("bbox")
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(_is_number(value) for value in bbox):
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(is_number(value) for value in bbox):
         raise row.wrong(f"'bbox' is not [x, y, width, height]: {_short(bbox)}")
     x, y, width, height = bbox
     if width <= 0 or height <= 0:
@@ -250,10 +275,6 @@ def _box(row: _Row, image: _Draft, categories: Mapping[int | str, str]) -> Box:
         categories[category], x1 / image.width, y1 / image.height, x2 / image.width, y2 / image.height,
         crowd=bool(row.values.get("iscrowd", 0)),
     )  # fmt: skip
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _short(value: Any) -> str:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import codecs
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, ClassVar
 
 from vistune.data.readers import read_error, readers
 from vistune.data.slices import Slices
 from vistune.errors import DataError
+from vistune.json_stream import Elements
 from vistune.recipe import DataRecipe
 
-_CHUNK = 2**20
-_LONGEST = 2**26
-"""No record has so many characters; what does not end within them is broken."""
-_DECODER = json.JSONDecoder()
-_SPACE = re.compile(r"[ \t\n\r]*")
+_FORM = '{"id": …, "image": …, "conversations": […]}'
 
 
 @readers.register("json_list")
@@ -40,7 +35,7 @@ class JsonList:
         """Every record once."""
         try:
             with self._path.open("rb") as file:
-                for value, offset, length in _Elements(file, self._path):
+                for value, offset, length in Elements(file, self._path, DataError, _FORM):
                     self._slices.add(offset, length)
                     yield value
         except OSError as error:
@@ -56,98 +51,3 @@ class JsonList:
     def where(self, number: int) -> str:
         """The file and the record, counted from 0."""
         return f"{self._path}: record {number}"
-
-
-class _Elements:
-    """The elements of the list in `file`, each with its offset and length in bytes."""
-
-    def __init__(self, file: BinaryIO, path: Path) -> None:
-        self._file, self._path = file, path
-        self._decode = codecs.getincrementaldecoder("utf-8")()
-        self._text, self._at = "", 0  # characters that are read, and how many of them are done with
-        self._offset = 0  # in bytes, of what is done with
-        self._count = 0
-        self._end = False
-
-    def __iter__(self) -> Iterator[tuple[Any, int, int]]:
-        if self._file.peek(3)[:3] == codecs.BOM_UTF8:  # type: ignore[attr-defined]
-            self._file.read(3)
-            self._offset = 3
-        if self._next() != "[":
-            fix = '[{"id": …, "image": …, "conversations": […]}, …]; a file with one record a line ends in .jsonl'
-            raise DataError("not a list of records", where=str(self._path), fix=fix)
-        self._skip(1)
-        if self._next() == "]":
-            return
-        while True:
-            self._next()
-            value, length = self._value()
-            offset, size = self._offset, self._skip(length)
-            self._count += 1
-            yield value, offset, size
-            after = self._next()
-            if after not in (",", "]"):
-                raise self._broken("expecting ',' or ']'") if after else self._cut_off()
-            self._skip(1)
-            if after == "]":
-                break
-        if extra := self._next():
-            raise self._broken(f"{extra!r} after the list's end")
-
-    def _next(self) -> str:
-        """The next character that is no white space; nothing at the end."""
-        while True:
-            self._skip(_SPACE.match(self._text, self._at).end() - self._at)  # type: ignore[union-attr]
-            if self._at < len(self._text) or not self._more():
-                return self._text[self._at : self._at + 1]
-
-    def _value(self) -> tuple[Any, int]:
-        """The element that begins here and how many characters it takes."""
-        while True:
-            try:
-                value, end = _DECODER.raw_decode(self._text, self._at)
-                length, complete = end - self._at, end < len(self._text)  # a number may go on in the next chunk
-                if complete or not self._more():
-                    return value, length
-            except json.JSONDecodeError as error:
-                ahead, left = error.pos - self._at, len(self._text) - error.pos
-                # what is merely cut off fails at the text's end, or in a string that is open there
-                open_ = error.msg.startswith("Unterminated string")
-                if (left < 16 or open_) and len(self._text) - self._at <= _LONGEST and self._more():
-                    continue
-                raise (
-                    self._cut_off() if self._end and (not left or open_) else self._broken(error.msg, ahead)
-                ) from None
-
-    def _more(self) -> bool:
-        """Read on; false at the end of the file."""
-        if self._end:
-            return False
-        waiting = len(self._text) - self._at
-        data = self._file.read(max(_CHUNK, waiting))  # doubling: a long record is not parsed too often
-        self._end = not data
-        try:
-            self._text = self._text[self._at :] + self._decode.decode(data, final=self._end)
-        except UnicodeDecodeError as error:
-            raise DataError(f"not valid JSON: not UTF-8 ({error.reason})", where=self._where()) from None
-        self._at = 0
-        return not self._end
-
-    def _skip(self, characters: int) -> int:
-        """Go on by so many characters; returns how many bytes they are."""
-        text = self._text[self._at : self._at + characters]
-        size = len(text) if text.isascii() else len(text.encode())
-        self._at += characters
-        self._offset += size
-        return size
-
-    def _where(self) -> str:
-        return f"{self._path}: record {self._count}"
-
-    def _broken(self, what: str, ahead: int = 0, fix: str = "") -> DataError:
-        """The error `ahead` characters from here."""
-        offset = self._offset + len(self._text[self._at : self._at + ahead].encode())
-        return DataError(f"not valid JSON: {what} at byte {offset}", where=self._where(), fix=fix)
-
-    def _cut_off(self) -> DataError:
-        return self._broken("it is cut off", len(self._text), "the file ends there: copy it again")

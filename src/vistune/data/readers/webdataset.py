@@ -13,10 +13,7 @@ from vistune.data.readers import read_error, readers
 from vistune.data.slices import Slices
 from vistune.errors import DataError
 from vistune.recipe import DataRecipe
-
-_IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-_Member = tuple[str, int, int]
-"""The rest of a member's name (from the first dot), its offset and its length."""
+from vistune.shards import IMAGES, Member, tar_records
 
 
 @readers.register("webdataset")
@@ -43,7 +40,7 @@ class WebDataset:
         """Every record once; of the images, one byte stands for the content."""
         for number, (shard, members) in enumerate(zip(self._shards, self._members, strict=True)):
             for key, found in _records(shard):
-                images = sorted(member for member in found if member[0].lower().endswith(_IMAGES))
+                images = sorted(member for member in found if member[0].lower().endswith(IMAGES))
                 text = next((member for member in found if member[0].lower() == ".json"), None)
                 if text is None:
                     raise DataError(f"'{key}' has no .json", where=str(shard), fix="it holds the conversation")
@@ -73,25 +70,8 @@ class WebDataset:
         return {**row, "images": images} if images and isinstance(row, dict) else row
 
 
-def _records(shard: Path) -> Iterator[tuple[str, list[_Member]]]:
-    """The members of each record, which follow each other."""
-    key, found = "", list[_Member]()
+def _records(shard: Path) -> Iterator[tuple[str, list[Member]]]:
     try:
-        with tarfile.open(shard, "r:") as tar:
-            while (member := tar.next()) is not None:
-                tar.members = []  # type: ignore[attr-defined]  # it would keep them all
-                folder, slash, name = member.name.rpartition("/")
-                stem, dot, rest = name.partition(".")
-                if not member.isfile() or not dot:
-                    continue
-                if found and key != folder + slash + stem:
-                    yield key, found
-                    found = []
-                key = folder + slash + stem
-                found.append((dot + rest, member.offset_data, member.size))
-    except tarfile.TarError as error:
-        raise DataError(f"not a whole tar file: {error}", where=str(shard), fix="copy it again") from None
+        yield from tar_records(shard, DataError)
     except OSError as error:
         raise read_error(shard, error) from None
-    if found:
-        yield key, found

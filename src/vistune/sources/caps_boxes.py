@@ -1,0 +1,64 @@
+"""Captions and boxes in rows, as LLaVA publishes them.
+
+A row is `{"id", "image", "captions", "instances": [{"category", "bbox"}]}`, with `bbox` [x1, y1, x2, y2] in fractions
+of the image's width and height.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from vistune.errors import AnnotationError
+from vistune.records import Box
+from vistune.sources import OnError, sources
+from vistune.sources.boxes import fraction_box
+from vistune.sources.captions import Captions, has_columns
+from vistune.sources.columns import CAPTIONS, IMAGE, find
+from vistune.sources.rows import Row
+
+_INSTANCES = ("instances", "boxes", "objects")
+_CATEGORY = ("category", "category_name", "label", "name")
+_BBOX = ("bbox", "box")
+_FORM = "'bbox' is [x1, y1, x2, y2] in fractions of the image's width and height; pixels are read by --source coco"
+
+
+@sources.register("caps_boxes")
+class CapsBoxes(Captions):
+    """The same files and columns as `captions`, with boxes beside the captions or in their place."""
+
+    @staticmethod
+    def fits(path: Path) -> bool:
+        """By the columns of the first row."""
+        return has_columns(path, (IMAGE, _INSTANCES))
+
+    def _captions(self, row: Row) -> list[str]:
+        there = {name.lower() for name in row.values}
+        return super()._captions(row) if self._given[1] or there & {*CAPTIONS} else []
+
+    def _boxes(self, row: Row, on_error: OnError) -> Iterator[Box]:
+        known = {name.lower(): name for name in row.values}
+        column = next((known[name] for name in _INSTANCES if name in known), None)
+        instances = row.values[column] if column else None
+        if not isinstance(instances, list | None):
+            raise row.wrong(f"'{column}' is not a list", '[{"category": …, "bbox": […]}]')
+        for number, instance in enumerate(instances or ()):
+            try:
+                yield _box(instance, f"{row.where}, {column}[{number}]")
+            except AnnotationError as error:
+                on_error(error)
+
+    def _check(self, row: Row) -> None:
+        super()._check(row)
+        find(row, (), _INSTANCES, "boxes", "'instances'")
+
+
+def _box(instance: object, where: str) -> Box:
+    if isinstance(instance, list | tuple) and len(instance) == 2:  # [category, [x1, y1, x2, y2]]
+        return fraction_box(instance[0], instance[1], where, _FORM)
+    if not isinstance(instance, Mapping):
+        raise AnnotationError("this is no object", where=where, fix='{"category": …, "bbox": […]}')
+    category, corners = (
+        next((instance[name] for name in names if name in instance), None) for names in (_CATEGORY, _BBOX)
+    )
+    return fraction_box(category, corners, where, _FORM)

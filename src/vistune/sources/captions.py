@@ -1,0 +1,91 @@
+"""Captions in rows: JSON lists, JSON lines, CSV, TSV, parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from vistune.errors import AnnotationError
+from vistune.records import Box, ImageRecord
+from vistune.sources import OnError, no_split, sources, stop
+from vistune.sources.columns import CAPTIONS, IMAGE, find, image_name, record_id, texts, value_of
+from vistune.sources.rows import ENDINGS, Row, read_rows
+from vistune.sources.stream import Stream
+
+
+@sources.register("captions")
+class Captions(Stream):
+    """A file with an image and one or more captions in each row; see docs/sources.md for the columns' names.
+
+    Rows of one image that follow each other become one record. `images` is the folder that the images' paths start
+    from, in place of the file's.
+    """
+
+    def __init__(
+        self, path: Path, split: str | None = None, *, on_error: OnError = stop,
+        image_column: str | None = None, caption_column: Sequence[str] = (), images: Path | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(path, split, on_error=on_error)
+        if split is not None:
+            raise no_split(split, [], path)
+        self.images = images or path.parent
+        self._given = (image_column,) if image_column else (), tuple(caption_column)
+        self._check(self._first())
+
+    @staticmethod
+    def fits(path: Path) -> bool:
+        """By the columns of the first row."""
+        return has_columns(path, (IMAGE, CAPTIONS)) and not has_columns(path, (("instances",),))
+
+    def _read(self, on_error: OnError) -> Iterator[ImageRecord]:
+        before: ImageRecord | None = None
+        for row in read_rows(self.path, on_error):
+            try:
+                record = self._record(row, on_error)
+            except AnnotationError as error:
+                on_error(error)
+                continue
+            if before and before.image == record.image:
+                new = tuple(text for text in record.captions if text not in before.captions)
+                before = replace(before, captions=before.captions + new)
+                continue
+            if before:
+                yield before
+            before = record
+        if before:
+            yield before
+
+    def _record(self, row: Row, on_error: OnError) -> ImageRecord:
+        image = image_name(row, value_of(row, find(row, self._given[0], IMAGE, "images", "--image-column")[0]))
+        boxes = tuple(self._boxes(row, on_error))
+        captions = tuple(text for name in self._captions(row) for text in texts(row, value_of(row, name)))
+        return ImageRecord(record_id(row, image), self.images / image, 0, 0, captions, boxes, row.where)
+
+    def _captions(self, row: Row) -> list[str]:
+        return find(row, self._given[1], CAPTIONS, "captions", "--caption-column")
+
+    def _boxes(self, row: Row, on_error: OnError) -> Iterator[Box]:  # noqa: ARG002
+        return iter(())
+
+    def _first(self) -> Row:
+        for row in read_rows(self.path, lambda _: None):
+            return row
+        raise AnnotationError("there is no record in it", where=str(self.path))
+
+    def _check(self, row: Row) -> None:
+        """Raises AnnotationError if the columns are not there."""
+        find(row, self._given[0], IMAGE, "images", "--image-column")
+        self._captions(row)
+
+
+def has_columns(path: Path, wanted: Sequence[Sequence[str]]) -> bool:
+    """Whether the first row of a file has a column out of each of `wanted`."""
+    if not path.is_file() or path.suffix.lower() not in ENDINGS:
+        return False
+    try:
+        row = next(read_rows(path, lambda _: None), None)
+    except AnnotationError:
+        return False
+    names = {name.lower() for name in row.values} if row else set()
+    return all(names & {*one} for one in wanted)

@@ -1,0 +1,176 @@
+"""Data sets of 🤗 datasets: of the hub, saved to disk, or a folder that it can load (like its imagefolder)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from vistune.errors import AnnotationError, MissingPackageError, VistuneError
+from vistune.records import Box, ImageRecord
+from vistune.sources import OnError, no_split, sources, stop
+from vistune.sources.boxes import fraction_box, is_number
+from vistune.sources.columns import CAPTIONS, IDS, IMAGE, find, image_name, texts, value_of
+from vistune.sources.image_files import image_files, image_size
+from vistune.sources.rows import Row
+from vistune.sources.stream import Stream
+
+_HUB = "hub:"
+_SAVED = ("dataset_info.json", "dataset_dict.json", "state.json")
+_BOX_FORM = "boxes are pixels, [x, y, width, height] or, with --box-format xyxy, [x1, y1, x2, y2]"
+
+
+@sources.register("datasets")
+class Datasets(Stream):
+    """The rows of a split; those of the hub (`hub:owner/name`) are streamed, nothing is downloaded as a whole.
+
+    Objects are in the hub's usual form, `{"bbox": [[…]], "category": […]}` or a list of such, in `objects_column`.
+    """
+
+    needs_split = True
+
+    def __init__(
+        self, path: Path, split: str | None = None, *, on_error: OnError = stop,
+        image_column: str | None = None, caption_column: Sequence[str] = (), objects_column: str = "objects",
+        box_format: Literal["xywh", "xyxy"] = "xywh", subset: str | None = None,
+    ) -> None:  # fmt: skip
+        name = path.as_posix()
+        if not name.startswith(_HUB):
+            super().__init__(path, split, on_error=on_error)
+            if not self.fits(path):
+                fix = "the folder that save_to_disk wrote, an imagefolder, parquet files, or hub:owner/name"
+                raise AnnotationError("there is no data set of 🤗 datasets", where=name, fix=fix)
+        else:
+            super().__init__(Path(), split, on_error=on_error)
+        self.path, self.images = path, path if path.is_dir() else Path()
+        self._rows = _load(path, split or "train", subset)
+        self._features = dict(self._rows.features or {})
+        for column, feature in self._features.items():
+            if type(feature).__name__ == "Image":  # its bytes stay as they are
+                self._rows = self._rows.cast_column(column, type(feature)(decode=False))
+        pictures = [column for column, feature in self._features.items() if type(feature).__name__ == "Image"]
+        self._given = [image_column] if image_column else pictures[:1], tuple(caption_column)
+        self._objects, self._form, self._split = objects_column, box_format, split or "train"
+
+    @staticmethod
+    def fits(path: Path) -> bool:
+        """By the files that save_to_disk writes, or those of an imagefolder."""
+        if path.as_posix().startswith(_HUB):
+            return True
+        if not path.is_dir():
+            return False
+        meta = any(next(path.glob(f"**/metadata.{ending}"), None) for ending in ("csv", "jsonl", "parquet"))
+        saved = any((path / name).is_file() for name in _SAVED)
+        return saved or next(path.glob("**/*.parquet"), None) is not None or (meta and any(image_files(path)))
+
+    def _read(self, on_error: OnError) -> Iterator[ImageRecord]:
+        for number, values in enumerate(self._rows):
+            row = Row(values, f"{self.path}, split '{self._split}': row {number}")
+            try:
+                yield self._record(row, number, on_error)
+            except AnnotationError as error:
+                on_error(error)
+
+    def _record(self, row: Row, number: int, on_error: OnError) -> ImageRecord:
+        value = value_of(row, find(row, self._given[0], IMAGE, "images", "--image-column")[0])
+        image, key = self._name(row, value, number)
+        there = {name.lower() for name in row.values}
+        named = self._given[1] or there & {*CAPTIONS}
+        columns = find(row, self._given[1], CAPTIONS, "captions", "--caption-column") if named else []
+        captions = tuple(text for column in columns for text in texts(row, value_of(row, column)))
+        objects = row.values.get(self._objects)
+        if not columns and objects is None:
+            find(row, (), CAPTIONS, "captions or objects", "--caption-column or --objects-column")
+        boxes, size = [], (0, 0)
+        if pairs := list(self._pairs(row, objects)):
+            size = _size(row, value)
+            for place, (category, bbox) in enumerate(pairs):
+                try:
+                    boxes.append(self._box(category, bbox, size, f"{row.where}, {self._objects}[{place}]"))
+                except AnnotationError as error:
+                    on_error(error)
+        return ImageRecord(key, self.images / image, *size, captions, tuple(boxes), row.where)
+
+    def _name(self, row: Row, value: Any, number: int) -> tuple[str, str]:
+        """The image's path, which many rows do not have, and the record's id."""
+        known = next((str(row.values[name]) for name in IDS if isinstance(row.values.get(name), str | int)), "")
+        if isinstance(value, Mapping) and not value.get("path"):
+            name = f"{known or f'{self._split}-{number:08}'}.jpg"
+        else:
+            name = image_name(row, value)
+            if PurePosixPath(name).is_absolute():
+                inside = self.images != Path() and Path(name).is_relative_to(self.images.absolute())
+                name = str(Path(name).relative_to(self.images.absolute())) if inside else Path(name).name
+        return name, known or str(PurePosixPath(name).with_suffix(""))
+
+    def _pairs(self, row: Row, objects: Any) -> Iterator[tuple[Any, Any]]:
+        """Each object's category, by name, and box."""
+        if objects is None:
+            return
+        if isinstance(objects, list):
+            objects = {key: [one.get(key) for one in objects] for key in ("bbox", "category")}
+        if not isinstance(objects, Mapping) or not {"bbox", "category"} <= objects.keys():
+            keys = ", ".join(objects) if isinstance(objects, Mapping) else type(objects).__name__
+            raise row.wrong(f"'{self._objects}' has no 'bbox' and 'category': {keys}")
+        names = _class_names(self._features.get(self._objects))
+        for category, bbox in zip(objects["category"], objects["bbox"], strict=False):
+            yield names[category] if names and isinstance(category, int) and category < len(names) else category, bbox
+
+    def _box(self, category: Any, bbox: Any, size: tuple[int, int], where: str) -> Box:
+        if not isinstance(bbox, list | tuple) or len(bbox) != 4 or not all(map(is_number, bbox)):
+            raise AnnotationError(f"a box is not four numbers: {str(bbox)[:60]}", where=where, fix=_BOX_FORM)
+        x, y, a, b = bbox
+        x2, y2 = (x + a, y + b) if self._form == "xywh" else (a, b)
+        width, height = size
+        return fraction_box(category, [x / width, y / height, x2 / width, y2 / height], where, _BOX_FORM)
+
+
+def _load(path: Path, split: str, subset: str | None) -> Any:
+    """The rows of a split. Raises MissingPackageError without the package, AnnotationError if it cannot load."""
+    try:
+        import datasets  # type: ignore[import-untyped]
+    except ImportError:
+        what, fix = "reading this format needs the package datasets", "pip install 'vistune[data]'"
+        raise MissingPackageError(what, where=str(path), fix=fix) from None
+    name = path.as_posix()
+    try:
+        if any((path / file).is_file() for file in _SAVED):
+            rows = datasets.load_from_disk(name)
+            if not isinstance(rows, datasets.DatasetDict):
+                return rows if split in ("train", str(rows.split)) else _no_split(split, [str(rows.split)], path)
+            return rows[split] if split in rows else _no_split(split, list(rows), path)
+        return datasets.load_dataset(name.removeprefix(_HUB), subset, split=split, streaming=True)
+    except VistuneError:
+        raise
+    except Exception as error:  # it raises what its many readers raise
+        raise AnnotationError(
+            f"cannot be read: {error.__cause__ or error}", where=f"{name}, split '{split}'"
+        ) from error
+
+
+def _no_split(split: str, known: list[str], path: Path) -> Any:
+    raise no_split(split, known, path)
+
+
+def _class_names(feature: Any) -> list[str] | None:
+    """The names of a ClassLabel `category` within the feature of the objects."""
+    while feature is not None and not isinstance(feature, Mapping):
+        feature = getattr(feature, "feature", None)
+    category = (feature or {}).get("category")
+    while category is not None and not hasattr(category, "names"):
+        category = getattr(category, "feature", None)
+    return list(category.names) if category is not None else None
+
+
+def _size(row: Row, image: Any) -> tuple[int, int]:
+    """Width and height in the row's columns, or the image's own."""
+    size = row.values.get("width"), row.values.get("height")
+    if not all(isinstance(side, int) and side > 0 for side in size):
+        content = image.get("bytes") if isinstance(image, Mapping) else None
+        file = image.get("path") if isinstance(image, Mapping) else image
+        found = image_size(io.BytesIO(content)) if content else image_size(str(file))
+        if found is None:
+            raise row.wrong("the image's size is not known", "add columns width and height, or the image itself")
+        return found
+    return int(size[0] or 0), int(size[1] or 0)

@@ -1,0 +1,85 @@
+"""Folders of images with a text of the same name beside each: `a.jpg` and `a.txt`, `a.caption` or `a.json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from vistune.context import one_line
+from vistune.errors import AnnotationError
+from vistune.records import ImageRecord
+from vistune.sources import OnError, no_split, sources, stop
+from vistune.sources.columns import CAPTIONS, find, texts, value_of
+from vistune.sources.image_files import image_files
+from vistune.sources.rows import Row
+from vistune.sources.stream import Stream, read_text
+
+_TEXTS = (".txt", ".caption", ".json")
+_LOOKED_AT = 200
+
+
+@sources.register("sidecar")
+class Sidecar(Stream):
+    """The images below a folder, or below its sub-folder `split`, each with the captions in the file of its name.
+
+    A text has one caption a line; a `.json` has them under a usual name, or is a list of them.
+    """
+
+    def __init__(self, path: Path, split: str | None = None, *, on_error: OnError = stop) -> None:
+        super().__init__(path, split, on_error=on_error)
+        if not path.is_dir():
+            raise AnnotationError("this is a file, not a folder with images", where=str(path))
+        self.images, self._folder = path, path / (split or "")
+        if not self._folder.is_dir():
+            raise no_split(split, [entry.name for entry in path.iterdir() if entry.is_dir()], path)
+        if next(image_files(self._folder), None) is None:
+            raise AnnotationError("there are no images in this folder", where=str(self._folder))
+
+    @staticmethod
+    def fits(path: Path) -> bool:
+        """By one of the first images that has a text beside it."""
+        if not path.is_dir():
+            return False
+        some = (image for _, image in zip(range(_LOOKED_AT), image_files(path), strict=False))
+        return any(_text(image) for image in some) and not (path / "labels").is_dir()
+
+    def _read(self, on_error: OnError) -> Iterator[ImageRecord]:
+        count = found = 0
+        for image in image_files(self._folder):
+            count += 1
+            file = _text(image)
+            found += file is not None
+            try:
+                captions = _captions(file) if file else ()
+            except AnnotationError as error:
+                on_error(error)
+                continue
+            name = image.relative_to(self.images).with_suffix("").as_posix()
+            yield ImageRecord(name, image, 0, 0, captions, (), str(file or image))
+        if not found:
+            fix = f"put a text with the image's name beside each, ending in {', '.join(_TEXTS)}"
+            raise AnnotationError(f"none of its {count:,} images has a text", where=str(self._folder), fix=fix)
+
+
+def _text(image: Path) -> Path | None:
+    """The text beside an image: `a.txt` for `a.jpg`, else `a.jpg.txt`."""
+    files = [image.with_suffix(ending) for ending in _TEXTS] + [Path(f"{image}{ending}") for ending in _TEXTS]
+    return next((file for file in files if file.is_file()), None)
+
+
+def _captions(file: Path) -> tuple[str, ...]:
+    text = read_text(file)
+    if file.suffix == ".json":
+        return json_captions(text, str(file))
+    return tuple(filter(None, map(one_line, text.splitlines())))
+
+
+def json_captions(text: str, where: str) -> tuple[str, ...]:
+    """The captions in a small JSON file: a list of them, or an object with them. Raises AnnotationError."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise AnnotationError(f"not valid JSON: {error}", where=where) from None
+    row = Row(value if isinstance(value, dict) else {"captions": value}, where)
+    return tuple(texts(row, value_of(row, find(row, (), CAPTIONS, "captions", "a usual name, e.g. 'caption'")[0])))

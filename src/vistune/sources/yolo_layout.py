@@ -1,0 +1,140 @@
+"""Where YOLO's images, labels and class names lie: as data.yaml says, or in one of the usual layouts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vistune.errors import AnnotationError
+from vistune.sources import no_split
+from vistune.sources.image_files import image_files
+from vistune.sources.stream import closest, read_text
+
+_NAME_FILES = ("classes.txt", "obj.names", "labels.txt", "names.txt", "labels/classes.txt")
+_SPLIT = ("images/{split}", "{split}/images", "{split}")
+"""The usual folders of a split's images."""
+_ONLY = "train"
+"""What a folder without splits counts as."""
+_NO_LABELS = ("classes.txt", "notes.txt", "README.txt")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The images of a split: in folders, or listed in text files. `names` are the classes' by number."""
+
+    root: Path
+    split: str
+    places: tuple[Path, ...]
+    names: Mapping[int, str]
+    names_file: Path
+    pose: bool = False
+
+    def pairs(self) -> Iterator[tuple[Path, Path]]:
+        """Every image with its label file; where there are only labels, the image is taken to be a `.jpg`."""
+        for place in self.places:
+            if place.is_file():  # a list of images
+                for line in filter(None, map(str.strip, read_text(place).splitlines())):
+                    image = place.parent / line
+                    yield image, label_of(image)
+            elif place.is_dir() and any(image_files(place)):
+                yield from ((image, label_of(image)) for image in image_files(place))
+            else:
+                labels = label_of(place / "x.jpg").parent
+                for label in sorted(labels.rglob("*.txt")) if labels.is_dir() else ():
+                    if label.name not in _NO_LABELS:
+                        yield place / label.relative_to(labels).with_suffix(".jpg"), label
+
+
+def label_of(image: Path) -> Path:
+    """The label file: the last folder `images` of the path becomes `labels`; without one it is beside the image."""
+    parts = list(image.parts)
+    if "images" in parts[:-1]:
+        parts[len(parts) - 2 - parts[:-1][::-1].index("images")] = "labels"
+    return Path(*parts).with_suffix(".txt")
+
+
+def find_layout(path: Path, split: str, names_file: Path | None) -> Layout:
+    """The layout of a folder, or of its data.yaml. Raises AnnotationError for what is missing."""
+    settings = path if path.is_file() else next(iter(_yaml_files(path)), None)
+    if settings and names_file is None:
+        return _by_settings(settings, split)
+    if path.is_file():
+        raise AnnotationError("this is no folder", where=str(path))
+    found = [path / name for name in _NAME_FILES if (path / name).is_file()]
+    if names_file is None and not found:
+        fix = "add data.yaml with `names`, or classes.txt with a name a line, or give --category-names FILE"
+        raise AnnotationError("the classes have no names", where=str(path), fix=fix)
+    file = names_file or found[0]
+    names = dict(enumerate(filter(None, map(str.strip, read_text(file).splitlines()))))
+    place = next((one for one in (path / form.format(split=split) for form in _SPLIT) if _holds(one)), None)
+    if place is None:
+        splits = sorted({one.name for one in (*path.glob("images/*"), *path.glob("labels/*")) if one.is_dir()})
+        flat = next((one for one in (path / "images", path) if _holds(one)), None)
+        if splits or flat is None or split != _ONLY:
+            raise no_split(split, splits, path)
+        place = flat
+    return Layout(path, split, (place,), names, file)
+
+
+def looks_like_yolo(path: Path) -> bool:
+    """Whether there is a data.yaml with `names`, or label files under `labels`."""
+    if path.is_file():
+        return path.suffix in (".yaml", ".yml") and isinstance(_settings(path).get("names"), list | dict)
+    return path.is_dir() and (bool(_yaml_files(path)) or next(path.glob("**/labels/**/*.txt"), None) is not None)
+
+
+def _holds(place: Path) -> bool:
+    """Whether images or labels are right in a folder."""
+    labels = label_of(place / "x.jpg").parent
+    found = place.is_dir() and any(entry.is_file() and entry.suffix != ".txt" for entry in place.iterdir())
+    return found or (labels.is_dir() and any(label.name not in _NO_LABELS for label in labels.glob("*.txt")))
+
+
+def _yaml_files(folder: Path) -> list[Path]:
+    """data.yaml first, then any other with `names`."""
+    files = sorted(folder.glob("*.y*ml"), key=lambda file: (file.stem != "data", file.name))
+    return [file for file in files if "names" in _settings(file)]
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        raise AnnotationError(f"not valid YAML: {' '.join(str(error).split())}", where=str(path)) from None
+    return content if isinstance(content, dict) else {}
+
+
+def _by_settings(file: Path, split: str) -> Layout:
+    settings = _settings(file)
+    names = settings.get("names")
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if not isinstance(names, dict) or not all(isinstance(key, int) for key in names):
+        fix = "names: [cat, dog], or names: {0: cat, 1: dog}"
+        raise AnnotationError("'names' is no list of class names", where=str(file), fix=fix)
+    key = "val" if split == "valid" and "valid" not in settings else split
+    if not settings.get(key):
+        known = [name for name in ("train", "val", "test", "valid") if settings.get(name)]
+        raise no_split(split, known, file)
+    root = (file.parent / str(settings.get("path") or "")).resolve()
+    if not root.is_dir():
+        root = file.parent.resolve()  # `path` is often that of another machine
+    given = settings[key] if isinstance(settings[key], list) else [settings[key]]
+    places = tuple(_place(root, file, str(one)) for one in given)
+    root = Path(os.path.commonpath((root, *(place.parent if place.is_file() else place for place in places))))
+    return Layout(root, split, places, {number: str(name) for number, name in names.items()}, file,
+                  "kpt_shape" in settings)  # fmt: skip
+
+
+def _place(root: Path, file: Path, name: str) -> Path:
+    """The folder or list that data.yaml names; Roboflow's files say `../train/images` for `train/images`."""
+    for one in (root / name, file.parent / name, file.parent / name.removeprefix("../")):
+        if one.exists() or label_of(one / "x.jpg").parent.is_dir():
+            return one.resolve()
+    where = str(root / name)
+    raise AnnotationError("there is no such folder or list of images", where=where, fix=closest(root / name))
