@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "vistune"
 BASE = (
-    "errors", "files", "records", "registry", "recipe_file", "recipe", "words", "facts", "context", "pages",
-    "json_stream", "shards",
+    "errors", "stop", "files", "records", "registry", "recipe_file", "recipe", "words", "facts", "context",
+    "pages", "json_stream", "shards",
 )  # fmt: skip
 FLOW = (
     "clients", "sources", "generate", "data", "model", "train", "evaluate", "serve", "export", "mini", "commands", "cli"

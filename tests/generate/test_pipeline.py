@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -145,9 +145,8 @@ def test_a_failing_teacher_loses_no_reply(
 def test_what_a_kind_sees_can_be_chosen(records: list[ImageRecord], tmp_path: Path, quiet: Console) -> None:
     seen: list[bool] = []
 
-    class Looking:
+    class Looking(Client):
         name = "looking"
-        context: ClassVar[dict[str, tuple[str, ...]]] = {}
 
         async def complete(self, request: Request) -> Reply:
             seen.append(bool(parse_context(request.query)[1]))
@@ -225,9 +224,8 @@ def test_hostile_captions_never_change_the_structure(wrap: bool, tmp_path: Path,
     """Against a teacher that says back what it is told, raw or within the form asked for."""
     hostile = [ImageRecord(str(n), Path(f"{n}.jpg"), 9, 9, (text, text), ()) for n, text in enumerate(HOSTILE)]
 
-    class Parrot:
+    class Parrot(Client):
         name = "parrot"
-        context: ClassVar[dict[str, tuple[str, ...]]] = {}
 
         async def complete(self, request: Request) -> Reply:
             said = f"What is here, in all of this picture, with everything in it? {request.query}"

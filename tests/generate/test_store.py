@@ -7,30 +7,30 @@ import pytest
 
 from vistune.clients import Reply
 from vistune.errors import VistuneError
-from vistune.generate.store import Store
+from vistune.generate.store import Store, Stored
 
 
 def test_what_is_put_can_be_read_again(tmp_path: Path) -> None:
     reply = Reply("text\n=== \u2028 \U0001f600", "model", {"input": 3})
     with Store(tmp_path / "s.sqlite") as store:
-        asyncio.run(store.put("a", reply))
-        assert "a" in store
-        assert "b" not in store
+        asyncio.run(store.put("aa", Stored(reply)))
+        assert "aa" in store
+        assert "bb" not in store
     with Store(tmp_path / "s.sqlite") as store:
-        assert store.get("a") == reply
-        assert store.get("b") is None
+        assert store.get("aa") == Stored(reply)
+        assert store.get("bb") is None
 
 
 def test_the_first_reply_stays(tmp_path: Path) -> None:
     with Store(tmp_path / "s.sqlite") as store:
-        asyncio.run(store.put("a", Reply("first", "model")))
-        asyncio.run(store.put("a", Reply("second", "model")))
-        assert store.get("a") == Reply("first", "model")
+        asyncio.run(store.put("aa", Stored(Reply("first", "model"))))
+        asyncio.run(store.put("aa", Stored(Reply("second", "model"))))
+        assert store.get("aa") == Stored(Reply("first", "model"))
 
 
 def test_a_cancelled_wait_loses_no_reply_and_stops_no_other(tmp_path: Path) -> None:
     async def main(store: Store) -> None:
-        waits = [asyncio.create_task(store.put(key, Reply(key, "model"))) for key in "abc"]
+        waits = [asyncio.create_task(store.put(key, Stored(Reply(key, "model")))) for key in ("aa", "bb", "cc")]
         await asyncio.sleep(0)  # all three wait for one commit
         waits[0].cancel()
         done = await asyncio.gather(*waits, return_exceptions=True)
@@ -39,12 +39,12 @@ def test_a_cancelled_wait_loses_no_reply_and_stops_no_other(tmp_path: Path) -> N
 
     with Store(tmp_path / "s.sqlite") as store:
         asyncio.run(main(store))
-        assert all(key in store for key in "abc")
+        assert all(key in store for key in ("aa", "bb", "cc"))
 
 
 def test_two_runs_cannot_share_a_folder(tmp_path: Path) -> None:
     with Store(tmp_path / "s.sqlite") as store:
-        asyncio.run(store.put("a", Reply("a", "model")))
+        asyncio.run(store.put("aa", Stored(Reply("a", "model"))))
         with pytest.raises(VistuneError, match="another run is using this folder"):
             Store(tmp_path / "s.sqlite")
 

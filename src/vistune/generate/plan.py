@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from vistune.clients.base import Request
-from vistune.errors import DataError, VistuneError, did_you_mean
+from vistune.errors import VistuneError, did_you_mean
 from vistune.generate.amounts import Amount, Lowest, Quota, check_amounts
 from vistune.generate.draw import fraction
 from vistune.generate.hostile import hostile_context
+from vistune.generate.ids import Ids
 from vistune.generate.kinds import Kind, Prompts
 from vistune.records import ImageRecord
 
@@ -52,6 +53,8 @@ class Plan:
     shares: Sequence[tuple[Kind, float]]
     seed: int
     teacher: str
+    max_tokens: int | None = None
+    """The longest reply that is asked for."""
 
     def __iter__(self) -> Iterator[Planned]:
         for record, kind in self.chosen():
@@ -59,10 +62,17 @@ class Plan:
                 yield Planned(record, kind, None, reasons=reasons)
                 continue
             request = kind.request(record, self.seed)
+            if request and self.max_tokens is not None:
+                request = replace(request, max_tokens=self.max_tokens)
             yield Planned(record, kind, request, request.key(self.teacher) if request else "")
 
-    def __len__(self) -> int:
-        return sum(1 for _ in self.chosen())
+    def requests(self) -> int:
+        """How many requests there are to be, all attempts at a sample counted as one."""
+        return sum(kind.shows(record) and not hostile_context(record, kind.context) for record, kind in self.chosen())
+
+    def structured(self) -> Plan:
+        """The same plan with replies wanted as JSON."""
+        return replace(self, shares=[(replace(kind, structured=True), share) for kind, share in self.shares])
 
     def chosen(self) -> Iterator[tuple[ImageRecord, Kind]]:
         """The images and the kinds they are asked about in."""
@@ -79,6 +89,7 @@ def make_plan(
     teacher: str,
     context: Mapping[str, Collection[str]] | None = None,
     prompts: Prompts | None = None,
+    max_tokens: int | None = None,
 ) -> Plan:
     """The plan for `kinds` (each with its amount of images); `context` overrides what a kind shows.
 
@@ -92,17 +103,16 @@ def make_plan(
             raise VistuneError(f"no kind '{name}' is asked for", where="context", fix=did_you_mean(name, kinds))
     loaded = [prompts.load(name, context.get(name)) for name in kinds]
     quotas = [(kind, Lowest(amount.images)) for kind in loaded if isinstance(amount := kinds[kind.name], Quota)]
-    seen: set[str] = set()
+    ids = Ids()
     for record in records:
-        if record.id in seen:
-            raise DataError(f"a second record has the id '{record.id}'", where=record.origin or str(record.image))
-        seen.add(record.id)
+        ids.add(record.id)
         for kind, lowest in quotas:
             if kind.shows(record):
                 lowest.add(_draw(seed, record, kind))
+    ids.check(records)
     shares = {name: amount for name, amount in kinds.items() if not isinstance(amount, Quota)}
     shares |= {kind.name: _share(kind, lowest) for kind, lowest in quotas}
-    return Plan(records, [(kind, shares[kind.name]) for kind in loaded], seed, teacher)
+    return Plan(records, [(kind, shares[kind.name]) for kind in loaded], seed, teacher, max_tokens)
 
 
 def _draw(seed: int, record: ImageRecord, kind: Kind) -> float:

@@ -16,6 +16,7 @@ from typing import Any, Literal, TextIO
 from vistune.clients.base import Reply, Request
 from vistune.context import format_context
 from vistune.files import storage_errors
+from vistune.generate.attempts import Answer, chosen_answer
 from vistune.generate.draw import fraction, pick
 from vistune.generate.filters import Sample, reasons
 from vistune.generate.hostile import prompt_leak
@@ -60,13 +61,17 @@ def _judged(plan: Plan, store: Store, report: Report, style: Style) -> Iterator[
             yield Judged(about | _verdict(planned.reasons), (), text)
         elif planned.request is None:
             report.without_context += 1
-        elif (reply := store.get(planned.key)) is None:
-            report.add_pending(planned.kind.name)
-        else:
+        elif answer := chosen_answer(planned, plan.teacher, store):
+            reply = answer.stored.reply
             said, turns = _judge(planned, planned.request, reply, plan.seed)
-            about = _about(planned, plan.teacher, style) | _about_reply(planned.request, reply) | said
+            about = _about(planned, plan.teacher, style) | _about_reply(answer) | said
             categories = tuple(dict.fromkeys(box.category for box in planned.record.boxes))
             yield Judged(about, turns, reply.text, categories)
+        elif failure := store.failure(planned.key):
+            about = _about(planned, plan.teacher, style) | {"attempts": failure.tries, "cost": None}
+            yield Judged(about | _verdict((failure.reason,)), (), failure.words)
+        else:
+            report.add_pending(planned.kind.name)
 
 
 def _sorted(judged: Iterable[Judged], report: Report, accepted: TextIO, rejected: TextIO) -> Iterator[Judged]:
@@ -114,14 +119,16 @@ def _about(planned: Planned, teacher: str, style: Style) -> dict[str, Any]:
     }
 
 
-def _about_reply(request: Request, reply: Reply) -> dict[str, Any]:
+def _about_reply(answer: Answer) -> dict[str, Any]:
+    request, stored = answer.attempt.request, answer.stored
     return {
-        "model": reply.model,
+        "model": stored.reply.model,
         "format": "text" if request.schema is None else "schema",
         "seed": request.seed,
-        "usage": dict(reply.usage),
-        "cost": None,
-        "attempts": 1,
+        "request": answer.attempt.key,
+        "usage": dict(stored.reply.usage),
+        "cost": stored.cost.usd if stored.cost.pico else None,
+        "attempts": answer.attempt.number,
     }
 
 

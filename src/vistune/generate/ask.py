@@ -1,0 +1,242 @@
+"""The first pass: everything that the store lacks is asked for, and each reply is stored before it is looked at.
+
+One loop draws from one iterator, so no task or request exists before it is due. What has to be sent again waits in a
+bounded heap, without holding up new work. A client that fails for good, a cap or a signal end the loop; what is under
+way then is finished and stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import math
+import random
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from vistune.clients.base import Client, Reply, RequestError
+from vistune.generate.attempts import Attempt, attempt, readable
+from vistune.generate.board import Board
+from vistune.generate.breaker import Breaker
+from vistune.generate.budget import Budget
+from vistune.generate.limits import Limits
+from vistune.generate.pace import Pace
+from vistune.generate.plan import Planned
+from vistune.generate.price import Cost
+from vistune.generate.store import Failure, Store, Stored
+
+_OVERLOADS = 5
+"""A server that is asked too much is not the request's fault: so many times the retries are spent on it."""
+_LONGEST_BACKOFF = 60.0
+_WAITING = 4
+"""So many times the concurrency may wait to be sent again before nothing new is begun."""
+_LOOK_AHEAD = 64
+"""So many rows that need no request are passed over before others get their turn."""
+
+
+_END = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An attempt to send, how often it was sent, and how many faults were not for asking too much."""
+
+    planned: Planned
+    attempt: Attempt
+    sent: int = 0
+    faults: int = 0
+
+
+def todo(
+    plan: Iterable[Planned], store: Store, board: Board, *, teacher: str, attempts: int, retry_failed: bool
+) -> Iterator[Job | None]:
+    """What has no settled reply yet, in the plan's order; None now and then, so that others get their turn."""
+    passed = 0
+    for planned in plan:
+        if planned.request is None:
+            continue
+        job = _unsettled(planned, teacher, store, attempts, retry_failed)
+        if job:
+            yield job
+            continue
+        board.done += 1
+        passed += 1
+        if not passed % _LOOK_AHEAD:
+            yield None
+
+
+def _unsettled(planned: Planned, teacher: str, store: Store, attempts: int, retry_failed: bool) -> Job | None:
+    number = 1
+    while True:
+        one = attempt(planned, teacher, number)
+        stored = store.get(one.key)
+        if stored is None:
+            failure = store.failure(one.key)
+            return None if failure and failure.final and not retry_failed else Job(planned, one)
+        settled = stored.settled
+        if settled is None:  # the run died before anybody looked at the reply
+            settled = number >= attempts or readable(planned.kind, stored.reply)
+            store.settle(one.key, settled)
+        number += 1
+        if settled or number > attempts:
+            return None
+
+
+class Asker:
+    """Sends jobs to the client, as fast as pace, breaker and budget let it."""
+
+    def __init__(
+        self, client: Client, store: Store, limits: Limits, most: int, pace: Pace, breaker: Breaker, budget: Budget,
+        board: Board,
+    ) -> None:  # fmt: skip
+        self._client, self._store, self._limits, self._most = client, store, limits, most
+        self._pace, self._breaker, self._budget, self._board = pace, breaker, budget, board
+        self._tries = limits.tries(client.remote)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._later: list[tuple[float, int, Job]] = []
+        self._held: Job | None = None
+        self._number = 0
+        self._ended = False
+        self._wake: asyncio.Future[None] | None = None
+        self._random = random.Random()  # not seeded: shards must not knock at the same moments
+        self.error: Exception | None = None
+        """What ended the run, if something did."""
+        self.out_of_budget = False
+
+    async def run(self, jobs: Iterator[Job | None]) -> None:
+        """Send all of `jobs`; returns when nothing is under way any more."""
+        while not self._ended:
+            in_flight = len(self._tasks)
+            wait = max(self._pace.wait(in_flight), self._breaker.wait(in_flight))
+            if wait > 0:
+                await self._sleep(wait)
+                continue
+            job = self._due() or (None if self._full() else next(jobs, _END))
+            if isinstance(job, Job):
+                await self._start(job)
+            elif job is None and not self._full():
+                await asyncio.sleep(0)
+            elif self._tasks or self._later:
+                await self._sleep(self._later[0][0] - self._now() if self._later else math.inf)
+            else:
+                break
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def stop(self) -> None:
+        """Send nothing more; `run` returns when what is under way has ended."""
+        self._ended = True
+        self._look_again()
+
+    def _due(self) -> Job | None:
+        """What was held back for the budget, or is to be sent again by now."""
+        job, self._held = self._held, None
+        if job is None and self._later and self._later[0][0] <= self._now():
+            job = heapq.heappop(self._later)[2]
+        return job
+
+    def _full(self) -> bool:
+        """Whether so much waits to be sent again that nothing new is begun."""
+        return len(self._later) >= _WAITING * self._most
+
+    async def _start(self, job: Job) -> None:
+        worst = self._budget.worst(job.attempt.request)
+        if self._budget.reserve(worst):
+            self._pace.sent()
+            self._board.sent += 1
+            task = asyncio.create_task(self._send(job, worst))
+            self._tasks.add(task)
+            task.add_done_callback(self._end_task)
+        elif self._tasks:  # one of them may cost less than was set aside
+            self._held = job
+            await self._sleep(math.inf)
+        else:
+            self.out_of_budget = True
+            self.stop()
+
+    def _end_task(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._board.in_flight = len(self._tasks)
+        if not task.cancelled() and (error := task.exception()):
+            self.error = self.error or (error if isinstance(error, Exception) else None)
+            self.stop()
+        self._look_again()
+
+    async def _send(self, job: Job, worst: Cost) -> None:
+        at = self._now()
+        if self._budget.capped:
+            await self._store.reserve(job.attempt.key, worst)
+        try:
+            reply = await self._client.complete(job.attempt.request)
+        except RequestError as error:
+            await self._fault(replace(job, sent=job.sent + 1), worst, error, at)
+        except Exception:  # for good: nothing was answered, and nothing paid for
+            self._budget.settle(worst, Cost())
+            await self._store.charge(job.attempt.key, Cost())
+            raise
+        else:
+            self._pace.accepted(at, reply.quota)
+            self._breaker.success()
+            await self._keep(replace(job, sent=job.sent + 1), worst, reply)
+
+    async def _keep(self, job: Job, worst: Cost, reply: Reply) -> None:
+        cost = self._budget.cost(reply.usage, worst)
+        self._budget.settle(worst, cost)
+        last = job.attempt.number >= self._tries
+        key = job.attempt.key
+        await self._store.put(key, Stored(reply, job.sent, cost, True if last else None))
+        settled = last or readable(job.planned.kind, reply)
+        if not last:
+            self._store.settle(key, settled)
+        if settled:
+            self._board.done += 1
+            return
+        self._board.reasons["unreadable"] += 1
+        again = attempt(job.planned, self._client.name, job.attempt.number + 1)
+        self._send_later(Job(job.planned, again), 0.0)
+
+    async def _fault(self, job: Job, worst: Cost, error: RequestError, at: float) -> None:
+        cost = worst if error.billed else Cost()
+        self._budget.settle(worst, cost)
+        self._board.reasons[error.reason] += 1
+        if error.overload:
+            self._pace.refused(at, error.after, error.quota)
+        else:
+            job = replace(job, faults=job.faults + 1)
+        if error.retry and job.faults <= self._limits.retries and job.sent <= _OVERLOADS * (self._limits.retries + 1):
+            if self._budget.capped or cost.tokens:
+                await self._store.charge(job.attempt.key, cost)
+            self._send_later(job, self._backoff(job, error))
+        else:
+            failure = Failure(error.reason, error.words[:1000], job.sent, final=not error.retry)
+            await self._store.fail(job.attempt.key, failure, cost)
+            self._board.done += 1
+            self._board.failed += 1
+        if error.retry:
+            self._breaker.fault(error)
+
+    def _backoff(self, job: Job, error: RequestError) -> float:
+        """Exponential, with full jitter; at least what the server asks for. The pace sees to overload."""
+        longest = min(_LONGEST_BACKOFF, 2.0 ** (job.faults if not error.overload else 0))
+        return (error.after or 0.0) + self._random.uniform(0, longest)
+
+    def _send_later(self, job: Job, seconds: float) -> None:
+        self._number += 1
+        heapq.heappush(self._later, (self._now() + seconds, self._number, job))
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    async def _sleep(self, seconds: float) -> None:
+        """Until a request under way has ended, but no longer than `seconds`."""
+        loop = asyncio.get_running_loop()
+        self._wake = loop.create_future()
+        timer = loop.call_later(seconds, self._look_again) if math.isfinite(seconds) else None
+        await self._wake
+        if timer:
+            timer.cancel()
+        self._wake = None
+
+    def _look_again(self) -> None:
+        if self._wake and not self._wake.done():
+            self._wake.set_result(None)

@@ -1,0 +1,129 @@
+"""The first pass of a run: which format the teacher keeps to, what is still to be asked, and asking it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from itertools import chain
+
+from rich.console import Console
+
+from vistune.clients.base import Client, RequestError
+from vistune.errors import ClientError
+from vistune.generate.amounts import Lowest
+from vistune.generate.ask import Asker, Job, todo
+from vistune.generate.board import Board
+from vistune.generate.breaker import Breaker
+from vistune.generate.budget import Budget
+from vistune.generate.draw import fraction
+from vistune.generate.limits import Limits
+from vistune.generate.pace import Pace
+from vistune.generate.plan import Plan, Planned
+from vistune.generate.store import Store
+
+
+def schema_note(client: Client) -> str:
+    """The store's note of whether the client keeps to schemas: it is asked once per store."""
+    return f"schema:{client.name}"
+
+
+class Collector:
+    """Asks for what the store lacks; afterwards `error` and `out_of_budget` say what ended it early, if something did.
+
+    With `pilot`, only so many samples, drawn by hash, are asked for.
+    """
+
+    def __init__(
+        self, client: Client, store: Store, board: Board, budget: Budget, limits: Limits, most: int, pilot: int | None
+    ) -> None:
+        self._client, self._store, self._board, self._budget = client, store, board, budget
+        self._limits, self._most, self._pilot = limits, most, pilot
+        self._asker: Asker | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopped = self._opened = False
+        self.error: Exception | None = None
+        self.out_of_budget = False
+
+    def signal(self, _: int) -> None:
+        """From a signal's handler: send nothing more."""
+        self._stopped = True
+        if self._loop and self._asker:
+            self._loop.call_soon_threadsafe(self._asker.stop)
+
+    async def run(self, plan: Plan, console: Console) -> Plan:
+        """Ask; returns the plan in the format that the client keeps to."""
+        self._loop = asyncio.get_running_loop()
+        async with AsyncExitStack() as stack:
+            try:
+                known = self._store.note(schema_note(self._client))
+                if known is None:
+                    await self._open(stack)
+                    known = await self._probe()
+                plan = plan.structured() if known == "1" else plan
+                jobs = self._jobs(plan)
+                first = next((job for job in jobs if job), None)
+                if first:
+                    await self._open(stack)
+                    await self._ask(chain([first], jobs), console)
+            except ClientError as error:
+                self.error = error
+        return plan
+
+    async def _open(self, stack: AsyncExitStack) -> None:
+        """Open the client, once; a local model is not loaded for nothing."""
+        if not self._opened:
+            await stack.enter_async_context(self._client)
+            self._opened = True
+
+    async def _ask(self, jobs: Iterator[Job | None], console: Console) -> None:
+        clock = time.monotonic
+        pace, breaker = Pace(self._most, clock), Breaker(self._limits.patience, clock)
+        self._board.spent = self._budget.told
+        self._board.state = lambda: _state(pace, breaker)
+        self._asker = Asker(
+            self._client, self._store, self._limits, self._most, pace, breaker, self._budget, self._board
+        )
+        if self._stopped:
+            return
+        async with self._board.shown(console):
+            await self._asker.run(jobs)
+        self.out_of_budget = self._asker.out_of_budget
+        if isinstance(self._asker.error, ClientError):
+            self.error = self._asker.error
+        elif self._asker.error:
+            raise self._asker.error
+
+    async def _probe(self) -> str:
+        try:
+            known = "1" if await self._client.keeps_schema() else "0"
+        except RequestError as error:
+            fix = "see to the server and run the same command again"
+            raise ClientError(f"the teacher does not answer: {error}", fix=fix) from None
+        self._store.set_note(schema_note(self._client), known)
+        return known
+
+    def _jobs(self, plan: Plan) -> Iterator[Job | None]:
+        self._board.total = plan.requests()
+        attempts, again = self._limits.tries(self._client.remote), self._limits.retry_failed
+        if self._pilot is None:
+            return todo(plan, self._store, self._board, teacher=plan.teacher, attempts=attempts, retry_failed=again)
+        lowest = Lowest(self._pilot)
+        for planned in plan:
+            if planned.request:
+                lowest.add(_draw(plan, planned))
+        self._board.total, bound = min(self._pilot, lowest.seen), lowest.bound() if lowest.seen else 0.0
+        few = (planned for planned in plan if _draw(plan, planned) < bound)
+        return todo(few, self._store, self._board, teacher=plan.teacher, attempts=attempts, retry_failed=again)
+
+
+def _draw(plan: Plan, planned: Planned) -> float:
+    return fraction(plan.seed, planned.record.id, planned.kind.name, "pilot")
+
+
+def _state(pace: Pace, breaker: Breaker) -> str:
+    if breaker.open:
+        return "the server gives nothing but faults: waiting, then asking one at a time"
+    rate = pace.rate()
+    return f"slowed to {rate:,.1f} requests a second" if rate < 10**6 else ""

@@ -1,0 +1,36 @@
+"""That no two records have one id, in eight bytes a record."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+
+import numpy as np
+
+from vistune.errors import DataError
+from vistune.generate.draw import bits
+from vistune.records import ImageRecord
+
+
+class Ids:
+    """Collects the hashes of the records' ids."""
+
+    def __init__(self) -> None:
+        self._hashes = array("Q")
+
+    def add(self, record_id: str) -> None:
+        """Take one more id into account."""
+        self._hashes.append(bits(record_id))
+
+    def check(self, records: Iterable[ImageRecord]) -> None:
+        """Raises DataError with the first of the `records` whose id another one has."""
+        hashes = np.frombuffer(self._hashes, np.uint64) if self._hashes else np.empty(0, np.uint64)
+        hashes.sort()  # in place: the array's own memory
+        twice = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
+        seen: set[str] = set()
+        for record in records if twice else ():
+            if bits(record.id) in twice:
+                if record.id in seen:
+                    where = record.origin or str(record.image)
+                    raise DataError(f"a second record has the id '{record.id}'", where=where)
+                seen.add(record.id)
