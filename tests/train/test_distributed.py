@@ -13,6 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from vistune.model.checkpoint import published_weights
+from vistune.model.light import Backbones
 from vistune.recipe import Recipe, save_recipe
 from vistune.train.run import train
 
@@ -101,6 +103,24 @@ def test_two_processes_end_with_the_weights_of_one(
     assert codes == [0, 0], told
     assert f"layers: {{'{'FSDP' if how else ''}LlamaDecoderLayer'}}" in told
     _assert_close(tmp_path / "run", alone)
+
+
+@pytest.mark.parametrize("how", [DDP, FSDP2], ids=["ddp", "fsdp2"])
+def test_frozen_weights_held_in_bfloat16_come_back_unrounded(
+    launch: Launch, make_recipe: Any, tmp_path: Path, how: dict[str, str]
+) -> None:
+    recipe = make_recipe(epochs=1).model_copy(update={"precision": "bf16"})
+    stages = [recipe.stages[0].model_copy(update={"name": name, "trains": ["lora"]}) for name in ("tune", "again")]
+    codes, told = launch(recipe.model_copy(update={"stages": stages}), tmp_path / "run", how)
+    assert codes == [0, 0], told
+    base = published_weights(Backbones(recipe.model, recipe.seed).assemble()[0])
+    tuned, again = (load_file(tmp_path / "run" / name / "model.safetensors") for name in ("tune", "again"))
+    for name, weight in base.items():
+        if "proj" not in name or not name.startswith("language_model."):
+            assert torch.equal(tuned[name], weight), name
+            assert torch.equal(again[name], weight), name
+    adapted = "language_model.model.layers.0.mlp.up_proj.weight"
+    assert not torch.equal(tuned[adapted], base[adapted])
 
 
 @pytest.mark.parametrize("how", [DDP, FSDP2], ids=["ddp", "fsdp2"])

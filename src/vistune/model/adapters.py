@@ -74,7 +74,7 @@ def merge_lora(model: LlavaForConditionalGeneration) -> None:
         dense = dequantized(layer.get_base_layer())
         if dense is not layer.get_base_layer():
             layer.base_layer = dense
-            layer.to(dense.weight.device)
+        layer.to(dense.weight.device)
         layer.merge()
         model.set_submodule(name, dense)
     if merged:

@@ -21,6 +21,7 @@ from vistune.model.light import Backbones, open_checkpoint, starting_point
 from vistune.recipe import LoraRecipe, Recipe, StageRecipe
 from vistune.train.features import first_views
 from vistune.train.flops import Work, flops, measured_peak, our_work, plain_work
+from vistune.train.half import weight_bytes
 from vistune.train.optim import total_steps
 from vistune.train.stages import freeze
 
@@ -88,7 +89,7 @@ def _plan_stage(
         tokens=float(np.mean([sum(group.length for group in step) for step in groups])),
         targets=float(np.mean([sum(int(sample.targets[1:].sum()) for sample in step) for step in looked])),
         spared=spared,
-        memory=_memory(model, trained, stage, groups),
+        memory=_memory(recipe, model, trained, stage, groups),
         seconds=spared[-1][1] * steps / (REACHED * peak),
     )
 
@@ -122,15 +123,15 @@ def _spared(
 
 
 def _memory(
-    model: LlavaForConditionalGeneration, trained: int, stage: StageRecipe, groups: Sequence[Sequence[Group]]
-) -> float:
-    """Weights, gradients and AdamW's two moments in fp32, and what one micro-batch keeps for the backward pass."""
+    recipe: Recipe, model: LlavaForConditionalGeneration, trained: int, stage: StageRecipe,
+    groups: Sequence[Sequence[Group]],
+) -> float:  # fmt: skip
+    """Weights as they are held, gradients and AdamW's two moments, and what a micro-batch keeps for going back."""
     config: Any = model.config.text_config
-    frozen = sum(weight.numel() for weight in model.parameters()) - trained
     parts = max(1, round(stage.batch_size / stage.micro_batch_size))
     tokens = max(sum(group.length for group in step) for step in groups) / parts
     kept = config.num_hidden_layers * (8 * config.hidden_size + 4 * config.intermediate_size)  # numbers a token
-    return float(4 * frozen + 16 * trained + 4 * tokens * kept)
+    return weight_bytes(model, bf16=recipe.precision == "bf16") + float(12 * trained + 4 * tokens * kept)
 
 
 def table(plans: Sequence[StagePlan]) -> Table:

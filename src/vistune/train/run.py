@@ -24,6 +24,7 @@ from vistune.recipe import LoraRecipe, Recipe, StageRecipe
 from vistune.train.distributed import decide, end_processes, main_first, start_processes
 from vistune.train.features import open_features
 from vistune.train.finished import check_start, tidy, unfinished_stages
+from vistune.train.half import is_held_half, restore
 from vistune.train.loop import train_stage
 from vistune.train.resume import check_processes, check_recipe
 from vistune.train.stop import stop_at_once
@@ -100,7 +101,7 @@ def _run(
     folder: Path,
 ) -> None:
     """Train a stage that starts from a checkpoint or the backbones."""
-    model, processor = open_checkpoint(base, one_layer=True) if isinstance(base, Path) else base.assemble()
+    model, processor = _open(base)
     if "lora" in stage.trains:
         add_lora(model, stage.lora or LoraRecipe(), recipe.seed, bf16=recipe.precision == "bf16")
     template = chat_template(processor.tokenizer, stage.template) if stage.template else str(processor.chat_template)
@@ -124,6 +125,10 @@ def _run(
     accelerator.free_memory()
 
 
+def _open(base: Path | Backbones) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+    return open_checkpoint(base, one_layer=True) if isinstance(base, Path) else base.assemble()
+
+
 def _save(
     model: LlavaForConditionalGeneration, processor: LlavaProcessor, recipe: Recipe, stage: StageRecipe,
     base: Path | Backbones, folder: Path,
@@ -134,5 +139,7 @@ def _save(
     else:
         if "lora" in stage.trains and "vision" not in stage.trains:
             save_light(model, folder / "adapter", base)
+        if is_held_half(model):
+            restore(model, _open(base)[0])
         merge_lora(model)
         save_checkpoint(model, processor, folder, getattr(torch, recipe.save_dtype))
