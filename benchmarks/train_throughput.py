@@ -1,10 +1,12 @@
 """Training throughput against peers: the same weights, conversations, order, batches and precision in one run.
 
-    python benchmarks/train_throughput.py --shape small-lm|7b --stage align|tune|lora --peers hf,trl --json FILE
+    python benchmarks/train_throughput.py --shape small-lm|7b --stage align|tune|lora --peers hf,trl,swift,llamafactory
 
 The data has LLaVA-Instruct's statistics: about two conversations an image, one to five exchanges each. The peers get
 their conversations already tokenised and their images already decoded; ours does both by itself. Every contestant
-runs in a process of its own, one after the other. The peers need `pip install 'vistune[bench]'`.
+runs in a process of its own, one after the other. The peers hf and trl need `pip install 'vistune[bench]'`; swift and
+llamafactory get environments of their own in --env-dir when they are first asked for (2 GB each). `--json FILE` keeps
+the figures.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from peer_environments import PACKAGES, Unavailable, environment, run_peer
 from training_shapes import SHAPES, make_backbones, make_data
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -159,7 +162,10 @@ def _run_trainer(
 
 
 CONTESTANTS = {"ours": run_ours, "hf": run_hf, "trl": run_trl}
-NAMES = {"ours": "vistune", "hf": "transformers' Trainer", "trl": "TRL's SFTTrainer"}
+NAMES = {
+    "ours": "vistune", "hf": "transformers' Trainer", "trl": "TRL's SFTTrainer", "swift": "ms-swift",
+    "llamafactory": "LLaMA-Factory",
+}  # fmt: skip
 
 
 def _peak_mb() -> float:
@@ -176,17 +182,40 @@ def contest(name: str, folder: Path, given: list[str]) -> dict[str, Any]:
     return figures
 
 
+def contest_apart(name: str, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The same for a peer in an environment of its own; instead of figures the reason why there are none."""
+    with tempfile.TemporaryDirectory() as out:
+        settings = {
+            "folder": str(folder), "out": out, "stage": arguments.stage, "rate": RATE, "threads": arguments.threads,
+            "batch_size": arguments.batch_size, "micro_batch_size": arguments.micro_batch_size,
+            "lora": LORA if arguments.stage == "lora" else None,
+        }  # fmt: skip
+        try:
+            return run_peer(name, environment(name, arguments.env_dir), settings)
+        except Unavailable as reason:
+            return {"unavailable": str(reason)}
+
+
+def write_in_order(folder: Path, arguments: argparse.Namespace) -> None:
+    """The conversations in our order, for peers that read them by themselves."""
+    rows = {row["id"]: row for row in json.loads((folder / "data.json").read_text())}
+    ordered = [rows[sample.id] for sample in Prepared(folder, arguments).samples()]
+    (folder / "ordered.json").write_text(json.dumps(ordered))
+
+
 def main() -> None:
     """Make the model and the data, run every contestant, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=SHAPES, default="small-lm")
     parser.add_argument("--stage", choices=TRAINS, default="tune")
-    parser.add_argument("--peers", default="hf,trl", help="comma-separated: hf, trl")
+    parser.add_argument("--peers", default="hf,trl", help="comma-separated: hf, trl, swift, llamafactory")
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--micro-batch-size", type=int, default=4, help="the peers'; ours has its own below")
     parser.add_argument("--our-micro-batch-size", type=int, default=4)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    home = Path.home() / ".cache" / "vistune-bench"
+    parser.add_argument("--env-dir", type=Path, default=home, help="where the environments of peers are made")
     parser.add_argument("--json", type=Path, help="a file for the figures")
     parser.add_argument("--contestant", choices=CONTESTANTS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -199,9 +228,14 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         prepare(Path(name), arguments)
-        contestants = ("ours", *(peer for peer in arguments.peers.split(",") if peer))
-        results = {one: contest(one, Path(name), sys.argv[1:]) for one in contestants}
-    for figures in results.values():
+        results = {}
+        for one in ("ours", *(peer for peer in arguments.peers.split(",") if peer)):
+            if one in PACKAGES:
+                write_in_order(Path(name), arguments)
+                results[one] = contest_apart(one, Path(name), arguments)
+            else:
+                results[one] = contest(one, Path(name), sys.argv[1:])
+    for figures in (one for one in results.values() if "seconds" in one):
         figures["samples_per_second"] = arguments.steps * arguments.batch_size / figures["seconds"]
         figures["ratio"] = results["ours"]["samples_per_second"] / figures["samples_per_second"]
         figures["memory_ratio"] = results["ours"]["peak_mb"] / figures["peak_mb"]
@@ -229,6 +263,9 @@ def show(results: dict[str, dict[str, Any]], arguments: argparse.Namespace) -> N
     print("| | samples/s | ours / peer | peak MB | ours / peer | losses of the first and last two steps |")
     print("|---|---|---|---|---|---|")
     for one, figures in results.items():
+        if "unavailable" in figures:
+            print(f"| {NAMES[one]} | not run: {figures['unavailable']} | | | | |")
+            continue
         losses = ", ".join(f"{loss:.4f}" for loss in figures["losses"][:1] + figures["losses"][-2:])
         ratios = ("", "") if one == "ours" else (f"{figures['ratio']:.2f}", f"{figures['memory_ratio']:.2f}")
         print(
