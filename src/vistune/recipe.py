@@ -181,6 +181,8 @@ class Recipe(_Section):
     """The seed of everything random: the projector's first weights, the order of the data."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """What the forward and backward passes compute in; the weights are trained in fp32."""
+    compile: bool = False
+    """Compile the language model's layers (torch.compile): a slow first step, then faster ones; on a CPU it needs g++."""
     feature_cache_gb: Annotated[float, Field(ge=0)] = 20
     """The most gigabytes of a frozen tower's features that are kept in the run's folder while it trains, where epochs
     or stages repeat images; 0: none."""

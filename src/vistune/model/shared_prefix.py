@@ -64,6 +64,7 @@ class Layout:
         return sees
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # in compiled layers: every row has other pieces
 def shared_prefix_attention(
     _module: nn.Module,
     query: Tensor,

@@ -51,6 +51,9 @@ def hold_half(model: LlavaForConditionalGeneration) -> None:
     """Round them, in place. What is saved of them has to be brought back by `restore`."""
     for weight in held_half(model):
         weight.data = weight.data.bfloat16()
+    words: Any = model.get_input_embeddings()
+    if _is_rounded(words.weight):  # the states that the layers add to stay in float32
+        words.register_forward_hook(lambda _, __, states: states.float())
 
 
 def is_held_half(model: LlavaForConditionalGeneration) -> bool:

@@ -19,7 +19,6 @@ from vistune.data.loader import Loader
 from vistune.errors import Stopped
 from vistune.recipe import StageRecipe, TrackerName
 from vistune.train.distributed import clip, decide, gradients_kept, prepare, unshard
-from vistune.train.half import hold_half
 from vistune.train.log import Log
 from vistune.train.optim import adamw, schedule, total_steps
 from vistune.train.resume import Progress, best_weights, load_state, load_weights, newest_state, save_state
@@ -50,14 +49,11 @@ def train_stage(
 
     The loss of a step is the cross-entropy summed over the target tokens of its whole batch divided by their
     number, whatever the micro-batch size and the number of processes. In the end all weights are whole in the main
-    process, with `bf16` some that were frozen rounded: see `half`. Raises DataError if the data changed, StorageError
-    if the disk is full, Stopped if a signal came.
+    process. Raises DataError if the data changed, StorageError if the disk is full, Stopped if a signal came.
     """
     seed_step(seed, 0, 0)
     freeze(model, stage.trains)
     checkpoint_layers(model, stage.activation_checkpointing)
-    if bf16:
-        hold_half(model)
     images = ImageStore(dataset.image, processor.image_processor, kept)
     module, optimizer = prepare(accelerator, TargetLoss(model, images.keep), lambda: adamw(model, stage))
     weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}

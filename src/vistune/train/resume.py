@@ -24,7 +24,7 @@ from vistune.train.distributed import decide, gathered, laid_out
 
 _KEPT = 2
 """How many states a stage keeps while it trains: a damaged one has one before it."""
-_FREE = ("log_to", "log_every", "checkpoint_every", "micro_batch_size", "feature_cache_gb")
+_FREE = ("log_to", "log_every", "checkpoint_every", "micro_batch_size", "feature_cache_gb", "compile")
 """What a run may go on with changed: it makes no difference to the result, or only one of rounding."""
 _WEIGHTS, _MOMENTS, _PROGRESS = "weights.safetensors", "optimizer.safetensors", "progress.json"
 

@@ -21,12 +21,14 @@ from vistune.model.assemble import image_token_count
 from vistune.model.checkpoint import save_checkpoint
 from vistune.model.light import Backbones, open_checkpoint, save_light, starting_point
 from vistune.recipe import LoraRecipe, Recipe, StageRecipe
+from vistune.train.compiled import check_compiler, compile_layers
 from vistune.train.distributed import decide, end_processes, main_first, start_processes
 from vistune.train.features import open_features
 from vistune.train.finished import check_start, tidy, unfinished_stages
-from vistune.train.half import is_held_half, restore
+from vistune.train.half import hold_half, is_held_half, restore
 from vistune.train.loop import train_stage
 from vistune.train.resume import check_processes, check_recipe
+from vistune.train.stages import freeze
 from vistune.train.stop import stop_at_once
 from vistune.train.trackers import check_trackers
 
@@ -59,6 +61,8 @@ def _train(recipe: Recipe, out: Path) -> Path:
         check_processes(recipe, accelerator.num_processes)
         check_recipe(recipe, out)
         check_trackers(recipe)
+        if recipe.compile:
+            check_compiler()
         unfinished = unfinished_stages(folders)
         if recipe.start and 0 in unfinished:
             check_start(Path(recipe.start))
@@ -111,6 +115,11 @@ def _run(
     for line in told:
         accelerator.print(f"{stage.name}: {line}")
     kept = open_features(recipe, stage, model, processor, folder.parent / _FEATURES)
+    freeze(model, stage.trains)
+    if recipe.precision == "bf16":
+        hold_half(model)
+    if recipe.compile:
+        compile_layers(model)
     train_stage(
         model, processor, dataset, stage, accelerator=accelerator, bf16=recipe.precision == "bf16",
         seed=recipe.seed, folder=folder, kept=kept, held_out=held_out[0] if held_out else None, project=recipe.name,

@@ -76,7 +76,7 @@ class TargetLoss(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """The sum, in float32."""
         model: Any = self.model
-        embeds = model.get_input_embeddings()(batch.input_ids).float()  # (N, D); the table may be held in bfloat16
+        embeds = model.get_input_embeddings()(batch.input_ids)  # (N, D)
         features = [one for one in (batch.features, self._see(batch)) if one is not None]  # (images, I, V) together
         if features:
             ordered = torch.cat(features)[batch.image_order]
