@@ -182,7 +182,7 @@ class Recipe(_Section):
     precision: Literal["fp32", "bf16"] = "fp32"
     """What the forward and backward passes compute in; the weights are trained in fp32."""
     compile: bool = False
-    """Compile the language model's layers (torch.compile): a slow first step, then faster ones; on a CPU it needs g++."""
+    """Compile the language model's layers (torch.compile): a slow first step, then faster ones. CPUs need g++."""
     feature_cache_gb: Annotated[float, Field(ge=0)] = 20
     """The most gigabytes of a frozen tower's features that are kept in the run's folder while it trains, where epochs
     or stages repeat images; 0: none."""
