@@ -112,22 +112,20 @@ class Prompts:
 
     def folders(self) -> dict[str, KindFolder]:
         """Every kind's folder, by its name. Raises VistuneError for a `folder` without any."""
-        found = {folder.name: KindFolder(folder) for folder in _kinds_in(prompts())}
+        return {folder.name: KindFolder(folder) for folder in (*_kinds_in(prompts()), *self._own())}
+
+    def own(self) -> list[str]:
+        """The names of the kinds that `folder` adds or replaces."""
+        return sorted(folder.name for folder in self._own())
+
+    def _own(self) -> list[Any]:
         if self.folder is None:
-            return found
+            return []
         own = [self.folder] if (self.folder / "kind.yaml").is_file() else list(_kinds_in(self.folder))
         if not own:
             fix = "a kind is a folder with kind.yaml, system.txt and fewshot/; give it, or the folder that holds it"
             raise VistuneError("there is no kind in this folder", where=str(self.folder), fix=fix)
-        return found | {folder.name: KindFolder(folder) for folder in own}
-
-    def own(self) -> list[str]:
-        """The names of the kinds that `folder` adds or replaces."""
-        return (
-            sorted(name for name, folder in self.folders().items() if isinstance(folder.path, Path))
-            if (self.folder)
-            else []
-        )
+        return own
 
     def load(self, name: str, context: Collection[str] | None = None) -> Kind:
         """The kind of that name; `context` replaces the parts of the context that its folder says it shows.
