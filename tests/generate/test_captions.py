@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vistune.generate import caption_pairs
+from vistune.generate import CaptionPairs
 from vistune.generate.kinds import brief_questions
 from vistune.records import ImageRecord
 
@@ -15,21 +15,26 @@ MANY = [record(number, "A dog.", "A brown dog.", "The dog.") for number in range
 
 
 def test_one_caption_an_image_drawn_by_seed() -> None:
-    pairs = list(caption_pairs(MANY, seed=0))
+    pairs = list(CaptionPairs(MANY, seed=0))
     assert [pair.images for pair in pairs] == [(f"{number}.jpg",) for number in range(300)]
-    assert pairs == list(caption_pairs(MANY, seed=0))
-    assert pairs != list(caption_pairs(MANY, seed=1))
+    assert pairs == list(CaptionPairs(MANY, seed=0))
+    assert pairs != list(CaptionPairs(MANY, seed=1))
     asked, said = {pair.turns[0].text for pair in pairs}, {pair.turns[1].text for pair in pairs}
     assert asked == {f"<image>\n{question}" for question in brief_questions()}
     assert said == set(MANY[0].captions)
 
 
 def test_all_captions_have_ids_of_their_own() -> None:
-    pairs = list(caption_pairs(MANY, seed=0, per_image=None, images=Path("images")))
+    pairs = list(CaptionPairs(MANY, seed=0, per_image=None, images=Path("images")))
     assert len({pair.id for pair in pairs}) == 900
     assert [pair.turns[1].text for pair in pairs[:3]] == list(MANY[0].captions)
 
 
 def test_unusable_captions_are_left_out() -> None:
-    pairs = list(caption_pairs([record(1, " ", "An <image> of a dog.", "A  dog.\n"), record(2), record(3, "")], seed=0))
+    pairs = list(CaptionPairs([record(1, " ", "An <image> of a dog.", "A  dog.\n"), record(2), record(3, "")], seed=0))
     assert [(pair.id, pair.turns[1].text) for pair in pairs] == [("1-caption-2", "A dog.")]
+
+
+def test_the_questions_are_in_the_captions_language() -> None:
+    pairs = list(CaptionPairs(MANY, seed=0, language="German"))
+    assert {pair.turns[0].text for pair in pairs} == {f"<image>\n{question}" for question in brief_questions("de")}

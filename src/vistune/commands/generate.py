@@ -30,6 +30,9 @@ def add_generate(commands: Any) -> None:
     )
     add("--kind-dir", type=Path, metavar="DIR", help="a kind of your own, or a folder of them (docs/kinds.md)")
     add("--language", default="en", metavar="NAME", help="what the teacher writes in (default: English)")
+    add("--caption-language", default="en", metavar="NAME", help="that of the captions, for stage 1 (default: English)")
+    add("--balance-captions", nargs="?", const="en_core_web_sm", metavar="PIPELINE",
+        help="stage 1: keep rare things, cut frequent ones, by a spaCy pipeline (default: en_core_web_sm)")  # fmt: skip
     add("--limit", type=count, metavar="N", help="only the first N images")
     what = command.add_mutually_exclusive_group(required=True)
     what.add_argument("--out", type=Path, metavar="DIR", help="the folder to write")
@@ -56,7 +59,15 @@ def _generate(args: argparse.Namespace) -> None:
     if args.teacher == "symbolic" and language_code(args.language) != "en":
         raise VistuneError("the symbolic teacher writes English only", where="--language", fix="name a --teacher")
     report = generate(
-        records, teacher, args.out, kinds=kinds, prompts=prompts, seed=args.seed, style=Style(images=source.images)
+        records,
+        teacher,
+        args.out,
+        kinds=kinds,
+        prompts=prompts,
+        seed=args.seed,
+        style=Style(images=source.images),
+        caption_language=args.caption_language,
+        balance=args.balance_captions,
     )
     Console().print(report.table(), report.quality_table())
     for name, path in (("stage 1", "align.json"), ("stage 2", "instruct.json"), ("report", "report.html")):

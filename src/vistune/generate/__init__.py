@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vistune.generate.amounts import Quota, parse_amounts
-from vistune.generate.captions import caption_pairs
+from vistune.generate.captions import CaptionPairs
 from vistune.generate.kinds import Prompts
 from vistune.generate.limits import Limits
 from vistune.generate.pipeline import DEFAULT_KINDS, generate
@@ -23,7 +23,7 @@ __all__ = [
     "Report",
     "Shard",
     "Style",
-    "caption_pairs",
+    "CaptionPairs",
     "generate",
     "parse_amounts",
 ]

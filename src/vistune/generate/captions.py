@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 from vistune.context import one_line
 from vistune.generate.draw import bits, pick
 from vistune.generate.filters import has_role_marker
 from vistune.generate.kinds import brief_questions
+from vistune.generate.languages import ENGLISH
 from vistune.generate.output import image_path
 from vistune.records import IMAGE_TOKEN, Conversation, ImageRecord, Turn
 
 
-def caption_pairs(
-    records: Iterable[ImageRecord], seed: int, *, per_image: int | None = 1, images: Path | None = None
-) -> Iterator[Conversation]:
+@dataclass(frozen=True)
+class CaptionPairs:
     """`per_image` captions of each image (None: all), drawn by `seed`, each as a conversation of one pair.
 
-    A caption that is empty or holds a chat template's markers is left out.
+    Can be gone through again. A caption that is empty or holds a chat template's markers is left out. `language` is
+    the captions', and so the questions' (`brief_questions`, also of `folder`).
     """
-    questions = brief_questions()
-    for record in records:
-        captions = [(number, one_line(text)) for number, text in enumerate(record.captions)]
-        usable = [(number, text) for number, text in captions if text and not has_role_marker(text)]
-        drawn = sorted(usable, key=lambda one: bits(seed, record.id, "caption", one[0]))[:per_image]
-        for number, text in sorted(drawn):
-            question = pick(questions, seed, record.id, "brief", number)
-            turns = (Turn("user", f"{IMAGE_TOKEN}\n{question}"), Turn("assistant", text))
-            yield Conversation(f"{record.id}-caption-{number}", turns, (image_path(record, images),), "caption")
+
+    records: Iterable[ImageRecord]
+    seed: int
+    _: KW_ONLY
+    per_image: int | None = 1
+    images: Path | None = None
+    language: str = ENGLISH
+    folder: Path | None = None
+
+    def __iter__(self) -> Iterator[Conversation]:
+        questions = brief_questions(self.language, self.folder)
+        for record in self.records:
+            captions = [(number, one_line(text)) for number, text in enumerate(record.captions)]
+            usable = [(number, text) for number, text in captions if text and not has_role_marker(text)]
+            drawn = sorted(usable, key=lambda one: bits(self.seed, record.id, "caption", one[0]))[: self.per_image]
+            for number, text in sorted(drawn):
+                question = pick(questions, self.seed, record.id, "brief", number)
+                turns = (Turn("user", f"{IMAGE_TOKEN}\n{question}"), Turn("assistant", text))
+                image = image_path(record, self.images)
+                yield Conversation(f"{record.id}-caption-{number}", turns, (image,), "caption")

@@ -16,6 +16,7 @@ from rich.console import Console
 from vistune.clients.base import Client
 from vistune.generate.amounts import Amount
 from vistune.generate.kinds import Prompts
+from vistune.generate.languages import ENGLISH
 from vistune.generate.limits import Limits
 from vistune.generate.report import Report
 from vistune.generate.shard import Shard
@@ -43,6 +44,8 @@ def generate(
     shard: Shard | None = None,
     merge: Sequence[Path] = (),
     pilot: int | None = None,
+    caption_language: str = ENGLISH,
+    balance: str | None = None,
 ) -> Report:
     """Have `client` write instruction data about `records` into the folder `out`, and report what came of it.
 
@@ -54,14 +57,16 @@ def generate(
     from and the language, `context` the parts a kind shows in place of its own or the client's
     (`{"conversation": ("captions", "boxes")}`), `concurrency` the most requests at a time, `limits` how hard to try
     and what to spend. All choices depend on `seed` and the image's id alone. `shard` takes a part of the images;
-    `merge` takes over the replies of other runs' folders; `pilot` asks for so many samples only.
+    `merge` takes over the replies of other runs' folders; `pilot` asks for so many samples only. `caption_language` is
+    that of the captions, for stage 1's questions; `balance` names the spaCy pipeline that LLaVA's filter of stage 1's
+    pairs uses (`vistune.generate.cc3m`), None: all are kept.
 
     Raises VistuneError for what the caller has to put right, and ClientError or Stopped (after SIGINT or SIGTERM)
     for what ended the run early: after all that there is has been written.
     """
     task = Task(
         records, client, out, kinds, prompts or Prompts(), seed, context or {}, concurrency, captions_per_image,
-        style or Style(), console or Console(stderr=True), limits or Limits(), shard, merge, pilot,
+        style or Style(), console or Console(stderr=True), limits or Limits(), shard, merge, pilot, caption_language, balance,
     )  # fmt: skip
     outcome = task.run()
     if outcome.ended:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,10 +16,12 @@ from vistune.errors import Stopped, VistuneError
 from vistune.generate.amounts import Amount
 from vistune.generate.board import Board
 from vistune.generate.budget import Budget
-from vistune.generate.captions import caption_pairs
+from vistune.generate.captions import CaptionPairs
+from vistune.generate.cc3m import SpacyPhrases, balanced
 from vistune.generate.collect import Collector, schema_note
 from vistune.generate.estimate import KindEstimate, estimate
-from vistune.generate.kinds import Prompts
+from vistune.generate.kinds import Prompts, brief_questions
+from vistune.generate.languages import ENGLISH
 from vistune.generate.limits import Limits
 from vistune.generate.output import write_llava
 from vistune.generate.plan import Plan, make_plan
@@ -65,10 +67,18 @@ class Task:
     shard: Shard | None = None
     merge: Sequence[Path] = ()
     pilot: int | None = None
+    caption_language: str = ENGLISH
+    balance: str | None = None
 
     def __post_init__(self) -> None:
         if self.concurrency < 1:
             raise VistuneError(f"the concurrency {self.concurrency} is not positive")
+        if self.balance and self.shard:
+            fix = "balance when the shards are merged: run without --shard on the merged folder"
+            raise VistuneError("captions are balanced over all images, not over a shard's", where="--shard", fix=fix)
+        brief_questions(self.caption_language, self.prompts.folder)  # what is missing is told before anybody is asked
+        if self.balance:
+            SpacyPhrases(self.balance)
 
     def run(self) -> Outcome:
         """Ask for what the store lacks and write all that it has. Raises VistuneError for what the caller did wrong."""
@@ -98,14 +108,19 @@ class Task:
     def plan(self) -> Plan:
         """The plan, for replies in the text format."""
         shown = {kind: parts for kind, parts in self.client.context.items() if kind in self.kinds} | dict(self.context)
-        records = Part(self.records, self.shard) if self.shard else self.records
         longest = self.limits.longest(self.client.remote)
-        return make_plan(records, self.kinds, self.seed, self.client.name, shown, self.prompts, longest)
+        plan = make_plan(self.records, self.kinds, self.seed, self.client.name, shown, self.prompts, longest)
+        # a quota is one of all images, so they are chosen before they are shared out
+        return replace(plan, records=Part(self.records, self.shard)) if self.shard else plan
 
     def _write(self, plan: Plan, store: Store) -> Report:
         report = sort_replies(plan, store, self.out, self.style)
-        pairs = caption_pairs(plan.records, self.seed, per_image=self.captions_per_image, images=self.style.images)
-        report.pairs = write_llava(pairs, self.out / "align.json")
+        pairs = CaptionPairs(
+            plan.records, self.seed, per_image=self.captions_per_image, images=self.style.images,
+            language=self.caption_language, folder=self.prompts.folder,
+        )  # fmt: skip
+        kept = balanced(pairs, self.seed, self.balance) if self.balance else pairs
+        report.pairs = write_llava(kept, self.out / "align.json")
         report.write(self.out / "report.json")
         return report
 
