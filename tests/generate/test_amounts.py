@@ -76,3 +76,25 @@ def test_the_lowest_of_many_values_in_little_memory() -> None:
 
 def test_the_first_few_records() -> None:
     assert list(First(RECORDS, 2)) == RECORDS[:2] == list(First(iter(RECORDS), 2))
+
+
+def test_a_quota_is_of_all_images_whatever_the_shards(tmp_path: Path) -> None:
+    from rich.console import Console
+
+    from vistune.clients.scripted import ScriptedClient
+    from vistune.generate.kinds import Prompts
+    from vistune.generate.limits import Limits
+    from vistune.generate.shard import Shard
+    from vistune.generate.sort import Style
+    from vistune.generate.task import Task
+
+    def asked(shard: Shard | None) -> list[str]:
+        task = Task(
+            RECORDS, ScriptedClient([]), tmp_path, {"detail": Quota(40)}, Prompts(), 0, {}, 1, 1, Style(),
+            Console(quiet=True), Limits(), shard,
+        )  # fmt: skip
+        return [planned.record.id for planned in task.plan() if planned.request]
+
+    parts = [asked(Shard(number, 3)) for number in (1, 2, 3)]
+    assert sorted(one for part in parts for one in part) == sorted(asked(None))
+    assert sum(map(len, parts)) == 40

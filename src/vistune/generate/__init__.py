@@ -15,6 +15,7 @@ from vistune.generate.sort import Style
 
 __all__ = [
     "DEFAULT_KINDS",
+    "CaptionPairs",
     "First",
     "Limits",
     "Price",
@@ -23,7 +24,6 @@ __all__ = [
     "Report",
     "Shard",
     "Style",
-    "CaptionPairs",
     "generate",
     "parse_amounts",
 ]

@@ -66,7 +66,8 @@ def generate(
     """
     task = Task(
         records, client, out, kinds, prompts or Prompts(), seed, context or {}, concurrency, captions_per_image,
-        style or Style(), console or Console(stderr=True), limits or Limits(), shard, merge, pilot, caption_language, balance,
+        style or Style(), console or Console(stderr=True), limits or Limits(), shard, merge, pilot, caption_language,
+        balance,
     )  # fmt: skip
     outcome = task.run()
     if outcome.ended:
