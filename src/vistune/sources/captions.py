@@ -69,9 +69,10 @@ class Captions(Stream):
         return iter(())
 
     def _first(self) -> Row:
-        for row in read_rows(self.path, lambda _: None):
+        bad: list[AnnotationError] = []
+        for row in read_rows(self.path, bad.append):
             return row
-        raise AnnotationError("there is no record in it", where=str(self.path))
+        raise bad[0] if bad else AnnotationError("there is no record in it", where=str(self.path))
 
     def _check(self, row: Row) -> None:
         """Raises AnnotationError if the columns are not there."""
