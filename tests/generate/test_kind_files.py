@@ -99,6 +99,11 @@ def test_the_languages_with_question_lists(code: str) -> None:
     assert kind.prompt_hash != load_kind("detail").prompt_hash
 
 
+def test_words_are_not_counted_where_there_are_no_spaces() -> None:
+    assert Prompts(language="zh").load("detail").words == (1, 400)
+    assert Prompts(language="de").load("detail").words == (8, 400)
+
+
 def test_another_language_is_told_to_the_teacher_or_its_list_is_asked_for(own: Path) -> None:
     assert "Write everything in Italian" in Prompts(language="it").load("reasoning").system
     with pytest.raises(VistuneError, match=r"none in Italian\n  fix: .*write questions.it.txt"):

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from vistune.cli import main
 from vistune.generate.kinds import load_kind
 from vistune.generate.show import show
 from vistune.records import Box, ImageRecord
@@ -37,3 +40,39 @@ def test_the_examples_are_shown_where_there_is_room() -> None:
     example = load_kind("detail").fewshot[1].text
     assert example in shown(record, whole=True)
     assert example not in shown(record)
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    """A file of captions."""
+    (tmp_path / "rows.csv").write_text("picture,words\n1.jpg,A dog.\n2.jpg,A cat.\n")
+    return tmp_path / "rows.csv"
+
+
+def test_the_command_shows_and_writes_nothing(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    columns = ["--image-column", "picture", "--caption-column", "words"]
+    assert main(["generate", str(rows), "--source", "captions", *columns, "--show", "--limit", "1"]) == 0
+    text = capsys.readouterr().out
+    assert "A dog." in text
+    assert "A cat." not in text
+    assert "1 images; image files: 0 there, 1 missing" in text
+    assert [path.name for path in rows.parent.iterdir()] == ["rows.csv"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--source", "captions"], "name it with --caption-column"),
+        (["--source", "captions", "--split", "val"], "leave --split out"),
+        (["--source", "captions", "--category-names", "x"], "has no option --category-names"),
+        (["--source", "captions", "--language", "Germn"], "did you mean 'German'"),
+        (["--source", "captions", "--kinds", "detial=3"], "did you mean 'detail'"),
+    ],
+)
+def test_mistakes_on_the_command_line(
+    rows: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if len(options) > 2 and options[2] != "--split":
+        options = [*options, "--image-column", "picture", "--caption-column", "words"]
+    assert main(["generate", str(rows), "--show", *options]) == 2
+    assert message in capsys.readouterr().err

@@ -16,7 +16,7 @@ from vistune.context import PARTS, Part, format_context, parse_context
 from vistune.errors import VistuneError, did_you_mean
 from vistune.generate.draw import bits
 from vistune.generate.kind_files import KindFolder, read_text
-from vistune.generate.languages import ENGLISH, language_code, language_name, prompts
+from vistune.generate.languages import ENGLISH, UNSPACED, language_code, language_name, prompts
 from vistune.generate.parse import parse_reply, to_json
 from vistune.records import ImageRecord
 
@@ -185,7 +185,7 @@ def _read(folder: KindFolder, language: str, structured: bool) -> Kind:
         examples=folder.examples(settings),
         questions=folder.questions(language) if settings.question == "list" else (),
         turns=settings.turns,
-        words=settings.words,
+        words=(1, settings.words[1]) if language in UNSPACED else settings.words,
         language=language,
         structured=structured,
     )

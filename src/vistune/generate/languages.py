@@ -10,6 +10,8 @@ import yaml
 from vistune.errors import VistuneError, did_you_mean
 
 ENGLISH = "en"
+UNSPACED = ("ja", "th", "zh")
+"""Languages without spaces between words, whose texts cannot be said to have too few."""
 
 
 def language_code(text: str) -> str:
