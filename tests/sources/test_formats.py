@@ -244,3 +244,16 @@ def test_boxes_of_datasets(datasets: Path) -> None:
     assert corners[0].boxes == (Box("dog", 0.1, 0, 0.4, 1),)
     with pytest.raises(AnnotationError, match="no column 'words'"):
         read("datasets", datasets, split="train", caption_column=["words"])
+
+
+def test_an_imagefolder_with_its_metadata(tmp_path: Path) -> None:
+    for name in ("a/1.png", "2.png"):
+        (tmp_path / "folder" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 20)).save(tmp_path / "folder" / name)
+    rows = "file_name,text\na/1.png,A dog.\n2.png,A cat.\n"
+    (tmp_path / "folder" / "metadata.csv").write_text(rows)
+    records = read("datasets", tmp_path / "folder", split="train")
+    assert {(record.id, record.captions) for record in records} == {("a/1", ("A dog.",)), ("2", ("A cat.",))}
+    assert all(record.image.is_file() for record in records)
+    with pytest.raises(AnnotationError, match="nope"):
+        read("datasets", tmp_path / "folder", split="nope")
