@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from vistune.generate import filters
 from vistune.generate.filters import FILTERS, Sample, reasons
+from vistune.generate.filters.echo import echo
+from vistune.generate.filters.leak import leak
+from vistune.generate.filters.roles import role_marker
 from vistune.generate.kinds import kind_names, load_kind
 from vistune.generate.parse import parse_answer, parse_dialogue
 from vistune.records import Turn
@@ -87,7 +89,7 @@ def test_what_an_answer_must_not_say(code: str, bad: list[str], good: list[str])
     assert [text for text in good if reasons(sample(text))] == []
 
 
-@pytest.mark.parametrize("judge", [filters.leak, filters.role_marker])
+@pytest.mark.parametrize("judge", [leak, role_marker])
 def test_questions_are_judged_too(judge: Callable[[Sample], bool]) -> None:
     assert judge(sample("A dog.", question="<image> What does the caption say?"))
 
@@ -96,17 +98,17 @@ def test_echo() -> None:
     question = "What color is the dog?"
     example = parse_dialogue(load_kind("conversation").examples[0][1])[1].text
     captions = "A brown dog sleeps next to a chair. The dog is lying on a red rug."
-    assert filters.echo(sample("What color is the dog? It is brown.", question))
-    assert filters.echo(sample(example))
-    assert filters.echo(sample(captions))
-    assert not filters.echo(sample("The dog is brown.", question))
-    assert not filters.echo(sample("The dog is lying on a red rug. It looks asleep."))
-    assert not filters.echo(sample("Yes."))
+    assert echo(sample("What color is the dog? It is brown.", question))
+    assert echo(sample(example))
+    assert echo(sample(captions))
+    assert not echo(sample("The dog is brown.", question))
+    assert not echo(sample("The dog is lying on a red rug. It looks asleep."))
+    assert not echo(sample("Yes."))
 
 
 def test_length_bands() -> None:
     assert reasons(sample("A dog.", kind="detail")) == ("too_short",)
-    assert reasons(sample("very " * 500 + "long", kind="detail")) == ("too_long",)
+    assert reasons(sample("very " * 500 + "long.", kind="detail")) == ("too_long",)
     assert reasons(sample("A brown dog lies on a red rug next to a chair.", kind="detail")) == ()
 
 
@@ -117,9 +119,10 @@ def test_turn_order(roles: str) -> None:
 
 
 def test_turn_count() -> None:
-    one, kind = sample("It is brown and asleep.").turns, load_kind("conversation")
-    assert reasons(Sample(kind, CONTEXT, one * kind.turns[1])) == ()
-    assert reasons(Sample(kind, CONTEXT, one * (kind.turns[1] + 1))) == ("turn_count",)
+    kind = load_kind("conversation")
+    turns = [turn for n in range(kind.turns[1] + 1) for turn in sample(f"It is number {n}.", f"What is at {n}?").turns]
+    assert reasons(Sample(kind, CONTEXT, tuple(turns[:-2]))) == ()
+    assert reasons(Sample(kind, CONTEXT, tuple(turns))) == ("turn_count",)
 
 
 def test_all_reasons_are_given_in_order() -> None:

@@ -1,0 +1,35 @@
+"""What a teacher may write and a visual assistant must not learn: each filter is a function with a reason code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from vistune.generate.filters.echo import echo, repeated_turn, repetition
+from vistune.generate.filters.form import too_long, too_short, truncated, turn_count, turn_order
+from vistune.generate.filters.leak import leak
+from vistune.generate.filters.refusal import refusal
+from vistune.generate.filters.roles import has_role_marker, role_confusion, role_marker
+from vistune.generate.filters.sample import Sample
+
+__all__ = ["FILTERS", "Sample", "has_role_marker", "reasons"]
+
+FILTERS: Mapping[str, Callable[[Sample], bool]] = {
+    "turn_order": turn_order,
+    "turn_count": turn_count,
+    "role_marker": role_marker,
+    "role_confusion": role_confusion,
+    "leak": leak,
+    "refusal": refusal,
+    "echo": echo,
+    "truncated": truncated,
+    "repetition": repetition,
+    "repeated_turn": repeated_turn,
+    "too_short": too_short,
+    "too_long": too_long,
+}
+"""Each reason code and the filter that finds it. The first that does is the one a rejected sample counts under."""
+
+
+def reasons(sample: Sample) -> tuple[str, ...]:
+    """The reason codes of all filters that reject the sample; none: it is accepted."""
+    return tuple(code for code, rejects in FILTERS.items() if rejects(sample))

@@ -1,0 +1,49 @@
+"""Phrases that give a text away, from a file of patterns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import yaml
+
+from vistune.generate.filters.sample import Text
+
+
+class Phrases:
+    """Finds any of some patterns; each is tried only where one of the words that it cannot match without occurs."""
+
+    def __init__(self, entries: list[Mapping[str, str]], parts: Mapping[str, str]) -> None:
+        self._patterns: dict[str, list[re.Pattern[str]]] = {}
+        for entry in entries:
+            source = entry["pattern"]
+            for name, part in parts.items():
+                source = source.replace(f"{{{name}}}", part)
+            pattern = re.compile(source, re.VERBOSE)
+            for word in entry["words"].split():
+                self._patterns.setdefault(word, []).append(pattern)
+        self._words = self._patterns.keys()
+
+    def found(self, text: Text) -> bool:
+        """Whether the text, without what it quotes, has one of the phrases."""
+        words = self._words & text.known
+        if not words:
+            return False
+        plain = text.unquoted
+        tried: set[re.Pattern[str]] = set()
+        for pattern in (pattern for word in words for pattern in self._patterns[word]):
+            if pattern not in tried:
+                tried.add(pattern)
+                if pattern.search(plain):
+                    return True
+        return False
+
+
+@cache
+def phrases(name: str) -> Phrases:
+    """The phrases of that name in `phrases.yaml`."""
+    loaded: Any = yaml.safe_load(resources.files(__package__).joinpath("phrases.yaml").read_text("utf-8"))
+    return Phrases(loaded[name], loaded["parts"])

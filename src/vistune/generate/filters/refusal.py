@@ -1,0 +1,23 @@
+"""Answers that decline to answer."""
+
+from __future__ import annotations
+
+import re
+
+from vistune.generate.filters.phrases import phrases
+from vistune.generate.filters.sample import Sample, Text
+
+_ANSWERS_ANYWAY = re.compile(
+    r"\b(?:but|however|although|though|nevertheless|still|while)\b,?(?:[ ]+[^\s.]+){4,}|[.!]\s+\w+(?:[ ]+[^\s.]+){11,}"
+)
+
+
+def refusal(sample: Sample) -> bool:
+    """An answer declines to answer, or says that the image does not tell and leaves it at that."""
+    return any(map(_refuses, sample.answers))
+
+
+def _refuses(text: Text) -> bool:
+    if phrases("declined").found(text):
+        return True
+    return phrases("unanswered").found(text) and not _ANSWERS_ANYWAY.search(text.plain)
