@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from vistune.generate.filters.echo import echo, repeated_turn, repetition
+from vistune.generate.filters.echo import echo, repetition
 from vistune.generate.filters.form import too_long, too_short, truncated, turn_count, turn_order
 from vistune.generate.filters.leak import leak
 from vistune.generate.filters.refusal import refusal
+from vistune.generate.filters.repeats import repeated_turn
 from vistune.generate.filters.roles import has_role_marker, role_confusion, role_marker
 from vistune.generate.filters.sample import Sample
 

@@ -34,13 +34,6 @@ def repetition(sample: Sample) -> bool:
     return any(map(_loops, sample.answers))
 
 
-def repeated_turn(sample: Sample) -> bool:
-    """A question is asked twice, in the same or nearly the same words, or a full answer is given twice."""
-    questions = [_core(question) for question, _ in sample.exchanges]
-    answers = [answer.spaced for answer in sample.answers if len(answer.words) > _CAPTION]
-    return len(set(questions)) < len(questions) or len(set(answers)) < len(answers)
-
-
 def _repeats(question: Text, answer: Text) -> bool:
     asked = question.words
     if len(asked) < 3 or len(answer.words) < len(asked):
@@ -81,55 +74,6 @@ def _loops(answer: Text) -> bool:
         return True
     sentences = [part for part in _SENTENCE.split(answer.plain) if part.count(" ") > 3]
     return any(a == b for a, b in pairwise(sorted(sentences)))
-
-
-_FILLER = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "is",
-        "are",
-        "was",
-        "there",
-        "in",
-        "of",
-        "on",
-        "this",
-        "that",
-        "these",
-        "those",
-        "image",
-        "picture",
-        "photo",
-        "photograph",
-        "scene",
-        "shown",
-        "visible",
-        "see",
-        "seen",
-        "you",
-        "can",
-        "could",
-        "do",
-        "does",
-        "did",
-        "please",
-        "tell",
-        "me",
-        "any",
-        "it",
-        "here",
-        "be",
-        "i",
-        "to",
-    ]
-)
-
-
-def _core(question: Text) -> tuple[str, ...]:
-    core = tuple(word for word in question.words if word not in _FILLER)
-    return core or tuple(question.words)
 
 
 @lru_cache(maxsize=64)  # the kinds of an image, one after the other, show the same captions
