@@ -1,4 +1,9 @@
-"""The language model's head where there is a target to predict, and the loss there, without all logits at once."""
+"""The language model's head where there is a target to predict, and the loss there, without all logits at once.
+
+Loss and gradients are computed together, chunk by chunk, so that logits are made once and never kept. The gradient of
+the head's weight has as many rows as the vocabulary: where one process trains, it is added to `weight.grad` right away,
+as a copy in every micro-batch would cost more time than the rest of a small language model's step.
+"""
 
 from __future__ import annotations
 
@@ -6,40 +11,87 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import LinearCrossEntropyOptions
-from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
 _LOGITS_AT_ONCE = 6 * 2**20
 """24 MB of logits: they stay near the processor, and their memory is used again for the next ones."""
 
 
-def target_loss(model: Any, states: Tensor, targets: Tensor) -> Tensor:
-    """The cross-entropy, in float32, summed over the targets.
+def target_loss(model: Any, states: Tensor, targets: Tensor, scale: float = 1.0, *, in_place: bool = False) -> Tensor:
+    """The cross-entropy, in float32, summed over the targets, times `scale`.
 
     `states` (T, D) are the language model's at the tokens that predict `targets` (T). The families that scale or cap
     their logits (Granite, Cohere, Gemma 2) do so here, too; transformers' `LlavaForConditionalGeneration` does not.
+    With `in_place` the head's gradient is already in `weight.grad` when this returns: `backward` has to be called on
+    the loss as it is.
     """
     head, config = model.lm_head, model.config.text_config
     states = states * getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0)
-    rows = max(64, _LOGITS_AT_ONCE // head.out_features)
-    if cap := getattr(config, "final_logit_softcapping", None):
-        losses = [
-            checkpoint(_capped, head, cap, some, wanted, use_reentrant=False)
-            for some, wanted in zip(states.split(rows), targets.split(rows), strict=True)
-        ]
-        return torch.stack(losses).sum()
-    if len(states) <= rows:
-        return F.cross_entropy(head(states).float(), targets, reduction="sum")
     weight, bias = head.weight, head.bias
     if torch.is_autocast_enabled(states.device.type):
-        low = torch.get_autocast_dtype(states.device.type)
-        states, weight, bias = states.to(low), weight.to(low), None if bias is None else bias.to(low)
-    chunks = LinearCrossEntropyOptions(batch_chunk_size=rows, chunking_method=None)
-    loss = F.linear_cross_entropy(states, weight, targets, linear_bias=bias, reduction="sum", options=chunks)
-    return loss.float()
+        states = states.to(torch.get_autocast_dtype(states.device.type))
+    train = torch.is_grad_enabled()
+    into = weight.grad if in_place and train and weight.requires_grad else None
+    cap = getattr(config, "final_logit_softcapping", None)
+    loss: Tensor = _ChunkedLoss.apply(states, weight, bias, targets, scale, cap, train, into)
+    return loss
 
 
-def _capped(head: Any, cap: float, states: Tensor, targets: Tensor) -> Tensor:
-    logits = cap * torch.tanh(head(states).float() / cap)  # (T, V)
-    return F.cross_entropy(logits, targets, reduction="sum")
+class _ChunkedLoss(torch.autograd.Function):
+    """The loss, and with it its gradients: all but the one that goes `into` a tensor are scaled by `backward`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, scale: float, cap: float | None,
+        train: bool, into: Tensor | None,
+    ) -> Tensor:  # fmt: skip
+        low, offset = weight.to(states.dtype), None if bias is None else bias.to(states.dtype)  # (V, D), (V)
+        ctx.gradients = [
+            torch.zeros_like(one) if train and one is not None and one.requires_grad and not given else None
+            for one, given in ((states, False), (weight, into is not None), (bias, False))
+        ]
+        for_states, for_weight, for_bias = ctx.gradients
+        if into is not None:
+            for_weight = into
+        loss = states.new_zeros((), dtype=torch.float32)
+        rows = max(64, _LOGITS_AT_ONCE // len(weight))
+        memory = states.new_empty(min(rows, len(states)), len(weight))
+        for start in range(0, len(states), rows):
+            chunk, chosen = states[start : start + rows], targets[start : start + rows, None]  # (t, D), (t, 1)
+            logits = torch.mm(chunk, low.T, out=memory[: len(chunk)])  # (t, V)
+            logits = (logits if offset is None else logits.add_(offset)).float()
+            if cap:
+                logits.div_(cap).tanh_().mul_(cap)
+                slope = 1 - (logits / cap).square()
+            wanted, largest = logits.gather(1, chosen), logits.amax(-1, keepdim=True)
+            powers = logits.sub_(largest).exp_()
+            total = powers.sum(-1, keepdim=True)
+            loss += (largest + total.log() - wanted).sum()
+            if not train:
+                continue
+            # of the logits' gradient, row by row total times, which saves dividing all of it
+            wrong = powers.scatter_add_(1, chosen, -total)
+            if cap:
+                wrong.mul_(slope)
+            share = scale / total
+            if for_bias is not None:
+                for_bias.add_((wrong * share).sum(0))
+            wrong = wrong.to(low.dtype)
+            if for_states is not None:
+                torch.mm(wrong, low, out=for_states[start : start + rows]).mul_(share)
+            if for_weight is not None:
+                _add_product(for_weight, wrong.T, (chunk * share).to(low.dtype))
+        return loss * scale
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return (*(None if one is None else one.mul_(gradient) for one in ctx.gradients), *[None] * 5)
+
+
+def _add_product(into: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add left (V, t) times right (t, D) to `into` (V, D), whose numbers may be longer than theirs."""
+    if into.dtype == left.dtype:
+        into.addmm_(left, right)
+    else:
+        into.add_(left @ right)

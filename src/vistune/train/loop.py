@@ -55,7 +55,9 @@ def train_stage(
     freeze(model, stage.trains)
     checkpoint_layers(model, stage.activation_checkpointing)
     images = ImageStore(dataset.image, processor.image_processor, kept)
-    module, optimizer = prepare(accelerator, TargetLoss(model, images.keep), lambda: adamw(model, stage))
+    in_place = accelerator.num_processes == 1
+    total_loss = TargetLoss(model, images.keep, in_place=in_place)
+    module, optimizer = prepare(accelerator, total_loss, lambda: adamw(model, stage))
     weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     loader = Loader(
         dataset, images, batch_size=stage.batch_size, micro_batch_size=stage.micro_batch_size, seed=seed,
@@ -82,13 +84,13 @@ def train_stage(
             for index, batch in enumerate(step.micro_batches):
                 with gradients_kept(module, kept=index < len(step.micro_batches) - 1):
                     with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
-                        loss = module(batch.to(accelerator.device))
-                    # processes average their gradients, and the whole batch's targets divide the whole sum
-                    accelerator.backward(loss * (world / step.targets))
-                summed += loss.detach()
+                        # processes average their gradients, and the whole batch's targets divide the whole sum
+                        loss = module(batch.to(accelerator.device), world / step.targets)
+                    accelerator.backward(loss)
+                summed += loss.detach() * (step.targets / world)
             norm = clip(weights.values(), stage.clip_norm)
             optimizer.step()
-            optimizer.zero_grad()
+            optimizer.zero_grad(set_to_none=not in_place)  # new memory costs more than zeros
 
             progress.done = step.number + 1
             tokens = sum(len(batch.input_ids) for batch in step.micro_batches)

@@ -62,20 +62,25 @@ def checkpoint_layers(model: LlavaForConditionalGeneration, share: float) -> Non
 class TargetLoss(nn.Module):
     """The model with its loss: the cross-entropy summed over the targets of a row of conversation groups.
 
-    `keep` is given the names and features (N, I, V) of images that a frozen vision tower saw.
+    `keep` is given the names and features (N, I, V) of images that a frozen vision tower saw. With `in_place`, the two
+    gradients that have a row for every word of the vocabulary are added to what is there, not copied first: only for a
+    single process, as several exchange each gradient when it is complete.
     """
 
     def __init__(
-        self, model: LlavaForConditionalGeneration, keep: Callable[[Sequence[str], Tensor], None] | None = None
-    ) -> None:
+        self, model: LlavaForConditionalGeneration, keep: Callable[[Sequence[str], Tensor], None] | None = None,
+        *, in_place: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.model, self._keep = model, keep
+        self.model, self._keep, self._in_place = model, keep, in_place
         use_shared_prefix(model.model.language_model)
         self._last_layer = LastLayer(model.model.language_model)
 
-    def forward(self, batch: Batch) -> Tensor:
-        """The sum, in float32."""
+    def forward(self, batch: Batch, scale: float = 1.0) -> Tensor:
+        """The sum times `scale`, in float32."""
         model: Any = self.model
+        if self._in_place:
+            self._make_room()
         embeds = model.get_input_embeddings()(batch.input_ids)  # (N, D)
         features = [one for one in (batch.features, self._see(batch)) if one is not None]  # (images, I, V) together
         if features:
@@ -90,11 +95,19 @@ class TargetLoss(nn.Module):
                 use_cache=False,
                 layout=Layout(batch.segments, batch.position_ids),
             ).last_hidden_state[0]  # (N, D)
-        loss = target_loss(model, states[batch.predict_at], batch.targets)
+        loss = target_loss(model, states[batch.predict_at], batch.targets, scale, in_place=self._in_place)
         if not features:  # processes wait for each other's gradients, so all that is trained needs some
             unused = (*model.model.multi_modal_projector.parameters(), *model.model.vision_tower.parameters())
             loss = loss + 0 * sum(weight.sum() for weight in unused if weight.requires_grad)
         return loss
+
+    def _make_room(self) -> None:
+        """The gradients of head and embeddings, to add to: the embeddings' own are sparse, one row for each token."""
+        embeddings: Any = self.model.get_input_embeddings()
+        embeddings.sparse = True
+        for weight in {self.model.lm_head.weight, embeddings.weight}:
+            if weight.requires_grad and weight.grad is None and torch.is_grad_enabled():
+                weight.grad = torch.zeros_like(weight)
 
     def _see(self, batch: Batch) -> Tensor | None:
         """What the vision tower makes of the batch's pixels (N, I, V)."""
