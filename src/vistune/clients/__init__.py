@@ -1,27 +1,65 @@
-"""Who answers prompts, as teacher or judge: one file each."""
+"""Who answers prompts, as teacher or judge: one file each.
+
+A client is named by a spec, `NAME` or `NAME:ARGUMENT`, and takes options by keyword, as `open_client` gives them:
+
+    symbolic                                                  rules instead of a language model
+    scripted:FILE                                             replies recorded before
+    openai:MODEL     base_url, key_env, headers, timeout      any server with OpenAI's chat completions
+    anthropic:MODEL  base_url, key_env, headers, timeout      Anthropic's messages
+    batch:MODEL      base_url, key_env, headers, timeout, folder, size      OpenAI's batches: half the price, in a day
+    local:MODEL      device, batch_size                       a transformers model in this process
+
+base_url: str      where the server is, up to and with /v1
+key_env: str       the NAME of the environment variable that holds the API key
+headers: Mapping[str, str]     sent with every request
+timeout: float     seconds until a request is given up
+folder: Path       where batches under way are noted, so that a run that was killed waits for the same ones
+size: int          the most requests of a batch
+device: str        cpu, cuda, cuda:1, mps … (default: a GPU if there is one)
+batch_size: int    the most requests that are answered together
+"""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 from vistune.clients.base import Client, Message, Quota, Reply, Request, RequestError
 from vistune.errors import ClientError
 from vistune.registry import Registry
 
-__all__ = ["Client", "Message", "Quota", "Reply", "Request", "RequestError", "clients", "open_client"]
+__all__ = ["Client", "Message", "Quota", "Reply", "Request", "RequestError", "clients", "open_client", "options_of"]
 
 clients: Registry[Callable[..., Client]] = Registry("client", "vistune.clients")
-"""An entry makes a client, from nothing or from one text: what follows the colon of `name:argument`."""
+"""An entry makes a client, from nothing or from one text (what follows the colon of `name:argument`), and options."""
 
 
-def open_client(spec: str) -> Client:
-    """The client that a user names: `symbolic`, or with its argument, `scripted:FILE`."""
+def open_client(spec: str, **options: Any) -> Client:
+    """The client that a user names: `symbolic`, or with its argument, `openai:MODEL`.
+
+    An option that is None is as if not given. Raises ClientError for one that this client does not take, and for an
+    argument too many or too few.
+    """
     name, colon, argument = spec.partition(":")
-    make, arguments = clients.get(name), (argument,) if colon else ()
+    make, arguments = clients.get(name), (argument,) if argument else ()
+    given = {option: value for option, value in options.items() if value is not None}
+    for option in given:
+        if option not in options_of(name):
+            takers = [other for other in clients.names() if option in options_of(other)]
+            fix = f"it is an option of: {', '.join(takers)}" if takers else f"there is no option '{option}'"
+            raise ClientError(f"client '{name}' takes no option '{option}'", fix=fix)
     try:
-        inspect.signature(make).bind(*arguments)
+        inspect.signature(make).bind(*arguments, **given)
     except TypeError:
-        fix = name if colon else f"{name}:{next(iter(inspect.signature(make).parameters)).upper()}"
-        raise ClientError(f"client '{name}' takes {'no' if colon else 'an'} argument", fix=fix) from None
-    return make(*arguments)
+        fix = name if argument else f"{name}:{next(iter(inspect.signature(make).parameters)).upper()}"
+        raise ClientError(f"client '{name}' takes {'no' if argument else 'an'} argument", fix=fix) from None
+    if colon and not argument:
+        raise ClientError(f"client '{name}' is given an empty argument", fix=name)
+    return make(*arguments, **given)
+
+
+def options_of(name: str) -> tuple[str, ...]:
+    """The names of the options that a client takes."""
+    parameters = inspect.signature(clients.get(name)).parameters.values()
+    return tuple(one.name for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY)
