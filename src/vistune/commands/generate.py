@@ -8,11 +8,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vistune.commands.limits import add_limits, read_limits
 from vistune.commands.options import add_command, add_data, add_seed, count, read_records
+from vistune.commands.teacher import add_teacher, read_teacher
 from vistune.errors import VistuneError
 
 if TYPE_CHECKING:
     from vistune.generate.kinds import Kind
+    from vistune.generate.task import Outcome
     from vistune.records import ImageRecord
 
 
@@ -21,9 +24,6 @@ def add_generate(commands: Any) -> None:
     summary = "have a teacher write instruction data from captions and boxes"
     command = add_command(commands, "generate", _generate, summary)
     add_data(command, "data", split="train")
-    command.add_argument(
-        "--teacher", default="symbolic", metavar="NAME", help="who writes (default: symbolic, which follows rules)"
-    )
     add = command.add_argument
     add(
         "--kinds", metavar="LIST", help="e.g. conversation=58k,detail=0.3,reasoning=all: images, a share (default: all)"
@@ -38,16 +38,19 @@ def add_generate(commands: Any) -> None:
     what.add_argument("--out", type=Path, metavar="DIR", help="the folder to write")
     what.add_argument("--show", action="store_true", help="only show what the teacher would see; nobody is asked")
     add_seed(command)
+    add_teacher(command)
+    add_limits(command)
 
 
 def _generate(args: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from vistune.clients import open_client
-    from vistune.generate import DEFAULT_KINDS, First, Prompts, Style, generate, parse_amounts
+    from vistune.generate import DEFAULT_KINDS, First, Prompts, Shard, Style, parse_amounts
+    from vistune.generate.estimate import estimate_table
     from vistune.generate.languages import language_code
+    from vistune.generate.task import Task
 
-    teacher, source = open_client(args.teacher), read_records(args)
+    teacher, source = read_teacher(args), read_records(args)
     prompts = Prompts(args.kind_dir, args.language)
     kinds = parse_amounts(args.kinds, prompts.folders()) if args.kinds else DEFAULT_KINDS
     if own := prompts.own():
@@ -58,21 +61,38 @@ def _generate(args: argparse.Namespace) -> None:
         return
     if args.teacher == "symbolic" and language_code(args.language) != "en":
         raise VistuneError("the symbolic teacher writes English only", where="--language", fix="name a --teacher")
-    report = generate(
-        records,
-        teacher,
-        args.out,
-        kinds=kinds,
-        prompts=prompts,
-        seed=args.seed,
-        style=Style(images=source.images),
-        caption_language=args.caption_language,
-        balance=args.balance_captions,
-    )
-    Console().print(report.table(), report.quality_table())
+    shard = Shard.parse(args.shard) if args.shard else None
+    task = Task(
+        records, teacher, args.out, kinds, prompts, args.seed, {}, args.concurrency, 1, Style(images=source.images),
+        Console(stderr=True), read_limits(args), shard, args.merge, args.pilot, args.caption_language,
+        args.balance_captions,
+    )  # fmt: skip
+    if args.dry_run:
+        Console().print(estimate_table(task.estimate(), task.limits.price))
+        return
+    outcome = task.run()
+    Console().print(outcome.report.table(), outcome.report.quality_table())
+    if args.pilot is not None:
+        Console().print(estimate_table(task.estimate(), task.limits.price))
+    _tell(outcome, args.out, source.images)
+
+
+def _tell(outcome: Outcome, out: Path, images: Path) -> None:
+    """Say where everything is and what is left to do. Raises what ended the run early."""
     for name, path in (("stage 1", "align.json"), ("stage 2", "instruct.json"), ("report", "report.html")):
-        print(f"{name}: {args.out / path}")
-    print(f"images: {source.images}")
+        print(f"{name}: {out / path}")
+    print(f"images: {images}")
+    if outcome.spent:
+        print(f"spent: {outcome.spent}")
+    if outcome.reasons:
+        print("sent again or given up: " + ", ".join(f"{name} {n:,}" for name, n in outcome.reasons.items()))
+    if outcome.ended:
+        raise outcome.ended
+    if pending := outcome.report.totals()["pending"]:
+        why = "to get them,"
+        if outcome.out_of_budget:
+            why = "the cap allows no other request; raise it and"
+        print(f"{pending:,} samples are pending: {why} run the same command again")
 
 
 def _show(records: Iterable[ImageRecord], kinds: Sequence[Kind], whole: bool) -> None:

@@ -33,7 +33,8 @@ def target_loss(model: Any, states: Tensor, targets: Tensor, scale: float = 1.0,
     train = torch.is_grad_enabled()
     into = weight.grad if in_place and train and weight.requires_grad else None
     cap = getattr(config, "final_logit_softcapping", None)
-    loss: Tensor = _ChunkedLoss.apply(states, weight, bias, targets, scale, cap, train, into)
+    apply: Any = _ChunkedLoss.apply
+    loss: Tensor = apply(states, weight, bias, targets, scale, cap, train, into)
     return loss
 
 

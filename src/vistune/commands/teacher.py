@@ -1,0 +1,44 @@
+"""Who is asked: the teacher's options and their reading."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from vistune.errors import ClientError
+
+if TYPE_CHECKING:
+    from vistune.clients import Client
+
+
+def add_teacher(command: Any) -> None:
+    """A group of options for the teacher."""
+    add = command.add_argument_group("teacher").add_argument
+    add("--teacher", default="symbolic", metavar="NAME",
+        help="who writes: symbolic (by rule; default), openai:MODEL, scripted:FILE")  # fmt: skip
+    add("--base-url", metavar="URL", help="an OpenAI-compatible server, up to and with /v1 (default: OpenAI's)")
+    add("--key-env", metavar="NAME", help="the environment variable with the API key (default: OPENAI_API_KEY)")
+    add("--header", action="append", default=[], metavar="NAME=VALUE", help="sent along (may be repeated)")
+    add("--timeout", type=float, metavar="SECONDS", help="give a request up after so long (default: 600)")
+
+
+def read_teacher(args: argparse.Namespace) -> Client:
+    """The client that the options name. Raises ClientError for options that do not fit it."""
+    from vistune.clients import open_client
+
+    return open_client(
+        args.teacher, base_url=args.base_url, key_env=args.key_env, headers=_headers(args.header) or None,
+        timeout=args.timeout,
+    )  # fmt: skip
+
+
+def _headers(given: list[str]) -> Mapping[str, str]:
+    headers = {}
+    for number, text in enumerate(given, 1):
+        name, sign, value = text.partition("=")
+        if not (sign and name):
+            # what was typed may hold a key, so it is not repeated
+            raise ClientError("not a header", where=f"--header number {number}", fix="--header NAME=VALUE")
+        headers[name] = value
+    return headers
