@@ -60,6 +60,7 @@ def test_the_command_is_installed() -> None:
         (["generate", "{tmp}/coco", "--out", "{tmp}/out", "--split", "tran"], "fix: did you mean 'train'?"),
         (["generate", "{tmp}/coco", "--out", "{tmp}/out", "--source", "cocoo"], "unknown annotation source 'cocoo'"),
         (["generate", "{tmp}/coco", "--out", "{tmp}/out", "--teacher", "simbolic"], "fix: did you mean 'symbolic'?"),
+        (["generate", "{tmp}/coco", "--out", "{tmp}/out", "--format", "lava"], "fix: did you mean 'llava'?"),
         (["eval", "{tmp}/checkpoint", "--data", "{tmp}/coco", "--out", "{tmp}/out"], "there is no split 'test'"),
         (["train", "{tmp}/recipe.yaml", "--out", "{tmp}/out"], "recipe.yaml: there is no such recipe"),
         (["mini", "dataset", "--out", "{tmp}/coco/captions_train.json"], "captions_train.json"),

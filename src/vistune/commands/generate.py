@@ -15,6 +15,7 @@ from vistune.errors import VistuneError
 
 if TYPE_CHECKING:
     from vistune.generate.kinds import Kind
+    from vistune.generate.sort import Style
     from vistune.generate.task import Outcome
     from vistune.records import ImageRecord
 
@@ -33,6 +34,9 @@ def add_generate(commands: Any) -> None:
     add("--caption-language", default="en", metavar="NAME", help="that of the captions, for stage 1 (default: English)")
     add("--balance-captions", nargs="?", const="en_core_web_sm", metavar="PIPELINE",
         help="stage 1: keep rare things, cut frequent ones, by a spaCy pipeline (default: en_core_web_sm)")  # fmt: skip
+    add("--format", default="llava", metavar="NAME", help="of the data: llava (default), messages or parquet")
+    add("--image-side", choices=("first", "random"), default="first",
+        help="where <image> stands in turn 1: before the question (default), or on a side drawn by seed")  # fmt: skip
     add("--limit", type=count, metavar="N", help="only the first N images")
     what = command.add_mutually_exclusive_group(required=True)
     what.add_argument("--out", type=Path, metavar="DIR", help="the folder to write")
@@ -61,9 +65,10 @@ def _generate(args: argparse.Namespace) -> None:
         return
     if args.teacher == "symbolic" and language_code(args.language) != "en":
         raise VistuneError("the symbolic teacher writes English only", where="--language", fix="name a --teacher")
+    style = Style(args.image_side, source.images, args.format)
     shard = Shard.parse(args.shard) if args.shard else None
     task = Task(
-        records, teacher, args.out, kinds, prompts, args.seed, {}, args.concurrency, 1, Style(images=source.images),
+        records, teacher, args.out, kinds, prompts, args.seed, {}, args.concurrency, 1, style,
         Console(stderr=True), read_limits(args), shard, args.merge, args.pilot, args.caption_language,
         args.balance_captions,
     )  # fmt: skip
@@ -74,14 +79,16 @@ def _generate(args: argparse.Namespace) -> None:
     Console().print(outcome.report.table(), outcome.report.quality_table())
     if args.pilot is not None:
         Console().print(estimate_table(task.estimate(), task.limits.price))
-    _tell(outcome, args.out, source.images)
+    _tell(outcome, args.out, style)
 
 
-def _tell(outcome: Outcome, out: Path, images: Path) -> None:
+def _tell(outcome: Outcome, out: Path, style: Style) -> None:
     """Say where everything is and what is left to do. Raises what ended the run early."""
-    for name, path in (("stage 1", "align.json"), ("stage 2", "instruct.json"), ("report", "report.html")):
-        print(f"{name}: {out / path}")
-    print(f"images: {images}")
+    from vistune.generate.output import output_path
+
+    stages = {f"stage {n}": output_path(out / name, style.format) for n, name in enumerate(("align", "instruct"), 1)}
+    for what, path in {**stages, "report": out / "report.html", "images": style.images}.items():
+        print(f"{what}: {path}")
     if outcome.spent:
         print(f"spent: {outcome.spent}")
     if outcome.reasons:

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import IO, Any, Literal, TextIO
 
 from vistune.clients.base import Reply, Request
 from vistune.context import format_context
@@ -41,15 +41,25 @@ class Style:
 def sort_replies(plan: Plan, store: Store, out: Path, style: Style) -> Report:
     """Parse and filter every reply, in the plan's order, and write the files about them."""
     report = Report([kind.name for kind, _ in plan.shares])
-    with storage_errors(out), tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n", dir=out) as spool:
-        for judged in _judged(plan, store, report, style):
-            spool.write(judged.dump() + "\n")
+    write_sorted(_judged(plan, store, report, style), report, out, style, plan.seed)
+    return report
+
+
+def write_sorted(judged: Iterable[Judged], report: Report, out: Path, style: Style, seed: int) -> None:
+    """Write instruct.*, provenance.jsonl and rejected.jsonl into the folder `out` and count all in `report`."""
+    with storage_errors(out), _spool(out) as spool:
+        for one in judged:
+            spool.write(one.dump() + "\n")
         spool.seek(0)
         with replacing(out / "provenance.jsonl") as accepted, replacing(out / "rejected.jsonl") as rejected:
             kept = _sorted(map(Judged.load, spool), report, accepted, rejected)
-            shown = (one.conversation(_with_image(one, style, plan.seed)) for one in kept)
+            shown = (one.conversation(_with_image(one, style, seed)) for one in kept)
             write_conversations(shown, out / "instruct", style.format)
-    return report
+
+
+def _spool(folder: Path) -> IO[str]:
+    """A text file without a name: it is gone with the process."""
+    return tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace", newline="\n", dir=folder)
 
 
 def _judged(plan: Plan, store: Store, report: Report, style: Style) -> Iterator[Judged]:

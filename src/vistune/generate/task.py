@@ -23,7 +23,7 @@ from vistune.generate.estimate import KindEstimate, estimate
 from vistune.generate.kinds import Prompts, brief_questions
 from vistune.generate.languages import ENGLISH
 from vistune.generate.limits import Limits
-from vistune.generate.output import write_llava
+from vistune.generate.output import write_conversations
 from vistune.generate.plan import Plan, make_plan
 from vistune.generate.report import Report
 from vistune.generate.shard import Part, Shard
@@ -120,7 +120,7 @@ class Task:
             language=self.caption_language, folder=self.prompts.folder,
         )  # fmt: skip
         kept = balanced(pairs, self.seed, self.balance) if self.balance else pairs
-        report.pairs = write_llava(kept, self.out / "align.json")
+        report.pairs = write_conversations(kept, self.out / "align", self.style.format)
         report.write(self.out / "report.json")
         return report
 

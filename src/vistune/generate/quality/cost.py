@@ -21,7 +21,9 @@ class Cost:
         self.usd: float | None = 0.0
 
     def add(self, about: Mapping[str, Any]) -> None:
-        """Count one reply by its provenance."""
+        """Count one reply by its provenance; what nobody was asked for took nothing."""
+        if not about["attempts"]:
+            return
         self.attempts += about["attempts"]
         usage = about["usage"]
         if self.tokens is not None:
