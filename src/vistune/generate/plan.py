@@ -98,6 +98,7 @@ def make_plan(
     """
     context, prompts = context or {}, prompts or Prompts()
     check_amounts(kinds)
+    _check_names(kinds)
     for name in context:
         if name not in kinds:
             raise VistuneError(f"no kind '{name}' is asked for", where="context", fix=did_you_mean(name, kinds))
@@ -113,6 +114,14 @@ def make_plan(
     shares = {name: amount for name, amount in kinds.items() if not isinstance(amount, Quota)}
     shares |= {kind.name: _share(kind, lowest) for kind, lowest in quotas}
     return Plan(records, [(kind, shares[kind.name]) for kind in loaded], seed, teacher, max_tokens)
+
+
+def _check_names(kinds: Collection[str]) -> None:
+    """A sample's id is the record's and the kind's name, joined by `-`; it has to be read in one way only."""
+    for one in kinds:
+        if other := next((other for other in kinds if one.endswith(f"-{other}")), None):
+            what = f"with a kind '{other}' beside it, samples of different images could get the same id"
+            raise VistuneError(what, where=f"kind '{one}'", fix="rename the folder of one of them")
 
 
 def _draw(seed: int, record: ImageRecord, kind: Kind) -> float:

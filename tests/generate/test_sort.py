@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from vistune.clients import Client
+from vistune.data.source import Source
+from vistune.errors import VistuneError
+from vistune.generate import Style, generate
+from vistune.generate.judged import Judged
+from vistune.generate.kinds import Prompts
+from vistune.generate.output import FORMATS, output_path
+from vistune.generate.plan import make_plan
+from vistune.generate.report import Report
+from vistune.generate.sort import sort_replies, write_sorted
+from vistune.generate.store import Store
+from vistune.recipe import DataRecipe
+from vistune.records import ImageRecord, Turn
+
+KINDS = {"conversation": 1.0, "detail": 1.0}
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
+
+
+def test_what_has_no_reply_yet_is_pending(
+    records: list[ImageRecord], teacher: Client, tmp_path: Path, quiet: Console
+) -> None:
+    generate(records[:50], teacher, tmp_path, kinds=KINDS, console=quiet)
+    before = (tmp_path / "instruct.json").read_bytes()
+    with Store(tmp_path / "replies.sqlite") as store:
+        report = sort_replies(make_plan(records, KINDS, 0, teacher.name), store, tmp_path, Style())
+    totals = report.totals()
+    assert totals["asked"] == 240 == sum(totals.values()) - 240
+    assert totals["pending"] == 140
+    assert (tmp_path / "instruct.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("side", ["first", "random"])
+def test_every_format_holds_the_same_conversations(
+    form: str, side: Any, records: list[ImageRecord], teacher: Client, tmp_path: Path, quiet: Console
+) -> None:
+    (tmp_path / "images").mkdir()
+    here = [replace(record, image=tmp_path / "images" / record.image.name) for record in records]
+    for record in here:
+        record.image.touch()
+    style = Style(side, tmp_path, form)
+    report = generate(here, teacher, tmp_path / "out", kinds=KINDS, style=style, console=quiet)
+    for stem, count in (("instruct", report.totals()["accepted"]), ("align", report.pairs)):
+        path = output_path(tmp_path / "out" / stem, form)
+        read = list(Source(DataRecipe(path=str(path), images=str(tmp_path))))  # raises for what training could not use
+        assert len(read) == count == len({one.id for one in read})
+    about = lines(tmp_path / "out" / "provenance.jsonl")
+    instruct = Source(DataRecipe(path=str(output_path(tmp_path / "out" / "instruct", form)), images=str(tmp_path)))
+    assert [one.id for one in instruct] == [row["id"] for row in about]
+    assert [one.images[0] for one in instruct] == [str(tmp_path / row["image"]) for row in about]
+    first = [one.turns[0].text.startswith("<image>") for one in instruct]
+    assert all(first) if side == "first" else 0.2 < sum(first) / len(first) < 0.8
+
+
+def test_provenance_says_what_is_needed_to_trace_a_sample(
+    records: list[ImageRecord], teacher: Client, tmp_path: Path, quiet: Console
+) -> None:
+    generate(records, teacher, tmp_path, kinds=KINDS, console=quiet)
+    accepted, rejected = lines(tmp_path / "provenance.jsonl"), lines(tmp_path / "rejected.jsonl")
+    wanted = {"id", "record", "image", "kind", "teacher", "model", "prompt", "format", "seed", "request", "usage"}
+    wanted |= {"cost", "attempts", "verdict", "reasons"}
+    assert all(wanted <= row.keys() for row in accepted + rejected)
+    assert all(row["verdict"] == "accepted" and row["reasons"] == [] for row in accepted)
+    assert all(row["verdict"] in ("filtered", "quarantined") and row["reasons"] and row["text"] for row in rejected)
+
+
+def judged(number: int, text: str = "A dog.") -> Judged:
+    about: dict[str, Any] = {"id": f"{number}-detail", "record": f"{number}", "image": "x.jpg", "kind": "detail"}
+    about |= {"usage": {}, "cost": None, "attempts": 1, "verdict": "accepted", "reasons": []}
+    return Judged(about, (Turn("user", "What is it?"), Turn("assistant", text)), text)
+
+
+@pytest.mark.parametrize("text", ["\u2028\x85\x0b a \r\n b \x1c \t c", '"\\"\\u0000', "\N{DOG FACE}", "]},\n[{"])
+def test_no_text_breaks_a_line(text: str, tmp_path: Path) -> None:
+    report = Report(["detail"])
+    rows = [judged(0, text), judged(1, text).rejected("duplicate"), judged(2)]
+    write_sorted(rows, report, tmp_path, Style(), 0)
+    written = json.loads((tmp_path / "instruct.json").read_text("utf-8"))
+    assert [row["conversations"][1]["value"] for row in written] == [text, "A dog."]
+    assert [(row["text"], row["reasons"]) for row in lines(tmp_path / "rejected.jsonl")] == [(text, ["duplicate"])]
+    assert (report.totals()["accepted"], report.totals()["filtered"]) == (2, 1)
+
+
+def test_a_failure_on_the_way_leaves_what_was_there(tmp_path: Path) -> None:
+    def failing() -> Iterator[Judged]:
+        yield judged(1)
+        raise RuntimeError("on the way")
+
+    write_sorted([judged(0)], Report(["detail"]), tmp_path, Style(), 0)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(RuntimeError, match="on the way"):
+        write_sorted(failing(), Report(["detail"]), tmp_path, Style(), 0)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_kinds_whose_samples_could_get_the_same_id_are_refused(records: list[ImageRecord], tmp_path: Path) -> None:
+    for name in ("scene", "my-scene"):
+        shutil.copytree(str(resources.files("vistune.generate") / "prompts" / "detail"), tmp_path / name)
+    prompts = Prompts(tmp_path)
+    with pytest.raises(VistuneError, match="could get the same id"):
+        make_plan(records, {"scene": 1.0, "my-scene": 1.0}, 0, "x", prompts=prompts)
