@@ -30,6 +30,7 @@ def test_losses_and_weights_are_the_same_up_to_rounding(make_recipe: Any, tmp_pa
     found = []
     for compile_ in (False, True):
         torch._dynamo.reset()
+        torch._dynamo.utils.counters.clear()
         out = train(_recipe(make_recipe, compile=compile_), tmp_path / str(compile_))
         compiled = dict(torch._dynamo.utils.counters["stats"]).get("unique_graphs", 0)
         assert bool(compiled) == compile_

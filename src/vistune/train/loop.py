@@ -18,12 +18,12 @@ from vistune.data.images import ImageStore
 from vistune.data.loader import Loader
 from vistune.errors import Stopped
 from vistune.recipe import StageRecipe, TrackerName
+from vistune.stop import StopAfterStep
 from vistune.train.distributed import clip, decide, gradients_kept, prepare, unshard
 from vistune.train.log import Log
 from vistune.train.optim import adamw, schedule, total_steps
 from vistune.train.resume import Progress, best_weights, load_state, load_weights, newest_state, save_state
 from vistune.train.stages import TargetLoss, checkpoint_layers, freeze
-from vistune.train.stop import StopAfterStep
 from vistune.train.validate import Validation
 
 

@@ -21,6 +21,7 @@ from vistune.model.assemble import image_token_count
 from vistune.model.checkpoint import save_checkpoint
 from vistune.model.light import Backbones, open_checkpoint, save_light, starting_point
 from vistune.recipe import LoraRecipe, Recipe, StageRecipe
+from vistune.stop import stop_at_once
 from vistune.train.compiled import check_compiler, compile_layers
 from vistune.train.distributed import decide, end_processes, main_first, start_processes
 from vistune.train.features import open_features
@@ -29,7 +30,6 @@ from vistune.train.half import hold_half, is_held_half, restore
 from vistune.train.loop import train_stage
 from vistune.train.resume import check_processes, check_recipe
 from vistune.train.stages import freeze
-from vistune.train.stop import stop_at_once
 from vistune.train.trackers import check_trackers
 
 _FEATURES = "features"
