@@ -115,3 +115,26 @@ def test_kinds_whose_samples_could_get_the_same_id_are_refused(records: list[Ima
     prompts = Prompts(tmp_path)
     with pytest.raises(VistuneError, match="could get the same id"):
         make_plan(records, {"scene": 1.0, "my-scene": 1.0}, 0, "x", prompts=prompts)
+
+
+def test_what_repeats_an_earlier_sample_is_filtered(tmp_path: Path) -> None:
+    words = [f"word{n}" for n in range(40)]
+    texts = [
+        " ".join(words),
+        " ".join(reversed(words)),
+        " ".join([*words[:39], "other"]),
+        " ".join(words).upper() + ".",
+    ]
+    about = {"kind": "detail", "verdict": "accepted", "reasons": (), "attempts": 1, "usage": {}, "cost": None}
+    judged = [
+        Judged(about | {"id": str(n), "record": str(n), "image": f"{n}.jpg"}, turns, text)
+        for n, text in enumerate(texts)
+        for turns in [(Turn("user", "What is it?"), Turn("assistant", text))]
+    ]
+    for keep, expected in ((False, ["0", "1"]), (True, ["0", "1", "2"])):
+        report = Report(["detail"])
+        write_sorted(judged, report, tmp_path, Style(near_duplicates=keep), seed=0)
+        assert [row["id"] for row in json.loads((tmp_path / "instruct.json").read_text())] == expected
+        rejected = [json.loads(line) for line in (tmp_path / "rejected.jsonl").read_text().splitlines()]
+        codes = {row["id"]: row["reasons"] for row in rejected}
+        assert codes == {"2": ["near_duplicate"], "3": ["duplicate"]} if not keep else {"3": ["duplicate"]}

@@ -37,6 +37,8 @@ def add_generate(commands: Any) -> None:
     add("--format", default="llava", metavar="NAME", help="of the data: llava (default), messages or parquet")
     add("--image-side", choices=("first", "random"), default="first",
         help="where <image> stands in turn 1: before the question (default), or on a side drawn by seed")  # fmt: skip
+    add("--keep-near-duplicates", action="store_true",
+        help="keep samples that say nearly what one about an earlier image says (exact ones never stay)")  # fmt: skip
     add("--limit", type=count, metavar="N", help="only the first N images")
     what = command.add_mutually_exclusive_group(required=True)
     what.add_argument("--out", type=Path, metavar="DIR", help="the folder to write")
@@ -65,7 +67,7 @@ def _generate(args: argparse.Namespace) -> None:
         return
     if args.teacher == "symbolic" and language_code(args.language) != "en":
         raise VistuneError("the symbolic teacher writes English only", where="--language", fix="name a --teacher")
-    style = Style(args.image_side, source.images, args.format)
+    style = Style(args.image_side, source.images, args.format, args.keep_near_duplicates)
     shard = Shard.parse(args.shard) if args.shard else None
     task = Task(
         records, teacher, args.out, kinds, prompts, args.seed, {}, args.concurrency, 1, style,

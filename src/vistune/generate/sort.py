@@ -18,6 +18,7 @@ from vistune.context import format_context
 from vistune.files import storage_errors
 from vistune.generate.attempts import Answer, chosen_answer
 from vistune.generate.draw import fraction, pick
+from vistune.generate.duplicates import Duplicates, Found
 from vistune.generate.filters import Sample, reasons
 from vistune.generate.hostile import prompt_leak
 from vistune.generate.judged import Judged, Verdict
@@ -31,11 +32,15 @@ from vistune.records import IMAGE_TOKEN, Turn
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How accepted samples are written: the image's side in turn 1, what its path starts from, the file's format."""
+    """How accepted samples are written: the image's side in turn 1, what its path starts from, the file's format.
+
+    With `near_duplicates` a sample may say nearly what one about an earlier image says; exactly the same it never may.
+    """
 
     image_side: Literal["first", "random"] = "first"
     images: Path | None = None
     format: str = "llava"
+    near_duplicates: bool = False
 
 
 def sort_replies(plan: Plan, store: Store, out: Path, style: Style) -> Report:
@@ -47,12 +52,15 @@ def sort_replies(plan: Plan, store: Store, out: Path, style: Style) -> Report:
 
 def write_sorted(judged: Iterable[Judged], report: Report, out: Path, style: Style, seed: int) -> None:
     """Write instruct.*, provenance.jsonl and rejected.jsonl into the folder `out` and count all in `report`."""
-    with storage_errors(out), _spool(out) as spool:
+    with storage_errors(out), _spool(out) as spool, Duplicates(out) as duplicates:
         for one in judged:
             spool.write(one.dump() + "\n")
+            if one.verdict == "accepted":
+                duplicates.add("\n".join(turn.text for turn in one.turns))
         spool.seek(0)
         with replacing(out / "provenance.jsonl") as accepted, replacing(out / "rejected.jsonl") as rejected:
-            kept = _sorted(map(Judged.load, spool), report, accepted, rejected)
+            new = _without_duplicates(map(Judged.load, spool), duplicates.found(), style)
+            kept = _sorted(new, report, accepted, rejected)
             shown = (one.conversation(_with_image(one, style, seed)) for one in kept)
             write_conversations(shown, out / "instruct", style.format)
 
@@ -82,6 +90,21 @@ def _judged(plan: Plan, store: Store, report: Report, style: Style) -> Iterator[
             yield Judged(about | _verdict((failure.reason,)), (), failure.words)
         else:
             report.add_pending(planned.kind.name)
+
+
+def _without_duplicates(judged: Iterable[Judged], found: Found, style: Style) -> Iterator[Judged]:
+    """All of them, those filtered after all that repeat an earlier accepted one."""
+    number = 0
+    for one in judged:
+        if one.verdict != "accepted":
+            yield one
+            continue
+        if found.exact[number]:
+            one = one.rejected("duplicate")
+        elif found.near[number] and not style.near_duplicates:
+            one = one.rejected("near_duplicate")
+        number += 1
+        yield one
 
 
 def _sorted(judged: Iterable[Judged], report: Report, accepted: TextIO, rejected: TextIO) -> Iterator[Judged]:
