@@ -1,0 +1,156 @@
+"""How fast `vistune generate` asks a teacher: the whole pipeline against a local server of a fixed latency.
+
+    python benchmarks/generate_throughput.py [--requests 2000 --concurrency 64 --latency 0.2] [--json FILE]
+    python benchmarks/generate_throughput.py --memory
+
+The server (tests/teacher_server.py) runs in a process of its own and answers every request after the latency, so the
+ideal is requests / concurrency * latency. Ours is the real command, from reading the annotations to the last file:
+each reply is stored, parsed, filtered, compared with all others and written. Seconds and CPU are those of the command's
+whole process, start included. `--memory` has a teacher in the process instead and asks it about 10,000 and 1,000,000
+images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from teacher_server import teacher_process
+
+THINGS = (
+    "dog", "cat", "chair", "table", "person", "bicycle", "car", "bench", "bottle", "cup", "book", "clock", "vase",
+    "bird", "horse", "sheep", "boat",
+)  # fmt: skip
+
+
+def write_annotations(path: Path, images: int) -> None:
+    """Images with two captions and three boxes each, in JSON lines; no two alike."""
+    with path.open("w") as file:
+        for number in range(images):
+            a, b, c = (THINGS[number // 17**place % 17] for place in range(3))
+            captions = [f"A {a} and a {b} near a {c}, photo {number}.", f"Photo {number} shows a {c} by the {a}."]
+            boxes = [
+                {"category": name, "bbox": [0.1 * place, 0.2, 0.1 * place + 0.3, 0.7]}
+                for place, name in enumerate((a, b, c))
+            ]
+            row = {"id": str(number), "image": f"{number}.jpg", "captions": captions, "instances": boxes}
+            file.write(json.dumps(row) + "\n")
+
+
+def measured(command: list[str]) -> dict[str, float]:
+    """What a command took: seconds, CPU seconds of its process, and its peak memory in MB."""
+    start = time.perf_counter()
+    with tempfile.TemporaryFile("w+") as errors, subprocess.Popen(command, stdout=errors, stderr=errors) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        errors.seek(0)
+        if process.returncode:
+            sys.exit(f"the command failed:\n{errors.read()[-3000:]}")
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "cpu": usage.ru_utime + usage.ru_stime, "peak_mb": usage.ru_maxrss / 1024}
+
+
+def ask_server(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One sample an image, by the command, from a server in its own process."""
+    write_annotations(folder / "data.jsonl", arguments.requests)
+    generate = [sys.executable, "-m", "vistune.cli", "generate", str(folder / "data.jsonl"), "--source", "caps_boxes"]
+    generate += [
+        "--kinds",
+        "conversation=all",
+        "--concurrency",
+        str(arguments.concurrency),
+        "--out",
+        str(folder / "out"),
+    ]
+    with teacher_process("--latency", str(arguments.latency)) as url:
+        generate += ["--teacher", "openai:teacher-1", "--base-url", f"{url}/v1"]
+        figures: dict[str, Any] = measured(generate)
+        with urllib.request.urlopen(f"{url}/stats") as reply:
+            figures["stats"] = json.load(reply)
+    figures["samples"] = json.loads((folder / "out" / "report.json").read_text())["kinds"]["conversation"]
+    ideal = arguments.requests / arguments.concurrency * arguments.latency
+    figures |= {"ideal": ideal, "share_of_ideal": ideal / figures["seconds"]}
+    return figures | {"cpu_ms_per_request": 1000 * figures["cpu"] / arguments.requests}
+
+
+def ask_inside(images: int, folder: Path) -> None:
+    """The pipeline with a teacher in this process that answers at once; what it takes is memory."""
+    from rich.console import Console
+
+    from vistune.clients import Client, Reply, Request
+    from vistune.generate import generate
+    from vistune.sources import open_source
+
+    class Teacher(Client):
+        name = "inside"
+
+        async def complete(self, request: Request) -> Reply:
+            number = request.record_id
+            answer = f"In photo {number} there are several things close to each other, and nothing moves."
+            return Reply(f"Question:\nWhat is in photo {number}?\n===\nAnswer:\n{answer}", self.name)
+
+    write_annotations(folder / "data.jsonl", images)
+    records = open_source("caps_boxes", folder / "data.jsonl", "train")
+    generate(
+        records, Teacher(), folder / "out", kinds={"conversation": 1.0}, concurrency=64, console=Console(quiet=True)
+    )
+
+
+def memory(sizes: list[int]) -> list[dict[str, Any]]:
+    """A process for each number of images."""
+    rows = []
+    for size in sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            rows.append(
+                {"images": size, **measured([sys.executable, __file__, "--inside", str(size), "--folder", folder])}
+            )
+        print(f"{size:,} images: {rows[-1]['peak_mb']:.0f} MB at the most, {rows[-1]['seconds']:.0f} s")
+    few, many = rows[0], rows[-1]
+    growth = (many["peak_mb"] - few["peak_mb"]) * 2**20 / (many["images"] - few["images"])
+    print(f"{growth:.0f} bytes of memory more for each image")
+    return rows
+
+
+def main() -> None:
+    """Run what the options say and print its table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--concurrency", type=int, default=64)
+    parser.add_argument("--latency", type=float, default=0.2)
+    parser.add_argument("--memory", action="store_true", help="measure memory instead")
+    parser.add_argument("--images", type=int, nargs="+", default=[10_000, 1_000_000], help="with --memory: how many")
+    parser.add_argument("--json", type=Path, help="a file for the figures")
+    parser.add_argument("--inside", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.inside:
+        ask_inside(arguments.inside, arguments.folder)
+        return
+    figures: Any
+    if arguments.memory:
+        figures = memory(arguments.images)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            figures = ask_server(Path(folder), arguments)
+        print("| requests | at a time | seconds | of the ideal | CPU ms a request | peak MB | accepted |")
+        print("|---|---|---|---|---|---|---|")
+        share = f"{100 * figures['share_of_ideal']:.0f} % of {figures['ideal']:.2f} s"
+        cpu, peak = f"{figures['cpu_ms_per_request']:.2f}", f"{figures['peak_mb']:.0f}"
+        accepted = figures["samples"]["accepted"]
+        asked = f"| {arguments.requests} | {arguments.concurrency} | {figures['seconds']:.2f} "
+        print(f"{asked}| {share} | {cpu} | {peak} | {accepted} |")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
