@@ -22,12 +22,13 @@ def fraction_box(category: Any, corners: Any, where: str, form: str, excess: flo
     if not isinstance(corners, list | tuple) or len(corners) != 4 or not all(map(is_number, corners)):
         raise AnnotationError(f"a box is not four numbers: {str(corners)[:60]}", where=where, fix=form)
     x1, y1, x2, y2 = map(float, corners)
-    shown = [round(float(corner), 4) for corner in corners]
-    if min(x1, y1) < -excess or max(x2, y2) > 1 + excess:
-        raise AnnotationError(f"the box {shown} of '{category}' lies outside its image", where=where, fix=form)
-    x1, y1, x2, y2 = (min(max(corner, 0.0), 1.0) for corner in (x1, y1, x2, y2))
-    if x1 >= x2 or y1 >= y2:
-        raise AnnotationError(f"the box {shown} of '{category}' has no size", where=where, fix=form)
+    if not (0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1):
+        shown = [round(float(corner), 4) for corner in corners]
+        if min(x1, y1) < -excess or max(x2, y2) > 1 + excess:
+            raise AnnotationError(f"the box {shown} of '{category}' lies outside its image", where=where, fix=form)
+        x1, y1, x2, y2 = (min(max(corner, 0.0), 1.0) for corner in (x1, y1, x2, y2))
+        if x1 >= x2 or y1 >= y2:
+            raise AnnotationError(f"the box {shown} of '{category}' has no size", where=where, fix=form)
     return Box(category.strip(), x1, y1, x2, y2)
 
 

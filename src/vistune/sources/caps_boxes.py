@@ -58,7 +58,12 @@ def _box(instance: object, where: str) -> Box:
         return fraction_box(instance[0], instance[1], where, _FORM)
     if not isinstance(instance, Mapping):
         raise AnnotationError("this is no object", where=where, fix='{"category": …, "bbox": […]}')
-    category, corners = (
-        next((instance[name] for name in names if name in instance), None) for names in (_CATEGORY, _BBOX)
-    )
-    return fraction_box(category, corners, where, _FORM)
+    return fraction_box(_value(instance, _CATEGORY), _value(instance, _BBOX), where, _FORM)
+
+
+def _value(instance: Mapping[str, object], names: tuple[str, ...]) -> object:
+    """What is under the first of these names, None if there is none of them."""
+    for name in names:
+        if name in instance:
+            return instance[name]
+    return None
