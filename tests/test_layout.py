@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "vistune"
 BASE = (
-    "errors", "stop", "files", "records", "registry", "recipe_file", "recipe", "words", "facts", "context",
+    "errors", "stop", "files", "records", "registry", "recipe_file", "recipe", "words", "nouns", "facts", "context",
     "pages", "json_stream", "shards",
 )  # fmt: skip
 FLOW = (

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from functools import cache
-from importlib import resources
 
-import yaml
-
+from vistune.nouns import forms, plain, synonyms
 from vistune.records import ImageRecord
-from vistune.words import plural
 
 
 def vocabulary(records: Iterable[ImageRecord]) -> tuple[str, ...]:
@@ -27,29 +23,14 @@ class MentionFinder:
 
     def __init__(self, categories: Iterable[str]) -> None:
         self.categories = tuple(categories)
-        names = {form: category for category, words in _synonyms().items() for form in _forms(category, *words)}
-        names |= {form: category for category in self.categories for form in _forms(category)}
+        names = {form: category for category, words in synonyms().items() for form in forms(category, *words)}
+        names |= {form: category for category in self.categories for form in forms(category)}
         self._names: Mapping[str, str] = names
         longest_first = sorted(names, key=len, reverse=True)
         self._pattern = re.compile(rf"\b(?:{'|'.join(map(re.escape, longest_first))})\b")
 
     def find(self, text: str) -> list[str]:
         """The category of every mention, in the text's order; an object told twice is there twice."""
-        found = [self._names[match.group()] for match in self._pattern.finditer(_plain(text))]
+        found = [self._names[match.group()] for match in self._pattern.finditer(plain(text))]
         return [category for category in found if category in self.categories]
 
-
-def _plain(text: str) -> str:
-    return " ".join(re.sub(r"[-_/]", " ", text.lower()).split())
-
-
-def _forms(*names: str) -> set[str]:
-    plain = [_plain(name) for name in names if name]
-    return {form for name in plain for form in (name, plural(name))}
-
-
-@cache
-def _synonyms() -> Mapping[str, list[str]]:
-    text = resources.files("vistune.evaluate").joinpath("synonyms.yaml").read_text("utf-8")
-    loaded: Mapping[str, list[str]] = yaml.safe_load(text)
-    return loaded
