@@ -33,4 +33,3 @@ class MentionFinder:
         """The category of every mention, in the text's order; an object told twice is there twice."""
         found = [self._names[match.group()] for match in self._pattern.finditer(plain(text))]
         return [category for category in found if category in self.categories]
-

@@ -130,7 +130,7 @@ def _judge(planned: Planned, request: Request, reply: Reply, seed: int) -> tuple
         turns = (Turn("user", pick(kind.questions, seed, planned.record.id, kind.name, "question")), *turns)
     if prompt_leak(kind.system, turns):
         return _verdict(("prompt_leak",)), turns
-    codes = reasons(Sample(kind, request.query, turns))
+    codes = reasons(Sample(kind, request.query, turns, planned.record))
     return _verdict(codes, "filtered" if codes else "accepted") | {"repairs": parsed.repairs}, turns
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from vistune.generate.filters.counting import wrong_count
 from vistune.generate.filters.echo import echo, repetition
 from vistune.generate.filters.form import too_long, too_short, truncated, turn_count, turn_order
+from vistune.generate.filters.grounding import ungrounded
 from vistune.generate.filters.leak import leak
+from vistune.generate.filters.placing import wrong_place
 from vistune.generate.filters.refusal import refusal
 from vistune.generate.filters.repeats import repeated_turn
 from vistune.generate.filters.roles import has_role_marker, role_confusion, role_marker
@@ -27,6 +30,9 @@ FILTERS: Mapping[str, Callable[[Sample], bool]] = {
     "repeated_turn": repeated_turn,
     "too_short": too_short,
     "too_long": too_long,
+    "ungrounded": ungrounded,
+    "wrong_count": wrong_count,
+    "wrong_place": wrong_place,
 }
 """Each reason code and the filter that finds it. The first that does is the one a rejected sample counts under."""
 

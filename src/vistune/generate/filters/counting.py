@@ -1,0 +1,132 @@
+"""Numbers of objects that a text states and the boxes contradict."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from functools import cache
+
+from vistune.facts import counts
+from vistune.generate.filters.objects import Mention, names, near
+from vistune.generate.filters.sample import Sample, Text
+from vistune.generate.filters.statements import Clause, clauses
+from vistune.generate.filters.word_lists import word_list
+from vistune.words import NUMBERS
+
+_MANY = 10  # of so many objects annotators draw boxes around some only
+_UNCOUNTABLE = frozenset(  # one box stands for a bunch, a pair, a shelf or a slice
+    ("banana", "apple", "orange", "broccoli", "carrot", "book", "skis", "scissors", "dining table", "potted plant")
+)
+_HOW_MANY = re.compile(r"^how many ([^?]+)\?$")
+_REPLY = re.compile(
+    r"^(?:there (?:are|is) |i (?:can )?(?:see|count) |you can see |(?:in total,? )|exactly |just |only |a total of )*"
+    r"(\w+)\b(?! or| to| and)(.*)"
+)
+
+
+def wrong_count(sample: Sample) -> bool:
+    """An answer states another number of objects than there are boxes, none of them a crowd, and captions agree.
+
+    More than there are is wrong however it is said; fewer only of the whole image ("there are two dogs in the
+    picture"), for "two dogs are lying down" may leave others standing.
+    """
+    if not any(not _numbers().keys().isdisjoint(answer.known) for answer in sample.answers):
+        return False
+    boxed = _countable(sample)
+    return bool(boxed) and any(
+        _answered_wrong(sample, boxed, *exchange) or _stated_wrong(sample, boxed, exchange[1])
+        for exchange in sample.exchanges
+    )
+
+
+def _countable(sample: Sample) -> Counter[str]:
+    crowds = {box.category for box in sample.boxes if box.crowd} | _UNCOUNTABLE
+    return Counter({c: n for c, n in counts(sample.boxes).items() if n < _MANY and c not in crowds})
+
+
+def _stated_wrong(sample: Sample, boxed: Counter[str], answer: Text) -> bool:
+    claims = [
+        (clause, mention, *claim)
+        for clause in clauses(answer, names(sample.vocabulary))
+        for mention in clause.mentions
+        if mention.category in boxed and (claim := _claim(clause, mention))
+    ]
+    once = Counter(mention.category for _, mention, *_ in claims)
+    return any(
+        _contradicts(
+            sample, boxed, mention.category, number, once[mention.category] == 1 and _whole(clause, mention, at)
+        )
+        for clause, mention, number, at in claims
+    )
+
+
+def _claim(clause: Clause, mention: Mention) -> tuple[int, int] | None:
+    """The number that counts the mention, at most two adjectives before it, and its place."""
+    for at in range(mention.start - 1, max(mention.start - 4, -1), -1):
+        word = clause.words[at]
+        if word == "pair" or (word == "of" and clause.before(at) == "pair"):
+            return None
+        if number := _numbers().get(word):
+            fits = mention.many is not (number > 1) if mention.many is not None else False
+            return None if fits or clause.before(at) in word_list("about") else (number, at)
+        if word in word_list("followers") or word in word_list("determiners") or not word[0].isalnum():
+            return None
+    return None
+
+
+def _whole(clause: Clause, mention: Mention, at: int) -> bool:
+    """Whether the clause counts all there are in the image: nothing before and after narrows it down."""
+    words, whole = clause.words, word_list("whole")
+    if not _own_name(words[mention.start : mention.end], mention.category):
+        return False
+    return at > 0 and all(word in whole or word == "," for word in (*words[:at], *words[mention.end :]) if word != ".")
+
+
+def _answered_wrong(sample: Sample, boxed: Counter[str], question: Text, answer: Text) -> bool:
+    """Whether a bare "how many dogs are there?" gets a wrong number."""
+    asked, told = _HOW_MANY.match(question.plain), _REPLY.match(answer.plain)
+    if not asked or not told or (number := _numbers().get(told[1])) is None:
+        return False
+    known = names(sample.vocabulary)
+    words = asked[1].split()
+    mentions = known.find(words)
+    if len(mentions) != 1 or mentions[0].start > 0 or mentions[0].category not in boxed:
+        return False
+    mention, counted = mentions[0], Text(told[2].partition(".")[0])
+    same = not counted.words or all(m.category == mention.category for m in known.find(counted.words[:3]))
+    ends = not counted.words or counted.words[0] in word_list("whole") or bool(known.find(counted.words[:2]))
+    if not same or not ends or "and" in counted.known:
+        return False
+    whole = word_list("whole").issuperset(words[mention.end :]) and _own_name(words[: mention.end], mention.category)
+    return _contradicts(sample, boxed, mention.category, number, whole)
+
+
+def _contradicts(sample: Sample, boxed: Counter[str], category: str, number: int, whole: bool) -> bool:
+    there = boxed[category]
+    most = there + sum(counts(sample.boxes)[other] for other in near(category))
+    if (there <= number <= most) or (number < there and not whole):
+        return False
+    return not _captions_disagree(sample, category, there, number)
+
+
+def _captions_disagree(sample: Sample, category: str, there: int, claimed: int) -> bool:
+    """Whether a caption counts the category otherwise than the boxes, or has the claimed number at all."""
+    for caption in map(Text, sample.captions):
+        if any(_numbers().get(word) == claimed > 1 for word in caption.words):
+            return True
+        clause = Clause(caption.words, names(sample.vocabulary).find(caption.words))
+        numbers = [_claim(clause, mention) for mention in clause.mentions if mention.category == category]
+        if any(found and found[0] > max(there, 1) for found in numbers):
+            return True
+    return False
+
+
+def _own_name(words: list[str], category: str) -> bool:
+    """Whether the words are the category's name, not that of a kind of it, as "men" are of people."""
+    return category != "person" or words[-1] in ("person", "people", "persons")
+
+
+@cache
+def _numbers() -> dict[str, int]:
+    words = {word: number for number, word in enumerate((*NUMBERS, "eleven", "twelve")) if number}
+    return words | {str(number): number for number in range(1, 13)}

@@ -1,0 +1,100 @@
+"""Objects that a text says are in the image although neither a box nor a caption bears them out."""
+
+from __future__ import annotations
+
+import re
+
+from vistune.generate.filters.objects import Mention, names, supported
+from vistune.generate.filters.sample import Sample, Text
+from vistune.generate.filters.statements import Clause, clauses
+from vistune.generate.filters.word_lists import word_list
+
+_IS_THERE = re.compile(
+    r"^(?:(?:is|are) there |(?:can|do) you (?:see|spot|notice) "
+    r"|does (?:the|this) (?:image|picture|photo|scene) (?:show|include|contain|have) )(.+)\?"
+)
+_YES = re.compile(r"^(?:yes|yeah|yep|indeed|certainly|there (?:is|are) (?!no))\b")
+_IN_IMAGE = re.compile(r" (?:in|on|visible|present|anywhere|here|at)\b.*")
+
+
+def ungrounded(sample: Sample) -> bool:
+    """An answer states that there is an object which no box is of and no caption's words allow for.
+
+    Images without boxes are not judged: that nobody drew a box then says nothing, and a caption names little.
+    """
+    if not sample.boxes:
+        return False
+    known = names(sample.vocabulary)
+    borne_out = supported(sample)
+    if any(_invents(sample, answer) for answer in sample.answers if known.possible(answer) - borne_out - {""}):
+        return True
+    return any(_affirms(sample, *exchange) for exchange in sample.exchanges)
+
+
+def _invents(sample: Sample, answer: Text) -> bool:
+    borne_out = supported(sample)
+    return any(
+        mention.category not in borne_out and _stated(clause, mention)
+        for clause in clauses(answer, names(sample.vocabulary))
+        for mention in clause.mentions
+    )
+
+
+def _affirms(sample: Sample, question: Text, answer: Text) -> bool:
+    if not _YES.match(answer.plain):
+        return False
+    asked = _IS_THERE.match(question.plain)
+    if not asked:
+        return False
+    words = _IN_IMAGE.sub("", asked[1]).split()
+    found = names(sample.vocabulary).find(words)
+    return len(found) == 1 and found[0].end == len(words) and found[0].category not in supported(sample)
+
+
+def _stated(clause: Clause, mention: Mention) -> bool:
+    """Whether the clause says that there is what it names there."""
+    after = clause.after(mention.end)
+    if after and after[0].isalnum() and after not in word_list("followers") | word_list("seen"):
+        return False
+    if mention.category == "orange" and (after in ("and", "or") or clause.before(mention.start) not in ("an", "the")):
+        return False
+    start = _determiner(clause, mention.start)
+    if start is None:
+        return mention.many is not False and _announced(clause, mention)
+    if mention.category == "person" and clause.words[start] in ("the", "this", "that", "his", "her", "its", "their"):
+        return False
+    if clause.words[start] in ("a", "an") and (after, clause.after(mention.end + 1)) in (("is", "a"), ("is", "an")):
+        return False
+    return _present(clause, start)
+
+
+def _determiner(clause: Clause, start: int) -> int | None:
+    """Where the noun phrase begins, if with a determiner, of which at most three words are in between."""
+    for at in range(start - 1, max(start - 5, -1), -1):
+        word = clause.words[at]
+        if word == "of" and clause.before(at) in word_list("kinds_of"):
+            return _determiner(clause, at - 1) if at > 1 else at - 1
+        if word in word_list("determiners") or word.isdecimal():
+            return at
+        if word in word_list("followers") or not word[0].isalnum():
+            return None
+    return None
+
+
+def _present(clause: Clause, start: int) -> bool:
+    """Whether what comes before a noun phrase places it in the image, not in a comparison, a purpose, a wish."""
+    before, second = clause.before(start), clause.before(start - 1)
+    if before in word_list("absent") or (second == "to" and before not in word_list("followers")):
+        return False
+    if before == "of":
+        return second in word_list("kinds_of")
+    return before != "to" or second in word_list("touching")
+
+
+def _announced(clause: Clause, mention: Mention) -> bool:
+    """Whether a plural without an article is said to be there: "lined with cars", "cars are parked"."""
+    if clause.after(mention.end) in ("are", "were") and clause.after(mention.end + 1) in word_list("seen"):
+        return True
+    words = clause.words[max(mention.start - 4, 0) : mention.start]
+    near = words[max((n + 1 for n, word in enumerate(words) if not word[0].isalnum()), default=0) :]
+    return not word_list("cues").isdisjoint(near)

@@ -1,0 +1,63 @@
+"""How many labelled defects the filters find, and how much of what they flag is one.
+
+`development.jsonl` is what they were written by; `held_out.jsonl` has other wordings, and nothing was tuned on it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vistune.generate.filters import FILTERS, Sample
+from vistune.generate.kinds import load_kind
+from vistune.records import Turn
+
+HALVES = ("development", "held_out")
+BY_WORDS = ("leak", "refusal", "echo")
+BY_ANNOTATIONS = ("ungrounded", "wrong_count", "wrong_place")
+
+
+def defects(half: str) -> list[dict[str, Any]]:
+    lines = (Path(__file__).parent / "defects" / f"{half}.jsonl").read_text("utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def judged(half: str, code: str) -> Iterator[tuple[bool, bool]]:
+    """Of each sample whether it has the defect, and whether the filter says so.
+
+    The filters by annotations are judged on the samples made for them: the others' texts are about no image at all.
+    """
+    for made in defects(half):
+        if code in BY_WORDS or made["filter"] in BY_ANNOTATIONS:
+            turns = tuple(Turn(role, text) for role, text in made["turns"])
+            sample = Sample(load_kind(made["kind"]), made["context"], turns)
+            yield made["defect"] and made["filter"] == code, FILTERS[code](sample)
+
+
+def rates(half: str, code: str) -> tuple[float, float]:
+    """Recall and precision."""
+    results = list(judged(half, code))
+    found = results.count((True, True))
+    recall, precision = found / sum(is_one for is_one, _ in results), found / sum(flagged for _, flagged in results)
+    print(f"{half} {code}: recall {recall:.3f}, precision {precision:.3f}")
+    return recall, precision
+
+
+@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize("code", BY_ANNOTATIONS)
+def test_what_contradicts_the_annotations_is_flagged_rightly(half: str, code: str) -> None:
+    recall, precision = rates(half, code)
+    assert recall >= 0.6
+    assert precision >= 0.85
+
+
+def test_there_are_enough_labelled_defects() -> None:
+    made = [one for half in HALVES for one in defects(half)]
+    assert sum(one["defect"] for one in made) >= 500
+    assert sum(not one["defect"] for one in made) >= 500
+    assert len({one["id"] for one in made}) == len(made)
+    assert {one["filter"] for one in made} >= {*BY_WORDS, *BY_ANNOTATIONS}
