@@ -24,6 +24,7 @@ from rich.table import Table
 from vistune.generate.judged import Judged
 from vistune.generate.report import Report
 from vistune.generate.sort import Style, write_sorted
+from vistune.generate.spool import Spool
 from vistune.records import Turn
 
 KINDS = {"conversation": (6, 16), "detail": (1, 78), "reasoning": (1, 113)}
@@ -62,7 +63,11 @@ def measure(count: int) -> None:
     made = time.process_time() - start
     with tempfile.TemporaryDirectory() as folder:
         report = Report(KINDS)
-        write_sorted(samples(count), report, Path(folder), Style("random"), seed=0)
+        spool = Spool(Path(folder))
+        for place, one in enumerate(samples(count)):
+            spool.put(place, one)
+        write_sorted(spool, report, Path(folder), Style("random"), seed=0)
+        spool.close()
         report.write(Path(folder) / "report.json")
     used = time.process_time() - start - 2 * made
     print(used / count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)

@@ -11,11 +11,11 @@ import asyncio
 import heapq
 import math
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from vistune.clients.base import Client, Reply, RequestError
-from vistune.generate.attempts import Attempt, attempt, readable
+from vistune.generate.attempts import Answer, Attempt, attempt, readable
 from vistune.generate.board import Board
 from vistune.generate.breaker import Breaker
 from vistune.generate.budget import Budget
@@ -47,19 +47,23 @@ class Job:
     faults: int = 0
 
 
+Settled = Callable[[Planned, Answer | None], None]
+"""Told of each sample for which nothing more is to come, with its reply where that has just come."""
+
+
 def todo(
-    plan: Iterable[Planned], store: Store, board: Board, *, teacher: str, attempts: int, retry_failed: bool
-) -> Iterator[Job | None]:
+    plan: Iterable[Planned], store: Store, board: Board, settled: Settled, *, teacher: str, attempts: int,
+    retry_failed: bool,
+) -> Iterator[Job | None]:  # fmt: skip
     """What has no settled reply yet, in the plan's order; None now and then, so that others get their turn."""
     passed = 0
     for planned in plan:
-        if planned.request is None:
-            continue
-        job = _unsettled(planned, teacher, store, attempts, retry_failed)
+        job = _unsettled(planned, teacher, store, attempts, retry_failed) if planned.request else None
         if job:
             yield job
             continue
-        board.done += 1
+        settled(planned, None)
+        board.done += bool(planned.request or planned.reasons)
         passed += 1
         if not passed % _LOOK_AHEAD:
             yield None
@@ -87,10 +91,11 @@ class Asker:
 
     def __init__(
         self, client: Client, store: Store, limits: Limits, most: int, pace: Pace, breaker: Breaker, budget: Budget,
-        board: Board,
+        board: Board, settled: Settled,
     ) -> None:  # fmt: skip
         self._client, self._store, self._limits, self._most = client, store, limits, most
         self._pace, self._breaker, self._budget, self._board = pace, breaker, budget, board
+        self._settled = settled
         self._tries = limits.tries(client.remote)
         self._tasks: set[asyncio.Task[None]] = set()
         self._later: list[tuple[float, int, Job]] = []
@@ -146,6 +151,7 @@ class Asker:
             self._board.sent += 1
             task = asyncio.create_task(self._send(job, worst))
             self._tasks.add(task)
+            self._board.in_flight = len(self._tasks)
             task.add_done_callback(self._end_task)
         elif self._tasks:  # one of them may cost less than was set aside
             self._held = job
@@ -184,12 +190,14 @@ class Asker:
         self._budget.settle(worst, cost)
         last = job.attempt.number >= self._tries
         key = job.attempt.key
-        await self._store.put(key, Stored(reply, job.sent, cost, True if last else None))
-        settled = last or readable(job.planned.kind, reply)
+        stored = Stored(reply, job.sent, cost, True if last else None)
+        await self._store.put(key, stored)
+        can_be_read = readable(job.planned.kind, reply)
         if not last:
-            self._store.settle(key, settled)
-        if settled:
+            self._store.settle(key, can_be_read)
+        if last or can_be_read:
             self._board.done += 1
+            self._settled(job.planned, Answer(job.attempt, stored) if can_be_read else None)
             return
         self._board.reasons["unreadable"] += 1
         again = attempt(job.planned, self._client.name, job.attempt.number + 1)
@@ -212,6 +220,7 @@ class Asker:
             await self._store.fail(job.attempt.key, failure, cost)
             self._board.done += 1
             self._board.failed += 1
+            self._settled(job.planned, None)
         if error.retry:
             self._breaker.fault(error)
 

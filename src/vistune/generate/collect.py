@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
+from functools import partial
 from itertools import chain
 
 from rich.console import Console
@@ -13,7 +14,7 @@ from rich.console import Console
 from vistune.clients.base import Client, RequestError
 from vistune.errors import ClientError
 from vistune.generate.amounts import Lowest
-from vistune.generate.ask import Asker, Job, todo
+from vistune.generate.ask import Asker, Job, Settled, todo
 from vistune.generate.board import Board
 from vistune.generate.breaker import Breaker
 from vistune.generate.budget import Budget
@@ -21,6 +22,7 @@ from vistune.generate.draw import fraction
 from vistune.generate.limits import Limits
 from vistune.generate.pace import Pace
 from vistune.generate.plan import Plan, Planned
+from vistune.generate.sort import Sorter
 from vistune.generate.store import Store
 
 
@@ -45,6 +47,8 @@ class Collector:
         self._stopped = self._opened = False
         self.error: Exception | None = None
         self.out_of_budget = False
+        self.complete = False
+        """Whether everything was asked for, and nothing more is to come."""
 
     def signal(self, _: int) -> None:
         """From a signal's handler: send nothing more."""
@@ -52,8 +56,11 @@ class Collector:
         if self._loop and self._asker:
             self._loop.call_soon_threadsafe(self._asker.stop)
 
-    async def run(self, plan: Plan, console: Console) -> Plan:
-        """Ask; returns the plan in the format that the client keeps to."""
+    async def run(self, plan: Plan, console: Console, sorter: Callable[[Plan], Sorter]) -> Sorter:
+        """Ask, and have what is settled judged on the way; returns what `sorter` made of the plan.
+
+        The plan it is given is in the format that the client keeps to.
+        """
         self._loop = asyncio.get_running_loop()
         async with AsyncExitStack() as stack:
             try:
@@ -62,14 +69,24 @@ class Collector:
                     await self._open(stack)
                     known = await self._probe()
                 plan = plan.structured() if known == "1" else plan
-                jobs = self._jobs(plan)
-                first = next((job for job in jobs if job), None)
-                if first:
-                    await self._open(stack)
-                    await self._ask(chain([first], jobs), console)
             except ClientError as error:
                 self.error = error
-        return plan
+            sorting = sorter(plan)
+            if self.error is None:
+                try:
+                    await self._collect(plan, sorting, stack, console)
+                except ClientError as error:
+                    self.error = error
+        return sorting
+
+    async def _collect(self, plan: Plan, sorting: Sorter, stack: AsyncExitStack, console: Console) -> None:
+        jobs = self._jobs(plan, sorting.settled)
+        first = next((job for job in jobs if job), None)
+        if first:
+            await self._open(stack)
+            await self._ask(chain([first], jobs), sorting.settled, console)
+        ended = self._stopped or self.out_of_budget or self.error
+        self.complete = self._pilot is None and not ended
 
     async def _open(self, stack: AsyncExitStack) -> None:
         """Open the client, once; a local model is not loaded for nothing."""
@@ -77,13 +94,13 @@ class Collector:
             await stack.enter_async_context(self._client)
             self._opened = True
 
-    async def _ask(self, jobs: Iterator[Job | None], console: Console) -> None:
+    async def _ask(self, jobs: Iterator[Job | None], settled: Settled, console: Console) -> None:
         clock = time.monotonic
         pace, breaker = Pace(self._most, clock), Breaker(self._limits.patience, clock)
         self._board.spent = self._budget.told
         self._board.state = lambda: _state(pace, breaker)
         self._asker = Asker(
-            self._client, self._store, self._limits, self._most, pace, breaker, self._budget, self._board
+            self._client, self._store, self._limits, self._most, pace, breaker, self._budget, self._board, settled
         )
         if self._stopped:
             return
@@ -104,18 +121,21 @@ class Collector:
         self._store.set_note(schema_note(self._client), known)
         return known
 
-    def _jobs(self, plan: Plan) -> Iterator[Job | None]:
+    def _jobs(self, plan: Plan, settled: Settled) -> Iterator[Job | None]:
         self._board.total = plan.requests()
         attempts, again = self._limits.tries(self._client.remote), self._limits.retry_failed
+        left = partial(
+            todo, store=self._store, board=self._board, settled=settled, teacher=plan.teacher, attempts=attempts,
+            retry_failed=again,
+        )  # fmt: skip
         if self._pilot is None:
-            return todo(plan, self._store, self._board, teacher=plan.teacher, attempts=attempts, retry_failed=again)
+            return left(plan)
         lowest = Lowest(self._pilot)
         for planned in plan:
             if planned.request:
                 lowest.add(_draw(plan, planned))
         self._board.total, bound = min(self._pilot, lowest.seen), lowest.bound() if lowest.seen else 0.0
-        few = (planned for planned in plan if _draw(plan, planned) < bound)
-        return todo(few, self._store, self._board, teacher=plan.teacher, attempts=attempts, retry_failed=again)
+        return left(planned for planned in plan if _draw(plan, planned) < bound)
 
 
 def _draw(plan: Plan, planned: Planned) -> float:

@@ -63,7 +63,7 @@ class Judged:
         return to_json({"about": self.about, "turns": turns, "text": self.text, "categories": self.categories})
 
     @staticmethod
-    def load(line: str) -> Judged:
+    def load(line: str | bytes) -> Judged:
         """The inverse of `dump`."""
         row = json.loads(line)
         turns = tuple(Turn(role, text) for role, text in row["turns"])

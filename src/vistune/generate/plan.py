@@ -39,6 +39,8 @@ class Planned:
     request: Request | None
     key: str = ""
     reasons: tuple[str, ...] = ()
+    place: int = 0
+    """Where it stands in the plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +59,18 @@ class Plan:
     """The longest reply that is asked for."""
 
     def __iter__(self) -> Iterator[Planned]:
-        for record, kind in self.chosen():
+        for place, (record, kind) in enumerate(self.chosen()):
             if reasons := hostile_context(record, kind.context):
-                yield Planned(record, kind, None, reasons=reasons)
+                yield Planned(record, kind, None, "", reasons, place)
                 continue
             request = kind.request(record, self.seed)
             if request and self.max_tokens is not None:
                 request = replace(request, max_tokens=self.max_tokens)
-            yield Planned(record, kind, request, request.key(self.teacher) if request else "")
+            yield Planned(record, kind, request, request.key(self.teacher) if request else "", (), place)
 
     def requests(self) -> int:
-        """How many requests there are to be, all attempts at a sample counted as one."""
-        return sum(kind.shows(record) and not hostile_context(record, kind.context) for record, kind in self.chosen())
+        """How many samples there are to be, those that nobody need be asked about included."""
+        return sum(kind.shows(record) for record, kind in self.chosen())
 
     def structured(self) -> Plan:
         """The same plan with replies wanted as JSON."""

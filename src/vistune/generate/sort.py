@@ -1,31 +1,28 @@
 """What a teacher wrote, sorted: every reply is parsed, filtered, and written where it belongs.
 
-Two steps, each with one sample in memory. The first judges the replies in the plan's order and puts them into a file
-without a name beside the output; the second goes through it again and writes the final files. Between the two stands
-what only the whole set tells.
+A sample is judged as soon as nothing more is to come for it, and put into a file without a name beside the output. When
+all are there, that is gone through in the plan's order: once for what only the whole set tells, once to write the final
+files. One sample is in memory at a time.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, TextIO
+from types import TracebackType
+from typing import Literal, Self, TextIO
 
-from vistune.clients.base import Reply, Request
-from vistune.context import format_context
 from vistune.files import storage_errors
-from vistune.generate.attempts import Answer, chosen_answer
-from vistune.generate.draw import fraction, pick
+from vistune.generate.attempts import Answer
+from vistune.generate.draw import fraction
 from vistune.generate.duplicates import Duplicates, Found
-from vistune.generate.filters import Sample, reasons
-from vistune.generate.hostile import prompt_leak
-from vistune.generate.judged import Judged, Verdict
-from vistune.generate.output import image_path, replacing, to_json, write_conversations
-from vistune.generate.parse import ReplyError, parse_reply
+from vistune.generate.judge import judge
+from vistune.generate.judged import Judged
+from vistune.generate.output import replacing, to_json, write_conversations
 from vistune.generate.plan import Plan, Planned
 from vistune.generate.report import Report
+from vistune.generate.spool import Spool
 from vistune.generate.store import Store
 from vistune.records import IMAGE_TOKEN, Turn
 
@@ -43,53 +40,60 @@ class Style:
     near_duplicates: bool = False
 
 
+class Sorter:
+    """Judges samples when they are settled, in whatever order, and writes them in the plan's."""
+
+    def __init__(self, plan: Plan, store: Store, out: Path, style: Style) -> None:
+        self._plan, self._store, self._out, self._style = plan, store, out, style
+        self._spool = Spool(out)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._spool.close()
+
+    def settled(self, planned: Planned, answer: Answer | None = None) -> None:
+        """Judge a sample for which nothing more is to come; `answer` is its chosen reply, if at hand."""
+        with storage_errors(self._out):
+            self._spool.put(planned.place, judge(planned, self._plan, self._store, self._style.images, answer))
+
+    def write(self, *, complete: bool) -> Report:
+        """Write all files about all samples; unless all are settled (`complete`), the rest are gone through first."""
+        report = Report([kind.name for kind, _ in self._plan.shares])
+        if not complete:
+            for planned in self._plan:
+                if planned.place not in self._spool:
+                    self.settled(planned)
+                    if self._spool.empty(planned.place) and planned.request:
+                        report.add_pending(planned.kind.name)
+        report.without_context = self._spool.nothing - report.totals()["pending"]
+        write_sorted(self._spool, report, self._out, self._style, self._plan.seed)
+        return report
+
+
 def sort_replies(plan: Plan, store: Store, out: Path, style: Style) -> Report:
-    """Parse and filter every reply, in the plan's order, and write the files about them."""
-    report = Report([kind.name for kind, _ in plan.shares])
-    write_sorted(_judged(plan, store, report, style), report, out, style, plan.seed)
-    return report
+    """Parse and filter every reply that is stored, and write the files about them."""
+    with Sorter(plan, store, out, style) as sorter:
+        return sorter.write(complete=False)
 
 
-def write_sorted(judged: Iterable[Judged], report: Report, out: Path, style: Style, seed: int) -> None:
-    """Write instruct.*, provenance.jsonl and rejected.jsonl into the folder `out` and count all in `report`."""
-    with storage_errors(out), _spool(out) as spool, Duplicates(out) as duplicates:
-        for one in judged:
-            spool.write(one.dump() + "\n")
+def write_sorted(samples: Iterable[Judged], report: Report, out: Path, style: Style, seed: int) -> None:
+    """Write instruct.*, provenance.jsonl and rejected.jsonl into the folder `out` and count all in `report`.
+
+    `samples`, which are gone through twice, stand in the plan's order.
+    """
+    with storage_errors(out), Duplicates(out) as duplicates:
+        for one in samples:
             if one.verdict == "accepted":
                 duplicates.add("\n".join(turn.text for turn in one.turns))
-        spool.seek(0)
         with replacing(out / "provenance.jsonl") as accepted, replacing(out / "rejected.jsonl") as rejected:
-            new = _without_duplicates(map(Judged.load, spool), duplicates.found(), style)
+            new = _without_duplicates(samples, duplicates.found(), style)
             kept = _sorted(new, report, accepted, rejected)
             shown = (one.conversation(_with_image(one, style, seed)) for one in kept)
             write_conversations(shown, out / "instruct", style.format)
-
-
-def _spool(folder: Path) -> IO[str]:
-    """A text file without a name: it is gone with the process."""
-    return tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace", newline="\n", dir=folder)
-
-
-def _judged(plan: Plan, store: Store, report: Report, style: Style) -> Iterator[Judged]:
-    """Every reply with its verdict, in the plan's order; what there is no reply to is counted."""
-    for planned in plan:
-        if planned.reasons:
-            text = format_context(planned.record, planned.kind.context)
-            about = _about(planned, plan.teacher, style) | {"attempts": 0, "cost": 0.0}  # nobody was asked
-            yield Judged(about | _verdict(planned.reasons), (), text)
-        elif planned.request is None:
-            report.without_context += 1
-        elif answer := chosen_answer(planned, plan.teacher, store):
-            reply = answer.stored.reply
-            said, turns = _judge(planned, planned.request, reply, plan.seed)
-            about = _about(planned, plan.teacher, style) | _about_reply(answer) | said
-            categories = tuple(dict.fromkeys(box.category for box in planned.record.boxes))
-            yield Judged(about, turns, reply.text, categories)
-        elif failure := store.failure(planned.key):
-            about = _about(planned, plan.teacher, style) | {"attempts": failure.tries, "cost": None}
-            yield Judged(about | _verdict((failure.reason,)), (), failure.words)
-        else:
-            report.add_pending(planned.kind.name)
 
 
 def _without_duplicates(judged: Iterable[Judged], found: Found, style: Style) -> Iterator[Judged]:
@@ -116,53 +120,6 @@ def _sorted(judged: Iterable[Judged], report: Report, accepted: TextIO, rejected
             yield one
         else:
             rejected.write(to_json({**one.about, "text": one.text}) + "\n")
-
-
-def _judge(planned: Planned, request: Request, reply: Reply, seed: int) -> tuple[dict[str, Any], tuple[Turn, ...]]:
-    """The verdict with its reasons, and the turns where there are any."""
-    kind = planned.kind
-    try:
-        parsed = parse_reply(reply.text, bool(kind.questions), reply.finish)
-    except ReplyError as error:
-        return _verdict((str(error),)), ()
-    turns = parsed.turns
-    if kind.questions:
-        turns = (Turn("user", pick(kind.questions, seed, planned.record.id, kind.name, "question")), *turns)
-    if prompt_leak(kind.system, turns):
-        return _verdict(("prompt_leak",)), turns
-    codes = reasons(Sample(kind, request.query, turns, planned.record))
-    return _verdict(codes, "filtered" if codes else "accepted") | {"repairs": parsed.repairs}, turns
-
-
-def _verdict(codes: tuple[str, ...], verdict: Verdict = "quarantined") -> dict[str, Any]:
-    return {"verdict": verdict, "reasons": codes}
-
-
-def _about(planned: Planned, teacher: str, style: Style) -> dict[str, Any]:
-    """The provenance but for the reply and the verdict."""
-    return {
-        "id": f"{planned.record.id}-{planned.kind.name}",
-        "record": planned.record.id,
-        "image": image_path(planned.record, style.images),
-        "kind": planned.kind.name,
-        "teacher": teacher,
-        "prompt": planned.kind.prompt_hash,
-        "request": planned.key,
-        "usage": {},
-    }
-
-
-def _about_reply(answer: Answer) -> dict[str, Any]:
-    request, stored = answer.attempt.request, answer.stored
-    return {
-        "model": stored.reply.model,
-        "format": "text" if request.schema is None else "schema",
-        "seed": request.seed,
-        "request": answer.attempt.key,
-        "usage": dict(stored.reply.usage),
-        "cost": stored.cost.usd if stored.cost.pico else None,
-        "attempts": answer.attempt.number,
-    }
 
 
 def _with_image(judged: Judged, style: Style, seed: int) -> tuple[Turn, ...]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +29,7 @@ from vistune.generate.output import write_conversations
 from vistune.generate.plan import Plan, make_plan
 from vistune.generate.report import Report
 from vistune.generate.shard import Part, Shard
-from vistune.generate.sort import Style, sort_replies
+from vistune.generate.sort import Sorter, Style
 from vistune.generate.store import Store
 from vistune.records import ImageRecord
 from vistune.stop import StopAfterStep
@@ -84,15 +86,15 @@ class Task:
         """Ask for what the store lacks and write all that it has. Raises VistuneError for what the caller did wrong."""
         plan = self.plan()
         self.out.mkdir(parents=True, exist_ok=True)
-        with Store(self.out / STORE) as store:
+        with Store(self.out / STORE) as store, ExitStack() as stack:
             for folder in self.merge:
                 store.merge(folder)
             board, budget = Board(), Budget(store.spent, self.limits, remote=self.client.remote)
             asking = Collector(self.client, store, board, budget, self.limits, self.concurrency, self.pilot)
             signals = StopAfterStep(_NOTICE, asking.signal)
             with signals.noting():
-                plan = _run(lambda: asking.run(plan, self.console))
-                report = self._write(plan, store)
+                sorter = _run(lambda: asking.run(plan, self.console, partial(self._sorter, store, stack)))
+                report = self._write(plan, sorter.write(complete=asking.complete))
         report.sent = board.sent
         ended = Stopped(signals.noted) if signals.noted else asking.error
         return Outcome(report, ended, asking.out_of_budget, budget.told(), dict(board.reasons))
@@ -113,8 +115,10 @@ class Task:
         # a quota is one of all images, so they are chosen before they are shared out
         return replace(plan, records=Part(self.records, self.shard)) if self.shard else plan
 
-    def _write(self, plan: Plan, store: Store) -> Report:
-        report = sort_replies(plan, store, self.out, self.style)
+    def _sorter(self, store: Store, stack: ExitStack, plan: Plan) -> Sorter:
+        return stack.enter_context(Sorter(plan, store, self.out, self.style))
+
+    def _write(self, plan: Plan, report: Report) -> Report:
         pairs = CaptionPairs(
             plan.records, self.seed, per_image=self.captions_per_image, images=self.style.images,
             language=self.caption_language, folder=self.prompts.folder,
