@@ -11,6 +11,7 @@ import asyncio
 import heapq
 import math
 import random
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -30,6 +31,8 @@ _OVERLOADS = 5
 _LONGEST_BACKOFF = 60.0
 _WAITING = 4
 """So many times the concurrency may wait to be sent again before nothing new is begun."""
+_UNTOLD = 1_000
+"""So many settled samples may wait to be told of before nothing is sent."""
 _LOOK_AHEAD = 64
 """So many rows that need no request are passed over before others get their turn."""
 
@@ -96,6 +99,7 @@ class Asker:
         self._client, self._store, self._limits, self._most = client, store, limits, most
         self._pace, self._breaker, self._budget, self._board = pace, breaker, budget, board
         self._settled = settled
+        self._finished: deque[tuple[Planned, Answer | None]] = deque()
         self._tries = limits.tries(client.remote)
         self._tasks: set[asyncio.Task[None]] = set()
         self._later: list[tuple[float, int, Job]] = []
@@ -113,8 +117,8 @@ class Asker:
         while not self._ended:
             in_flight = len(self._tasks)
             wait = max(self._pace.wait(in_flight), self._breaker.wait(in_flight))
-            if wait > 0:
-                await self._sleep(wait)
+            if wait > 0 or len(self._finished) > _UNTOLD:
+                await self._sleep(wait if wait > 0 else 0.0)
                 continue
             job = self._due() or (None if self._full() else next(jobs, _END))
             if isinstance(job, Job):
@@ -127,6 +131,8 @@ class Asker:
                 break
         while self._tasks:
             await asyncio.wait(self._tasks)
+        while self._finished:
+            self._settled(*self._finished.popleft())
 
     def stop(self) -> None:
         """Send nothing more; `run` returns when what is under way has ended."""
@@ -197,7 +203,7 @@ class Asker:
             self._store.settle(key, can_be_read)
         if last or can_be_read:
             self._board.done += 1
-            self._settled(job.planned, Answer(job.attempt, stored) if can_be_read else None)
+            self._finished.append((job.planned, Answer(job.attempt, stored) if can_be_read else None))
             return
         self._board.reasons["unreadable"] += 1
         again = attempt(job.planned, self._client.name, job.attempt.number + 1)
@@ -220,7 +226,7 @@ class Asker:
             await self._store.fail(job.attempt.key, failure, cost)
             self._board.done += 1
             self._board.failed += 1
-            self._settled(job.planned, None)
+            self._finished.append((job.planned, None))
         if error.retry:
             self._breaker.fault(error)
 
@@ -237,10 +243,13 @@ class Asker:
         return asyncio.get_running_loop().time()
 
     async def _sleep(self, seconds: float) -> None:
-        """Until a request under way has ended, but no longer than `seconds`."""
+        """Until a request under way has ended, but no longer than `seconds`; what is settled is told meanwhile."""
         loop = asyncio.get_running_loop()
         self._wake = loop.create_future()
         timer = loop.call_later(seconds, self._look_again) if math.isfinite(seconds) else None
+        while self._finished and not self._wake.done():
+            self._settled(*self._finished.popleft())
+            await asyncio.sleep(0)
         await self._wake
         if timer:
             timer.cancel()
