@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "vistune"
 BASE = (
     "errors", "stop", "files", "records", "registry", "recipe_file", "recipe", "words", "nouns", "facts", "context",
-    "pages", "json_stream", "shards",
+    "pages", "json_stream", "shards", "own_files",
 )  # fmt: skip
 FLOW = (
     "clients", "sources", "generate", "data", "model", "train", "evaluate", "serve", "export", "mini", "commands", "cli"

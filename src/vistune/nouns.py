@@ -5,18 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache
-from importlib import resources
 
-import yaml
-
+from vistune.own_files import load_yaml
 from vistune.words import plural
 
 
 @cache
 def synonyms() -> Mapping[str, tuple[str, ...]]:
     """Other names of COCO's 80 categories (`synonyms.yaml`, as in CHAIR); under "" what names no object."""
-    text = resources.files("vistune").joinpath("synonyms.yaml").read_text("utf-8")
-    return {category: tuple(names) for category, names in yaml.safe_load(text).items()}
+    return {category: tuple(names) for category, names in load_yaml("vistune", "synonyms.yaml").items()}
 
 
 def plain(text: str) -> str:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib import resources
 from typing import Any
 
-import yaml
-
 from vistune.facts import RELATIONS
+from vistune.own_files import load_yaml
 from vistune.words import with_article
 
 
 @cache
 def phrases() -> dict[str, Any]:
     """The whole file: for each type of question its `questions` and answers."""
-    text = resources.files("vistune.clients").joinpath("phrases.yaml").read_text("utf-8")
-    return dict(yaml.safe_load(text))
+    return dict(load_yaml("vistune.clients", "phrases.yaml"))
 
 
 def questions(kind: str) -> tuple[str, ...]:

@@ -11,11 +11,9 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable
 from functools import cache, lru_cache
-from importlib import resources
-
-import yaml
 
 from vistune.context import Part, one_line
+from vistune.own_files import load_yaml
 from vistune.records import ImageRecord, Turn
 
 _RUN = 8
@@ -58,8 +56,8 @@ def _aims(text: str) -> tuple[str, ...]:
 @cache
 def _patterns() -> dict[str, tuple[re.Pattern[str], ...]]:
     """The patterns of each reason code; one by one they are searched faster than joined."""
-    text = resources.files("vistune.generate").joinpath("hostile.yaml").read_text("utf-8")
-    return {f"hostile_{code}": tuple(map(re.compile, lines)) for code, lines in yaml.safe_load(text).items()}
+    patterns = load_yaml("vistune.generate", "hostile.yaml")
+    return {f"hostile_{code}": tuple(map(re.compile, lines)) for code, lines in patterns.items()}
 
 
 @cache

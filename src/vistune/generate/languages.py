@@ -5,9 +5,8 @@ from __future__ import annotations
 from importlib import resources
 from importlib.resources.abc import Traversable
 
-import yaml
-
 from vistune.errors import VistuneError, did_you_mean
+from vistune.own_files import load_yaml
 
 ENGLISH = "en"
 UNSPACED = ("ja", "th", "zh")
@@ -36,4 +35,4 @@ def prompts() -> Traversable:
 
 
 def _languages() -> dict[str, str]:
-    return dict(yaml.safe_load((prompts() / "languages.yaml").read_text("utf-8")))
+    return dict(load_yaml("vistune.generate", "prompts/languages.yaml"))

@@ -14,13 +14,11 @@ import json
 import re
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
-
-import yaml
 
 from vistune.generate.parse_json import looks_like_json, read_answer, read_pairs
 from vistune.generate.parse_text import text_pairs, without_marker
 from vistune.generate.reply_error import ReplyError
+from vistune.own_files import load_yaml
 from vistune.records import Turn
 
 __all__ = ["Parsed", "ReplyError", "parse_answer", "parse_dialogue", "parse_reply", "to_json"]
@@ -117,5 +115,4 @@ def _answer(text: str, repairs: list[str], cut: bool) -> str:
 
 @cache
 def _chatter() -> tuple[re.Pattern[str], ...]:
-    text = resources.files("vistune.generate").joinpath("chatter.yaml").read_text("utf-8")
-    return tuple(re.compile(pattern, re.IGNORECASE) for pattern in yaml.safe_load(text))
+    return tuple(re.compile(pattern, re.IGNORECASE) for pattern in load_yaml("vistune.generate", "chatter.yaml"))

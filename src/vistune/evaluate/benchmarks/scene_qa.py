@@ -7,9 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib import resources
-
-import yaml
 
 from vistune import facts
 from vistune.clients import phrases
@@ -17,6 +14,7 @@ from vistune.evaluate.benchmarks import Setting, benchmarks
 from vistune.evaluate.mentions import MentionFinder, vocabulary
 from vistune.evaluate.reading import read_answer
 from vistune.evaluate.statistics import Measure, share
+from vistune.own_files import load_yaml
 from vistune.records import Box, ImageRecord, Question, Verdict
 from vistune.words import number, plural
 
@@ -80,8 +78,7 @@ class SceneQA:
 @cache
 def unseen(wording: str) -> tuple[str, ...]:
     """The question templates of one group that training never uses (unseen.yaml)."""
-    text = resources.files("vistune.evaluate.benchmarks").joinpath("unseen.yaml").read_text("utf-8")
-    return tuple(yaml.safe_load(text)[wording])
+    return tuple(load_yaml("vistune.evaluate.benchmarks", "unseen.yaml")[wording])
 
 
 def _worded(drafts: Sequence[tuple[ImageRecord, _Draft]], seed: int) -> Iterable[Question]:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache
-from importlib import resources
 from typing import Any
 
-import yaml
-
 from vistune.generate.filters.sample import Text
+from vistune.own_files import load_yaml
 
 
 class Phrases:
@@ -45,5 +43,5 @@ class Phrases:
 @cache
 def phrases(name: str) -> Phrases:
     """The phrases of that name in `phrases.yaml`."""
-    loaded: Any = yaml.safe_load(resources.files(__package__).joinpath("phrases.yaml").read_text("utf-8"))
+    loaded: Any = load_yaml("vistune.generate.filters", "phrases.yaml")
     return Phrases(loaded[name], loaded["parts"])

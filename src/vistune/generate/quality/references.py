@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import resources
 from typing import Any
 
-import yaml
+from vistune.own_files import load_yaml
 
 
 def load_references() -> Mapping[str, Any]:
     """`source` (a name) and `kinds`: for some kinds `samples`, `question_words` and `words`; see references.yaml."""
-    text = resources.files("vistune.generate.quality").joinpath("references.yaml").read_text("utf-8")
-    loaded: Mapping[str, Any] = yaml.safe_load(text)
+    loaded: Mapping[str, Any] = load_yaml("vistune.generate.quality", "references.yaml")
     return loaded
