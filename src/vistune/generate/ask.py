@@ -21,7 +21,7 @@ from vistune.generate.board import Board
 from vistune.generate.breaker import Breaker
 from vistune.generate.budget import Budget
 from vistune.generate.limits import Limits
-from vistune.generate.pace import Pace
+from vistune.generate.pace import Pace, Ticket
 from vistune.generate.plan import Planned
 from vistune.generate.price import Cost
 from vistune.generate.store import Failure, Store, Stored
@@ -153,9 +153,8 @@ class Asker:
     async def _start(self, job: Job) -> None:
         worst = self._budget.worst(job.attempt.request)
         if self._budget.reserve(worst):
-            self._pace.sent()
             self._board.sent += 1
-            task = asyncio.create_task(self._send(job, worst))
+            task = asyncio.create_task(self._send(job, worst, self._pace.sent()))
             self._tasks.add(task)
             self._board.in_flight = len(self._tasks)
             task.add_done_callback(self._end_task)
@@ -174,20 +173,19 @@ class Asker:
             self.stop()
         self._look_again()
 
-    async def _send(self, job: Job, worst: Cost) -> None:
-        at = self._now()
+    async def _send(self, job: Job, worst: Cost, ticket: Ticket) -> None:
         if self._budget.capped:
             await self._store.reserve(job.attempt.key, worst)
         try:
             reply = await self._client.complete(job.attempt.request)
         except RequestError as error:
-            await self._fault(replace(job, sent=job.sent + 1), worst, error, at)
+            await self._fault(replace(job, sent=job.sent + 1), worst, error, ticket)
         except Exception:  # for good: nothing was answered, and nothing paid for
             self._budget.settle(worst, Cost())
             await self._store.charge(job.attempt.key, Cost())
             raise
         else:
-            self._pace.accepted(at, reply.quota)
+            self._pace.accepted(ticket)
             self._breaker.success()
             await self._keep(replace(job, sent=job.sent + 1), worst, reply)
 
@@ -209,12 +207,12 @@ class Asker:
         again = attempt(job.planned, self._client.name, job.attempt.number + 1)
         self._send_later(Job(job.planned, again), 0.0)
 
-    async def _fault(self, job: Job, worst: Cost, error: RequestError, at: float) -> None:
+    async def _fault(self, job: Job, worst: Cost, error: RequestError, ticket: Ticket) -> None:
         cost = worst if error.billed else Cost()
         self._budget.settle(worst, cost)
         self._board.reasons[error.reason] += 1
         if error.overload:
-            self._pace.refused(at, error.after, error.quota)
+            self._pace.refused(ticket, error.after)
         else:
             job = replace(job, faults=job.faults + 1)
         if error.retry and job.faults <= self._limits.retries and job.sent <= _OVERLOADS * (self._limits.retries + 1):
