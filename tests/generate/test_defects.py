@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,20 +38,35 @@ def judged(half: str, code: str) -> Iterator[tuple[bool, bool]]:
             yield made["defect"] and made["filter"] == code, FILTERS[code](sample)
 
 
-def rates(half: str, code: str) -> tuple[float, float]:
+def rates(halves: Iterable[str], code: str) -> tuple[float, float]:
     """Recall and precision."""
-    results = list(judged(half, code))
+    results = [result for half in halves for result in judged(half, code)]
     found = results.count((True, True))
-    recall, precision = found / sum(is_one for is_one, _ in results), found / sum(flagged for _, flagged in results)
-    print(f"{half} {code}: recall {recall:.3f}, precision {precision:.3f}")
-    return recall, precision
+    defective, flagged = sum(is_one for is_one, _ in results), sum(flag for _, flag in results)
+    print(f"{' and '.join(halves)} {code}: recall {found}/{defective}, precision {found}/{flagged}")
+    return found / defective, found / flagged
+
+
+@pytest.mark.parametrize("code", BY_WORDS)
+def test_leaks_refusals_and_echoes_are_found(code: str) -> None:
+    recall, precision = rates(HALVES, code)
+    assert recall >= 0.98
+    assert precision >= 0.95
+
+
+@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize("code", BY_WORDS)
+def test_unseen_wordings_are_found_nearly_as_well(half: str, code: str) -> None:
+    recall, precision = rates([half], code)
+    assert recall >= 0.97  # a half has 30 to 48 defects: one missed is 2 to 3 %
+    assert precision >= 0.95
 
 
 @pytest.mark.parametrize("half", HALVES)
 @pytest.mark.parametrize("code", BY_ANNOTATIONS)
 def test_what_contradicts_the_annotations_is_flagged_rightly(half: str, code: str) -> None:
-    recall, precision = rates(half, code)
-    assert recall >= 0.6
+    recall, precision = rates([half], code)
+    assert recall >= 0.8
     assert precision >= 0.85
 
 
@@ -61,3 +76,8 @@ def test_there_are_enough_labelled_defects() -> None:
     assert sum(not one["defect"] for one in made) >= 500
     assert len({one["id"] for one in made}) == len(made)
     assert {one["filter"] for one in made} >= {*BY_WORDS, *BY_ANNOTATIONS}
+
+
+def test_the_halves_share_no_defect_of_words() -> None:
+    said = [{one["turns"][-1][1] for one in defects(half) if one["filter"] in BY_WORDS[:2]} for half in HALVES]
+    assert said[0].isdisjoint(said[1])

@@ -7,10 +7,11 @@ from collections import Counter
 from functools import cache
 
 from vistune.facts import counts
-from vistune.generate.filters.objects import Mention, names, near
+from vistune.generate.filters.objects import Mention, borne_out_by, names, near
 from vistune.generate.filters.sample import Sample, Text
 from vistune.generate.filters.statements import Clause, clauses
 from vistune.generate.filters.word_lists import word_list
+from vistune.generate.languages import ENGLISH
 from vistune.words import NUMBERS
 
 _MANY = 10  # of so many objects annotators draw boxes around some only
@@ -32,7 +33,7 @@ def wrong_count(sample: Sample) -> bool:
     """
     if not any(not _numbers().keys().isdisjoint(answer.known) for answer in sample.answers):
         return False
-    boxed = _countable(sample)
+    boxed = _countable(sample) if sample.kind.language == ENGLISH else Counter[str]()
     return bool(boxed) and any(
         _answered_wrong(sample, boxed, *exchange) or _stated_wrong(sample, boxed, exchange[1])
         for exchange in sample.exchanges
@@ -64,14 +65,21 @@ def _claim(clause: Clause, mention: Mention) -> tuple[int, int] | None:
     """The number that counts the mention, at most two adjectives before it, and its place."""
     for at in range(mention.start - 1, max(mention.start - 4, -1), -1):
         word = clause.words[at]
-        if word == "pair" or (word == "of" and clause.before(at) == "pair"):
-            return None
         if number := _numbers().get(word):
-            fits = mention.many is not (number > 1) if mention.many is not None else False
-            return None if fits or clause.before(at) in word_list("about") else (number, at)
-        if word in word_list("followers") or word in word_list("determiners") or not word[0].isalnum():
+            agrees = mention.many is None or mention.many is (number > 1)
+            return (number, at) if agrees and _exact(clause, at) else None
+        stops = word in word_list("followers") or word in word_list("determiners") or not word[0].isalnum()
+        if stops and (word, clause.before(at)) != ("of", "pair"):
             return None
     return None
+
+
+def _exact(clause: Clause, at: int) -> bool:
+    """Whether no word before the number at `at` makes it a rough one, a part, or one of things that are not there."""
+    before = clause.before(at)
+    if before == "of":
+        return clause.before(at - 1) in word_list("kinds_of")
+    return before not in word_list("about")
 
 
 def _whole(clause: Clause, mention: Mention, at: int) -> bool:
@@ -79,7 +87,8 @@ def _whole(clause: Clause, mention: Mention, at: int) -> bool:
     words, whole = clause.words, word_list("whole")
     if not _own_name(words[mention.start : mention.end], mention.category):
         return False
-    return at > 0 and all(word in whole or word == "," for word in (*words[:at], *words[mention.end :]) if word != ".")
+    rest = [word for word in (*words[:at], *words[mention.end :]) if word != ","]
+    return bool(rest) and whole.issuperset(rest)
 
 
 def _answered_wrong(sample: Sample, boxed: Counter[str], question: Text, answer: Text) -> bool:
@@ -112,7 +121,8 @@ def _contradicts(sample: Sample, boxed: Counter[str], category: str, number: int
 def _captions_disagree(sample: Sample, category: str, there: int, claimed: int) -> bool:
     """Whether a caption counts the category otherwise than the boxes, or has the claimed number at all."""
     for caption in map(Text, sample.captions):
-        if any(_numbers().get(word) == claimed > 1 for word in caption.words):
+        told = any(_numbers().get(word) == claimed > 1 for word in caption.words)
+        if told and category in borne_out_by(caption.words, sample.vocabulary):
             return True
         clause = Clause(caption.words, names(sample.vocabulary).find(caption.words))
         numbers = [_claim(clause, mention) for mention in clause.mentions if mention.category == category]
@@ -129,4 +139,4 @@ def _own_name(words: list[str], category: str) -> bool:
 @cache
 def _numbers() -> dict[str, int]:
     words = {word: number for number, word in enumerate((*NUMBERS, "eleven", "twelve")) if number}
-    return words | {str(number): number for number in range(1, 13)}
+    return words | {str(number): number for number in range(1, 13)} | {"both": 2, "pair": 2}

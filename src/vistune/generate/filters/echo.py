@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cache, lru_cache
 from itertools import pairwise
 
 from vistune.generate.filters.sample import Sample, Text
 
-_CAPTION, _COPIED, _EXAMPLE = 6, 8, 8  # least words of what counts as copied
+_SHORT, _CAPTION, _COPIED, _EXAMPLE = 4, 6, 8, 8  # least words of what counts as copied
+_LEAD_WORDS = 7  # so many at most lead up to a caption
 _SENTENCE = re.compile(r"[.!?\n]+\s*")
 _LEAD = re.compile(
     r"^(?:(?:sure|certainly|yes|of course|ok|okay|well)[,.!:]?\s+)?"
@@ -23,7 +25,7 @@ def echo(sample: Sample) -> bool:
     given = _replies(sample.kind.examples)
     return any(
         _repeats(question, answer)
-        or (len(answer.words) >= _EXAMPLE and answer.spaced in given)
+        or (len(answer.words) >= _CAPTION and _from_example(answer, given))
         or _recites(answer, captions)
         for question, answer in sample.exchanges
     )
@@ -40,24 +42,40 @@ def _repeats(question: Text, answer: Text) -> bool:
         return False
     if answer.words[: len(asked)] == asked:
         return True
-    if asked[:4] != answer.words[:4] and asked[-1] not in answer.known:
+    if asked[-1] not in answer.known or question.spaced not in answer.spaced:
         return False
-    return question.spaced in answer.spaced and "?" in answer.plain
+    return "?" in answer.plain or len(asked) > _SHORT
 
 
-def _recites(answer: Text, captions: tuple[str, ...]) -> bool:
-    if not captions:
-        return False
-    text = answer.spaced
-    copied = [caption for caption in captions if caption in text]
+def _from_example(answer: Text, given: frozenset[str]) -> bool:
+    if answer.spaced in given:
+        return True
+    return any(Text(part).spaced in given for part in _SENTENCE.split(answer.plain)) if given else False
+
+
+def _recites(answer: Text, captions: Mapping[str, int]) -> bool:
+    """Whether an answer is captions joined, or no more than one, be it with a lead ("Here you can see ...")."""
+    text, words = answer.spaced, len(answer.words)
+    copied = {caption: length for caption, length in captions.items() if caption in text}
     if not copied:
         return False
-    covered = sum(caption.count(" ") - 1 for caption in copied)
-    if len(copied) > 1 and covered >= len(answer.words) / 3:
+    full = [length for length in copied.values() if length >= _CAPTION]
+    if len(full) > 1 and sum(full) >= words / 3:
+        return True
+    if len(copied) > 1 and sum(copied.values()) >= max(0.7 * words, _COPIED):
+        return True
+    return any(_alone(answer, caption, length) for caption, length in copied.items())
+
+
+def _alone(answer: Text, caption: str, length: int) -> bool:
+    words = len(answer.words)
+    if length == words > _SHORT:
         return True
     lead = _LEAD.match(answer.plain)
-    left = len(answer.words) - (len(lead[0].split()) if lead else 0)
-    return covered >= (_COPIED + 2 if lead else _COPIED) and covered >= 0.9 * left
+    left = words - (len(lead[0].split()) if lead else 0)
+    if length >= (_COPIED + 2 if lead else _COPIED) and length >= 0.9 * left:
+        return True
+    return length >= _CAPTION and words - length <= _LEAD_WORDS and answer.spaced.endswith(caption)
 
 
 def _loops(answer: Text) -> bool:
@@ -77,10 +95,14 @@ def _loops(answer: Text) -> bool:
 
 
 @lru_cache(maxsize=64)  # the kinds of an image, one after the other, show the same captions
-def _captions(captions: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(text for text in (Text(c).spaced for c in captions) if text.count(" ") > _CAPTION))
+def _captions(captions: tuple[str, ...]) -> Mapping[str, int]:
+    """The captions that are long enough to tell a copy, spaced, with their numbers of words."""
+    texts = map(Text, captions)
+    return {text.spaced: len(text.words) for text in texts if len(text.words) >= _SHORT}
 
 
 @cache
-def _replies(examples: tuple[tuple[str, str], ...]) -> str:
-    return Text("\n".join(reply for _, reply in examples)).spaced
+def _replies(examples: tuple[tuple[str, str], ...]) -> frozenset[str]:
+    """The sentences of the examples' replies, spaced, that are long enough to tell a copy."""
+    texts = (Text(part) for _, reply in examples for part in _SENTENCE.split(reply))
+    return frozenset(text.spaced for text in texts if len(text.words) >= _CAPTION)

@@ -8,6 +8,7 @@ from vistune.generate.filters.objects import Mention, names, supported
 from vistune.generate.filters.sample import Sample, Text
 from vistune.generate.filters.statements import Clause, clauses
 from vistune.generate.filters.word_lists import word_list
+from vistune.generate.languages import ENGLISH
 
 _IS_THERE = re.compile(
     r"^(?:(?:is|are) there |(?:can|do) you (?:see|spot|notice) "
@@ -22,7 +23,7 @@ def ungrounded(sample: Sample) -> bool:
 
     Images without boxes are not judged: that nobody drew a box then says nothing, and a caption names little.
     """
-    if not sample.boxes:
+    if not sample.boxes or sample.kind.language != ENGLISH:
         return False
     known = names(sample.vocabulary)
     borne_out = supported(sample)
@@ -56,6 +57,8 @@ def _stated(clause: Clause, mention: Mention) -> bool:
     after = clause.after(mention.end)
     if after and after[0].isalnum() and after not in word_list("followers") | word_list("seen"):
         return False
+    if any(other.end == mention.start for other in clause.mentions):
+        return False  # "a dog bed"
     if mention.category == "orange" and (after in ("and", "or") or clause.before(mention.start) not in ("an", "the")):
         return False
     start = _determiner(clause, mention.start)

@@ -78,18 +78,22 @@ def supported(sample: Sample) -> frozenset[str]:
 
 
 def near(category: str) -> frozenset[str]:
-    """The categories that annotators take for this one or that are parts of it."""
+    """The categories that annotators take for this one, or that are parts of each other."""
     return _near().get(category, frozenset())
+
+
+def borne_out_by(words: Sequence[str], vocabulary: tuple[str, ...] = ()) -> set[str]:
+    """The categories that a caption of these words bears out: by name, by a kind or a part, by a more general word."""
+    evidence = _evidence()
+    found = {mention.category for mention in names(vocabulary).find(words)}
+    return found.union(*(evidence[word] for word in evidence.keys() & set(words)))
 
 
 @lru_cache(maxsize=64)  # the kinds of an image come one after the other
 def _supported(boxed: frozenset[str], captions: tuple[str, ...], vocabulary: tuple[str, ...]) -> frozenset[str]:
-    found = set(boxed)
-    evidence = _evidence()
-    for words in (Text(caption).words for caption in captions):
-        found |= {mention.category for mention in names(vocabulary).find(words)}
-        found.update(chain.from_iterable(evidence[word] for word in evidence.keys() & set(words)))
-    return frozenset(found.union(*map(near, found)))
+    found = boxed.union(*(borne_out_by(Text(caption).words, vocabulary) for caption in captions))
+    implied = (_knowledge()["implied"].get(category, ()) for category in found)
+    return frozenset(found.union(*implied, *map(near, found)))
 
 
 def _both_forms(name: str, category: str) -> dict[str, tuple[str, bool | None]]:
@@ -116,12 +120,9 @@ def _evidence() -> Mapping[str, frozenset[str]]:
 @cache
 def _near() -> Mapping[str, frozenset[str]]:
     found: dict[str, set[str]] = defaultdict(set)
-    knowledge = _knowledge()
-    for group in knowledge["near"]:
+    for group in _knowledge()["near"]:
         for category in group:
             found[category].update(other for other in group if other != category)
-    for category, others in knowledge["implied"].items():
-        found[category].update(others)
     return {category: frozenset(others) for category, others in found.items()}
 
 

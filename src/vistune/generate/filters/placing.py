@@ -9,21 +9,22 @@ from vistune.generate.filters.objects import Mention, Names, names
 from vistune.generate.filters.sample import Sample, Text
 from vistune.generate.filters.statements import Clause, clauses
 from vistune.generate.filters.word_lists import word_list
+from vistune.generate.languages import ENGLISH
 from vistune.records import Box
 
 _IMAGE = Box("image", 0, 0, 1, 1)
-_SIDES = {"left": "left of", "right": "right of", "top": "above", "bottom": "below"}
-_OF_IMAGE = r"of the (?:image|picture|photo|photograph|scene|frame)"
-_RELATION = re.compile(
-    r"^(?:(?:to|on) the (?:far |immediate )?(left|right)(?: side)? of|(above|below|beneath|underneath))\b"
+_RELATIONS = {
+    "left": "left of", "right": "right of", "top": "above", "upper": "above", "bottom": "below", "lower": "below",
+    "above": "above", "below": "below", "beneath": "below", "underneath": "below",
+}  # fmt: skip
+_BESIDE = re.compile(
+    r"^(?:(?:(?:to|on|at) the (?:far |immediate )?)?(left|right)(?: hand)?(?: side)? of"
+    r"|(above|below|beneath|underneath))\b(?! the (?:image|picture|photo|photograph|scene|frame)\b)"
 )
 _SIDE = re.compile(
-    r"^(?:on|in|at|to|towards?|near) the (?:far |very |upper |lower )?(left|right|top|bottom)"
-    rf"(?: (?:hand )?(?:side|part|edge|half|portion|section|area|corner))?(?: {_OF_IMAGE})"
-)
-_BARE_SIDE = re.compile(
-    r"^(?:it is |it's |it can be seen )?(?:on|in|at|to) the (?:far )?(left|right|top|bottom)\b"
-    r"(?: (?:hand )?(?:side|part|edge|half|corner))?(?! of (?!the (?:image|picture|photo|scene|frame)))"
+    r"^(?:on|in|at|to|towards?|near) the (?:far |very )?(?:(top|upper|bottom|lower)(?: (left|right))?|(left|right))\b"
+    r"(?: hand)?(?: (?:side|part|edge|half|portion|section|area|corner))?"
+    r"( of the (?:image|picture|photo|photograph|scene|frame)\b)?"
 )
 _WHERE = re.compile(
     r"^where(?: is|'s) (?:the|a|an) (.+?)(?: (?:located|placed|situated|positioned))?"
@@ -31,6 +32,7 @@ _WHERE = re.compile(
 )
 _ASKED = re.compile(r"^(?:is|are) (the .+?)\?$")
 _YES = re.compile(r"^(?:yes|yeah|indeed|correct)\b")
+_IT_IS = re.compile(r"^(?:it is |it's |it can be seen |it is located )")
 
 
 def wrong_place(sample: Sample) -> bool:
@@ -38,7 +40,10 @@ def wrong_place(sample: Sample) -> bool:
 
     Only where there is one box of each category named; what is behind, on or next to something is not judged.
     """
-    if len(sample.boxes) == 0 or all(word_list("sides").isdisjoint(q.known | a.known) for q, a in sample.exchanges):
+    if not sample.boxes or sample.kind.language != ENGLISH:
+        return False
+    sides = word_list("sides")
+    if all(sides.isdisjoint(q.known) and sides.isdisjoint(a.known) for q, a in sample.exchanges):
         return False
     known = names(sample.vocabulary)
     return any(
@@ -54,83 +59,96 @@ def _misplaces(sample: Sample, text: Text, known: Names) -> bool:
 
 
 def _clause_misplaces(sample: Sample, clause: Clause) -> bool:
-    sides = word_list("sides").intersection(clause.words)
-    if len(sides) != 1:
-        return False
-    for at in range(len(clause.words)):
-        rest = " ".join(clause.words[at : at + 14])
-        if relation := _RELATION.match(rest):
-            end = at + len(relation[0].split())
-            if placed := _named(clause, end):
-                return _wrong(sample, clause, at, placed, _relation(relation))
-        if side := _SIDE.match(rest):
-            return _wrong(sample, clause, at, None, _SIDES[side[1]], at + len(side[0].split()))
+    sides = [_RELATIONS[word] in ("left of", "right of") for word in clause.words if word in _RELATIONS]
+    if len(set(sides)) < len(sides):
+        return False  # two on one axis: "to the left and to the right of"
+    for at, word in enumerate(clause.words):
+        if word in word_list("before_sides") or word in _RELATIONS:
+            rest = " ".join(clause.words[at : at + 14])
+            if (beside := _BESIDE.match(rest)) and (other := _named(clause, at + len(beside[0].split()))):
+                return _beside_wrong(sample, clause, at, other, _RELATIONS[beside[1] or beside[2]])
+            if side := _SIDE.match(rest):
+                return _side_wrong(sample, clause, at, side)
     return False
 
 
-def _relation(match: re.Match[str]) -> str:
-    if match[1]:
-        return _SIDES[match[1]]
-    return "above" if match[2] == "above" else "below"
+def _beside_wrong(sample: Sample, clause: Clause, at: int, other: Mention, relation: str) -> bool:
+    after = clause.after(other.end)
+    if at > 0 and after.isalnum() and after not in word_list("followers"):
+        return False
+    subject = _subject(clause, at) if at else _inverted(clause, other.end)
+    against = only(sample.boxes, other.category)
+    if subject is None or against is None or other.category == subject.category:
+        return False
+    box = only(sample.boxes, subject.category)
+    return box is not None and holds(relation, box, against) is False
+
+
+def _side_wrong(sample: Sample, clause: Clause, at: int, side: re.Match[str]) -> bool:
+    end = at + len(side[0].split())
+    if at and not side[4] and clause.after(end) not in ("", ","):
+        return False
+    subject = _subject(clause, at) if at else _inverted(clause, end)
+    return subject is not None and _off(sample, subject.category, side)
+
+
+def _off(sample: Sample, category: str, side: re.Match[str]) -> bool:
+    """Whether the one box of that category is on the other side of the image's middle."""
+    box = only(sample.boxes, category)
+    return box is not None and any(
+        holds(_RELATIONS[word], box, _IMAGE) is False for word in (side[1], side[2], side[3]) if word
+    )
 
 
 def _named(clause: Clause, at: int) -> Mention | None:
     """The object named right there, after an article and at most two adjectives."""
     for mention in clause.mentions:
-        if at <= mention.start <= at + 3 and mention.many is not True:
+        if at < mention.start <= at + 3 and mention.many is not True:
             between = clause.words[at : mention.start]
-            if between and between[0] in ("the", "a", "an") and word_list("followers").isdisjoint(between):
+            if between[0] in ("the", "a", "an") and word_list("followers").isdisjoint(between):
                 return mention
     return None
 
 
-def _wrong(
-    sample: Sample, clause: Clause, at: int, other: Mention | None, relation: str, end: int | None = None
-) -> bool:
-    """Whether the object before place `at`, or after the phrase where that begins the clause, is elsewhere."""
-    subject = _subject(clause, at)
-    if at == 0:
-        subject = _inverted(clause, other.end if other else end or 0)
-    if subject is None or (other and other.category == subject.category):
-        return False
-    if other and at > 0 and clause.after(other.end).isalnum() and clause.after(other.end) not in word_list("followers"):
-        return False
-    box = only(sample.boxes, subject.category)
-    against = only(sample.boxes, other.category) if other else _IMAGE
-    return box is not None and against is not None and holds(relation, box, against) is False
-
-
 def _subject(clause: Clause, at: int) -> Mention | None:
     """The object of which the words up to `at` say no more than that it is placed there."""
-    for mention in reversed(clause.mentions):
-        if mention.end <= at:
-            between = clause.words[mention.end : at]
-            alone = clause.words[: mention.start]
-            if mention.many is True or not word_list("placed").issuperset(between) or "and" in alone[-3:]:
-                return None
-            return mention
-    return None
+    mention = next((mention for mention in reversed(clause.mentions) if mention.end <= at), None)
+    if mention is None or mention.many is True:
+        return None
+    between = clause.words[mention.end : at]
+    placed = word_list("placed").issuperset(word for word in between if word != ",")
+    return mention if placed and _leads(clause, mention) else None
+
+
+def _leads(clause: Clause, mention: Mention) -> bool:
+    """Whether nothing but "there is", "you see" and the like is before the object, so that the clause is about it."""
+    lead = clause.words[: mention.start]
+    articles = [n for n, word in enumerate(lead) if word in ("the", "a", "an")]
+    if not articles or len(lead) - articles[-1] > 3:
+        return False
+    before = (word for word in lead[: articles[-1]] if word != ",")
+    return all(word in word_list("placed") or word in word_list("whole") for word in before)
 
 
 def _inverted(clause: Clause, end: int) -> Mention | None:
     """The object that a clause names after its place: "on the left, there is a dog"."""
-    for mention in clause.mentions:
-        if mention.start >= end:
-            between = clause.words[end : mention.start]
-            lead = [word for word in between if word not in word_list("placed") and word not in (",", "a", "an", "the")]
-            follows = clause.after(mention.end)
-            if mention.many is True or len(lead) > 2 or not between or not word_list("followers").isdisjoint(lead):
-                return None
-            return None if follows in ("and", "of") or (follows and follows[0] in "'") else mention
-    return None
+    mention = next((mention for mention in clause.mentions if mention.start >= end), None)
+    if mention is None or mention.many is True or clause.after(mention.end) in ("and", "of"):
+        return None
+    lead = clause.words[end : mention.start]
+    adjectives = [word for word in lead if word not in word_list("placed") and word not in (",", "a", "an", "the")]
+    if len(adjectives) > 2 or len(lead) == len(adjectives) or not word_list("followers").isdisjoint(adjectives):
+        return None
+    return mention
 
 
 def _answers_wrong(sample: Sample, question: Text, answer: Text, known: Names) -> bool:
     """Whether "where is the dog?" gets a wrong side, or "is the dog left of the cat?" a wrong yes."""
-    if (where := _WHERE.match(question.plain)) and (side := _BARE_SIDE.match(answer.plain)):
-        found = known.find(where[1].split())
-        box = only(sample.boxes, found[0].category) if len(found) == 1 else None
-        return box is not None and holds(_SIDES[side[1]], box, _IMAGE) is False
+    if where := _WHERE.match(question.plain):
+        told = " ".join(_IT_IS.sub("", answer.plain).split(".")[0].replace("-", " ").split())
+        side, found = _SIDE.match(told), known.find(where[1].split())
+        if side and len(found) == 1 and (side[4] or side.end() == len(told)):
+            return _off(sample, found[0].category, side)
     if (asked := _ASKED.match(question.plain)) and _YES.match(answer.plain):
         return _misplaces(sample, Text(asked[1]), known)
     return False
