@@ -75,7 +75,7 @@ def _alone(answer: Text, caption: str, length: int) -> bool:
     left = words - (len(lead[0].split()) if lead else 0)
     if length >= (_COPIED + 2 if lead else _COPIED) and length >= 0.9 * left:
         return True
-    return length >= _CAPTION and words - length <= _LEAD_WORDS and answer.spaced.endswith(caption)
+    return length >= _COPIED + 2 and words - length <= _LEAD_WORDS and answer.spaced.endswith(caption)
 
 
 def _loops(answer: Text) -> bool:
