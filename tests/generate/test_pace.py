@@ -142,9 +142,9 @@ def test_takes_what_a_limited_server_gives(
     assert refused <= 0.05
 
 
-@pytest.mark.parametrize("latency", [0.2, 2.0])
-def test_one_refusal_by_accident_costs_nothing_for_long(latency: float) -> None:
-    simulation = Simulation(Accident(at=30), latency, 64, "rounded").run(60)
+@pytest.mark.parametrize(("latency", "most"), [(0.05, 256), (0.2, 64), (2.0, 64)])
+def test_one_refusal_by_accident_costs_nothing_for_long(latency: float, most: int) -> None:
+    simulation = Simulation(Accident(at=30), latency, most, "rounded").run(60)
     before, _ = simulation.between(10, 30)
     after, _ = simulation.between(40, 60)
     assert len(simulation.refusals) == 1

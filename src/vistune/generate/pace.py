@@ -110,7 +110,7 @@ class Pace:
         """A request is being sent; whoever tells about it later needs the ticket."""
         now, rate = self._clock(), self.rate()
         if math.isfinite(rate):
-            self._next = max(self._next, now - min(_LATE, 2 / rate)) + 1 / rate
+            self._next = max(self._next, now - _LATE) + 1 / rate
         self._number += 1
         return Ticket(now, self._number - 1, self._epoch)
 
