@@ -5,6 +5,7 @@ A client is named by a spec, `NAME` or `NAME:ARGUMENT`, and takes options by key
     symbolic                                                  rules instead of a language model
     scripted:FILE                                             replies recorded before
     openai:MODEL     base_url, key_env, headers, timeout      any server with OpenAI's chat completions
+    anthropic:MODEL  base_url, key_env, headers, timeout      Anthropic's messages; `seed` is not sent
 
 base_url: str      where the server is, up to and with /v1
 key_env: str       the NAME of the environment variable that holds the API key

@@ -16,9 +16,13 @@ def add_teacher(command: Any) -> None:
     """A group of options for the teacher."""
     add = command.add_argument_group("teacher").add_argument
     add("--teacher", default="symbolic", metavar="NAME",
-        help="who writes: symbolic (by rule; default), openai:MODEL, scripted:FILE")  # fmt: skip
-    add("--base-url", metavar="URL", help="an OpenAI-compatible server, up to and with /v1 (default: OpenAI's)")
-    add("--key-env", metavar="NAME", help="the environment variable with the API key (default: OPENAI_API_KEY)")
+        help="who writes: symbolic (by rule; default), openai:MODEL, anthropic:MODEL, scripted:FILE")  # fmt: skip
+    add("--base-url", metavar="URL", help="the server, up to and with /v1 (default: OpenAI's or Anthropic's)")
+    add(
+        "--key-env",
+        metavar="NAME",
+        help="the environment variable with the API key (default: OPENAI_API_KEY or ANTHROPIC_API_KEY)",
+    )
     add("--header", action="append", default=[], metavar="NAME=VALUE", help="sent along (may be repeated)")
     add("--timeout", type=float, metavar="SECONDS", help="give a request up after so long (default: 600)")
 
