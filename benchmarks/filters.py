@@ -1,0 +1,62 @@
+"""How much CPU all filters together take for a conversation of five turns.
+
+The conversations are put together from the good samples of the labelled defects, each with the annotations of one.
+
+    python benchmarks/filters.py --conversations 2000 --json out.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from pathlib import Path
+
+from vistune.generate.filters import Sample, reasons
+from vistune.generate.kinds import load_kind
+from vistune.records import Turn
+
+LABELLED = Path(__file__).parent.parent / "tests" / "generate" / "defects" / "development.jsonl"
+
+
+def conversations(count: int, turns: int) -> list[Sample]:
+    """Samples of so many question-answer pairs, drawn by a fixed seed."""
+    made = [json.loads(line) for line in LABELLED.read_text("utf-8").splitlines()]
+    good = [one for one in made if not one["defect"]]
+    rng, kind = random.Random(0), load_kind("conversation")
+    samples = []
+    for _ in range(count):
+        drawn = rng.sample(good, turns)
+        said = tuple(Turn(role, text) for one in drawn for role, text in one["turns"])
+        samples.append(Sample(kind, drawn[0]["context"], said))
+    return samples
+
+
+def measure(count: int, turns: int) -> dict[str, float]:
+    """Milliseconds of CPU a conversation, the best of three rounds, each with new samples."""
+    rounds = []
+    for _ in range(3):
+        samples = conversations(count, turns)
+        start = time.process_time()
+        for sample in samples:
+            reasons(sample)
+        rounds.append((time.process_time() - start) / count * 1000)
+    return {"conversations": count, "turns": turns, "cpu_ms": round(min(rounds), 3)}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--conversations", type=int, default=2000)
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    result = measure(args.conversations, args.turns)
+    print(json.dumps(result))
+    if args.json:
+        args.json.write_text(json.dumps(result) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
