@@ -14,6 +14,7 @@ import pytest
 
 from teacher_server import teaching
 from vistune.clients import Client, Reply, Request, clients, open_client
+from vistune.clients.batch import BatchClient
 from vistune.errors import ClientError, VistuneError
 from vistune.generate.kinds import kind_names, load_kind
 from vistune.records import Box, ImageRecord
@@ -45,8 +46,11 @@ def opened(
     )
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-nobody")
     name = str(request.param)
-    if name in ("openai", "anthropic"):
+    if name in ("openai", "anthropic", "batch"):
         return lambda: open_client(f"{name}:teacher-1", base_url=f"{url}/v1")
+    if name == "local":
+        model = request.getfixturevalue("language_model")
+        return lambda: open_client(f"local:{model}", device="cpu")
     return lambda: open_client({"scripted": f"scripted:{replies}"}.get(name, name))
 
 
@@ -100,7 +104,7 @@ def test_it_says_whether_it_keeps_to_schemas(opened: Callable[[], Client]) -> No
             return await client.keeps_schema()
 
     client = opened()
-    assert asyncio.run(probe(client)) == client.remote
+    assert asyncio.run(probe(client)) == (client.remote and not isinstance(client, BatchClient))
 
 
 def test_closing_leaves_nothing_open(opened: Callable[[], Client], asked: Request) -> None:

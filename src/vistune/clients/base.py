@@ -104,6 +104,8 @@ class Client(ABC):
     """The parts of an image's context to show for a kind, in place of the kind's own; usually none."""
     remote: ClassVar[bool] = False
     """Whether replies cost money or a server's time, so that rates, budgets and second attempts matter."""
+    at_once: int = 16
+    """How many requests at a time suit it, where the user does not say."""
 
     async def __aenter__(self) -> Self:
         return self

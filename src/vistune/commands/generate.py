@@ -68,9 +68,10 @@ def _generate(args: argparse.Namespace) -> None:
     if args.teacher == "symbolic" and language_code(args.language) != "en":
         raise VistuneError("the symbolic teacher writes English only", where="--language", fix="name a --teacher")
     style = Style(args.image_side, source.images, args.format, args.keep_near_duplicates)
+    concurrency = teacher.at_once if args.concurrency is None else args.concurrency
     shard = Shard.parse(args.shard) if args.shard else None
     task = Task(
-        records, teacher, args.out, kinds, prompts, args.seed, {}, args.concurrency, 1, style,
+        records, teacher, args.out, kinds, prompts, args.seed, {}, concurrency, 1, style,
         Console(stderr=True), read_limits(args), shard, args.merge, args.pilot, args.caption_language,
         args.balance_captions,
     )  # fmt: skip

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def add_limits(command: Any) -> None:
     """Three groups of options: asking, spending, several machines."""
     add = command.add_argument_group("asking").add_argument
-    add("--concurrency", type=count, default=16, metavar="N", help="the most requests at a time (default: 16)")
+    add("--concurrency", type=count, metavar="N", help="the most requests at a time (default: 16; of batches, 1,000)")
     add(
         "--max-tokens", type=count, metavar="N", help="the longest reply, in tokens (default: 2048 for remote teachers)"
     )

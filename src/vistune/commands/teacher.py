@@ -16,7 +16,8 @@ def add_teacher(command: Any) -> None:
     """A group of options for the teacher."""
     add = command.add_argument_group("teacher").add_argument
     add("--teacher", default="symbolic", metavar="NAME",
-        help="who writes: symbolic (by rule; default), openai:MODEL, anthropic:MODEL, scripted:FILE")  # fmt: skip
+        help="who writes: symbolic (by rule; default), openai:MODEL, anthropic:MODEL, batch:MODEL (OpenAI's batches), "
+        "local:FOLDER_OR_HUB_ID (in this process), scripted:FILE")  # fmt: skip
     add("--base-url", metavar="URL", help="the server, up to and with /v1 (default: OpenAI's or Anthropic's)")
     add(
         "--key-env",
@@ -29,11 +30,12 @@ def add_teacher(command: Any) -> None:
 
 def read_teacher(args: argparse.Namespace) -> Client:
     """The client that the options name. Raises ClientError for options that do not fit it."""
-    from vistune.clients import open_client
+    from vistune.clients import open_client, options_of
 
+    takes_folder = "folder" in options_of(args.teacher.partition(":")[0])
     return open_client(
         args.teacher, base_url=args.base_url, key_env=args.key_env, headers=_headers(args.header) or None,
-        timeout=args.timeout,
+        timeout=args.timeout, folder=args.out if takes_folder else None,
     )  # fmt: skip
 
 
