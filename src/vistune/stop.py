@@ -30,11 +30,15 @@ def stop_at_once() -> Iterator[None]:
 class StopAfterStep:
     """Inside `noting()`, a signal is noted for the loop to see; a second one ends the process at once.
 
-    `notice` is what the user is told; `tell` is called with the first signal, from its handler.
+    `notice` is what the user is told; `tell` is called with the first signal, from its handler. A second one within
+    `same` seconds is the first again.
     """
 
-    def __init__(self, notice: str = _AFTER_STEP, tell: Callable[[int], None] | None = None) -> None:
-        self._notice, self._tell = notice.encode() + b"\n", tell
+    def __init__(
+        self, notice: str = _AFTER_STEP, tell: Callable[[int], None] | None = None, *,
+        same: float = _SAME_REQUEST_SECONDS,
+    ) -> None:  # fmt: skip
+        self._notice, self._tell, self._same = notice.encode() + b"\n", tell, same
         self.noted = 0
         """The signal, 0 while there is none."""
         self._at = 0.0
@@ -52,7 +56,7 @@ class StopAfterStep:
             os.write(2, self._notice)
             if self._tell:
                 self._tell(number)
-        elif now - self._at > _SAME_REQUEST_SECONDS:
+        elif now - self._at > self._same:
             os._exit(128 + number)  # what is being written has no name yet
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType, TracebackType
 from typing import Any, ClassVar, Self
@@ -95,6 +95,9 @@ class RequestError(Exception):
         self.overload, self.billed, self.quota = overload, billed, quota
 
 
+Ask = Callable[[Request], Awaitable[Reply]]
+
+
 class Client(ABC):
     """A teacher or judge, open from `async with` on; `complete` is called by many tasks at a time."""
 
@@ -119,6 +122,9 @@ class Client(ABC):
     async def complete(self, request: Request) -> Reply:
         """The reply to `request`; a RequestError if there is none this time, a ClientError if nobody will get one."""
 
-    async def keeps_schema(self) -> bool:
-        """Whether replies keep to a request's `schema`, found out by asking once; without, the text format is used."""
+    async def keeps_schema(self, ask: Ask | None = None) -> bool:  # noqa: ARG002
+        """Whether replies keep to a request's `schema`, found out by asking; without, the text format is used.
+
+        `ask` sends what is asked in the place of `complete`, for whoever keeps an account of it.
+        """
         return False

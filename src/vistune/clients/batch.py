@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 
 from vistune.clients import clients
-from vistune.clients.base import Reply, Request, RequestError
+from vistune.clients.base import Ask, Reply, Request, RequestError
 from vistune.clients.faults import fault
 from vistune.clients.http import Http
 from vistune.clients.openai import OPENAI, OpenAIClient, connect, read_reply
@@ -62,7 +62,7 @@ class BatchClient(OpenAIClient):
         self._known = self._read_notes()
         await super().__aexit__(kind, error, trace)
 
-    async def keeps_schema(self) -> bool:
+    async def keeps_schema(self, ask: Ask | None = None) -> bool:  # noqa: ARG002
         """False: to ask would take a batch. The text format costs nothing but a little more to read."""
         return False
 

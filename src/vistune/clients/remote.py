@@ -8,7 +8,7 @@ import random
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
-from vistune.clients.base import Client, Message, Reply, Request, RequestError
+from vistune.clients.base import Ask, Client, Message, Reply, Request, RequestError
 from vistune.clients.http import Http
 
 PROBE_TRIES = 6
@@ -34,11 +34,11 @@ class RemoteClient(Client):
     ) -> None:
         await self.http.__aexit__(kind, error, trace)
 
-    async def keeps_schema(self) -> bool:
+    async def keeps_schema(self, ask: Ask | None = None) -> bool:
         """Asks one small question with a schema. Raises the last RequestError if there is no reply in six attempts."""
         for attempt in range(1, PROBE_TRIES + 1):
             try:
-                return kept(await self.complete(probe()))
+                return kept(await (ask or self.complete)(probe()))
             except RequestError as error:
                 if not error.retry:
                     return False

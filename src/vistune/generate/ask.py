@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from vistune.clients.base import Client, Reply, RequestError
+from vistune.errors import ClientError
 from vistune.generate.attempts import Answer, Attempt, attempt, readable
 from vistune.generate.board import Board
 from vistune.generate.breaker import Breaker
@@ -180,9 +181,11 @@ class Asker:
             reply = await self._client.complete(job.attempt.request)
         except RequestError as error:
             await self._fault(replace(job, sent=job.sent + 1), worst, error, ticket)
-        except Exception:  # for good: nothing was answered, and nothing paid for
-            self._budget.settle(worst, Cost())
-            await self._store.charge(job.attempt.key, Cost())
+        except Exception as error:
+            # a ClientError is for good: nothing was answered, and nothing paid for; of others nobody knows
+            cost = Cost() if isinstance(error, ClientError) else worst
+            self._budget.settle(worst, cost)
+            await self._store.charge(job.attempt.key, cost)
             raise
         else:
             self._pace.accepted(ticket)

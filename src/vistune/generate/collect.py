@@ -11,7 +11,7 @@ from itertools import chain
 
 from rich.console import Console
 
-from vistune.clients.base import Client, RequestError
+from vistune.clients.base import Client, Reply, Request, RequestError
 from vistune.errors import ClientError
 from vistune.generate.amounts import Lowest
 from vistune.generate.ask import Asker, Job, Settled, todo
@@ -22,6 +22,7 @@ from vistune.generate.draw import fraction
 from vistune.generate.limits import Limits
 from vistune.generate.pace import Pace
 from vistune.generate.plan import Plan, Planned
+from vistune.generate.price import Cost
 from vistune.generate.sort import Sorter
 from vistune.generate.store import Store
 
@@ -114,12 +115,33 @@ class Collector:
 
     async def _probe(self) -> str:
         try:
-            known = "1" if await self._client.keeps_schema() else "0"
+            known = "1" if await self._client.keeps_schema(self._paid) else "0"
         except RequestError as error:
             fix = "see to the server and run the same command again"
             raise ClientError(f"the teacher does not answer: {error}", fix=fix) from None
         self._store.set_note(schema_note(self._client), known)
         return known
+
+    async def _paid(self, request: Request) -> Reply:
+        """The reply to a request that is no sample's; it counts in the spending like any other."""
+        key, worst = request.key(self._client.name), self._budget.worst(request)
+        if not self._budget.reserve(worst):
+            raise ClientError("the cap does not allow even one question", fix="raise it")
+        await self._store.reserve(key, worst)
+        cost = worst
+        try:
+            reply = await self._client.complete(request)
+            cost = self._budget.cost(reply.usage, worst)
+        except RequestError as error:
+            cost = worst if error.billed else Cost()
+            raise
+        except ClientError:
+            cost = Cost()
+            raise
+        finally:
+            self._budget.settle(worst, cost)
+            await self._store.charge(key, cost)
+        return reply
 
     def _jobs(self, plan: Plan, settled: Settled) -> Iterator[Job | None]:
         self._board.total = plan.requests()

@@ -91,7 +91,7 @@ class Task:
                 store.merge(folder)
             board, budget = Board(), Budget(store.spent, self.limits, remote=self.client.remote)
             asking = Collector(self.client, store, board, budget, self.limits, self.concurrency, self.pilot)
-            signals = StopAfterStep(_NOTICE, asking.signal)
+            signals = StopAfterStep(_NOTICE, asking.signal, same=0.1)  # no launcher passes them on
             with signals.noting():
                 sorter = _run(lambda: asking.run(plan, self.console, partial(self._sorter, store, stack)))
                 report = self._write(plan, sorter.write(complete=asking.complete))
