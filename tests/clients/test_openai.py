@@ -47,7 +47,7 @@ def test_faults_that_another_attempt_gets_over(fault: str, asked: Request) -> No
     error = caught.value
     assert error.reason == RETRIED[fault]
     assert error.retry
-    assert error.billed == (fault in ("reset", "hang", "html", "no_choices", "truncated", "not_json"))
+    assert error.billed == (fault in ("reset", "hang", "html", "no_choices", "truncated", "not_json", "error_in_200"))
     assert error.overload == (RETRIED[fault] in ("rate_limited", "http_503", "timeout"))
     assert (error.after is None) == (fault not in ("retry_after", "retry_after_date"))
     assert error.after is None or 0 < error.after <= 1

@@ -66,6 +66,17 @@ class Accident:
         return 1.0
 
 
+@dataclass
+class Chance:
+    """No limit, but a `share` of the requests is refused all the same."""
+
+    share: float
+    chance: random.Random = field(default_factory=lambda: random.Random(1))
+
+    def take(self, _now: float) -> float | None:
+        return 1.0 if self.chance.random() < self.share else None
+
+
 HINTS: dict[str, Callable[[float], float | None]] = {
     "none": lambda _: None,
     "exact": lambda seconds: seconds,
@@ -77,7 +88,7 @@ HINTS: dict[str, Callable[[float], float | None]] = {
 class Simulation:
     """What came of asking a server: the times of replies and of refusals."""
 
-    server: Bucket | Window | Accident
+    server: Bucket | Window | Accident | Chance
     latency: float
     most: int
     hint: str = "none"
@@ -149,6 +160,15 @@ def test_one_refusal_by_accident_costs_nothing_for_long(latency: float, most: in
     after, _ = simulation.between(40, 60)
     assert len(simulation.refusals) == 1
     assert after >= 0.9 * before
+
+
+@pytest.mark.parametrize("hint", ["none", "exact"])
+@pytest.mark.parametrize("share", [0.01, 0.05, 0.1])
+@pytest.mark.parametrize(("latency", "most"), [(0.002, 1), (0.05, 64), (0.2, 256), (2.0, 64)])
+def test_refusals_by_chance_do_not_slow_it_down_for_good(latency: float, most: int, share: float, hint: str) -> None:
+    free, _ = Simulation(Chance(0.0), latency, most, hint).run(20).between(5, 20)
+    rate, _ = Simulation(Chance(share), latency, most, hint).run(40).between(15, 40)
+    assert rate >= 0.65 * free
 
 
 def test_without_a_refusal_there_is_no_rate() -> None:

@@ -89,7 +89,10 @@ def read_reply(body: Mapping[str, Any], asked: str, where: str, left: Quota | No
     if error and not choice.get("message"):
         code = error.get("code") if isinstance(error, Mapping) else None
         status = code if isinstance(code, int) and 400 <= code < 600 else 502
-        raise fault(status, {"error": error}, {}, where)
+        found = fault(status, {"error": error}, {}, where)
+        if isinstance(found, RequestError):
+            found.billed = True  # it came as a reply
+        raise found
     message = choice.get("message")
     if not isinstance(message, dict):
         raise RequestError("no_choices", json.dumps(body)[:200], billed=True, quota=left)

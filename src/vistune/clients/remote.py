@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 from vistune.clients.base import Ask, Client, Message, Reply, Request, RequestError
 from vistune.clients.http import Http
 
-PROBE_TRIES = 6
+PROBE_TRIES, PROBE_REPLIES = 6, 3
 
 
 class RemoteClient(Client):
@@ -35,17 +35,25 @@ class RemoteClient(Client):
         await self.http.__aexit__(kind, error, trace)
 
     async def keeps_schema(self, ask: Ask | None = None) -> bool:
-        """Asks one small question with a schema. Raises the last RequestError if there is no reply in six attempts."""
+        """Asks one small question with a schema, up to three times, as one bad reply shows nothing.
+
+        Raises the last RequestError if there is no reply in six attempts.
+        """
+        replies = 0
         for attempt in range(1, PROBE_TRIES + 1):
             try:
-                return kept(await (ask or self.complete)(probe()))
+                if kept(await (ask or self.complete)(probe())):
+                    return True
+                replies += 1
             except RequestError as error:
-                if not error.retry:
+                if error.reason == "no_schema":
                     return False
-                if attempt == PROBE_TRIES:
+                if attempt == PROBE_TRIES and not replies:
                     raise
                 await asyncio.sleep(min(30.0, error.after or random.uniform(0.1, 0.2) * 2**attempt))
-        raise AssertionError
+            if replies == PROBE_REPLIES:
+                break
+        return False
 
 
 def probe() -> Request:

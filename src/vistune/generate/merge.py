@@ -22,7 +22,7 @@ def copy_replies(db: sqlite3.Connection, path: Path) -> tuple[str, str]:
 
     Returns the other store's id and its spending (see `Store`).
     """
-    db.execute("ATTACH DATABASE ? AS other", (f"file:{quote(str(path.absolute()))}?mode=ro",))
+    db.execute("ATTACH DATABASE ? AS other", (f"file:{quote(str(path.absolute()))}?mode=rw",))
     try:
         db.execute("BEGIN")
         db.execute("INSERT OR IGNORE INTO replies SELECT * FROM other.replies ORDER BY rowid")

@@ -1,0 +1,96 @@
+"""What the server counted never passes the cap, and the pilot tells what all of it will take."""
+
+from __future__ import annotations
+
+import random
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from generating import annotations, command, report, run, start
+from teacher_server import Teacher, teaching
+
+PRICE = (2.5, 10.0)
+"""USD per million tokens of input and output."""
+FAULTS = dict.fromkeys(
+    ("rate_limited", "http_503", "reset", "no_usage", "not_json", "wrong_text", "error_in_200"), 0.04
+)
+
+
+def usd(teacher: Teacher) -> float:
+    """What the server would charge for every reply it wrote, whether it arrived or not."""
+    stats = teacher.stats()
+    return float(stats["prompt_tokens"] * PRICE[0] + stats["completion_tokens"] * PRICE[1]) / 1e6
+
+
+def tokens(teacher: Teacher) -> int:
+    stats = teacher.stats()
+    return int(stats["prompt_tokens"] + stats["completion_tokens"])
+
+
+@pytest.mark.parametrize("faults", [{}, FAULTS], ids=["no faults", "faults"])
+def test_a_cap_in_usd_is_never_passed(faults: dict[str, float], tmp_path: Path) -> None:
+    data, out, cap = annotations(tmp_path, 400), tmp_path / "out", 0.8
+    options = ("--concurrency", "64", "--max-tokens", "400", "--price", f"{PRICE[0]}:{PRICE[1]}", "--max-usd", str(cap))
+    with teaching(faults=faults) as teacher:
+        said = run(command(data, teacher.url, out, *options))
+        assert 0 < usd(teacher) <= cap
+        assert "the cap allows no other request" in said
+        assert report(out)["pending"] > 0
+        asked = teacher.stats()["requests"]
+        run(command(data, teacher.url, out, *options))
+        assert usd(teacher) <= cap
+        assert teacher.stats()["requests"] <= asked + 2  # there may have been room for one
+    if not faults:
+        assert usd(teacher) > 0.9 * cap
+
+
+def test_a_cap_in_tokens_holds_through_kills(tmp_path: Path) -> None:
+    data, out, cap = annotations(tmp_path, 400), tmp_path / "out", 250_000
+    draw = random.Random(0)
+    with teaching(latency=0.02, faults=FAULTS) as teacher:
+        line = command(data, teacher.url, out, "--concurrency", "32", "--max-tokens", "400",
+                       "--max-total-tokens", str(cap))  # fmt: skip
+        for _ in range(6):
+            process, before = start(line), teacher.stats()["requests"]
+            while teacher.stats()["requests"] == before and process.poll() is None:
+                time.sleep(0.005)
+            time.sleep(draw.uniform(0, 0.1))
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            assert tokens(teacher) <= cap
+        run(line)
+        assert 0 < tokens(teacher) <= cap
+
+
+def test_a_cap_below_the_first_request_asks_nothing(tmp_path: Path) -> None:
+    data = annotations(tmp_path, 5)
+    with teaching() as teacher:
+        said = run(command(data, teacher.url, tmp_path / "out", "--max-total-tokens", "10"), code=2)
+        assert teacher.stats()["requests"] == 0
+    assert "the cap does not allow even one question" in said
+
+
+def test_the_pilot_tells_what_all_of_it_takes(tmp_path: Path) -> None:
+    data, out = annotations(tmp_path, 600), tmp_path / "out"
+    options = ("--kinds", "conversation=all,detail=0.5", "--price", f"{PRICE[0]}:{PRICE[1]}", "--concurrency", "64")
+    with teaching() as teacher:
+        said = run(command(data, teacher.url, out, *options, "--pilot", "60"), COLUMNS="200")
+        asked = teacher.stats()["requests"]
+        assert asked <= 61
+        told = [float(number) for number in re.findall(r"\d+\.\d+", next(
+            line for line in said.splitlines() if line.strip().startswith("all")
+        ))]  # fmt: skip
+        run(command(data, teacher.url, out, *options))
+        real = usd(teacher)
+    assert any(abs(number - real) <= 0.1 * real for number in told), (told, real)
+
+
+def test_a_dry_run_asks_nobody(tmp_path: Path) -> None:
+    data = annotations(tmp_path, 20)
+    with teaching() as teacher:
+        run(command(data, teacher.url, tmp_path / "out", "--dry-run"))
+        assert teacher.stats()["requests"] == 0
