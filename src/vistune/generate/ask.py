@@ -17,12 +17,13 @@ from dataclasses import dataclass, replace
 
 from vistune.clients.base import Client, Reply, RequestError
 from vistune.errors import ClientError
-from vistune.generate.attempts import Answer, Attempt, attempt, readable
+from vistune.generate.attempts import Answer, Attempt, attempt, read
 from vistune.generate.board import Board
 from vistune.generate.breaker import Breaker
 from vistune.generate.budget import Budget
 from vistune.generate.limits import Limits
 from vistune.generate.pace import Pace, Ticket
+from vistune.generate.parse import Parsed
 from vistune.generate.plan import Planned
 from vistune.generate.price import Cost
 from vistune.generate.store import Failure, Store, Stored
@@ -83,7 +84,7 @@ def _unsettled(planned: Planned, teacher: str, store: Store, attempts: int, retr
             return None if failure and failure.final and not retry_failed else Job(planned, one)
         settled = stored.settled
         if settled is None:  # the run died before anybody looked at the reply
-            settled = number >= attempts or readable(planned.kind, stored.reply)
+            settled = number >= attempts or isinstance(read(planned.kind, stored.reply), Parsed)
             store.settle(one.key, settled)
         number += 1
         if settled or number > attempts:
@@ -199,12 +200,13 @@ class Asker:
         key = job.attempt.key
         stored = Stored(reply, job.sent, cost, True if last else None)
         await self._store.put(key, stored)
-        can_be_read = readable(job.planned.kind, reply)
+        said = read(job.planned.kind, reply)
+        can_be_read = isinstance(said, Parsed)
         if not last:
             self._store.settle(key, can_be_read)
         if last or can_be_read:
             self._board.done += 1
-            self._finished.append((job.planned, Answer(job.attempt, stored) if can_be_read else None))
+            self._finished.append((job.planned, Answer(job.attempt, stored, said) if can_be_read else None))
             return
         self._board.reasons["unreadable"] += 1
         again = attempt(job.planned, self._client.name, job.attempt.number + 1)

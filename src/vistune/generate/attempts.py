@@ -9,7 +9,7 @@ from itertools import count
 from vistune.clients.base import Reply, Request
 from vistune.generate.draw import bits
 from vistune.generate.kinds import Kind
-from vistune.generate.parse import ReplyError, parse_reply
+from vistune.generate.parse import Parsed, ReplyError, parse_reply
 from vistune.generate.plan import Planned
 from vistune.generate.store import Store, Stored
 
@@ -29,6 +29,7 @@ class Answer:
 
     attempt: Attempt
     stored: Stored
+    read: Parsed | ReplyError
 
 
 def attempt(planned: Planned, teacher: str, number: int) -> Attempt:
@@ -47,22 +48,21 @@ def answers(planned: Planned, teacher: str, store: Store) -> Iterator[Answer]:
         stored = store.get(one.key)
         if stored is None:
             return
-        yield Answer(one, stored)
+        yield Answer(one, stored, read(planned.kind, stored.reply))
 
 
 def chosen_answer(planned: Planned, teacher: str, store: Store) -> Answer | None:
     """The first reply that can be read, else the last one; None if there is none."""
     found = None
     for found in answers(planned, teacher, store):
-        if found.stored.settled or readable(planned.kind, found.stored.reply):  # after a settled one nobody was asked
+        if found.stored.settled or isinstance(found.read, Parsed):  # after a settled one nobody was asked
             break
     return found
 
 
-def readable(kind: Kind, reply: Reply) -> bool:
-    """Whether the reply has, or can be repaired to, the form that was asked for."""
+def read(kind: Kind, reply: Reply) -> Parsed | ReplyError:
+    """What the reply says, if it has, or can be repaired to, the form that was asked for; else why not."""
     try:
-        parse_reply(reply.text, bool(kind.questions), reply.finish)
-    except ReplyError:
-        return False
-    return True
+        return parse_reply(reply.text, bool(kind.questions), reply.finish)
+    except ReplyError as error:
+        return error

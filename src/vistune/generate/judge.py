@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vistune.clients.base import Reply, Request
+from vistune.clients.base import Request
 from vistune.context import format_context
 from vistune.generate.attempts import Answer, chosen_answer
 from vistune.generate.draw import pick
@@ -13,7 +13,7 @@ from vistune.generate.filters import Sample, reasons
 from vistune.generate.hostile import prompt_leak
 from vistune.generate.judged import Judged, Verdict
 from vistune.generate.output import image_path
-from vistune.generate.parse import ReplyError, parse_reply
+from vistune.generate.parse import Parsed, ReplyError
 from vistune.generate.plan import Plan, Planned
 from vistune.generate.store import Store
 from vistune.records import Turn
@@ -34,7 +34,7 @@ def judge(
         return None
     if answer := answer or chosen_answer(planned, plan.teacher, store):
         reply = answer.stored.reply
-        said, turns = _judge(planned, planned.request, reply, plan.seed)
+        said, turns = _judge(planned, planned.request, answer.read, plan.seed)
         categories = tuple(dict.fromkeys(box.category for box in planned.record.boxes))
         return Judged(about | _about_reply(answer) | said, turns, reply.text, categories)
     if failure := store.failure(planned.key):
@@ -43,20 +43,20 @@ def judge(
     return None
 
 
-def _judge(planned: Planned, request: Request, reply: Reply, seed: int) -> tuple[dict[str, Any], tuple[Turn, ...]]:
+def _judge(
+    planned: Planned, request: Request, read: Parsed | ReplyError, seed: int
+) -> tuple[dict[str, Any], tuple[Turn, ...]]:
     """The verdict with its reasons, and the turns where there are any."""
     kind = planned.kind
-    try:
-        parsed = parse_reply(reply.text, bool(kind.questions), reply.finish)
-    except ReplyError as error:
-        return _verdict((str(error),)), ()
-    turns = parsed.turns
+    if isinstance(read, ReplyError):
+        return _verdict((str(read),)), ()
+    turns = read.turns
     if kind.questions:
         turns = (Turn("user", pick(kind.questions, seed, planned.record.id, kind.name, "question")), *turns)
     if prompt_leak(kind.system, turns):
         return _verdict(("prompt_leak",)), turns
     codes = reasons(Sample(kind, request.query, turns, planned.record))
-    return _verdict(codes, "filtered" if codes else "accepted") | {"repairs": parsed.repairs}, turns
+    return _verdict(codes, "filtered" if codes else "accepted") | {"repairs": read.repairs}, turns
 
 
 def _verdict(codes: tuple[str, ...], verdict: Verdict = "quarantined") -> dict[str, Any]:

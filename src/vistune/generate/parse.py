@@ -74,7 +74,9 @@ def to_json(parsed: Parsed) -> str:
 
 def _bare(text: str, repairs: list[str]) -> str:
     """The text without what stands around it. Raises ReplyError if nothing is left."""
-    clean = text.replace("\r\n", "\n").replace("\r", "\n").translate(_INVISIBLE)
+    clean = text.replace("\r\n", "\n").replace("\r", "\n")
+    if not clean.isascii():
+        clean = clean.translate(_INVISIBLE)
     if clean != text:
         repairs.append("line_ends")
     if thought := _THINK.match(clean):

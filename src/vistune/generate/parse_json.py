@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 from vistune.generate.reply_error import ReplyError
@@ -54,12 +55,19 @@ def _body(text: str, repairs: list[str]) -> str:
     return text[start.start() :]
 
 
+_FORMS: tuple[tuple[str, Callable[[str], str]], ...] = (
+    ("", str),
+    ("trailing_comma", lambda text: _COMMA.sub(lambda found: found[1] or found[2], text)),
+    ("quotes", lambda text: text.translate(_CURLY)),
+)
+"""What a reply is read as, in this order, and the repair that this is."""
+
+
 def _value(text: str, repairs: list[str]) -> Any:
     """What the JSON says, with harmless mistakes put right; None if it cannot be read as a whole."""
-    commas = _COMMA.sub(lambda found: found[1] or found[2], text)
-    for name, form in (("", text), ("trailing_comma", commas), ("quotes", text.translate(_CURLY))):
+    for name, form in _FORMS:
         found: list[str] = [name] if name else []
-        values = _decoded(form, found)
+        values = _decoded(form(text), found)
         if values is None:
             continue
         repairs += found

@@ -23,13 +23,13 @@ class Phrases:
             pattern = re.compile(source, re.VERBOSE)
             for word in entry["words"].split():
                 self._patterns.setdefault(word, []).append(pattern)
-        self._words = self._patterns.keys()
+        self._words = frozenset(self._patterns)
 
     def found(self, text: Text) -> bool:
         """Whether the text, without what it quotes, has one of the phrases."""
-        words = self._words & text.known
-        if not words:
+        if self._words.isdisjoint(text.known):
             return False
+        words = self._words & text.known
         plain = text.unquoted
         tried: set[re.Pattern[str]] = set()
         for pattern in (pattern for word in words for pattern in self._patterns[word]):
