@@ -15,6 +15,7 @@ from vistune.mini.language import Lesson, continue_language, train_language
 from vistune.mini.practice import practice
 from vistune.mini.probe import probe_language
 from vistune.mini.scenes import sample_scene
+from vistune.mini.threads import one_thread
 from vistune.mini.vision import (
     SIDE,
     MiniCLIP,
@@ -33,15 +34,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-@pytest.fixture
-def one_thread() -> object:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("one_thread")
+@one_thread()
 def test_the_vision_tower_comes_out_the_same_twice(tmp_path: Path) -> None:
     for name in ("a", "b"):
         train_vision(tmp_path / name, seed=3, count=32, steps=2, batch=8)
@@ -79,7 +72,7 @@ def test_the_text_tower_reads_the_whole_phrase() -> None:
     assert len({tuple(vector.tolist()) for vector in vectors}) == len(told)
 
 
-@pytest.mark.usefixtures("one_thread")
+@one_thread()
 def test_the_language_model_learns_and_comes_out_the_same_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

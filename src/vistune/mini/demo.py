@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from vistune.clients import open_client
@@ -20,6 +19,7 @@ from vistune.evaluate.report import write_report
 from vistune.evaluate.run import Scores, evaluate, print_scores
 from vistune.generate import Style, generate
 from vistune.mini.dataset import write_dataset
+from vistune.mini.threads import one_thread
 from vistune.model.assistant import Assistant
 from vistune.records import ImageRecord
 from vistune.sources import sources
@@ -32,12 +32,12 @@ PROCESSES = min(2, os.cpu_count() or 1)
 """How many train."""
 
 
+@one_thread()
 def run_demo(out: Path, seed: int, *, images: int = TRAIN, held_out: int = TEST) -> None:
     """Make Emoji-COCO, write instruction data, train both stages, score them and write the report, all in `out`.
 
     Interrupted, the same call goes on with the training where it was.
     """
-    torch.set_num_threads(1)
     console = Console(highlight=False)
     start = time.perf_counter()
     data, run = out / "data", out / "train"

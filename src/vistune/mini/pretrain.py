@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import torch
-
+from vistune.mini.threads import one_thread
 from vistune.train.run import bound_kernel_caches
 
 Part = Literal["vision", "language", "all"]
 
 
+@one_thread()
 def pretrain(out: Path, seed: int, part: Part = "all") -> None:
     """Train the vision tower to `out/vision`, the language model to `out/language`, or both.
 
@@ -24,7 +24,6 @@ def pretrain(out: Path, seed: int, part: Part = "all") -> None:
     from vistune.mini.vision import train_vision
 
     bound_kernel_caches()
-    torch.set_num_threads(1)  # the number of threads decides the order of sums, and so the last bits
     if part != "language":
         train_vision(out / "vision", seed=seed, count=40_000, steps=4000)
     if part != "vision":
