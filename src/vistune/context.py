@@ -30,6 +30,11 @@ def format_context(record: ImageRecord, parts: Collection[Part] = PARTS) -> str:
     return f"{captions}\n\n{boxes}" if boxes else captions
 
 
+def has_context(record: ImageRecord, parts: Collection[Part]) -> bool:
+    """Whether `format_context` has something to show."""
+    return ("boxes" in parts and bool(record.boxes)) or ("captions" in parts and any(map(str.strip, record.captions)))
+
+
 def parse_context(text: str) -> tuple[tuple[str, ...], tuple[Box, ...]]:
     """The captions and boxes of a context text; the inverse of `format_context` up to three decimals.
 

@@ -95,6 +95,16 @@ def test_a_signal_lets_what_is_under_way_come_in(number: int, code: int, tmp_pat
         assert teacher.stats()["requests"] - 1 == IMAGES
 
 
+def test_a_signal_ends_the_question_about_schemas(tmp_path: Path) -> None:
+    data, out = annotations(tmp_path, 5), tmp_path / "out"
+    with teaching(latency=60.0) as teacher:
+        process = start(command(data, teacher.url, out))
+        first_reply(teacher, process, 0)
+        code, said = ended(process, 0, signal.SIGINT)
+        assert code == 130, said
+    assert report(out)["pending"] == 5
+
+
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     data, out = annotations(tmp_path, 40), tmp_path / "out"
     with teaching(latency=60.0) as teacher:

@@ -66,6 +66,23 @@ def test_a_cap_in_tokens_holds_through_kills(tmp_path: Path) -> None:
         assert 0 < tokens(teacher) <= cap
 
 
+def test_what_was_under_way_before_there_was_a_cap_counts(tmp_path: Path) -> None:
+    data, out = annotations(tmp_path, 400), tmp_path / "out"
+    with teaching(latency=0.2) as teacher:
+        line = command(data, teacher.url, out, "--concurrency", "64", "--max-tokens", "400",
+                       "--price", f"{PRICE[0]}:{PRICE[1]}")  # fmt: skip
+        for _ in range(2):
+            process, before = start(line), teacher.stats()["requests"]
+            while teacher.stats()["requests"] < before + 60 and process.poll() is None:
+                time.sleep(0.005)
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+        time.sleep(0.3)  # until the server has written what nobody waits for
+        cap = usd(teacher) + 0.3
+        run([*line, "--max-usd", str(cap)])
+        assert usd(teacher) <= cap
+
+
 def test_a_cap_below_the_first_request_asks_nothing(tmp_path: Path) -> None:
     data = annotations(tmp_path, 5)
     with teaching() as teacher:

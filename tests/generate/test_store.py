@@ -7,6 +7,7 @@ import pytest
 
 from vistune.clients import Reply
 from vistune.errors import VistuneError
+from vistune.generate.price import Cost
 from vistune.generate.store import Store, Stored
 
 
@@ -40,6 +41,23 @@ def test_a_cancelled_wait_loses_no_reply_and_stops_no_other(tmp_path: Path) -> N
     with Store(tmp_path / "s.sqlite") as store:
         asyncio.run(main(store))
         assert all(key in store for key in ("aa", "bb", "cc"))
+
+
+def test_what_a_killed_run_had_under_way_counts_as_spent_wherever_it_is_merged(tmp_path: Path) -> None:
+    (tmp_path / "killed").mkdir()
+    with Store(tmp_path / "killed" / "replies.sqlite") as killed:
+        asyncio.run(killed.reserve("aa", Cost(5, 7)))
+        asyncio.run(killed.reserve("bb", Cost(11, 13)))
+        asyncio.run(killed.put("bb", Stored(Reply("b", "model"), cost=Cost(2, 3))))
+    with Store(tmp_path / "s.sqlite") as store:
+        for _ in range(2):
+            store.merge(tmp_path / "killed")
+            assert store.spent == Cost(7, 10)
+    with Store(tmp_path / "killed" / "replies.sqlite") as resumed:
+        assert resumed.spent == Cost(7, 10)
+    with Store(tmp_path / "s.sqlite") as store:
+        store.merge(tmp_path / "killed")
+        assert store.spent == Cost(7, 10)
 
 
 def test_two_runs_cannot_share_a_folder(tmp_path: Path) -> None:

@@ -25,11 +25,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from vistune.clients.base import Client, Message, Quota, Reply, Request, RequestError
+from vistune.clients.base import Client, Message, Reply, Request, RequestError
 from vistune.errors import ClientError
 from vistune.registry import Registry
 
-__all__ = ["Client", "Message", "Quota", "Reply", "Request", "RequestError", "clients", "open_client", "options_of"]
+__all__ = ["Client", "Message", "Reply", "Request", "RequestError", "clients", "open_client", "options_of"]
 
 clients: Registry[Callable[..., Client]] = Registry("client", "vistune.clients")
 """An entry makes a client, from nothing or from one text (what follows the colon of `name:argument`), and options."""

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from vistune.clients import clients
-from vistune.clients.base import Quota, Reply, Request, RequestError
-from vistune.clients.faults import RefusedError, fault, quota
+from vistune.clients.base import Reply, Request, RequestError
+from vistune.clients.faults import RefusedError, fault
 from vistune.clients.http import Http
 from vistune.clients.remote import RemoteClient
 from vistune.clients.secrets import key_from_environment
@@ -34,12 +34,12 @@ class AnthropicClient(RemoteClient):
     async def complete(self, request: Request) -> Reply:
         """The reply's text, or with a schema the tool's input as JSON."""
         try:
-            body, headers = await self.http.post("/messages", json.dumps(self.body(request)).encode())
+            body, _ = await self.http.post("/messages", json.dumps(self.body(request)).encode())
         except RefusedError as error:
             if request.schema is not None and _SCHEMA.search(error.told):
                 raise RequestError("no_schema", error.what, retry=False) from None
             raise
-        return read_reply(body, self.name, self.http.where, quota(headers))
+        return read_reply(body, self.name, self.http.where)
 
     def body(self, request: Request) -> dict[str, Any]:
         """The request as the server is sent it."""
@@ -56,7 +56,7 @@ class AnthropicClient(RemoteClient):
         return body
 
 
-def read_reply(body: Mapping[str, Any], asked: str, where: str, left: Quota | None = None) -> Reply:
+def read_reply(body: Mapping[str, Any], asked: str, where: str) -> Reply:
     """A message as a reply; a RequestError or ClientError if it is none.
 
     A refusal or a limit that was reached may leave no content; any other message without is an error.
@@ -66,11 +66,11 @@ def read_reply(body: Mapping[str, Any], asked: str, where: str, left: Quota | No
         raise fault(code if isinstance(code, int) and 400 <= code < 600 else 502, {"error": error}, {}, where)
     content, finish = body.get("content"), _FINISH.get(str(body.get("stop_reason")), "")
     if not isinstance(content, list) or not (content or finish in ("length", "content_filter")):
-        raise RequestError("no_choices", json.dumps(body)[:200], billed=True, quota=left)
+        raise RequestError("no_choices", json.dumps(body)[:200], billed=True)
     parts = [part for part in content if isinstance(part, dict)]
     used = [json.dumps(part.get("input"), ensure_ascii=False) for part in parts if part.get("type") == "tool_use"]
     text = used[0] if used else "".join(str(part.get("text") or "") for part in parts if part.get("type") == "text")
-    return Reply(text, str(body.get("model") or asked), read_usage(body.get("usage")), finish, left)
+    return Reply(text, str(body.get("model") or asked), read_usage(body.get("usage")), finish)
 
 
 def read_usage(usage: Any) -> dict[str, int]:

@@ -55,14 +55,6 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Quota:
-    """What the server says is left: so many requests (None: not said) until `reset` seconds from now."""
-
-    requests: int | None
-    reset: float
-
-
-@dataclass(frozen=True, slots=True)
 class Reply:
     """The raw reply. `model` is the name that the answering side gave.
 
@@ -74,7 +66,6 @@ class Reply:
     model: str
     usage: Mapping[str, int] = field(default_factory=dict)
     finish: str = ""
-    quota: Quota | None = None
 
 
 class RequestError(Exception):
@@ -88,11 +79,11 @@ class RequestError(Exception):
 
     def __init__(
         self, reason: str, words: str = "", *, retry: bool = True, after: float | None = None,
-        overload: bool = False, billed: bool = False, quota: Quota | None = None,
+        overload: bool = False, billed: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(f"{reason}: {words}" if words else reason)
         self.reason, self.words, self.retry, self.after = reason, words, retry, after
-        self.overload, self.billed, self.quota = overload, billed, quota
+        self.overload, self.billed = overload, billed
 
 
 Ask = Callable[[Request], Awaitable[Reply]]

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from vistune.clients.base import Quota, RequestError
+from vistune.clients.base import RequestError
 from vistune.errors import ClientError, VistuneError
 
 Headers = Mapping[str, str]
@@ -26,6 +26,7 @@ _TOO_LONG = re.compile(
 _FILTERED = re.compile(
     r"content_filter|content_policy|ResponsibleAIPolicyViolation|content management policy|flagged", re.IGNORECASE
 )
+_LIMITED = ("requests", "tokens", "input-tokens", "output-tokens")
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _FIXES = {
@@ -58,7 +59,7 @@ def fault(status: int, body: bytes | Mapping[str, Any], headers: Headers, where:
             return RequestError("content_filter", words, retry=False)
     if status in _AGAIN or (status >= 500 and status != 501):
         reason = "rate_limited" if status == 429 else f"http_{status}"
-        return RequestError(reason, words, after=wait(headers), overload=status in _BUSY, quota=quota(headers))
+        return RequestError(reason, words, after=wait(headers), overload=status in _BUSY)
     if status in (400, 422):
         return RefusedError(f"HTTP {status}: {words}", told=f"{parameter(body)} {told}", where=where, fix=_FIXES[400])
     return ClientError(f"HTTP {status}: {words}", where=where, fix=_FIXES.get(status, "see the server's words"))
@@ -91,12 +92,16 @@ def said(body: bytes | Mapping[str, Any]) -> tuple[str, str]:
 
 
 def wait(headers: Headers) -> float | None:
-    """The seconds that the server wants to be left alone, by `retry-after-ms` or `Retry-After`; None if not said."""
+    """The seconds that the server wants to be left alone; None if not said.
+
+    By `retry-after-ms` or `Retry-After`; without, of the limits on requests and tokens that are used up, by the time
+    until the last one is reset.
+    """
     try:
         if (ms := headers.get("retry-after-ms")) is not None:
             return max(0.0, float(ms) / 1000)
         if (after := headers.get("Retry-After")) is None:
-            return None
+            return _reset(headers)
         if re.fullmatch(r"\s*\d+(\.\d+)?\s*", after):
             return float(after)
         return max(0.0, parsedate_to_datetime(after).timestamp() - time.time())
@@ -104,16 +109,12 @@ def wait(headers: Headers) -> float | None:
         return None
 
 
-def quota(headers: Headers) -> Quota | None:
-    """What the server says is left, by the headers of OpenAI (`6m0s`) or Anthropic (a time); None if not said."""
-    left = headers.get("x-ratelimit-remaining-requests") or headers.get("anthropic-ratelimit-requests-remaining")
-    if left is None:
-        return None
-    reset = headers.get("x-ratelimit-reset-requests") or headers.get("anthropic-ratelimit-requests-reset") or ""
-    try:
-        return Quota(int(left), span(reset))
-    except ValueError:
-        return None
+def _reset(headers: Headers) -> float | None:
+    """Until the limits of OpenAI's headers (`6m0s`) or Anthropic's (a time) that are used up are reset."""
+    names = {f"x-ratelimit-remaining-{what}": f"x-ratelimit-reset-{what}" for what in _LIMITED}
+    names |= {f"anthropic-ratelimit-{what}-remaining": f"anthropic-ratelimit-{what}-reset" for what in _LIMITED}
+    resets = [headers.get(reset) for left, reset in names.items() if headers.get(left) == "0"]
+    return max((span(reset) for reset in resets if reset), default=None)
 
 
 def span(text: str) -> float:

@@ -13,8 +13,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from vistune.clients import clients
-from vistune.clients.base import Quota, Reply, Request, RequestError
-from vistune.clients.faults import RefusedError, fault, quota
+from vistune.clients.base import Reply, Request, RequestError
+from vistune.clients.faults import RefusedError, fault
 from vistune.clients.http import Http
 from vistune.clients.remote import RemoteClient
 from vistune.clients.secrets import key_from_environment
@@ -40,14 +40,14 @@ class OpenAIClient(RemoteClient):
         while True:
             shape = self._omitted, self._limit
             try:
-                body, headers = await self.http.post("/chat/completions", json.dumps(self.body(request)).encode())
+                body, _ = await self.http.post("/chat/completions", json.dumps(self.body(request)).encode())
             except RefusedError as error:
                 if shape == (self._omitted, self._limit) and not self._adapt(error.told):
                     if request.schema is not None and _SCHEMA.search(error.told):
                         raise RequestError("no_schema", error.what, retry=False) from None
                     raise
             else:
-                return read_reply(body, self.name, self.http.where, quota(headers))
+                return read_reply(body, self.name, self.http.where)
 
     def body(self, request: Request) -> dict[str, Any]:
         """The request as the server is sent it."""
@@ -77,7 +77,7 @@ class OpenAIClient(RemoteClient):
         return False
 
 
-def read_reply(body: Mapping[str, Any], asked: str, where: str, left: Quota | None = None) -> Reply:
+def read_reply(body: Mapping[str, Any], asked: str, where: str) -> Reply:
     """A chat completion as a reply; a RequestError or ClientError if it is none.
 
     Taken as they come: content in parts, no content beside a model's reasoning, a refusal in place of content, no
@@ -95,10 +95,10 @@ def read_reply(body: Mapping[str, Any], asked: str, where: str, left: Quota | No
         raise found
     message = choice.get("message")
     if not isinstance(message, dict):
-        raise RequestError("no_choices", json.dumps(body)[:200], billed=True, quota=left)
+        raise RequestError("no_choices", json.dumps(body)[:200], billed=True)
     finish = _FINISH.get(str(choice.get("finish_reason")), "")
     text = _text(message.get("content")) or message.get("refusal") or ""
-    return Reply(str(text), str(body.get("model") or asked), read_usage(body.get("usage")), finish, left)
+    return Reply(str(text), str(body.get("model") or asked), read_usage(body.get("usage")), finish)
 
 
 def _text(content: Any) -> str:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 from vistune.clients.base import Client, Reply, RequestError
 from vistune.errors import ClientError
+from vistune.generate.ahead import Ahead
 from vistune.generate.attempts import Answer, Attempt, attempt, read
 from vistune.generate.board import Board
 from vistune.generate.breaker import Breaker
@@ -102,6 +103,7 @@ class Asker:
         self._pace, self._breaker, self._budget, self._board = pace, breaker, budget, board
         self._settled = settled
         self._finished: deque[tuple[Planned, Answer | None]] = deque()
+        self._jobs: Ahead[Job | str | None] = Ahead((), _END, most)
         self._tries = limits.tries(client.remote)
         self._tasks: set[asyncio.Task[None]] = set()
         self._later: list[tuple[float, int, Job]] = []
@@ -116,13 +118,14 @@ class Asker:
 
     async def run(self, jobs: Iterator[Job | None]) -> None:
         """Send all of `jobs`; returns when nothing is under way any more."""
+        self._jobs = Ahead(jobs, _END, self._most)
         while not self._ended:
             in_flight = len(self._tasks)
             wait = max(self._pace.wait(in_flight), self._breaker.wait(in_flight))
             if wait > 0 or len(self._finished) > _UNTOLD:
                 await self._sleep(wait if wait > 0 else 0.0)
                 continue
-            job = self._due() or (None if self._full() else next(jobs, _END))
+            job = self._due() or (None if self._full() else self._jobs.take())
             if isinstance(job, Job):
                 await self._start(job)
             elif job is None and not self._full():
@@ -176,7 +179,7 @@ class Asker:
         self._look_again()
 
     async def _send(self, job: Job, worst: Cost, ticket: Ticket) -> None:
-        if self._budget.capped:
+        if self._budget.counts:
             await self._store.reserve(job.attempt.key, worst)
         try:
             reply = await self._client.complete(job.attempt.request)
@@ -221,7 +224,7 @@ class Asker:
         else:
             job = replace(job, faults=job.faults + 1)
         if error.retry and job.faults <= self._limits.retries and job.sent <= _OVERLOADS * (self._limits.retries + 1):
-            if self._budget.capped or cost.tokens:
+            if self._budget.counts or cost.tokens:
                 await self._store.charge(job.attempt.key, cost)
             self._send_later(job, self._backoff(job, error))
         else:
@@ -246,17 +249,25 @@ class Asker:
         return asyncio.get_running_loop().time()
 
     async def _sleep(self, seconds: float) -> None:
-        """Until a request under way has ended, but no longer than `seconds`; what is settled is told meanwhile."""
+        """Until a request under way has ended, but no longer than `seconds`; other work is done meanwhile."""
         loop = asyncio.get_running_loop()
         self._wake = loop.create_future()
         timer = loop.call_later(seconds, self._look_again) if math.isfinite(seconds) else None
-        while self._finished and not self._wake.done():
-            self._settled(*self._finished.popleft())
+        while not self._wake.done() and self._use_time():
             await asyncio.sleep(0)
         await self._wake
         if timer:
             timer.cancel()
         self._wake = None
+
+    def _use_time(self) -> bool:
+        """Make a request ready, or tell of what is settled; False if there is nothing to do."""
+        if self._jobs.prepare():
+            return True
+        if self._finished:
+            self._settled(*self._finished.popleft())
+            return True
+        return False
 
     def _look_again(self) -> None:
         if self._wake and not self._wake.done():

@@ -27,9 +27,9 @@ class Budget:
         self._max_tokens = limits.max_total_tokens
 
     @property
-    def capped(self) -> bool:
-        """Whether there is a cap, so that every request has to be set aside for."""
-        return self._max_pico is not None or self._max_tokens is not None
+    def counts(self) -> bool:
+        """Whether there is a price or a cap, so that a killed run's requests have to be known to the next one."""
+        return self._price is not None or self._max_tokens is not None
 
     def worst(self, request: Request) -> Cost:
         """The most that `request` can cost: no tokenizer makes more tokens of a text than it has bytes."""

@@ -44,6 +44,7 @@ class Collector:
         self._client, self._store, self._board, self._budget = client, store, board, budget
         self._limits, self._most, self._pilot = limits, most, pilot
         self._asker: Asker | None = None
+        self._probing: asyncio.Task[bool] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped = self._opened = False
         self.error: Exception | None = None
@@ -54,8 +55,14 @@ class Collector:
     def signal(self, _: int) -> None:
         """From a signal's handler: send nothing more."""
         self._stopped = True
-        if self._loop and self._asker:
-            self._loop.call_soon_threadsafe(self._asker.stop)
+        if self._loop:
+            self._loop.call_soon_threadsafe(self._stop)
+
+    def _stop(self) -> None:
+        if self._probing:
+            self._probing.cancel()
+        if self._asker:
+            self._asker.stop()
 
     async def run(self, plan: Plan, console: Console, sorter: Callable[[Plan], Sorter]) -> Sorter:
         """Ask, and have what is settled judged on the way; returns what `sorter` made of the plan.
@@ -66,14 +73,14 @@ class Collector:
         async with AsyncExitStack() as stack:
             try:
                 known = self._store.note(schema_note(self._client))
-                if known is None:
+                if known is None and not self._stopped:
                     await self._open(stack)
                     known = await self._probe()
                 plan = plan.structured() if known == "1" else plan
             except ClientError as error:
                 self.error = error
             sorting = sorter(plan)
-            if self.error is None:
+            if self.error is None and known is not None:
                 try:
                     await self._collect(plan, sorting, stack, console)
                 except ClientError as error:
@@ -113,9 +120,15 @@ class Collector:
         elif self._asker.error:
             raise self._asker.error
 
-    async def _probe(self) -> str:
+    async def _probe(self) -> str | None:
+        """Whether the client keeps to schemas, as the store notes it; None if a signal came first."""
+        self._probing = asyncio.create_task(self._client.keeps_schema(self._paid))
         try:
-            known = "1" if await self._client.keeps_schema(self._paid) else "0"
+            known = "1" if await self._probing else "0"
+        except asyncio.CancelledError:
+            if not self._stopped:
+                raise
+            return None
         except RequestError as error:
             fix = "see to the server and run the same command again"
             raise ClientError(f"the teacher does not answer: {error}", fix=fix) from None
@@ -144,7 +157,7 @@ class Collector:
         return reply
 
     def _jobs(self, plan: Plan, settled: Settled) -> Iterator[Job | None]:
-        self._board.total = plan.requests()
+        self._board.total = plan.total
         attempts, again = self._limits.tries(self._client.remote), self._limits.retry_failed
         left = partial(
             todo, store=self._store, board=self._board, settled=settled, teacher=plan.teacher, attempts=attempts,

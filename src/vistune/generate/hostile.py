@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from functools import cache, lru_cache
 
 from vistune.context import Part, one_line
@@ -35,8 +35,8 @@ def hostile_context(record: ImageRecord, parts: Collection[Part]) -> tuple[str, 
 
 def prompt_leak(system: str, turns: Iterable[Turn]) -> bool:
     """Whether a turn repeats eight words in a row of the system prompt."""
-    runs = _runs_of(system)
-    return any(not runs.isdisjoint(_runs(turn.text)) for turn in turns)
+    words, runs = _runs_of(system)
+    return any(run in runs for turn in turns for run in _runs(turn.text, words))
 
 
 def _plain(text: str) -> str:
@@ -61,10 +61,17 @@ def _patterns() -> dict[str, tuple[re.Pattern[str], ...]]:
 
 
 @cache
-def _runs_of(system: str) -> frozenset[tuple[str, ...]]:
-    return frozenset(_runs(system))
+def _runs_of(system: str) -> tuple[frozenset[str], frozenset[tuple[str, ...]]]:
+    """The words of a prompt, and each run of them."""
+    words = frozenset(_WORD.findall(_plain(system)))
+    return words, frozenset(_runs(system, words))
 
 
-def _runs(text: str) -> Iterable[tuple[str, ...]]:
-    words = _WORD.findall(_plain(text))
-    return zip(*(words[start:] for start in range(_RUN)), strict=False)
+def _runs(text: str, known: Collection[str]) -> Iterator[tuple[str, ...]]:
+    """Each run of words that are all `known`."""
+    words = _WORD.findall(text.lower() if text.isascii() else _plain(text))
+    length = 0
+    for end, word in enumerate(words, 1):
+        length = length + 1 if word in known else 0
+        if length >= _RUN:
+            yield tuple(words[end - _RUN : end])

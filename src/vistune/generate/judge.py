@@ -34,7 +34,7 @@ def judge(
         return None
     if answer := answer or chosen_answer(planned, plan.teacher, store):
         reply = answer.stored.reply
-        said, turns = _judge(planned, planned.request, answer.read, plan.seed)
+        said, turns = _judge(planned, planned.request, answer.read, plan)
         categories = tuple(dict.fromkeys(box.category for box in planned.record.boxes))
         return Judged(about | _about_reply(answer) | said, turns, reply.text, categories)
     if failure := store.failure(planned.key):
@@ -44,7 +44,7 @@ def judge(
 
 
 def _judge(
-    planned: Planned, request: Request, read: Parsed | ReplyError, seed: int
+    planned: Planned, request: Request, read: Parsed | ReplyError, plan: Plan
 ) -> tuple[dict[str, Any], tuple[Turn, ...]]:
     """The verdict with its reasons, and the turns where there are any."""
     kind = planned.kind
@@ -52,10 +52,10 @@ def _judge(
         return _verdict((str(read),)), ()
     turns = read.turns
     if kind.questions:
-        turns = (Turn("user", pick(kind.questions, seed, planned.record.id, kind.name, "question")), *turns)
+        turns = (Turn("user", pick(kind.questions, plan.seed, planned.record.id, kind.name, "question")), *turns)
     if prompt_leak(kind.system, turns):
         return _verdict(("prompt_leak",)), turns
-    codes = reasons(Sample(kind, request.query, turns, planned.record))
+    codes = reasons(Sample(kind, request.query, turns, planned.record, plan.vocabulary))
     return _verdict(codes, "filtered" if codes else "accepted") | {"repairs": read.repairs}, turns
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
-from vistune.generate.output import to_json
 from vistune.records import Conversation, Turn
 
 Verdict = Literal["accepted", "filtered", "quarantined"]
@@ -57,14 +56,13 @@ class Judged:
         """The training sample, with `turns` that show the image."""
         return Conversation(self.id, turns, (str(self.about["image"]),), self.kind, self.about)
 
-    def dump(self) -> str:
-        """All of it in a line of JSON."""
+    def dump(self) -> bytes:
+        """All of it, for this process to read again."""
         turns = [(turn.role, turn.text) for turn in self.turns]
-        return to_json({"about": self.about, "turns": turns, "text": self.text, "categories": self.categories})
+        return pickle.dumps((self.about, turns, self.text, self.categories), pickle.HIGHEST_PROTOCOL)
 
     @staticmethod
-    def load(line: str | bytes) -> Judged:
-        """The inverse of `dump`."""
-        row = json.loads(line)
-        turns = tuple(Turn(role, text) for role, text in row["turns"])
-        return Judged(row["about"], turns, row["text"], tuple(row["categories"]))
+    def load(file: IO[bytes]) -> Judged:
+        """The inverse of `dump`: the sample at the file's position."""
+        about, turns, text, categories = pickle.load(file)
+        return Judged(about, tuple(Turn(role, text) for role, text in turns), text, categories)

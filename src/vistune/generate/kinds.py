@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vistune.clients.base import Message, Request
-from vistune.context import PARTS, Part, format_context, parse_context
+from vistune.context import PARTS, Part, format_context, has_context, parse_context
 from vistune.errors import VistuneError, did_you_mean
 from vistune.generate.draw import bits
 from vistune.generate.kind_files import KindFolder, read_text
@@ -73,7 +73,7 @@ class Kind:
 
     def shows(self, record: ImageRecord) -> bool:
         """Whether `record` has something of what this kind shows."""
-        return bool(format_context(record, self.context))
+        return has_context(record, self.context)
 
     def request(self, record: ImageRecord, seed: int) -> Request | None:
         """The request for `record`; None if it has nothing of what this kind shows."""

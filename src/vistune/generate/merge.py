@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 from urllib.parse import quote
@@ -17,10 +18,10 @@ def other_store(folder: Path) -> Path:
     return path
 
 
-def copy_replies(db: sqlite3.Connection, path: Path) -> tuple[str, str]:
+def copy_replies(db: sqlite3.Connection, path: Path) -> tuple[str, tuple[int, int]]:
     """Copy the replies and failures of another run's store into an open one: what is there already stays.
 
-    Returns the other store's id and its spending (see `Store`).
+    Returns the other store's id and its spending in picodollars and tokens, what a killed run set aside included.
     """
     db.execute("ATTACH DATABASE ? AS other", (f"file:{quote(str(path.absolute()))}?mode=rw",))
     try:
@@ -30,6 +31,8 @@ def copy_replies(db: sqlite3.Connection, path: Path) -> tuple[str, str]:
         db.execute("DELETE FROM failures WHERE key IN (SELECT key FROM replies)")
         name = db.execute("SELECT value FROM other.meta WHERE name = 'id'").fetchone()
         spent = db.execute("SELECT value FROM other.meta WHERE name = 'spent'").fetchone()
+        aside = "SELECT coalesce(sum(pico), 0), coalesce(sum(tokens), 0) FROM other.reservations"
+        lost = db.execute(aside).fetchone()
         notes = "SELECT name, value FROM other.meta WHERE name LIKE 'schema:%'"
         db.execute(f"INSERT OR IGNORE INTO meta {notes}")
         db.execute("COMMIT")
@@ -39,4 +42,5 @@ def copy_replies(db: sqlite3.Connection, path: Path) -> tuple[str, str]:
         raise
     finally:
         db.execute("DETACH DATABASE other")
-    return (name[0], spent[0] if spent else "[0, 0]")
+    pico, tokens = json.loads(spent[0] if spent else "[0, 0]")
+    return name[0], (pico + lost[0], tokens + lost[1])

@@ -13,7 +13,12 @@ from vistune.generate.draw import fraction
 from vistune.generate.hostile import hostile_context
 from vistune.generate.ids import Ids
 from vistune.generate.kinds import Kind, Prompts
+from vistune.generate.shard import Part, Shard
+from vistune.nouns import synonyms
 from vistune.records import ImageRecord
+
+_EXHAUSTIVE = 300
+"""Where there are more categories (LVIS has 1,203), an image's boxes are never all of its objects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,10 @@ class Plan:
     teacher: str
     max_tokens: int | None = None
     """The longest reply that is asked for."""
+    total: int = 0
+    """How many samples there are to be, those that nobody need be asked about included; of a shard's about."""
+    vocabulary: tuple[str, ...] = ()
+    """The categories of the boxes beside COCO's; none where they are too many to be boxed wherever they are."""
 
     def __iter__(self) -> Iterator[Planned]:
         for place, (record, kind) in enumerate(self.chosen()):
@@ -68,10 +77,6 @@ class Plan:
                 request = replace(request, max_tokens=self.max_tokens)
             yield Planned(record, kind, request, request.key(self.teacher) if request else "", (), place)
 
-    def requests(self) -> int:
-        """How many samples there are to be, those that nobody need be asked about included."""
-        return sum(kind.shows(record) for record, kind in self.chosen())
-
     def structured(self) -> Plan:
         """The same plan with replies wanted as JSON."""
         return replace(self, shares=[(replace(kind, structured=True), share) for kind, share in self.shares])
@@ -80,8 +85,12 @@ class Plan:
         """The images and the kinds they are asked about in."""
         for record in self.records:
             for kind, share in self.shares:
-                if _draw(self.seed, record, kind) < share:
+                if share >= 1 or _draw(self.seed, record, kind) < share:
                     yield record, kind
+
+    def part(self, shard: Shard) -> Plan:
+        """The samples about a shard's images."""
+        return replace(self, records=Part(self.records, shard), total=self.total // shard.count)
 
 
 def make_plan(
@@ -106,16 +115,21 @@ def make_plan(
             raise VistuneError(f"no kind '{name}' is asked for", where="context", fix=did_you_mean(name, kinds))
     loaded = [prompts.load(name, context.get(name)) for name in kinds]
     quotas = [(kind, Lowest(amount.images)) for kind in loaded if isinstance(amount := kinds[kind.name], Quota)]
-    ids = Ids()
+    given = [(kind, amount) for kind in loaded if not isinstance(amount := kinds[kind.name], Quota)]
+    ids, total, categories = Ids(), sum(lowest.count for _, lowest in quotas), set[str]()
     for record in records:
         ids.add(record.id)
+        if len(categories) <= _EXHAUSTIVE:
+            categories.update(box.category for box in record.boxes)
+        for kind, share in given:
+            total += (share >= 1 or _draw(seed, record, kind) < share) and kind.shows(record)
         for kind, lowest in quotas:
             if kind.shows(record):
                 lowest.add(_draw(seed, record, kind))
     ids.check(records)
-    shares = {name: amount for name, amount in kinds.items() if not isinstance(amount, Quota)}
-    shares |= {kind.name: _share(kind, lowest) for kind, lowest in quotas}
-    return Plan(records, [(kind, shares[kind.name]) for kind in loaded], seed, teacher, max_tokens)
+    shares = {kind.name: share for kind, share in given} | {kind.name: _share(kind, lowest) for kind, lowest in quotas}
+    vocabulary = tuple(sorted(categories - synonyms().keys())) if len(categories) <= _EXHAUSTIVE else ()
+    return Plan(records, [(kind, shares[kind.name]) for kind in loaded], seed, teacher, max_tokens, total, vocabulary)
 
 
 def _check_names(kinds: Collection[str]) -> None:

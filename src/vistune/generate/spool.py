@@ -34,7 +34,7 @@ class Spool:
             self.nothing += 1
             return
         self._offsets[place] = self._end
-        self._end += self._file.write(judged.dump().encode(errors="replace") + b"\n")
+        self._end += self._file.write(judged.dump())
 
     def empty(self, place: int) -> bool:
         """Whether it is known that there is no sample at this place."""
@@ -47,7 +47,7 @@ class Spool:
             for offset in self._offsets:
                 if offset >= 0:
                     file.seek(offset)
-                    yield Judged.load(file.readline())
+                    yield Judged.load(file)
 
     def close(self) -> None:
         """Remove the file."""

@@ -153,13 +153,12 @@ class Store:
         """Take over the replies, failures and spending of another run; what is here already stays."""
         path = other_store(folder)
         try:
-            name, spent = copy_replies(self._db, path)
+            name, (pico, tokens) = copy_replies(self._db, path)
         except sqlite3.Error as error:
             raise self._explain(error, path) from None
         before = json.loads(self.note(f"merged:{name}") or "[0, 0]")
-        pico, tokens = json.loads(spent)
         self.spent += Cost(pico - before[0], tokens - before[1])
-        self.set_note(f"merged:{name}", spent)
+        self.set_note(f"merged:{name}", json.dumps([pico, tokens]))
         self.set_note("spent", json.dumps([self.spent.pico, self.spent.tokens]))
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,7 +28,7 @@ from vistune.generate.limits import Limits
 from vistune.generate.output import write_conversations
 from vistune.generate.plan import Plan, make_plan
 from vistune.generate.report import Report
-from vistune.generate.shard import Part, Shard
+from vistune.generate.shard import Shard
 from vistune.generate.sort import Sorter, Style
 from vistune.generate.store import Store
 from vistune.records import ImageRecord
@@ -113,7 +113,7 @@ class Task:
         longest = self.limits.longest(self.client.remote)
         plan = make_plan(self.records, self.kinds, self.seed, self.client.name, shown, self.prompts, longest)
         # a quota is one of all images, so they are chosen before they are shared out
-        return replace(plan, records=Part(self.records, self.shard)) if self.shard else plan
+        return plan.part(self.shard) if self.shard else plan
 
     def _sorter(self, store: Store, stack: ExitStack, plan: Plan) -> Sorter:
         return stack.enter_context(Sorter(plan, store, self.out, self.style))

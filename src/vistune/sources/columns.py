@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -33,8 +34,7 @@ def find(row: Row, given: Iterable[str], usual: Iterable[str], what: str, option
             raise row.wrong(f"there is no column '{name}'", did_you_mean(name, row.values))
     if wanted:
         return wanted
-    known = {key.lower(): key for key in row.values}
-    found = next((known[name] for name in usual if name in known), None)
+    found = _first(tuple(row.values), tuple(usual))
     if found is None:
         fix = f"name it with {option}; the columns are {', '.join(row.values)}"
         raise row.wrong(f"there is no column with {what} that is known by its name", fix)
@@ -86,12 +86,24 @@ def image_name(row: Row, value: Any) -> str:
 
 def record_id(row: Row, image: str) -> str:
     """The id that the row has, or the image's path without its ending."""
-    known = {key.lower(): key for key in row.values}
+    known = _lower(tuple(row.values))
     for name in IDS:
         value = row.values[known[name]] if name in known else None
         if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
             return str(value).strip()
     return str(PurePosixPath(image).with_suffix(""))
+
+
+@lru_cache(maxsize=256)  # the rows of a file have the same columns
+def _lower(columns: tuple[str, ...]) -> Mapping[str, str]:
+    return {column.lower(): column for column in columns}
+
+
+@lru_cache(maxsize=256)
+def _first(columns: tuple[str, ...], usual: tuple[str, ...]) -> str | None:
+    """The column with the first of the `usual` names that there is."""
+    known = _lower(columns)
+    return next((known[name] for name in usual if name in known), None)
 
 
 def _missing(values: Mapping[str, Any], name: str) -> bool:

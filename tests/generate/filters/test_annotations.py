@@ -255,6 +255,21 @@ def test_the_data_s_own_categories_are_known() -> None:
     assert ungrounded(replace(made, vocabulary=("forklift",)))
 
 
+@pytest.mark.parametrize(
+    ("box", "said"), [("Person", "a man"), ("sofa", "a couch"), ("vehicle", "a truck"), ("Forklift", "a forklift")]
+)
+def test_a_box_bears_out_what_its_category_is_called_elsewhere(box: str, said: str) -> None:
+    room = replace(ROOM, captions=("A room.",), boxes=(Box(box, 0.1, 0.1, 0.4, 0.6),))
+    made = replace(sample(room, f"There is {said} in the room."), vocabulary=(box,))
+    assert not ungrounded(made)
+    assert ungrounded(replace(made, record=replace(room, boxes=(Box("lamp", 0.1, 0.1, 0.4, 0.6),))))
+
+
+@pytest.mark.parametrize("name", ["object", "0", "k9"])
+def test_categories_that_name_nothing_are_not_looked_for(name: str) -> None:
+    assert not ungrounded(replace(sample(ROOM, f"There is one {name} in the room."), vocabulary=(name,)))
+
+
 def test_other_languages_are_not_judged() -> None:
     french = replace(load_kind("conversation"), language="fr")
     assert not ungrounded(replace(sample(ROOM, "There is a cat."), kind=french))

@@ -35,8 +35,9 @@ def wrong_count(sample: Sample) -> bool:
         return False
     boxed = _countable(sample) if sample.kind.language == ENGLISH else Counter[str]()
     return bool(boxed) and any(
-        _answered_wrong(sample, boxed, *exchange) or _stated_wrong(sample, boxed, exchange[1])
-        for exchange in sample.exchanges
+        _answered_wrong(sample, boxed, question, answer) or _stated_wrong(sample, boxed, answer)
+        for question, answer in sample.exchanges
+        if not _numbers().keys().isdisjoint(answer.known)
     )
 
 

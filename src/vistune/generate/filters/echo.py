@@ -48,9 +48,10 @@ def _repeats(question: Text, answer: Text) -> bool:
 
 
 def _from_example(answer: Text, given: frozenset[str]) -> bool:
-    if answer.spaced in given:
-        return True
-    return any(Text(part).spaced in given for part in _SENTENCE.split(answer.plain)) if given else False
+    said = answer.spaced
+    if not any(sentence in said for sentence in given):
+        return False
+    return said in given or any(Text(part).spaced in given for part in _SENTENCE.split(answer.plain))
 
 
 def _recites(answer: Text, captions: Mapping[str, int]) -> bool:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, lru_cache
-from importlib import resources
 from itertools import chain
 from typing import Any, NamedTuple
 
-import yaml
-
 from vistune.generate.filters.sample import Sample, Text
 from vistune.nouns import plain, synonyms
+from vistune.own_files import load_yaml
 from vistune.words import plural
+
+_A_WORD = re.compile("[a-z]{3}")
 
 
 class Mention(NamedTuple):
@@ -33,10 +34,14 @@ class Names:
         forms: dict[str, tuple[str, bool | None]] = {}
         for name in knowledge["others"]:
             forms |= _both_forms(name, "")
-        for category, words in (*synonyms().items(), *((own, ()) for own in vocabulary if own not in synonyms())):
+        for category, words in synonyms().items():
             for name in map(plain, (category, *words)):
                 if name and (name not in knowledge["unsure"] or name == category):
                     forms |= _both_forms(name, category)
+        own = {plain(category): category for category in vocabulary}
+        for name in own.keys() - forms.keys() - {*knowledge["nameless"]}:
+            if _A_WORD.search(name):
+                forms |= _both_forms(name, own[name])
         self._by_first: dict[str, list[tuple[list[str], str, bool | None]]] = defaultdict(list)
         for form in sorted(forms, key=len, reverse=True):
             parts = form.split()
@@ -91,7 +96,7 @@ def borne_out_by(words: Sequence[str], vocabulary: tuple[str, ...] = ()) -> set[
 
 @lru_cache(maxsize=64)  # the kinds of an image come one after the other
 def _supported(boxed: frozenset[str], captions: tuple[str, ...], vocabulary: tuple[str, ...]) -> frozenset[str]:
-    found = boxed.union(*(borne_out_by(Text(caption).words, vocabulary) for caption in captions))
+    found = boxed.union(*(borne_out_by(Text(text).words, vocabulary) for text in (*captions, *map(plain, boxed))))
     implied = (_knowledge()["implied"].get(category, ()) for category in found)
     return frozenset(found.union(*implied, *map(near, found)))
 
@@ -128,5 +133,4 @@ def _near() -> Mapping[str, frozenset[str]]:
 
 @cache
 def _knowledge() -> Mapping[str, Any]:
-    text = resources.files(__package__).joinpath("objects.yaml").read_text("utf-8")
-    return dict(yaml.safe_load(text))
+    return dict(load_yaml("vistune.generate.filters", "objects.yaml"))

@@ -16,6 +16,7 @@ _MARKER = re.compile(
     """,
     re.VERBOSE | re.MULTILINE,
 )
+_NEEDED = "<[=#:"  # every marker has one of these
 _STATES = re.compile(
     r"(?:yes|no|sure|certainly|there (?:is|are)"
     r"|(?:the|this|a|an) [^?]*?\b(?:is|are|shows?|features?|depicts?|has|have)\b)"
@@ -28,12 +29,16 @@ _ASKING = re.compile(
 
 def role_marker(sample: Sample) -> bool:
     """A text holds what stands for an image, a role or a block's end in a chat template or in our own format."""
-    return any(_MARKER.search(text.plain) for text in sample.texts)
+    return any(_marked(text.plain) for text in sample.texts)
 
 
 def has_role_marker(text: str) -> bool:
     """Whether a text could be taken for the frame around it."""
-    return _MARKER.search(text.lower()) is not None
+    return _marked(text.lower())
+
+
+def _marked(plain: str) -> bool:
+    return any(char in plain for char in _NEEDED) and _MARKER.search(plain) is not None
 
 
 def role_confusion(sample: Sample) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from vistune.generate.filters.objects import Mention, Names
 from vistune.generate.filters.sample import Text
@@ -32,8 +32,13 @@ class Clause:
         return self.words[end] if end < len(self.words) else ""
 
 
-def clauses(text: Text, names: Names) -> Iterator[Clause]:
+@lru_cache(maxsize=64)  # several filters look at the same texts, one after the other
+def clauses(text: Text, names: Names) -> tuple[Clause, ...]:
     """The clauses that state something and name an object."""
+    return tuple(_clauses(text, names))
+
+
+def _clauses(text: Text, names: Names) -> Iterator[Clause]:
     doubt = _doubt()
     for sentence in _SENTENCE.findall(text.unquoted):
         if sentence.endswith("?"):
