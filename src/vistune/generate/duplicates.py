@@ -81,9 +81,8 @@ class Duplicates:
         if count:
             self._find_exact(exact)
             near |= exact
-            sketches = np.memmap(self._sketches, np.uint8, "r", shape=(count, SKETCH))
             for band in range(BANDS):
-                self._find_near(self._sorted(band), sketches, near)
+                self._find_near(self._sorted(band), near)
         return Found(exact, near)
 
     def _write(self) -> None:
@@ -126,14 +125,28 @@ class Duplicates:
                 exact[number] = (rest := int(other[number])) in seen
                 seen.add(rest)
 
-    def _find_near(self, values: NDArray[np.uint64], sketches: NDArray[np.uint8], near: NDArray[np.bool_]) -> None:
+    def _find_near(self, values: NDArray[np.uint64], near: NDArray[np.bool_]) -> None:
         for earlier, later in _candidates(values):
             open_ones = ~near[later]
             earlier, later = earlier[open_ones], later[open_ones]
-            agree = np.count_nonzero(sketches[earlier] == sketches[later], axis=1)
+            agree = np.count_nonzero(self._sketch(earlier) == self._sketch(later), axis=1)
             likely = agree >= (self._threshold - _SURE) * SKETCH
             earlier, later = earlier[likely], later[likely]
-            near[later[self._similar(earlier, later)]] = True
+            for first in range(0, len(later), _BATCH):  # their sets take a kilobyte a pair
+                some = slice(first, first + _BATCH)
+                near[later[some][self._similar(earlier[some], later[some])]] = True
+
+    def _sketch(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The sketches of these texts (N, SKETCH); read, for pages of a mapped file count as memory."""
+        order = np.argsort(numbers, kind="stable")
+        sorted_, found = numbers[order], np.empty((len(numbers), SKETCH), np.uint8)
+        blocks = sorted_ // _BATCH
+        for block in np.unique(blocks):
+            start, end = np.searchsorted(blocks, (block, block + 1))
+            raw = _read(self._sketches, int(block) * _BATCH * SKETCH, _BATCH * SKETCH)
+            part = np.frombuffer(raw, np.uint8).reshape(-1, SKETCH)
+            found[order[start:end]] = part[sorted_[start:end] - block * _BATCH]
+        return found
 
     def _similar(self, earlier: NDArray[np.int64], later: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether the sets of pairs of two texts each are as similar as the threshold says."""
