@@ -99,7 +99,7 @@ def ask_inside(images: int, folder: Path) -> None:
             return Reply(f"Question:\nWhat is in photo {number}?\n===\nAnswer:\n{answer}", self.name)
 
     write_annotations(folder / "data.jsonl", images)
-    records = open_source("caps_boxes", folder / "data.jsonl", "train")
+    records = open_source("caps_boxes", folder / "data.jsonl")
     generate(
         records, Teacher(), folder / "out", kinds={"conversation": 1.0}, concurrency=64, console=Console(quiet=True)
     )
