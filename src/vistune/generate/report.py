@@ -80,7 +80,7 @@ class KindReport:
 
 
 class Report:
-    """The whole run's figures. `sent` is how many replies were not in the store and had to be asked for.
+    """The whole run's figures. `sent` is how many requests were sent, those sent again included.
 
     `pairs` are the caption pairs of stage 1, `without_context` the samples that were not asked for because the image
     has nothing that the kind shows. Memory is bounded, whatever the run's size.
