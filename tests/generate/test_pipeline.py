@@ -16,7 +16,7 @@ from vistune.context import parse_context
 from vistune.errors import ClientError, DataError, VistuneError
 from vistune.generate import Style, generate
 from vistune.generate.filters import has_role_marker
-from vistune.records import ImageRecord
+from vistune.records import Box, ImageRecord
 
 FILES = ("instruct.json", "align.json", "provenance.jsonl", "rejected.jsonl", "report.json")
 
@@ -122,6 +122,23 @@ def test_another_seed_or_teacher_is_asked_anew(
     for seed, name in ((0, "rule"), (1, "rule"), (0, "other")):
         teacher.name = name
         assert generate(records[:5], teacher, tmp_path, seed=seed, console=quiet).sent == 15
+
+
+def test_what_the_data_has_boxes_of_is_looked_for(tmp_path: Path, quiet: Console) -> None:
+    class Certain(Client):
+        name = "certain"
+
+        async def complete(self, request: Request) -> Reply:
+            said = "There is a forklift in the hall, and light falls through the windows onto the floor."
+            return Reply(f"Question:\nWhat is in hall {request.record_id}?\n===\nAnswer:\n{said}", self.name)
+
+    records = [
+        ImageRecord(one, Path(f"{one}.jpg"), 0, 0, (f"A hall, number {one}.",), (Box(one, 0.1, 0.1, 0.4, 0.4),))
+        for one in ("forklift", "pallet")
+    ]
+    generate(records, Certain(), tmp_path, kinds={"reasoning": 1.0}, console=quiet)
+    assert [row["record"] for row in lines(tmp_path / "provenance.jsonl")] == ["forklift"]
+    assert [row["reasons"] for row in lines(tmp_path / "rejected.jsonl")] == [["ungrounded"]]
 
 
 def test_a_failing_teacher_loses_no_reply(
