@@ -1,4 +1,4 @@
-"""Look-up by exact name of the things that come in kinds: one new file in `package` is one new entry."""
+"""Look-up by exact name of the things that come in kinds: one new file in `package`, of its name, is one new entry."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """The entries of one kind, found in the modules of `package`, which are imported on the first look-up."""
+    """The entries of one kind, found in the modules of `package`.
+
+    An entry's own module alone is imported for it; all are for the list of names.
+    """
 
     def __init__(self, kind: str, package: str) -> None:
         self.kind, self.package = kind, package
@@ -33,15 +36,22 @@ class Registry(Generic[T]):
 
     def get(self, name: str) -> T:
         """The entry of that exact name; an unknown one is a VistuneError with a suggestion."""
-        known = self.names()
-        if name not in known:
+        if name not in self._entries and name in self._modules():
+            self._import(name)
+        if name not in self._entries and name not in (known := self.names()):
             raise VistuneError(f"unknown {self.kind} '{name}'", fix=did_you_mean(name, known))
         return self._entries[name]
 
     def names(self) -> list[str]:
         """The names of all entries, sorted."""
         if not self._imported:
-            for module in pkgutil.iter_modules(importlib.import_module(self.package).__path__):
-                importlib.import_module(f"{self.package}.{module.name}")
+            for name in self._modules():
+                self._import(name)
             self._imported = True
         return sorted(self._entries)
+
+    def _modules(self) -> list[str]:
+        return [module.name for module in pkgutil.iter_modules(importlib.import_module(self.package).__path__)]
+
+    def _import(self, name: str) -> None:
+        importlib.import_module(f"{self.package}.{name}")
