@@ -92,10 +92,12 @@ class Task:
             board, budget = Board(), Budget(store.spent, self.limits, remote=self.client.remote)
             asking = Collector(self.client, store, board, budget, self.limits, self.concurrency, self.pilot)
             signals = StopAfterStep(_NOTICE, asking.signal, same=0.1)  # no launcher passes them on
-            with signals.noting():
+            with signals.noting(), ThreadPoolExecutor(1) as beside:
+                pairs = beside.submit(self._write_pairs, plan)  # most of the time the teacher is waited for
                 sorter = _run(lambda: asking.run(plan, self.console, partial(self._sorter, store, stack)))
-                report = self._write(plan, sorter.write(complete=asking.complete))
-        report.sent = board.sent
+                report = sorter.write(complete=asking.complete)
+                report.pairs, report.sent = pairs.result(), board.sent
+                report.write(self.out / "report.json")
         ended = Stopped(signals.noted) if signals.noted else asking.error
         return Outcome(report, ended, asking.out_of_budget, budget.told(), dict(board.reasons))
 
@@ -118,15 +120,14 @@ class Task:
     def _sorter(self, store: Store, stack: ExitStack, plan: Plan) -> Sorter:
         return stack.enter_context(Sorter(plan, store, self.out, self.style))
 
-    def _write(self, plan: Plan, report: Report) -> Report:
+    def _write_pairs(self, plan: Plan) -> int:
+        """Write stage 1's caption pairs; returns how many there are."""
         pairs = CaptionPairs(
             plan.records, self.seed, per_image=self.captions_per_image, images=self.style.images,
             language=self.caption_language, folder=self.prompts.folder,
         )  # fmt: skip
         kept = balanced(pairs, self.seed, self.balance) if self.balance else pairs
-        report.pairs = write_conversations(kept, self.out / "align", self.style.format)
-        report.write(self.out / "report.json")
-        return report
+        return write_conversations(kept, self.out / "align", self.style.format)
 
 
 def _run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
