@@ -1,13 +1,15 @@
 """How fast `vistune generate` asks a teacher: the whole pipeline against a local server of a fixed latency.
 
     python benchmarks/generate_throughput.py [--requests 2000 --concurrency 64 --latency 0.2] [--json FILE]
+    python benchmarks/generate_throughput.py --peers curator,datadesigner,distilabel
     python benchmarks/generate_throughput.py --memory
 
 The server (tests/teacher_server.py) runs in a process of its own and answers every request after the latency, so the
 ideal is requests / concurrency * latency. Ours is the real command, from reading the annotations to the last file:
 each reply is stored, parsed, filtered, compared with all others and written. Seconds and CPU are those of the command's
-whole process, start included. `--memory` has a teacher in the process instead and asks it about 10,000 and 1,000,000
-images.
+whole process, start included. The peers, each in an environment that is made for it (`--env-dir`), send the same
+messages to the same kind of server and write the replies to a file as they are; nothing is cached. `--memory` has a
+teacher in the process instead and asks it about 10,000 and 1,000,000 images.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from peer_environments import Unavailable, environment
+
 from teacher_server import teacher_process
 
 THINGS = (
@@ -46,22 +50,24 @@ def write_annotations(path: Path, images: int) -> None:
             file.write(json.dumps(row) + "\n")
 
 
-def measured(command: list[str]) -> dict[str, float]:
-    """What a command took: seconds, CPU seconds of its process, and its peak memory in MB."""
+def measured(command: list[str], **options: Any) -> dict[str, float]:
+    """What a command took: seconds, CPU seconds of its process, and its peak memory in MB. Raises Unavailable."""
     start = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as errors, subprocess.Popen(command, stdout=errors, stderr=errors) as process:
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(command, stdout=errors, stderr=errors, **options) as process,
+    ):
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         errors.seek(0)
         if process.returncode:
-            sys.exit(f"the command failed:\n{errors.read()[-3000:]}")
+            raise Unavailable(f"the command failed:\n{errors.read()[-3000:]}")
     seconds = time.perf_counter() - start
     return {"seconds": seconds, "cpu": usage.ru_utime + usage.ru_stime, "peak_mb": usage.ru_maxrss / 1024}
 
 
 def ask_server(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """One sample an image, by the command, from a server in its own process."""
-    write_annotations(folder / "data.jsonl", arguments.requests)
     generate = [sys.executable, "-m", "vistune.cli", "generate", str(folder / "data.jsonl"), "--source", "caps_boxes"]
     generate += [
         "--kinds",
@@ -77,9 +83,68 @@ def ask_server(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         with urllib.request.urlopen(f"{url}/stats") as reply:
             figures["stats"] = json.load(reply)
     figures["samples"] = json.loads((folder / "out" / "report.json").read_text())["kinds"]["conversation"]
-    ideal = arguments.requests / arguments.concurrency * arguments.latency
-    figures |= {"ideal": ideal, "share_of_ideal": ideal / figures["seconds"]}
-    return figures | {"cpu_ms_per_request": 1000 * figures["cpu"] / arguments.requests}
+    figures["replies"] = figures["samples"]["asked"] - figures["samples"]["pending"]
+    return figures
+
+
+def ask_peer(peer: str, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The same messages, sent by a peer to a server of the same kind."""
+    python, work = environment(peer, arguments.env_dir), folder / peer
+    work.mkdir()
+    environ = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    environ |= {"HOME": str(work), "TELEMETRY_ENABLED": "0", "NEMO_TELEMETRY_ENABLED": "false", "HF_HUB_OFFLINE": "1"}
+    settings = {"prompts": str(folder / "prompts.jsonl"), "work": str(work), "out": str(work / "replies.jsonl")}
+    settings |= {"model": "teacher-1", "concurrency": arguments.concurrency}
+    with teacher_process("--latency", str(arguments.latency)) as url:
+        settings["url"] = f"{url}/v1"
+        script = Path(__file__).with_name(f"peer_{peer}.py")
+        figures: dict[str, Any] = measured([str(python), str(script), json.dumps(settings)], env=environ)
+    texts = [json.loads(line) for line in (work / "replies.jsonl").read_text("utf-8").splitlines()]
+    return figures | {"replies": sum(bool(text) for text in texts)}
+
+
+def write_prompts(folder: Path) -> None:
+    """What ours sends about each image, as messages."""
+    from vistune.generate.plan import make_plan
+    from vistune.sources import open_source
+
+    plan = make_plan(open_source("caps_boxes", folder / "data.jsonl"), {"conversation": 1.0}, 0, "teacher-1")
+    with (folder / "prompts.jsonl").open("w", encoding="utf-8") as file:
+        for request in (planned.request for planned in plan if planned.request):
+            messages = [("system", request.system), *((one.role, one.text) for one in request.messages)]
+            row = {"messages": [{"role": role, "content": text} for role, text in messages]}
+            file.write(json.dumps(row) + "\n")
+
+
+def compare(folder: Path, arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Ours and each peer, one after the other; prints a row each."""
+    write_annotations(folder / "data.jsonl", arguments.requests)
+    ideal, results = arguments.requests / arguments.concurrency * arguments.latency, {}
+    peers = [peer for peer in arguments.peers.split(",") if peer]
+    if peers:
+        write_prompts(folder)
+    print(f"{arguments.requests} requests, {arguments.concurrency} at a time, ideal {ideal:.2f} s\n")
+    print("| | seconds | of the ideal | ours is so many times as fast | CPU ms a request | peak MB | replies |")
+    print("|---|---|---|---|---|---|---|")
+    for one in ("vistune", *peers):
+        try:
+            figures = ask_server(folder, arguments) if one == "vistune" else ask_peer(one, folder, arguments)
+        except Unavailable as error:
+            if one == "vistune":
+                sys.exit(str(error))
+            results[one] = {"unavailable": str(error)}
+            print(f"| {one} | not run: {str(error).splitlines()[-1]} | | | | | |", flush=True)
+            continue
+        figures |= {"ideal": ideal, "share_of_ideal": ideal / figures["seconds"]}
+        figures["cpu_ms_per_request"] = 1000 * figures["cpu"] / arguments.requests
+        results[one] = figures
+        figures["ratio"] = figures["seconds"] / results["vistune"]["seconds"]
+        print(
+            f"| {one} | {figures['seconds']:.2f} | {100 * figures['share_of_ideal']:.0f} % | {figures['ratio']:.2f} "
+            f"| {figures['cpu_ms_per_request']:.2f} | {figures['peak_mb']:.0f} | {figures['replies']} |",
+            flush=True,
+        )
+    return results
 
 
 def ask_inside(images: int, folder: Path) -> None:
@@ -126,6 +191,9 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--concurrency", type=int, default=64)
     parser.add_argument("--latency", type=float, default=0.2)
+    parser.add_argument("--peers", default="", help="comma-separated: curator, datadesigner, distilabel")
+    home = Path.home() / ".cache" / "vistune-bench"
+    parser.add_argument("--env-dir", type=Path, default=home, help="where the environments of peers are made")
     parser.add_argument("--memory", action="store_true", help="measure memory instead")
     parser.add_argument("--images", type=int, nargs="+", default=[10_000, 1_000_000], help="with --memory: how many")
     parser.add_argument("--json", type=Path, help="a file for the figures")
@@ -140,14 +208,8 @@ def main() -> None:
         figures = memory(arguments.images)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            figures = ask_server(Path(folder), arguments)
-        print("| requests | at a time | seconds | of the ideal | CPU ms a request | peak MB | accepted |")
-        print("|---|---|---|---|---|---|---|")
-        share = f"{100 * figures['share_of_ideal']:.0f} % of {figures['ideal']:.2f} s"
-        cpu, peak = f"{figures['cpu_ms_per_request']:.2f}", f"{figures['peak_mb']:.0f}"
-        accepted = figures["samples"]["accepted"]
-        asked = f"| {arguments.requests} | {arguments.concurrency} | {figures['seconds']:.2f} "
-        print(f"{asked}| {share} | {cpu} | {peak} | {accepted} |")
+            figures = compare(Path(folder), arguments)
+        figures = figures.pop("vistune") | {"peers": figures}
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
 

@@ -10,7 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-PACKAGES = {"swift": "ms-swift==4.6.0", "llamafactory": "llamafactory==0.9.5"}
+TRAINERS = {"swift": "ms-swift==4.6.0", "llamafactory": "llamafactory==0.9.5"}
+PACKAGES = TRAINERS | {
+    "curator": "bespokelabs-curator==0.1.31", "datadesigner": "data-designer==0.9.7",
+    "distilabel": "distilabel[openai]==1.5.3 requests",  # which it does not name
+}  # fmt: skip
 ROOT = Path(__file__).parents[1]
 
 
@@ -19,7 +23,7 @@ class Unavailable(Exception):  # noqa: N818 - a row of the table says so
 
 
 def environment(peer: str, folder: Path) -> Path:
-    """The peer's Python, in `folder`, with our torch. Raises Unavailable.
+    """The peer's Python, in `folder`; a trainer's has our torch. Raises Unavailable.
 
     An environment that was only made in part is made anew.
     """
@@ -27,11 +31,12 @@ def environment(peer: str, folder: Path) -> Path:
     python, made = place / "bin" / "python", place / "made"
     if not made.exists():
         shutil.rmtree(place, ignore_errors=True)
-        torch = next(line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("torch=="))
+        pinned = (ROOT / "constraints.txt").read_text().splitlines()
+        torch = [line for line in pinned if line.startswith("torch==") and peer in TRAINERS]
         _run([sys.executable, "-m", "venv", str(place)])
-        _run([str(python), "-m", "pip", "install", "--quiet", torch, PACKAGES[peer]])
+        _run([str(python), "-m", "pip", "install", "--quiet", *torch, *PACKAGES[peer].split()])
         # their wheels for CUDA do not load beside a torch without; nothing here needs them
-        if subprocess.run([python, "-c", "import torchvision"], capture_output=True, check=False).returncode:
+        if torch and subprocess.run([python, "-c", "import torchvision"], capture_output=True, check=False).returncode:
             _run([str(python), "-m", "pip", "uninstall", "--quiet", "--yes", "torchvision", "torchaudio"])
         made.touch()
     return python

@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from peer_environments import PACKAGES, Unavailable, environment, run_peer
+from peer_environments import TRAINERS, Unavailable, environment, run_peer
 from training_shapes import SHAPES, make_backbones, make_data
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -230,7 +230,7 @@ def main() -> None:
         prepare(Path(name), arguments)
         results = {}
         for one in ("ours", *(peer for peer in arguments.peers.split(",") if peer)):
-            if one in PACKAGES:
+            if one in TRAINERS:
                 write_in_order(Path(name), arguments)
                 results[one] = contest_apart(one, Path(name), arguments)
             else:

@@ -82,6 +82,9 @@ class Desk:
         return wire.reply(written, number, self.settings.model)
 
     def _rejection(self, body: dict[str, Any], wire: Wire) -> web.Response | None:
+        if not body.get("messages"):
+            words = "Invalid 'messages': empty array. Expected an array with minimum length 1."
+            return web.json_response(wire.error(400, "empty_array", words, "messages"), status=400)
         refused = [*self.settings.rejects, *(["response_format"] if self.settings.schema == "refuse" else [])]
         for name in refused:
             if name in body:

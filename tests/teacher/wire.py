@@ -42,12 +42,18 @@ def tokens(text: str) -> int:
     return (len(text) + 3) // 4
 
 
+def _text(content: str | list[dict[str, str]]) -> str:
+    """A message's content, which may come in parts."""
+    return content if isinstance(content, str) else "".join(part["text"] for part in content)
+
+
 class OpenAI:
     """Chat completions."""
 
     def read(self, body: Mapping[str, Any]) -> Asked:
-        system = "\n".join(one["content"] for one in body["messages"] if one["role"] == "system")
-        messages = [one for one in body["messages"] if one["role"] != "system"]
+        told = [{**one, "content": _text(one["content"])} for one in body["messages"]]
+        system = "\n".join(one["content"] for one in told if one["role"] == "system")
+        messages = [one for one in told if one["role"] != "system"]
         wanted = body.get("response_format") or {}
         schema = wanted["json_schema"]["schema"] if wanted.get("type") == "json_schema" else None
         return Asked(system, messages, schema, body.get("max_completion_tokens", body.get("max_tokens")))
