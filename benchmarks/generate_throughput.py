@@ -6,10 +6,10 @@
 
 The server (tests/teacher_server.py) runs in a process of its own and answers every request after the latency, so the
 ideal is requests / concurrency * latency. Ours is the real command, from reading the annotations to the last file:
-each reply is stored, parsed, filtered, compared with all others and written. Seconds and CPU are those of the command's
-whole process, start included. The peers, each in an environment that is made for it (`--env-dir`), send the same
-messages to the same kind of server and write the replies to a file as they are; nothing is cached. `--memory` has a
-teacher in the process instead and asks it about 10,000 and 1,000,000 images.
+each reply is stored, parsed, filtered, compared with all others and written. Seconds, CPU and memory are those of the
+command and all processes that it starts, start included. The peers, each in an environment that is made for it
+(`--env-dir`), send the same messages to the same kind of server and write the replies to a file as they are; nothing
+is cached. `--memory` has a teacher in the process instead and asks it about 10,000 and 1,000,000 images.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from peer_environments import Unavailable, environment
+from peer_environments import ASKERS, Unavailable, environment
 
 from teacher_server import teacher_process
 
@@ -50,20 +51,44 @@ def write_annotations(path: Path, images: int) -> None:
             file.write(json.dumps(row) + "\n")
 
 
+def tree_mb(process: int) -> float:
+    """The memory of a process and those it started, pages that they share counted once; 0 where /proc cannot tell."""
+    try:
+        told = Path(f"/proc/{process}/smaps_rollup").read_text()
+        lists = [one.read_text() for one in Path(f"/proc/{process}/task").glob("*/children")]
+    except OSError:  # it has ended
+        return 0.0
+    own = sum(int(line.split()[1]) for line in told.splitlines() if line.startswith("Pss:")) / 1024
+    return own + sum(tree_mb(int(child)) for children in lists for child in children.split())
+
+
 def measured(command: list[str], **options: Any) -> dict[str, float]:
-    """What a command took: seconds, CPU seconds of its process, and its peak memory in MB. Raises Unavailable."""
-    start = time.perf_counter()
+    """What a command and the processes it started took: seconds, CPU seconds, peak MB. Raises Unavailable.
+
+    The peak of a single process is exact; that of several together is looked at four times a second.
+    """
+    start, ended, seen = time.perf_counter(), threading.Event(), [0.0]
     with (
         tempfile.TemporaryFile("w+") as errors,
         subprocess.Popen(command, stdout=errors, stderr=errors, **options) as process,
     ):
+
+        def look() -> None:
+            while not ended.wait(0.25):
+                seen.append(tree_mb(process.pid))
+
+        watcher = threading.Thread(target=look)
+        watcher.start()
         _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+        ended.set()
+        watcher.join()
         process.returncode = os.waitstatus_to_exitcode(status)
         errors.seek(0)
         if process.returncode:
             raise Unavailable(f"the command failed:\n{errors.read()[-3000:]}")
-    seconds = time.perf_counter() - start
-    return {"seconds": seconds, "cpu": usage.ru_utime + usage.ru_stime, "peak_mb": usage.ru_maxrss / 1024}
+    peak = max(usage.ru_maxrss / 1024, *seen)
+    return {"seconds": seconds, "cpu": usage.ru_utime + usage.ru_stime, "peak_mb": peak}
 
 
 def ask_server(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -99,6 +124,8 @@ def ask_peer(peer: str, folder: Path, arguments: argparse.Namespace) -> dict[str
         settings["url"] = f"{url}/v1"
         script = Path(__file__).with_name(f"peer_{peer}.py")
         figures: dict[str, Any] = measured([str(python), str(script), json.dumps(settings)], env=environ)
+    if not (work / "replies.jsonl").exists():
+        raise Unavailable("it ended without a file of replies")
     texts = [json.loads(line) for line in (work / "replies.jsonl").read_text("utf-8").splitlines()]
     return figures | {"replies": sum(bool(text) for text in texts)}
 
@@ -191,7 +218,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--concurrency", type=int, default=64)
     parser.add_argument("--latency", type=float, default=0.2)
-    parser.add_argument("--peers", default="", help="comma-separated: curator, datadesigner, distilabel")
+    parser.add_argument("--peers", default="", help=f"comma-separated: {', '.join(ASKERS)}")
     home = Path.home() / ".cache" / "vistune-bench"
     parser.add_argument("--env-dir", type=Path, default=home, help="where the environments of peers are made")
     parser.add_argument("--memory", action="store_true", help="measure memory instead")
@@ -200,6 +227,8 @@ def main() -> None:
     parser.add_argument("--inside", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if unknown := {*arguments.peers.split(",")} - {"", *ASKERS}:
+        parser.error(f"--peers: unknown: {', '.join(sorted(unknown))}; known: {', '.join(ASKERS)}")
     if arguments.inside:
         ask_inside(arguments.inside, arguments.folder)
         return

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 TRAINERS = {"swift": "ms-swift==4.6.0", "llamafactory": "llamafactory==0.9.5"}
-PACKAGES = TRAINERS | {
+ASKERS = {
     "curator": "bespokelabs-curator==0.1.31", "datadesigner": "data-designer==0.9.7",
     "distilabel": "distilabel[openai]==1.5.3 requests",  # which it does not name
 }  # fmt: skip
+PACKAGES = TRAINERS | ASKERS
 ROOT = Path(__file__).parents[1]
 
 
