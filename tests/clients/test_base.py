@@ -2,7 +2,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vistune.clients import Message, Request
+import pytest
+
+from vistune.clients import Message, Request, RequestError
+from vistune.clients.faults import fault
 
 ASKED = Request("be kind", (Message("user", "a"), Message("assistant", "b"), Message("user", "c")), "detail", 3, "7")
 
@@ -31,3 +34,10 @@ def test_the_key_does_not_depend_on_the_records_name() -> None:
 
 def test_the_query_is_the_last_message() -> None:
     assert ASKED.query == "c"
+
+
+@pytest.mark.parametrize(("status", "billed"), [(408, True), (429, False), (500, False), (503, False), (504, True)])
+def test_a_gateway_s_time_out_may_have_been_paid_for(status: int, billed: bool) -> None:
+    error = fault(status, b"<html>late</html>", {}, "here")
+    assert isinstance(error, RequestError)
+    assert (error.retry, error.billed) == (True, billed)

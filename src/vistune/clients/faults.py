@@ -16,6 +16,7 @@ from vistune.errors import ClientError, VistuneError
 Headers = Mapping[str, str]
 
 _BUSY = frozenset({429, 503, 529})
+_LATE = frozenset({408, 504, 524})  # a gateway gave up; the reply may have been written, and paid for, all the same
 _AGAIN = frozenset({408, 409, 425, 429})
 _NO_MONEY = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "credit balance is too low")
 _TOO_LONG = re.compile(
@@ -59,7 +60,7 @@ def fault(status: int, body: bytes | Mapping[str, Any], headers: Headers, where:
             return RequestError("content_filter", words, retry=False)
     if status in _AGAIN or (status >= 500 and status != 501):
         reason = "rate_limited" if status == 429 else f"http_{status}"
-        return RequestError(reason, words, after=wait(headers), overload=status in _BUSY)
+        return RequestError(reason, words, after=wait(headers), overload=status in _BUSY, billed=status in _LATE)
     if status in (400, 422):
         return RefusedError(f"HTTP {status}: {words}", told=f"{parameter(body)} {told}", where=where, fix=_FIXES[400])
     return ClientError(f"HTTP {status}: {words}", where=where, fix=_FIXES.get(status, "see the server's words"))
