@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vistune.context import format_context, parse_context
+from vistune.context import PARTS, format_context, has_context, parse_context
 from vistune.records import Box, ImageRecord
 
 
@@ -57,3 +57,11 @@ def test_a_hair_thin_box_keeps_an_area_inside_the_image(low: float, high: float)
 def test_what_is_no_box_is_told() -> None:
     with pytest.raises(ValueError, match="not a box: 'a dog'"):
         parse_context("A dog.\n\na dog")
+
+
+def test_what_has_a_context_is_known_without_its_text() -> None:
+    for captions in ((), ("",), (" \n",), ("A dog.",)):
+        for boxes in ((), (Box("dog", 0, 0, 1, 1),)):
+            record = ImageRecord("1", Path("1.jpg"), 0, 0, captions, boxes)
+            for parts in ((), PARTS, *((one,) for one in PARTS)):
+                assert has_context(record, parts) == bool(format_context(record, parts))

@@ -85,7 +85,7 @@ class Plan:
         """The images and the kinds they are asked about in."""
         for record in self.records:
             for kind, share in self.shares:
-                if share >= 1 or _draw(self.seed, record, kind) < share:
+                if _chosen(self.seed, record, kind, share):
                     yield record, kind
 
     def part(self, shard: Shard) -> Plan:
@@ -122,7 +122,7 @@ def make_plan(
         if len(categories) <= _EXHAUSTIVE:
             categories.update(box.category for box in record.boxes)
         for kind, share in given:
-            total += (share >= 1 or _draw(seed, record, kind) < share) and kind.shows(record)
+            total += _chosen(seed, record, kind, share) and kind.shows(record)
         for kind, lowest in quotas:
             if kind.shows(record):
                 lowest.add(_draw(seed, record, kind))
@@ -143,6 +143,10 @@ def _check_names(kinds: Collection[str]) -> None:
 def _draw(seed: int, record: ImageRecord, kind: Kind) -> float:
     """What is compared with the kind's share."""
     return fraction(seed, record.id, kind.name, "share")
+
+
+def _chosen(seed: int, record: ImageRecord, kind: Kind, share: float) -> bool:
+    return share >= 1 or _draw(seed, record, kind) < share
 
 
 def _share(kind: Kind, lowest: Lowest) -> float:
