@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import random
+import re
 from collections.abc import Callable
 
 import pytest
 
+from matching import matching_text
 from vistune.generate.filters import FILTERS, Sample, reasons
 from vistune.generate.filters.echo import echo
 from vistune.generate.filters.leak import leak
+from vistune.generate.filters.phrases import phrases
 from vistune.generate.filters.roles import role_marker
+from vistune.generate.filters.sample import Text
 from vistune.generate.kinds import kind_names, load_kind
 from vistune.generate.parse import parse_answer, parse_dialogue
 from vistune.records import Turn
@@ -138,3 +143,14 @@ def test_our_own_examples_would_be_accepted(name: str) -> None:
         turns = parse_answer(reply, kind.questions[0]) if kind.questions else parse_dialogue(reply)
         codes = reasons(Sample(kind, context, turns))
         assert codes == ("echo",)  # of themselves
+
+
+@pytest.mark.parametrize("name", ["leak", "declined", "unanswered", "confused"])
+def test_every_text_that_a_phrase_matches_is_searched(name: str) -> None:
+    """No alternative of a pattern can match without one of the words that the pattern is tried for."""
+    random_ = random.Random(0)
+    for phrase in phrases(name)._phrases:
+        made = {re.sub(r"(?<!\w)n't", "isn't", matching_text(phrase.pattern, random_)) for _ in range(500)}
+        matching = [text for text in map(Text, made) if phrase.pattern.search(text.unquoted)]
+        assert len(matching) > len(made) / 10, phrase.pattern.pattern
+        assert [text.plain for text in matching if not phrase.possible(text.known)] == []

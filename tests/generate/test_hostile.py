@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import random
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from matching import matching_text
 from vistune.clients import Client, Reply, Request
-from vistune.generate import generate
+from vistune.generate import generate, hostile
+from vistune.generate.filters import Sample
 from vistune.generate.hostile import hostile_context, prompt_leak
 from vistune.generate.kinds import kind_names, load_kind
 from vistune.generate.parse import parse_reply
@@ -27,6 +30,10 @@ BOXES = (Box("dog", 0.1, 0.2, 0.3, 0.4),)
 
 def record(number: int, *captions: str) -> ImageRecord:
     return ImageRecord(f"{number:03}", Path(f"{number}.jpg"), 9, 9, captions, BOXES)
+
+
+def leaks(kind: str, turns: Iterable[Turn]) -> bool:
+    return prompt_leak(Sample(load_kind(kind), "", tuple(turns)))
 
 
 class Obedient(Client):
@@ -61,7 +68,7 @@ def test_hostile_captions_against_an_obedient_teacher(tmp_path: Path) -> None:
             Turn("user" if turn["from"] == "human" else "assistant", turn["value"]) for turn in sample["conversations"]
         ]
         assert [turn.role for turn in turns] == ["user", "assistant"] * (len(turns) // 2)
-        assert not any(prompt_leak(load_kind(name).system, turns) for name in kind_names())
+        assert not any(leaks(name, turns) for name in kind_names())
 
 
 @pytest.mark.parametrize("family", sorted({one["family"] for one in HOSTILE}))
@@ -81,7 +88,7 @@ def test_our_own_captions_and_examples_are_not_hostile() -> None:
         for context, reply in load_kind(name).examples:
             captions = tuple(context.partition("\n\n")[0].splitlines())
             assert hostile_context(record(0, *captions), ["captions"]) == ()
-            assert not prompt_leak(load_kind(name).system, parse_reply(reply, name == "detail").turns)
+            assert not leaks(name, parse_reply(reply, name == "detail").turns)
     for index in range(200):
         captions = mini_captions(sample_scene("train", 0, index), random.Random(index))
         assert hostile_context(record(0, *captions), ["captions"]) == ()
@@ -110,6 +117,18 @@ def test_a_quarantined_image_is_reported_with_what_it_said(tmp_path: Path) -> No
 def test_eight_words_of_the_system_prompt_in_a_row_are_a_leak() -> None:
     system = load_kind("detail").system
     words = re.sub(r"\s+", " ", system).split(" ")[20:]
-    for length, leaks in ((12, True), (6, False)):
-        said = Turn("assistant", "I was told: " + " ".join(words[:length]).upper())
-        assert prompt_leak(system, [said]) is leaks
+    for length, leak in ((12, True), (6, False)):
+        for dash in ("", "\u2014"):
+            said = Turn("assistant", f"I was told{dash}: " + " ".join(words[:length]).upper())
+            assert leaks("detail", [said]) is leak
+
+
+def test_every_text_that_a_pattern_matches_is_searched() -> None:
+    """The quick look at a text's words passes over nothing that the patterns would find."""
+    _, patterns = hostile._patterns()
+    random_ = random.Random(0)
+    for pattern in (one for some in patterns.values() for one in some):
+        made = {hostile._plain(matching_text(pattern, random_)) for _ in range(500)}
+        matching = [text for text in made if pattern.search(text)]
+        assert len(matching) > len(made) / 10, pattern.pattern
+        assert [text for text in matching if not hostile._aims(text)] == [], pattern.pattern

@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import cache, lru_cache
+from itertools import chain
 
 from vistune.context import Part, one_line
+from vistune.generate.filters import Sample
 from vistune.own_files import load_yaml
-from vistune.records import ImageRecord, Turn
+from vistune.records import ImageRecord
 
 _RUN = 8
 """So many words of the system prompt in a row are no chance."""
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
+_UNUSUAL = re.compile(r"[^a-z0-9 ,.'-]|-{4}|(?:\b[a-z] ){7}|gpt|jailbr")
+"""What a frame cannot do without; and of an instruction, what cannot be told by words."""
+_SPACES = str.maketrans(",.'-", "    ")
 _CHARACTERS = {ord("\u2018"): "'", ord("\u2019"): "'", ord("\u201c"): '"', ord("\u201d"): '"', ord("\xad"): ""}
 
 
@@ -30,13 +35,16 @@ def hostile_context(record: ImageRecord, parts: Collection[Part]) -> tuple[str, 
     texts = [*(record.captions if "captions" in parts else ())]
     texts += dict.fromkeys(box.category for box in record.boxes) if "boxes" in parts else ()
     found = {code for text in texts for code in _aims(text)}
-    return tuple(code for code in _patterns() if code in found)
+    return tuple(code for code in _patterns()[1] if code in found) if found else ()
 
 
-def prompt_leak(system: str, turns: Iterable[Turn]) -> bool:
+def prompt_leak(sample: Sample) -> bool:
     """Whether a turn repeats eight words in a row of the system prompt."""
-    words, runs = _runs_of(system)
-    return any(run in runs for turn in turns for run in _runs(turn.text, words))
+    halves, runs = _runs_of(sample.kind.system)
+    texts = [text.words if text.plain.isascii() else _WORD.findall(_plain(text.plain)) for text in sample.texts]
+    said = list(chain.from_iterable(texts))
+    fours = zip(said[::4], said[1::4], said[2::4], said[3::4], strict=False)  # eight in a row hold one of these
+    return not halves.isdisjoint(fours) and any(not runs.isdisjoint(_in_a_row(words, _RUN)) for words in texts)
 
 
 def _plain(text: str) -> str:
@@ -50,28 +58,26 @@ def _plain(text: str) -> str:
 @lru_cache(maxsize=256)  # the kinds of an image, one after the other, show the same texts
 def _aims(text: str) -> tuple[str, ...]:
     plain = _plain(text)
-    return tuple(code for code, patterns in _patterns().items() if any(one.search(plain) for one in patterns))
+    words, patterns = _patterns()
+    if not _UNUSUAL.search(plain) and words.isdisjoint(plain.translate(_SPACES).split()):
+        return ()  # nearly all texts
+    return tuple(code for code, some in patterns.items() if any(one.search(plain) for one in some))
 
 
 @cache
-def _patterns() -> dict[str, tuple[re.Pattern[str], ...]]:
-    """The patterns of each reason code; one by one they are searched faster than joined."""
-    patterns = load_yaml("vistune.generate", "hostile.yaml")
-    return {f"hostile_{code}": tuple(map(re.compile, lines)) for code, lines in patterns.items()}
+def _patterns() -> tuple[frozenset[str], dict[str, tuple[re.Pattern[str], ...]]]:
+    """The words one of which an instruction needs; and the patterns of each reason code."""
+    loaded = load_yaml("vistune.generate", "hostile.yaml")
+    words = frozenset(loaded.pop("words").split())
+    return words, {f"hostile_{code}": tuple(map(re.compile, lines)) for code, lines in loaded.items()}
 
 
 @cache
-def _runs_of(system: str) -> tuple[frozenset[str], frozenset[tuple[str, ...]]]:
-    """The words of a prompt, and each run of them."""
-    words = frozenset(_WORD.findall(_plain(system)))
-    return words, frozenset(_runs(system, words))
+def _runs_of(system: str) -> tuple[frozenset[tuple[str, ...]], frozenset[tuple[str, ...]]]:
+    """Every four words in a row of a prompt, and every eight."""
+    words = _WORD.findall(_plain(system))
+    return frozenset(_in_a_row(words, 4)), frozenset(_in_a_row(words, _RUN))
 
 
-def _runs(text: str, known: Collection[str]) -> Iterator[tuple[str, ...]]:
-    """Each run of words that are all `known`."""
-    words = _WORD.findall(text.lower() if text.isascii() else _plain(text))
-    length = 0
-    for end, word in enumerate(words, 1):
-        length = length + 1 if word in known else 0
-        if length >= _RUN:
-            yield tuple(words[end - _RUN : end])
+def _in_a_row(words: Sequence[str], count: int) -> Iterator[tuple[str, ...]]:
+    return zip(*(words[start:] for start in range(count)), strict=False)

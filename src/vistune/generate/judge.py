@@ -53,9 +53,10 @@ def _judge(
     turns = read.turns
     if kind.questions:
         turns = (Turn("user", pick(kind.questions, plan.seed, planned.record.id, kind.name, "question")), *turns)
-    if prompt_leak(kind.system, turns):
+    sample = Sample(kind, request.query, turns, planned.record, plan.vocabulary)
+    if prompt_leak(sample):
         return _verdict(("prompt_leak",)), turns
-    codes = reasons(Sample(kind, request.query, turns, planned.record, plan.vocabulary))
+    codes = reasons(sample)
     return _verdict(codes, "filtered" if codes else "accepted") | {"repairs": read.repairs}, turns
 
 

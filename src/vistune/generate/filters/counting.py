@@ -31,10 +31,12 @@ def wrong_count(sample: Sample) -> bool:
     More than there are is wrong however it is said; fewer only of the whole image ("there are two dogs in the
     picture"), for "two dogs are lying down" may leave others standing.
     """
-    if not any(not _numbers().keys().isdisjoint(answer.known) for answer in sample.answers):
+    if _numbers().keys().isdisjoint(sample.known):
         return False
     boxed = _countable(sample) if sample.kind.language == ENGLISH else Counter[str]()
-    return bool(boxed) and any(
+    if boxed.keys().isdisjoint(names(sample.vocabulary).possible(sample.known)):
+        return False
+    return any(
         _answered_wrong(sample, boxed, question, answer) or _stated_wrong(sample, boxed, answer)
         for question, answer in sample.exchanges
         if not _numbers().keys().isdisjoint(answer.known)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from functools import cache, lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from vistune.generate.filters.sample import Sample, Text
 
@@ -47,11 +48,12 @@ def _repeats(question: Text, answer: Text) -> bool:
     return "?" in answer.plain or len(asked) > _SHORT
 
 
-def _from_example(answer: Text, given: frozenset[str]) -> bool:
-    said = answer.spaced
-    if not any(sentence in said for sentence in given):
+def _from_example(answer: Text, given: Mapping[str, frozenset[str]]) -> bool:
+    """Whether it, or a sentence of it, is one of the `given` sentences, which stand under their longest words."""
+    if given.keys().isdisjoint(answer.known):
         return False
-    return said in given or any(Text(part).spaced in given for part in _SENTENCE.split(answer.plain))
+    sentences = frozenset(chain.from_iterable(given[word] for word in given.keys() & answer.known))
+    return answer.spaced in sentences or any(Text(part).spaced in sentences for part in _SENTENCE.split(answer.plain))
 
 
 def _recites(answer: Text, captions: Mapping[str, int]) -> bool:
@@ -103,7 +105,10 @@ def _captions(captions: tuple[str, ...]) -> Mapping[str, int]:
 
 
 @cache
-def _replies(examples: tuple[tuple[str, str], ...]) -> frozenset[str]:
-    """The sentences of the examples' replies, spaced, that are long enough to tell a copy."""
-    texts = (Text(part) for _, reply in examples for part in _SENTENCE.split(reply))
-    return frozenset(text.spaced for text in texts if len(text.words) >= _CAPTION)
+def _replies(examples: tuple[tuple[str, str], ...]) -> Mapping[str, frozenset[str]]:
+    """The sentences of the examples' replies, spaced, that are long enough to tell a copy, by their longest words."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for text in (Text(part) for _, reply in examples for part in _SENTENCE.split(reply)):
+        if len(text.words) >= _CAPTION:
+            found[max(text.words, key=len)].add(text.spaced)
+    return {word: frozenset(sentences) for word, sentences in found.items()}

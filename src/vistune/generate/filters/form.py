@@ -33,12 +33,12 @@ def turn_count(sample: Sample) -> bool:
 
 def too_short(sample: Sample) -> bool:
     """An answer has fewer words than the kind allows."""
-    return any(len(text.plain.split()) < sample.kind.words[0] for text in sample.answers)
+    return any(length < sample.kind.words[0] for length in sample.lengths)
 
 
 def too_long(sample: Sample) -> bool:
     """An answer has more words than the kind allows."""
-    return any(len(text.plain.split()) > sample.kind.words[1] for text in sample.answers)
+    return any(length > sample.kind.words[1] for length in sample.lengths)
 
 
 def truncated(sample: Sample) -> bool:

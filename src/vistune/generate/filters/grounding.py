@@ -25,9 +25,10 @@ def ungrounded(sample: Sample) -> bool:
     """
     if not sample.boxes or sample.kind.language != ENGLISH:
         return False
-    known = names(sample.vocabulary)
-    borne_out = supported(sample)
-    if any(_invents(sample, answer) for answer in sample.answers if known.possible(answer) - borne_out - {""}):
+    known, borne_out = names(sample.vocabulary), {"", *supported(sample)}
+    if borne_out.issuperset(known.possible(sample.known)):
+        return False
+    if any(_invents(sample, answer) for answer in sample.answers if known.possible(answer.known) - borne_out):
         return True
     return any(_affirms(sample, *exchange) for exchange in sample.exchanges)
 

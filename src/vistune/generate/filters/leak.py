@@ -8,4 +8,4 @@ from vistune.generate.filters.sample import Sample
 
 def leak(sample: Sample) -> bool:
     """A text lets on that the teacher saw captions and boxes, not the image."""
-    return any(map(phrases("leak").found, sample.texts))
+    return any(phrases("leak").having(sample, sample.texts))

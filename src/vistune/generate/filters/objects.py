@@ -47,11 +47,11 @@ class Names:
             parts = form.split()
             self._by_first[parts[0]].append((parts, *forms[form]))
         self._categories = {first: {name[1] for name in names} for first, names in self._by_first.items()}
-        self._firsts = self._categories.keys()
+        self._firsts = frozenset(self._categories)
 
-    def possible(self, text: Text) -> set[str]:
-        """The categories that the text may name: a quick look at its words alone."""
-        return set(chain.from_iterable(self._categories[word] for word in self._firsts & text.known))
+    def possible(self, words: frozenset[str]) -> set[str]:
+        """The categories that a text of these words may name."""
+        return set(chain.from_iterable(self._categories[word] for word in self._firsts & words))
 
     def find(self, words: Sequence[str]) -> list[Mention]:
         """Every mention of a category, in order."""
@@ -96,9 +96,15 @@ def borne_out_by(words: Sequence[str], vocabulary: tuple[str, ...] = ()) -> set[
 
 @lru_cache(maxsize=64)  # the kinds of an image come one after the other
 def _supported(boxed: frozenset[str], captions: tuple[str, ...], vocabulary: tuple[str, ...]) -> frozenset[str]:
-    found = boxed.union(*(borne_out_by(Text(text).words, vocabulary) for text in (*captions, *map(plain, boxed))))
+    said = (borne_out_by(Text(text).words, vocabulary) for text in captions)
+    found = boxed.union(*said, *(_borne_out_by_name(category, vocabulary) for category in boxed))
     implied = (_knowledge()["implied"].get(category, ()) for category in found)
     return frozenset(found.union(*implied, *map(near, found)))
+
+
+@lru_cache(maxsize=4096)
+def _borne_out_by_name(category: str, vocabulary: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(borne_out_by(Text(plain(category)).words, vocabulary))
 
 
 def _both_forms(name: str, category: str) -> dict[str, tuple[str, bool | None]]:

@@ -3,41 +3,53 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
-from vistune.generate.filters.sample import Text
+from vistune.generate.filters.sample import Sample, Text
 from vistune.own_files import load_yaml
+
+
+class _Phrase(NamedTuple):
+    """A pattern, and the words of which a text needs one, and one of the others where there are any."""
+
+    pattern: re.Pattern[str]
+    words: frozenset[str]
+    others: frozenset[str]
+
+    def possible(self, known: frozenset[str]) -> bool:
+        """Whether a text of these words can have it."""
+        return not self.words.isdisjoint(known) and not (self.others and self.others.isdisjoint(known))
 
 
 class Phrases:
     """Finds any of some patterns; each is tried only where the words that it cannot match without occur."""
 
     def __init__(self, entries: list[Mapping[str, str]], parts: Mapping[str, str]) -> None:
-        self._patterns: dict[str, list[tuple[re.Pattern[str], frozenset[str]]]] = {}
+        self._phrases = []
         for entry in entries:
             source = entry["pattern"]
             for name, part in parts.items():
                 source = source.replace(f"{{{name}}}", part)
-            pattern = re.compile(source, re.VERBOSE)
-            for word in entry["words"].split():
-                self._patterns.setdefault(word, []).append((pattern, frozenset(entry.get("with", "").split())))
-        self._words = frozenset(self._patterns)
+            words, others = (frozenset(entry.get(key, "").split()) for key in ("words", "with"))
+            self._phrases.append(_Phrase(re.compile(source, re.VERBOSE), words, others))
+        self._by_word: dict[str, list[_Phrase]] = defaultdict(list)
+        for phrase in self._phrases:
+            for word in phrase.words:
+                self._by_word[word].append(phrase)
+        self._words = frozenset(self._by_word)
 
-    def found(self, text: Text) -> bool:
-        """Whether the text, without what it quotes, has one of the phrases."""
-        if self._words.isdisjoint(text.known):
-            return False
-        tried: set[re.Pattern[str]] = set()
-        for word in self._words & text.known:
-            for pattern, others in self._patterns[word]:
-                if pattern in tried or (others and others.isdisjoint(text.known)):
+    def having(self, sample: Sample, texts: Sequence[Text]) -> Iterator[Text]:
+        """Those of the sample's texts that, without what they quote, have one of the phrases; maybe more than once."""
+        for word in self._words & sample.known:
+            for phrase in self._by_word[word]:
+                if phrase.others and phrase.others.isdisjoint(sample.known):
                     continue
-                tried.add(pattern)
-                if pattern.search(text.unquoted):
-                    return True
-        return False
+                for text in texts:
+                    if word in text.known and phrase.possible(text.known) and phrase.pattern.search(text.unquoted):
+                        yield text
 
 
 @cache

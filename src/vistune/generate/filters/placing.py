@@ -43,7 +43,7 @@ def wrong_place(sample: Sample) -> bool:
     if not sample.boxes or sample.kind.language != ENGLISH:
         return False
     sides = word_list("sides")
-    if all(sides.isdisjoint(q.known) and sides.isdisjoint(a.known) for q, a in sample.exchanges):
+    if sides.isdisjoint(sample.known):
         return False
     known = names(sample.vocabulary)
     return any(

@@ -43,7 +43,7 @@ def _marked(plain: str) -> bool:
 
 def role_confusion(sample: Sample) -> bool:
     """A text talks about the dialogue in place of taking part, a user answers, or an assistant asks."""
-    if any(map(phrases("confused").found, sample.texts)):
+    if any(phrases("confused").having(sample, sample.texts)):
         return True
     return any(_is_statement(question) or _is_question(answer) for question, answer in sample.exchanges)
 
