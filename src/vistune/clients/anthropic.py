@@ -16,6 +16,7 @@ from vistune.clients.faults import RefusedError, fault
 from vistune.clients.http import Http
 from vistune.clients.remote import RemoteClient
 from vistune.clients.secrets import key_from_environment
+from vistune.clients.template import Template
 
 ANTHROPIC = "https://api.anthropic.com/v1"
 VERSION = "2023-06-01"
@@ -31,10 +32,14 @@ _SCHEMA = re.compile(r"\btools?\b|tool_choice|input_schema", re.IGNORECASE)
 class AnthropicClient(RemoteClient):
     """Asks one model. A schema becomes the one tool that the model has to use; `seed` is not sent."""
 
+    def __init__(self, model: str, http: Http) -> None:
+        super().__init__(model, http)
+        self._text = Template(lambda request: json.dumps(self.body(request)))
+
     async def complete(self, request: Request) -> Reply:
         """The reply's text, or with a schema the tool's input as JSON."""
         try:
-            body, _ = await self.http.post("/messages", json.dumps(self.body(request)).encode())
+            body, _ = await self.http.post("/messages", self._text(request).encode())
         except RefusedError as error:
             if request.schema is not None and _SCHEMA.search(error.told):
                 raise RequestError("no_schema", error.what, retry=False) from None

@@ -7,9 +7,11 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType, TracebackType
 from typing import Any, ClassVar, Self
 
+from vistune.clients.template import Template
 from vistune.records import Role
 
 
@@ -46,12 +48,22 @@ class Request:
 
     def key(self, model: str) -> str:
         """SHA-256 of the request as `model` is asked it: the same for every machine, folder and version."""
-        canonical = [model, self.kind, self.seed, self.system, [(one.role, one.text) for one in self.messages]]
-        options = {"max_tokens": self.max_tokens, "temperature": self.temperature, "schema": self.schema}
+        return hashlib.sha256(_canonical(model)(self).encode()).hexdigest()
+
+
+@lru_cache(maxsize=16)
+def _canonical(model: str) -> Template:
+    """What is hashed of the requests to a model."""
+
+    def render(request: Request) -> str:
+        messages = [(one.role, one.text) for one in request.messages]
+        canonical = [model, request.kind, request.seed, request.system, messages]
+        options = {"max_tokens": request.max_tokens, "temperature": request.temperature, "schema": request.schema}
         if sent := {name: value for name, value in options.items() if value is not None}:
             canonical.append(sent)
-        text = json.dumps(canonical, separators=(",", ":"), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return json.dumps(canonical, separators=(",", ":"), sort_keys=True)
+
+    return Template(render)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from vistune.clients.faults import RefusedError, fault
 from vistune.clients.http import Http
 from vistune.clients.remote import RemoteClient
 from vistune.clients.secrets import key_from_environment
+from vistune.clients.template import Template
 from vistune.errors import ClientError
 
 _LOG = logging.getLogger(__name__)
@@ -34,13 +35,14 @@ class OpenAIClient(RemoteClient):
         super().__init__(model, http)
         self._omitted: frozenset[str] = frozenset()
         self._limit = "max_tokens"
+        self._text = Template(self._render)
 
     async def complete(self, request: Request) -> Reply:
         """The first choice's text; empty if the model only thought, with `finish` saying why it ended."""
         while True:
             shape = self._omitted, self._limit
             try:
-                body, _ = await self.http.post("/chat/completions", json.dumps(self.body(request)).encode())
+                body, _ = await self.http.post("/chat/completions", self._text(request).encode())
             except RefusedError as error:
                 if shape == (self._omitted, self._limit) and not self._adapt(error.told):
                     if request.schema is not None and _SCHEMA.search(error.told):
@@ -63,8 +65,12 @@ class OpenAIClient(RemoteClient):
             body["response_format"] = {"type": "json_schema", "json_schema": form}
         return {name: value for name, value in body.items() if name not in self._omitted}
 
+    def _render(self, request: Request) -> str:
+        return json.dumps(self.body(request))
+
     def _adapt(self, told: str) -> bool:
         """Change what is sent so that the parameter which the server names is not; False if there is none such."""
+        self._text = Template(self._render)
         if self._limit == "max_tokens" and re.search(r"\bmax_tokens\b", told):
             self._limit = "max_completion_tokens"
             _LOG.warning("%s does not take max_tokens: it is sent max_completion_tokens from here on", self.name)
