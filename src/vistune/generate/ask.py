@@ -26,7 +26,7 @@ from vistune.generate.limits import Limits
 from vistune.generate.pace import Pace, Ticket
 from vistune.generate.parse import Parsed
 from vistune.generate.plan import Planned
-from vistune.generate.price import Cost
+from vistune.generate.price import NOTHING, Cost
 from vistune.generate.store import Failure, Store, Stored
 
 _OVERLOADS = 5
@@ -36,6 +36,8 @@ _WAITING = 4
 """So many times the concurrency may wait to be sent again before nothing new is begun."""
 _UNTOLD = 1_000
 """So many settled samples may wait to be told of before nothing is sent."""
+_SLICE = 0.001
+"""Seconds for which other work is done before what has come in is looked at; each look costs a little, too."""
 _LOOK_AHEAD = 64
 """So many rows that need no request are passed over before others get their turn."""
 
@@ -62,9 +64,15 @@ def todo(
     retry_failed: bool,
 ) -> Iterator[Job | None]:  # fmt: skip
     """What has no settled reply yet, in the plan's order; None now and then, so that others get their turn."""
-    passed = 0
+    passed, fresh = 0, store.empty
     for planned in plan:
-        job = _unsettled(planned, teacher, store, attempts, retry_failed) if planned.request else None
+        job = None
+        if planned.request:
+            job = (
+                Job(planned, attempt(planned, teacher, 1))
+                if fresh
+                else _unsettled(planned, teacher, store, attempts, retry_failed)
+            )
         if job:
             yield job
             continue
@@ -156,10 +164,10 @@ class Asker:
         return len(self._later) >= _WAITING * self._most
 
     async def _start(self, job: Job) -> None:
-        worst = self._budget.worst(job.attempt.request)
-        if self._budget.reserve(worst):
+        reserved = self._budget.reserve(job.attempt.request)
+        if reserved is not None:
             self._board.sent += 1
-            task = asyncio.create_task(self._send(job, worst, self._pace.sent()))
+            task = asyncio.create_task(self._send(job, reserved, self._pace.sent()))
             self._tasks.add(task)
             self._board.in_flight = len(self._tasks)
             task.add_done_callback(self._end_task)
@@ -178,30 +186,31 @@ class Asker:
             self.stop()
         self._look_again()
 
-    async def _send(self, job: Job, worst: Cost, ticket: Ticket) -> None:
+    async def _send(self, job: Job, reserved: Cost, ticket: Ticket) -> None:
         if self._budget.counts:
-            await self._store.reserve(job.attempt.key, worst)
+            await self._store.reserve(job.attempt.key, reserved)
+        request = job.attempt.request
         try:
-            reply = await self._client.complete(job.attempt.request)
+            reply = await self._client.complete(request)
         except RequestError as error:
-            await self._fault(replace(job, sent=job.sent + 1), worst, error, ticket)
+            await self._fault(replace(job, sent=job.sent + 1), reserved, error, ticket)
         except Exception as error:
             # a ClientError is for good: nothing was answered, and nothing paid for; of others nobody knows
-            cost = Cost() if isinstance(error, ClientError) else worst
-            self._budget.settle(worst, cost)
+            cost = NOTHING if isinstance(error, ClientError) else self._budget.worst(request)
+            self._budget.settle(reserved, cost)
             await self._store.charge(job.attempt.key, cost)
             raise
         else:
             self._pace.accepted(ticket)
             self._breaker.success()
-            await self._keep(replace(job, sent=job.sent + 1), worst, reply)
+            await self._keep(job, reserved, reply)
 
-    async def _keep(self, job: Job, worst: Cost, reply: Reply) -> None:
-        cost = self._budget.cost(reply.usage, worst)
-        self._budget.settle(worst, cost)
+    async def _keep(self, job: Job, reserved: Cost, reply: Reply) -> None:
+        cost = self._budget.cost(reply.usage, job.attempt.request)
+        self._budget.settle(reserved, cost)
         last = job.attempt.number >= self._tries
         key = job.attempt.key
-        stored = Stored(reply, job.sent, cost, True if last else None)
+        stored = Stored(reply, job.sent + 1, cost, True if last else None)
         await self._store.put(key, stored)
         said = read(job.planned.kind, reply)
         can_be_read = isinstance(said, Parsed)
@@ -215,9 +224,9 @@ class Asker:
         again = attempt(job.planned, self._client.name, job.attempt.number + 1)
         self._send_later(Job(job.planned, again), 0.0)
 
-    async def _fault(self, job: Job, worst: Cost, error: RequestError, ticket: Ticket) -> None:
-        cost = worst if error.billed else Cost()
-        self._budget.settle(worst, cost)
+    async def _fault(self, job: Job, reserved: Cost, error: RequestError, ticket: Ticket) -> None:
+        cost = self._budget.worst(job.attempt.request) if error.billed else NOTHING
+        self._budget.settle(reserved, cost)
         self._board.reasons[error.reason] += 1
         if error.overload:
             self._pace.refused(ticket, error.after)
@@ -254,6 +263,9 @@ class Asker:
         self._wake = loop.create_future()
         timer = loop.call_later(seconds, self._look_again) if math.isfinite(seconds) else None
         while not self._wake.done() and self._use_time():
+            until = loop.time() + _SLICE
+            while loop.time() < until and self._use_time():
+                pass
             await asyncio.sleep(0)
         await self._wake
         if timer:

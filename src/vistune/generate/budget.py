@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from vistune.clients.base import Request
 from vistune.generate.limits import Limits
-from vistune.generate.price import PICO, Cost
+from vistune.generate.price import NOTHING, PICO, Cost
 
 _PER_MESSAGE = 16
 """More tokens than any chat template puts around a message."""
@@ -41,25 +41,29 @@ class Budget:
             input_ += len(json.dumps(request.schema))
         return self._cost(input_, request.max_tokens or 0, 0)
 
-    def cost(self, usage: Mapping[str, int], worst: Cost) -> Cost:
-        """What a reply with this `usage` cost; the worst case where the server does not say."""
+    def cost(self, usage: Mapping[str, int], request: Request) -> Cost:
+        """What a reply with this `usage` cost; the worst case of `request` where the server does not say."""
         if "input" not in usage or "output" not in usage:
-            return worst
+            return self.worst(request)
         return self._cost(usage["input"], usage["output"], usage.get("cached", 0))
 
-    def reserve(self, cost: Cost) -> bool:
-        """Set `cost` aside; False, and nothing is, if a cap would be passed."""
+    def reserve(self, request: Request) -> Cost | None:
+        """Set aside the most that `request` can cost, if anything counts; None, and nothing is, if a cap would be passed."""
+        if not self.counts:
+            return NOTHING
+        cost = self.worst(request)
         after = self.spent + self.reserved + cost
         if self._max_pico is not None and after.pico > self._max_pico:
-            return False
+            return None
         if self._max_tokens is not None and after.tokens > self._max_tokens:
-            return False
+            return None
         self.reserved += cost
-        return True
+        return cost
 
     def settle(self, reserved: Cost, cost: Cost) -> None:
         """Put what was really spent in the place of what was set aside."""
-        self.reserved -= reserved
+        if reserved is not NOTHING:
+            self.reserved -= reserved
         self.spent += cost
 
     def told(self) -> str:

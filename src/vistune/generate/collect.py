@@ -22,7 +22,7 @@ from vistune.generate.draw import fraction
 from vistune.generate.limits import Limits
 from vistune.generate.pace import Pace
 from vistune.generate.plan import Plan, Planned
-from vistune.generate.price import Cost
+from vistune.generate.price import NOTHING
 from vistune.generate.sort import Sorter
 from vistune.generate.store import Store
 
@@ -137,22 +137,22 @@ class Collector:
 
     async def _paid(self, request: Request) -> Reply:
         """The reply to a request that is no sample's; it counts in the spending like any other."""
-        key, worst = request.key(self._client.name), self._budget.worst(request)
-        if not self._budget.reserve(worst):
+        key, reserved = request.key(self._client.name), self._budget.reserve(request)
+        if reserved is None:
             raise ClientError("the cap does not allow even one question", fix="raise it")
-        await self._store.reserve(key, worst)
-        cost = worst
+        await self._store.reserve(key, reserved)
+        cost = self._budget.worst(request)
         try:
             reply = await self._client.complete(request)
-            cost = self._budget.cost(reply.usage, worst)
+            cost = self._budget.cost(reply.usage, request)
         except RequestError as error:
-            cost = worst if error.billed else Cost()
+            cost = cost if error.billed else NOTHING
             raise
         except ClientError:
-            cost = Cost()
+            cost = NOTHING
             raise
         finally:
-            self._budget.settle(worst, cost)
+            self._budget.settle(reserved, cost)
             await self._store.charge(key, cost)
         return reply
 

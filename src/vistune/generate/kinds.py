@@ -75,14 +75,14 @@ class Kind:
         """Whether `record` has something of what this kind shows."""
         return has_context(record, self.context)
 
-    def request(self, record: ImageRecord, seed: int) -> Request | None:
+    def request(self, record: ImageRecord, seed: int, max_tokens: int | None = None) -> Request | None:
         """The request for `record`; None if it has nothing of what this kind shows."""
         context = format_context(record, self.context)
         if not context:
             return None
         messages = (*self.fewshot, Message("user", context))
         number = bits(seed, record.id, self.name) >> 33
-        return Request(self.system, messages, self.name, number, record.id, schema=self.schema)
+        return Request(self.system, messages, self.name, number, record.id, max_tokens, schema=self.schema)
 
     @property
     def _form(self) -> str:

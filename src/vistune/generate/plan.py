@@ -72,9 +72,7 @@ class Plan:
             if reasons := hostile_context(record, kind.context):
                 yield Planned(record, kind, None, "", reasons, place)
                 continue
-            request = kind.request(record, self.seed)
-            if request and self.max_tokens is not None:
-                request = replace(request, max_tokens=self.max_tokens)
+            request = kind.request(record, self.seed, self.max_tokens)
             yield Planned(record, kind, request, request.key(self.teacher) if request else "", (), place)
 
     def structured(self) -> Plan:

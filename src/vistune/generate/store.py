@@ -63,7 +63,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._pending: list[tuple[str, Sequence[Any]]] = []
-        self._committed: asyncio.Future[None] | None = None
+        self._waiting: list[asyncio.Future[None]] = []
         self._db = sqlite3.connect(
             f"file:{quote(str(path.absolute()))}", uri=True, timeout=1, isolation_level=None, check_same_thread=False
         )
@@ -91,6 +91,12 @@ class Store:
 
     def __contains__(self, key: str) -> bool:
         return self.get(key) is not None
+
+    @property
+    def empty(self) -> bool:
+        """Whether no request has been answered or given up yet."""
+        there = "SELECT EXISTS (SELECT * FROM replies) OR EXISTS (SELECT * FROM failures)"
+        return not self._db.execute(there).fetchone()[0]
 
     def get(self, key: str) -> Stored | None:
         """What is stored under `key`, if there is a reply."""
@@ -194,21 +200,27 @@ class Store:
         self.spent += cost
 
     async def _commit_soon(self) -> None:
-        if self._committed is None:
-            loop = asyncio.get_running_loop()
-            self._committed = loop.create_future()
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
             loop.call_soon(self._commit)
-        await asyncio.shield(self._committed)  # one waiter's cancellation must not reach the others
+        committed = loop.create_future()
+        self._waiting.append(committed)
+        await committed
 
     def _commit(self) -> None:
-        done, self._committed = self._committed, None
-        assert done is not None
+        waiting, self._waiting = self._waiting, []
+        error = None
         try:
             self._write()
-        except VistuneError as error:
-            done.set_exception(error)
-        else:
-            done.set_result(None)
+        except VistuneError as caught:
+            error = caught
+        for committed in waiting:
+            if committed.done():  # who waited was cancelled
+                continue
+            if error:
+                committed.set_exception(error)
+            else:
+                committed.set_result(None)
 
     def _write(self) -> None:
         rows, self._pending = self._pending, []
