@@ -1,12 +1,26 @@
-"""English for object names and small numbers: plurals, articles, number words, lists."""
+"""The words of a text; English for object names and small numbers: plurals, articles, number words, lists."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _IRREGULAR = {"person": "people", "mouse": "mice", "knife": "knives", "sheep": "sheep", "skis": "skis"}
 _IRREGULAR |= {"scissors": "scissors", "man": "men", "woman": "women", "child": "children", "leaf": "leaves"}
+_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
+_QUOTE = re.compile(
+    r"'(?:(?<![^\W_]')|(?![^\W_])|[^\W_]+')"
+)  # an apostrophe that is not within a word, or a second one
+_SPACES = {code: " " for code in range(128) if not chr(code).isalnum() and chr(code) != "'"}
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text in their order: letters and digits, with what follows an apostrophe (`dog's`)."""
+    if not text.isascii():
+        return _WORD.findall(text)
+    words = text.translate(_SPACES).split()  # the same, in a third of the time
+    return words if not _QUOTE.search(text) else _WORD.findall(text)
 
 
 def plural(noun: str) -> str:

@@ -28,6 +28,7 @@ LEAST_WORDS = 20
 
 _BATCH = 1 << 12
 _CHUNK = 1 << 16  # how many are compared at a time
+_READ = 1 << 20  # so many pairs between those that are wanted may be read with them
 _NEIGHBOURS = 4  # of those that agree in a band, with how many before it each is compared, and with the first
 _SURE = 0.15  # how far a sketch's estimate may lie below the similarity: 2.6 standard deviations
 _COLUMNS = BANDS + 2  # and both halves of the exact hash
@@ -153,7 +154,7 @@ class Duplicates:
         if not len(earlier):
             return np.zeros(0, np.bool_)
         sides = [self._sets(numbers) for numbers in (earlier, later)]
-        keys = np.sort(np.concatenate([keys for keys, _ in sides]))
+        keys = np.sort(np.concatenate([keys for keys, _ in sides]), kind="stable")  # merges what is sorted
         common = np.bincount((keys[1:][keys[1:] == keys[:-1]] >> _HALF).astype(np.int64), minlength=len(earlier))
         either = sides[0][1] + sides[1][1] - common
         similar: NDArray[np.bool_] = (common >= self._threshold * either) & (either > 0)
@@ -161,11 +162,24 @@ class Duplicates:
 
     def _sets(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
         """The pairs of these texts, each with the text's place among them in the high half, and their counts."""
-        spans = [(self._ends[number], self._ends[number + 1]) for number in numbers]
-        sizes = np.fromiter((end - start for start, end in spans), np.int64, len(spans))
-        raw = b"".join(_read(self._pairs, 4 * start, 4 * (end - start)) for start, end in spans)
+        texts, which = np.unique(numbers, return_inverse=True)
+        pairs, starts, sizes = self._pairs_of(texts)
+        starts, sizes = starts[which], sizes[which]
         place = np.repeat(np.arange(len(numbers), dtype=np.uint64), sizes)
-        return place << _HALF | np.frombuffer(raw, np.uint32), sizes
+        at = np.arange(len(place)) + np.repeat(starts - (np.cumsum(sizes) - sizes), sizes)
+        return place << _HALF | pairs[at], sizes
+
+    def _pairs_of(self, texts: NDArray[np.int64]) -> tuple[NDArray[np.uint32], NDArray[np.int64], NDArray[np.int64]]:
+        """The pairs of these texts, which are sorted, with others between; where each one's begin, and their counts."""
+        bounds = np.frombuffer(self._ends, np.int64)
+        starts, ends = bounds[texts], bounds[texts + 1]
+        far = np.flatnonzero(starts[1:] - ends[:-1] > _READ // len(texts))  # what is near each other is read at once
+        first, last = np.append(0, far + 1), np.append(far, len(texts) - 1)
+        lengths = ends[last] - starts[first]
+        parts = zip(starts[first].tolist(), lengths.tolist(), strict=True)
+        raw = b"".join(_read(self._pairs, 4 * start, 4 * length) for start, length in parts)
+        moved = np.repeat(np.cumsum(lengths) - lengths - starts[first], last - first + 1)
+        return np.frombuffer(raw, np.uint32), starts + moved, ends - starts
 
 
 def _read(file: IO[bytes], start: int, size: int) -> bytes:

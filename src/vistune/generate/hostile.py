@@ -17,10 +17,10 @@ from vistune.context import Part, one_line
 from vistune.generate.filters import Sample
 from vistune.own_files import load_yaml
 from vistune.records import ImageRecord
+from vistune.words import words_of
 
 _RUN = 8
 """So many words of the system prompt in a row are no chance."""
-_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 _UNUSUAL = re.compile(r"[^a-z0-9 ,.'-]|-{4}|(?:\b[a-z] ){7}|gpt|jailbr")
 """What a frame cannot do without; and of an instruction, what cannot be told by words."""
 _SPACES = str.maketrans(",.'-", "    ")
@@ -41,7 +41,7 @@ def hostile_context(record: ImageRecord, parts: Collection[Part]) -> tuple[str, 
 def prompt_leak(sample: Sample) -> bool:
     """Whether a turn repeats eight words in a row of the system prompt."""
     halves, runs = _runs_of(sample.kind.system)
-    texts = [text.words if text.plain.isascii() else _WORD.findall(_plain(text.plain)) for text in sample.texts]
+    texts = [text.words if text.plain.isascii() else words_of(_plain(text.plain)) for text in sample.texts]
     said = list(chain.from_iterable(texts))
     fours = zip(said[::4], said[1::4], said[2::4], said[3::4], strict=False)  # eight in a row hold one of these
     return not halves.isdisjoint(fours) and any(not runs.isdisjoint(_in_a_row(words, _RUN)) for words in texts)
@@ -75,7 +75,7 @@ def _patterns() -> tuple[frozenset[str], dict[str, tuple[re.Pattern[str], ...]]]
 @cache
 def _runs_of(system: str) -> tuple[frozenset[tuple[str, ...]], frozenset[tuple[str, ...]]]:
     """Every four words in a row of a prompt, and every eight."""
-    words = _WORD.findall(_plain(system))
+    words = words_of(_plain(system))
     return frozenset(_in_a_row(words, 4)), frozenset(_in_a_row(words, _RUN))
 
 

@@ -10,18 +10,10 @@ from itertools import chain
 from vistune.context import parse_context
 from vistune.generate.kinds import Kind
 from vistune.records import Box, ImageRecord, Turn
+from vistune.words import words_of
 
-_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 _QUOTES = str.maketrans({"\u2019": "'", "\u2018": "'", "\u201c": '"', "\u201d": '"', "\u00a0": " "})
-_SPACES = {code: " " for code in range(128) if not chr(code).isalnum()}
 _QUOTED = re.compile(r'"[^"\n]*"')
-
-
-def words_of(plain: str) -> list[str]:
-    """The words of a text in lower case: letters and digits, with what follows an apostrophe ("dog's")."""
-    if plain.isascii() and "'" not in plain:
-        return plain.translate(_SPACES).split()  # half the time
-    return _WORD.findall(plain)
 
 
 class Text:
