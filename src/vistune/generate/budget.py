@@ -48,7 +48,7 @@ class Budget:
         return self._cost(usage["input"], usage["output"], usage.get("cached", 0))
 
     def reserve(self, request: Request) -> Cost | None:
-        """Set aside the most that `request` can cost, if that counts; None, if a cap would be passed: nothing is then."""
+        """Set aside the most that `request` can cost, if that counts; None, if a cap would be passed by it."""
         if not self.counts:
             return NOTHING
         cost = self.worst(request)
