@@ -14,7 +14,7 @@ from vistune.records import Box
 from vistune.sources import OnError, sources
 from vistune.sources.boxes import fraction_box
 from vistune.sources.captions import Captions, has_columns
-from vistune.sources.columns import CAPTIONS, IMAGE, find
+from vistune.sources.columns import CAPTIONS, IMAGE, find, usual
 from vistune.sources.rows import Row
 
 _INSTANCES = ("instances", "boxes", "objects")
@@ -33,14 +33,12 @@ class CapsBoxes(Captions):
         return has_columns(path, (IMAGE, _INSTANCES))
 
     def _captions(self, row: Row) -> list[str]:
-        there = {name.lower() for name in row.values}
-        return super()._captions(row) if self._given[1] or there & {*CAPTIONS} else []
+        return super()._captions(row) if self._given[1] or usual(row, CAPTIONS) else []
 
     def _boxes(self, row: Row, on_error: OnError) -> Iterator[Box]:
-        known = {name.lower(): name for name in row.values}
-        column = next((known[name] for name in _INSTANCES if name in known), None)
+        column = usual(row, _INSTANCES)
         instances = row.values[column] if column else None
-        if not isinstance(instances, list | None):
+        if not isinstance(instances, list) and instances is not None:
             raise row.wrong(f"'{column}' is not a list", '[{"category": …, "bbox": […]}]')
         for number, instance in enumerate(instances or ()):
             try:

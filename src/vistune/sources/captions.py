@@ -40,24 +40,25 @@ class Captions(Stream):
 
     def _read(self, on_error: OnError) -> Iterator[ImageRecord]:
         before: ImageRecord | None = None
+        name = ""
         for row in read_rows(self.path, on_error):
             try:
-                record = self._record(row, on_error)
+                image = image_name(row, value_of(row, find(row, self._given[0], IMAGE, "images", "--image-column")[0]))
+                record = self._record(row, image, on_error)
             except AnnotationError as error:
                 on_error(error)
                 continue
-            if before and before.image == record.image:
+            if before and image == name:
                 new = tuple(text for text in record.captions if text not in before.captions)
                 before = replace(before, captions=before.captions + new)
                 continue
             if before:
                 yield before
-            before = record
+            before, name = record, image
         if before:
             yield before
 
-    def _record(self, row: Row, on_error: OnError) -> ImageRecord:
-        image = image_name(row, value_of(row, find(row, self._given[0], IMAGE, "images", "--image-column")[0]))
+    def _record(self, row: Row, image: str, on_error: OnError) -> ImageRecord:
         boxes = tuple(self._boxes(row, on_error))
         captions = tuple(text for name in self._captions(row) for text in texts(row, value_of(row, name)))
         return ImageRecord(record_id(row, image), self.images / image, 0, 0, captions, boxes, row.where)

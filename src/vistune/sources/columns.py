@@ -22,11 +22,12 @@ CAPTIONS = (
     "comment", "title",
 )  # fmt: skip
 """The usual names of the column with captions."""
+_ID = (str, int)
 IDS = ("id", "image_id", "img_id", "key", "uid")
 """The usual names of the column with an image's id."""
 
 
-def find(row: Row, given: Iterable[str], usual: Iterable[str], what: str, option: str) -> list[str]:
+def find(row: Row, given: Iterable[str], names: tuple[str, ...], what: str, option: str) -> list[str]:
     """The columns of the row that the user named, or the first with a usual name. Raises AnnotationError."""
     wanted = list(given)
     for name in wanted:
@@ -34,11 +35,16 @@ def find(row: Row, given: Iterable[str], usual: Iterable[str], what: str, option
             raise row.wrong(f"there is no column '{name}'", did_you_mean(name, row.values))
     if wanted:
         return wanted
-    found = _first(tuple(row.values), tuple(usual))
+    found = usual(row, names)
     if found is None:
         fix = f"name it with {option}; the columns are {', '.join(row.values)}"
         raise row.wrong(f"there is no column with {what} that is known by its name", fix)
     return [found]
+
+
+def usual(row: Row, names: tuple[str, ...]) -> str | None:
+    """The column with the first of these usual names that there is."""
+    return _first(tuple(row.values), names)
 
 
 def value_of(row: Row, name: str) -> Any:
@@ -89,8 +95,8 @@ def record_id(row: Row, image: str) -> str:
     known = _lower(tuple(row.values))
     for name in IDS:
         value = row.values[known[name]] if name in known else None
-        if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
-            return str(value).strip()
+        if isinstance(value, _ID) and not isinstance(value, bool) and (text := str(value).strip()):
+            return text
     return str(PurePosixPath(image).with_suffix(""))
 
 
@@ -100,10 +106,9 @@ def _lower(columns: tuple[str, ...]) -> Mapping[str, str]:
 
 
 @lru_cache(maxsize=256)
-def _first(columns: tuple[str, ...], usual: tuple[str, ...]) -> str | None:
-    """The column with the first of the `usual` names that there is."""
+def _first(columns: tuple[str, ...], names: tuple[str, ...]) -> str | None:
     known = _lower(columns)
-    return next((known[name] for name in usual if name in known), None)
+    return next((known[name] for name in names if name in known), None)
 
 
 def _missing(values: Mapping[str, Any], name: str) -> bool:
