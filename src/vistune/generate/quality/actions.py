@@ -16,7 +16,7 @@ Action = tuple[str, str]
 """A verb in its base form and a noun in the singular."""
 
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
-_ADVERB = re.compile(r".{3,}ly")
+_ADVERB = 5  # letters, with those of -ly
 
 
 class Actions:
@@ -36,7 +36,7 @@ class Actions:
         return (verb, _singular(noun)) if noun else None
 
     def _is_noun(self, word: str) -> bool:
-        return word not in self._others and word not in self._verbs and not _ADVERB.fullmatch(word)
+        return word not in self._others and word not in self._verbs and not (word.endswith("ly") and len(word) >= _ADVERB)
 
 
 def _lines(name: str) -> list[str]:

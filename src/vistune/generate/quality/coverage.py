@@ -8,7 +8,8 @@ from functools import lru_cache
 
 from vistune.words import plural
 
-_NO_WORD = re.compile(r"[^a-z0-9]+")
+_LETTERS = re.compile(r"[a-z0-9]+")
+_SPACES = {code: " " for code in range(128) if not chr(code).isalnum()}
 
 
 class Coverage:
@@ -34,7 +35,8 @@ class Coverage:
 
 
 def _plain(text: str) -> str:
-    return _NO_WORD.sub(" ", text.lower()).strip()
+    """Its letters and digits, in lower case, with a space for what is between them."""
+    return " ".join(text.lower().translate(_SPACES).split() if text.isascii() else _LETTERS.findall(text.lower()))
 
 
 @lru_cache(maxsize=4_096)
