@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +50,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+class _Version(argparse.Action):
+    """Looks the version up only where it is asked for: every command would wait for that."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="show the version and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import version
+
+        print(f"vistune {version('vistune')}")
+        parser.exit()
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser with all commands."""
     parser = formatted(argparse.ArgumentParser, prog="vistune", description=_FLOW, epilog=_START)
-    parser.add_argument("--version", action="version", version=f"vistune {version('vistune')}")
+    parser.add_argument("--version", action=_Version)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add in (_add_demo, _add_mini, add_generate, add_view, _add_train, _add_merge, _add_eval, _add_chat):
         add(commands)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -49,6 +50,8 @@ def add_generate(commands: Any) -> None:
 
 
 def _generate(args: argparse.Namespace) -> None:
+    if not args.teacher.startswith("local"):
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's threads would be started, and spin, for nothing
     from rich.console import Console
 
     from vistune.generate import DEFAULT_KINDS, First, Prompts, Shard, Style, parse_amounts

@@ -56,9 +56,9 @@ class Hasher:
     def __init__(self, least: int) -> None:
         self.least = max(least, 2)
         self._hashes = _Hashes()
-        rng = np.random.Generator(np.random.PCG64(20230417))
-        self._factors = rng.integers(0, 1 << 31, ROWS * BANDS, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
-        self._terms = rng.integers(0, 1 << 32, ROWS * BANDS, dtype=np.uint32)
+        drawn = _mix(np.arange(1, 1 + 2 * ROWS * BANDS, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+        factors, terms = np.split((drawn >> _HALF).astype(np.uint32), 2)  # numpy.random takes longer to import
+        self._factors, self._terms = factors | np.uint32(1), terms
 
     def batch(self, texts: Sequence[str], first: int) -> Batch:
         """The texts in numbers; `first` is the number of the first one, which makes hashes of short texts differ."""

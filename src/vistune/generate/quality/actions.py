@@ -36,7 +36,8 @@ class Actions:
         return (verb, _singular(noun)) if noun else None
 
     def _is_noun(self, word: str) -> bool:
-        return word not in self._others and word not in self._verbs and not (word.endswith("ly") and len(word) >= _ADVERB)
+        adverb = word.endswith("ly") and len(word) >= _ADVERB
+        return not adverb and word not in self._others and word not in self._verbs
 
 
 def _lines(name: str) -> list[str]:

@@ -34,9 +34,11 @@ class Diversity:
         self._actions = Actions()
         self._first = {"questions": Tally(), "answers": Tally()}
         self._pairs = Tally()
+        self._figures: dict[str, Any] | None = None
 
     def add(self, name: str, turns: Sequence[Turn]) -> None:
         """Count one sample."""
+        self._figures = None
         self._texts.add(name, lambda: tuple(turns))
         for turn in turns:
             asked = turn.role == "user"
@@ -46,14 +48,15 @@ class Diversity:
 
     def to_dict(self) -> dict[str, Any]:
         """For questions and answers `distinct_1` to `_3`, `first_words` (share of the most frequent); `actions`."""
-        figures = {
-            side: {
-                **distinct(self._sampled(side)),
-                "first_words": {word: round(n / first.total, 4) for word, n in first.top(_SHOWN)},
+        if self._figures is None:
+            self._figures = {
+                side: {
+                    **distinct(self._sampled(side)),
+                    "first_words": {word: round(n / first.total, 4) for word, n in first.top(_SHOWN)},
+                }
+                for side, first in self._first.items()
             }
-            for side, first in self._first.items()
-        }
-        return {**figures, "actions": self._top_actions(), "different_actions": len(self._pairs.counts)}
+        return {**self._figures, "actions": self._top_actions(), "different_actions": len(self._pairs.counts)}
 
     def _top_actions(self) -> dict[str, float]:
         top: list[tuple[Action, int]] = self._pairs.top(_SHOWN)
