@@ -8,7 +8,7 @@ from functools import cache
 
 from vistune.facts import counts
 from vistune.generate.filters.objects import Mention, borne_out_by, names, near
-from vistune.generate.filters.sample import Sample, Text
+from vistune.generate.filters.sample import Sample, Text, caption_text
 from vistune.generate.filters.statements import Clause, clauses
 from vistune.generate.filters.word_lists import word_list
 from vistune.generate.languages import ENGLISH
@@ -96,7 +96,8 @@ def _whole(clause: Clause, mention: Mention, at: int) -> bool:
 
 def _answered_wrong(sample: Sample, boxed: Counter[str], question: Text, answer: Text) -> bool:
     """Whether a bare "how many dogs are there?" gets a wrong number."""
-    asked, told = _HOW_MANY.match(question.plain), _REPLY.match(answer.plain)
+    asked = _HOW_MANY.match(question.plain)
+    told = _REPLY.match(answer.plain) if asked else None
     if not asked or not told or (number := _numbers().get(told[1])) is None:
         return False
     known = names(sample.vocabulary)
@@ -123,7 +124,7 @@ def _contradicts(sample: Sample, boxed: Counter[str], category: str, number: int
 
 def _captions_disagree(sample: Sample, category: str, there: int, claimed: int) -> bool:
     """Whether a caption counts the category otherwise than the boxes, or has the claimed number at all."""
-    for caption in map(Text, sample.captions):
+    for caption in map(caption_text, sample.captions):
         told = any(_numbers().get(word) == claimed > 1 for word in caption.words)
         if told and category in borne_out_by(caption.words, sample.vocabulary):
             return True

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import cache, lru_cache
 from itertools import chain, pairwise
 
-from vistune.generate.filters.sample import Sample, Text
+from vistune.generate.filters.sample import Sample, Text, caption_text
 
 _SHORT, _CAPTION, _COPIED, _EXAMPLE = 4, 6, 8, 8  # least words of what counts as copied
 _LEAD_WORDS = 7  # so many at most lead up to a caption
@@ -100,7 +100,7 @@ def _loops(answer: Text) -> bool:
 @lru_cache(maxsize=64)  # the kinds of an image, one after the other, show the same captions
 def _captions(captions: tuple[str, ...]) -> Mapping[str, int]:
     """The captions that are long enough to tell a copy, spaced, with their numbers of words."""
-    texts = map(Text, captions)
+    texts = map(caption_text, captions)
     return {text.spaced: len(text.words) for text in texts if len(text.words) >= _SHORT}
 
 

@@ -9,7 +9,7 @@ from functools import cache, lru_cache
 from itertools import chain
 from typing import Any, NamedTuple
 
-from vistune.generate.filters.sample import Sample, Text
+from vistune.generate.filters.sample import Sample, Text, caption_text
 from vistune.nouns import plain, synonyms
 from vistune.own_files import load_yaml
 from vistune.words import plural
@@ -96,7 +96,7 @@ def borne_out_by(words: Sequence[str], vocabulary: tuple[str, ...] = ()) -> set[
 
 @lru_cache(maxsize=64)  # the kinds of an image come one after the other
 def _supported(boxed: frozenset[str], captions: tuple[str, ...], vocabulary: tuple[str, ...]) -> frozenset[str]:
-    said = (borne_out_by(Text(text).words, vocabulary) for text in captions)
+    said = (borne_out_by(caption_text(caption).words, vocabulary) for caption in captions)
     found = boxed.union(*said, *(_borne_out_by_name(category, vocabulary) for category in boxed))
     implied = (_knowledge()["implied"].get(category, ()) for category in found)
     return frozenset(found.union(*implied, *map(near, found)))

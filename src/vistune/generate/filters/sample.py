@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import chain
 
 from vistune.context import parse_context
@@ -34,6 +34,12 @@ class Text:
     def unquoted(self) -> str:
         """`plain` without what it quotes: what a sign says is not what the answer says."""
         return _QUOTED.sub('""', self.plain) if '"' in self.plain else self.plain
+
+
+@lru_cache(maxsize=64)  # several filters, and the kinds of an image one after the other, look at the same ones
+def caption_text(caption: str) -> Text:
+    """A caption's text."""
+    return Text(caption)
 
 
 @dataclass(frozen=True)
