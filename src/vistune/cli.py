@@ -53,8 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 class _Version(argparse.Action):
     """Looks the version up only where it is asked for: every command would wait for that."""
 
-    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
-        super().__init__(option_strings, dest, nargs=0, help="show the version and exit")
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:  # noqa: ARG002
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help="show the version and exit")
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from importlib.metadata import version

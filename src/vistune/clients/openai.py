@@ -70,14 +70,15 @@ class OpenAIClient(RemoteClient):
 
     def _adapt(self, told: str) -> bool:
         """Change what is sent so that the parameter which the server names is not; False if there is none such."""
-        self._text = Template(self._render)
         if self._limit == "max_tokens" and re.search(r"\bmax_tokens\b", told):
             self._limit = "max_completion_tokens"
+            self._text = Template(self._render)
             _LOG.warning("%s does not take max_tokens: it is sent max_completion_tokens from here on", self.name)
             return True
         for name in _OPTIONAL:
             if name not in self._omitted and re.search(rf"\b{name}\b", told):
                 self._omitted |= {name}
+                self._text = Template(self._render)
                 _LOG.warning("%s does not take %s: it is left out from here on", self.name, name)
                 return True
         return False

@@ -50,7 +50,7 @@ def add_generate(commands: Any) -> None:
 
 
 def _generate(args: argparse.Namespace) -> None:
-    if not args.teacher.startswith("local"):
+    if args.teacher.partition(":")[0] != "local":
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's threads would be started, and spin, for nothing
     from rich.console import Console
 

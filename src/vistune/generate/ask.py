@@ -67,12 +67,10 @@ def todo(
     passed, fresh = 0, store.empty
     for planned in plan:
         job = None
-        if planned.request:
-            job = (
-                Job(planned, attempt(planned, teacher, 1))
-                if fresh
-                else _unsettled(planned, teacher, store, attempts, retry_failed)
-            )
+        if planned.request and fresh:
+            job = Job(planned, attempt(planned, teacher, 1))
+        elif planned.request:
+            job = _unsettled(planned, teacher, store, attempts, retry_failed)
         if job:
             yield job
             continue

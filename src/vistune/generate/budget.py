@@ -62,8 +62,7 @@ class Budget:
 
     def settle(self, reserved: Cost, cost: Cost) -> None:
         """Put what was really spent in the place of what was set aside."""
-        if reserved is not NOTHING:
-            self.reserved -= reserved
+        self.reserved -= reserved
         self.spent += cost
 
     def told(self) -> str:

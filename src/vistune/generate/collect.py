@@ -140,8 +140,8 @@ class Collector:
         key, reserved = request.key(self._client.name), self._budget.reserve(request)
         if reserved is None:
             raise ClientError("the cap does not allow even one question", fix="raise it")
-        await self._store.reserve(key, reserved)
         cost = self._budget.worst(request)
+        await self._store.reserve(key, cost)
         try:
             reply = await self._client.complete(request)
             cost = self._budget.cost(reply.usage, request)

@@ -19,10 +19,8 @@ from vistune.own_files import load_yaml
 from vistune.records import ImageRecord
 from vistune.words import words_of
 
-_RUN = 8
-"""So many words of the system prompt in a row are no chance."""
 _UNUSUAL = re.compile(r"[^a-z0-9 ,.'-]|-{4}|(?:\b[a-z] ){7}|gpt|jailbr")
-"""What a frame cannot do without; and of an instruction, what cannot be told by words."""
+"""A hostile text has something of this, or one of the `words` of hostile.yaml."""
 _SPACES = str.maketrans(",.'-", "    ")
 _CHARACTERS = {ord("\u2018"): "'", ord("\u2019"): "'", ord("\u201c"): '"', ord("\u201d"): '"', ord("\xad"): ""}
 
@@ -40,11 +38,13 @@ def hostile_context(record: ImageRecord, parts: Collection[Part]) -> tuple[str, 
 
 def prompt_leak(sample: Sample) -> bool:
     """Whether a turn repeats eight words in a row of the system prompt."""
-    halves, runs = _runs_of(sample.kind.system)
+    fours, eights = _runs_of(sample.kind.system)
     texts = [text.words if text.plain.isascii() else words_of(_plain(text.plain)) for text in sample.texts]
     said = list(chain.from_iterable(texts))
-    fours = zip(said[::4], said[1::4], said[2::4], said[3::4], strict=False)  # eight in a row hold one of these
-    return not halves.isdisjoint(fours) and any(not runs.isdisjoint(_in_a_row(words, _RUN)) for words in texts)
+    every_four = zip(said[::4], said[1::4], said[2::4], said[3::4], strict=False)  # eight in a row hold one of these
+    if fours.isdisjoint(every_four):
+        return False
+    return any(not eights.isdisjoint(_in_a_row(words, 8)) for words in texts)
 
 
 def _plain(text: str) -> str:
@@ -76,7 +76,7 @@ def _patterns() -> tuple[frozenset[str], dict[str, tuple[re.Pattern[str], ...]]]
 def _runs_of(system: str) -> tuple[frozenset[tuple[str, ...]], frozenset[tuple[str, ...]]]:
     """Every four words in a row of a prompt, and every eight."""
     words = words_of(_plain(system))
-    return frozenset(_in_a_row(words, 4)), frozenset(_in_a_row(words, _RUN))
+    return frozenset(_in_a_row(words, 4)), frozenset(_in_a_row(words, 8))
 
 
 def _in_a_row(words: Sequence[str], count: int) -> Iterator[tuple[str, ...]]:

@@ -56,8 +56,9 @@ class Hasher:
     def __init__(self, least: int) -> None:
         self.least = max(least, 2)
         self._hashes = _Hashes()
+        # numpy.random would take longer to import than all this
         drawn = _mix(np.arange(1, 1 + 2 * ROWS * BANDS, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
-        factors, terms = np.split((drawn >> _HALF).astype(np.uint32), 2)  # numpy.random takes longer to import
+        factors, terms = np.split((drawn >> _HALF).astype(np.uint32), 2)
         self._factors, self._terms = factors | np.uint32(1), terms
 
     def batch(self, texts: Sequence[str], first: int) -> Batch:

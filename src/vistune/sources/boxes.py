@@ -8,7 +8,6 @@ from typing import Any
 from vistune.errors import AnnotationError
 from vistune.records import Box
 
-_LISTS = (list, tuple)
 _EXCESS = 0.01
 """So much of an image's side a box may stick out, by rounding; it is clipped."""
 
@@ -20,7 +19,7 @@ def fraction_box(category: Any, corners: Any, where: str, form: str, excess: flo
     """
     if not isinstance(category, str) or not category.strip():
         raise AnnotationError(f"the category is no text: {category!r}", where=where)
-    if not isinstance(corners, _LISTS) or len(corners) != 4 or not all(map(is_number, corners)):
+    if not isinstance(corners, list | tuple) or len(corners) != 4 or not all(map(is_number, corners)):
         raise AnnotationError(f"a box is not four numbers: {str(corners)[:60]}", where=where, fix=form)
     x1, y1, x2, y2 = map(float, corners)
     if not (0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1):

@@ -22,7 +22,6 @@ CAPTIONS = (
     "comment", "title",
 )  # fmt: skip
 """The usual names of the column with captions."""
-_ID = (str, int)
 IDS = ("id", "image_id", "img_id", "key", "uid")
 """The usual names of the column with an image's id."""
 
@@ -87,7 +86,8 @@ def image_name(row: Row, value: Any) -> str:
     if name.startswith(("http://", "https://")):
         address = urlsplit(name)
         return f"{address.netloc}{unquote(address.path)}"
-    return name.removeprefix("./")
+    name = name.removeprefix("./")
+    return str(PurePosixPath(name)) if "//" in name or "/./" in name else name
 
 
 def record_id(row: Row, image: str) -> str:
@@ -95,7 +95,7 @@ def record_id(row: Row, image: str) -> str:
     known = _lower(tuple(row.values))
     for name in IDS:
         value = row.values[known[name]] if name in known else None
-        if isinstance(value, _ID) and not isinstance(value, bool) and (text := str(value).strip()):
+        if isinstance(value, str | int) and not isinstance(value, bool) and (text := str(value).strip()):
             return text
     return str(PurePosixPath(image).with_suffix(""))
 

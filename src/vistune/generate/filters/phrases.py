@@ -33,23 +33,25 @@ class Phrases:
             source = entry["pattern"]
             for name, part in parts.items():
                 source = source.replace(f"{{{name}}}", part)
-            words, others = (frozenset(entry.get(key, "").split()) for key in ("words", "with"))
+            words, others = (_with_possessives(entry.get(key, "").split()) for key in ("words", "with"))
             self._phrases.append(_Phrase(re.compile(source, re.VERBOSE), words, others))
-        self._by_word: dict[str, list[_Phrase]] = defaultdict(list)
-        for phrase in self._phrases:
+        self._by_word: dict[str, list[int]] = defaultdict(list)
+        for number, phrase in enumerate(self._phrases):
             for word in phrase.words:
-                self._by_word[word].append(phrase)
+                self._by_word[word].append(number)
         self._words = frozenset(self._by_word)
 
     def having(self, sample: Sample, texts: Sequence[Text]) -> Iterator[Text]:
-        """Those of the sample's texts that, without what they quote, have one of the phrases; maybe more than once."""
-        for word in self._words & sample.known:
-            for phrase in self._by_word[word]:
-                if phrase.others and phrase.others.isdisjoint(sample.known):
-                    continue
-                for text in texts:
-                    if word in text.known and phrase.possible(text.known) and phrase.pattern.search(text.unquoted):
-                        yield text
+        """Those of the sample's texts that, without what they quote, have a phrase; once for each pattern of it."""
+        for number in {number for word in self._words & sample.known for number in self._by_word[word]}:
+            phrase = self._phrases[number]
+            if phrase.possible(sample.known):
+                yield from (one for one in texts if phrase.possible(one.known) and phrase.pattern.search(one.unquoted))
+
+
+def _with_possessives(words: list[str]) -> frozenset[str]:
+    """The words, and what they are among a text's words with an apostrophe: a pattern matches before it."""
+    return frozenset(form for word in words for form in (word, f"{word}'s"))
 
 
 @cache

@@ -16,7 +16,7 @@ Action = tuple[str, str]
 """A verb in its base form and a noun in the singular."""
 
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
-_ADVERB = 5  # letters, with those of -ly
+_LEAST_ADVERB = 5  # letters, with those of -ly
 
 
 class Actions:
@@ -36,7 +36,7 @@ class Actions:
         return (verb, _singular(noun)) if noun else None
 
     def _is_noun(self, word: str) -> bool:
-        adverb = word.endswith("ly") and len(word) >= _ADVERB
+        adverb = word.endswith("ly") and len(word) >= _LEAST_ADVERB
         return not adverb and word not in self._others and word not in self._verbs
 
 
