@@ -33,12 +33,12 @@ def turn_count(sample: Sample) -> bool:
 
 def too_short(sample: Sample) -> bool:
     """An answer has fewer words than the kind allows."""
-    return any(length < sample.kind.words[0] for length in sample.lengths)
+    return bool(sample.lengths) and min(sample.lengths) < sample.kind.words[0]
 
 
 def too_long(sample: Sample) -> bool:
     """An answer has more words than the kind allows."""
-    return any(length > sample.kind.words[1] for length in sample.lengths)
+    return bool(sample.lengths) and max(sample.lengths) > sample.kind.words[1]
 
 
 def truncated(sample: Sample) -> bool:

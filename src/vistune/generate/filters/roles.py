@@ -16,7 +16,6 @@ _MARKER = re.compile(
     """,
     re.VERBOSE | re.MULTILINE,
 )
-_NEEDED = "<[=#:"  # every marker has one of these
 _STATES = re.compile(
     r"(?:yes|no|sure|certainly|there (?:is|are)"
     r"|(?:the|this|a|an) [^?]*?\b(?:is|are|shows?|features?|depicts?|has|have)\b)"
@@ -38,7 +37,8 @@ def has_role_marker(text: str) -> bool:
 
 
 def _marked(plain: str) -> bool:
-    return any(char in plain for char in _NEEDED) and _MARKER.search(plain) is not None
+    possible = "<" in plain or "[" in plain or "=" in plain or "#" in plain or ":" in plain
+    return possible and _MARKER.search(plain) is not None
 
 
 def role_confusion(sample: Sample) -> bool:
