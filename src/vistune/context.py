@@ -12,6 +12,7 @@ from collections.abc import Collection
 from typing import Literal, get_args
 
 from vistune.records import Box, ImageRecord
+from vistune.words import well_formed
 
 Part = Literal["captions", "boxes"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -45,8 +46,8 @@ def parse_context(text: str) -> tuple[tuple[str, ...], tuple[Box, ...]]:
 
 
 def one_line(text: str) -> str:
-    """The text with every run of white space, line ends included, as one space."""
-    return " ".join(text.split())
+    """The text, as UTF-8 can spell it, with every run of white space, line ends included, as one space."""
+    return " ".join(well_formed(text).split())
 
 
 def _format_box(box: Box) -> str:

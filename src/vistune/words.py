@@ -23,6 +23,11 @@ def words_of(text: str) -> list[str]:
     return words if not _QUOTE.search(text) else _WORD.findall(text)
 
 
+def well_formed(text: str) -> str:
+    """The text with `?` for each half of a surrogate pair, which JSON can spell and UTF-8 cannot."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
 def plural(noun: str) -> str:
     """The plural of a noun or noun phrase: `wine glass` -> `wine glasses`, `person` -> `people`."""
     head, _, last = noun.rpartition(" ")

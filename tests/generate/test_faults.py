@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,3 +82,16 @@ def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
     data = annotations(tmp_path, 3)
     said = run(command(data, "http://127.0.0.1:9", tmp_path / "out", "--patience", "0.01"), code=2)
     assert "the teacher does not answer" in said
+
+
+def test_half_a_surrogate_pair_in_the_annotations_stops_nothing(tmp_path: Path, teacher: Teacher) -> None:
+    """JSON can spell it, UTF-8 cannot: neither the server nor the store has to be able to take it."""
+    row = {"id": "a\ud83d", "image": "a.jpg", "captions": ["A dog \ud83d runs.", "A brown dog."]}
+    box = {"category": "dog\udc00", "bbox": [0.1, 0.2, 0.3, 0.4]}
+    data = tmp_path / "data.jsonl"
+    data.write_text(json.dumps({**row, "instances": [box]}) + "\n", "utf-8")
+    run(command(data, teacher.url, tmp_path / "out", "--kinds", "conversation=all,detail=all"))
+    found = report(tmp_path / "out")
+    assert (found["asked"], found["pending"], found["quarantined"]) == (2, 0, 0)
+    pairs = json.loads((tmp_path / "out" / "align.json").read_text("utf-8"))
+    assert {pair["id"].split("-")[0] for pair in pairs} == {"a?"}

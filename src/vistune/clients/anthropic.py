@@ -17,6 +17,7 @@ from vistune.clients.http import Http
 from vistune.clients.remote import RemoteClient
 from vistune.clients.secrets import key_from_environment
 from vistune.clients.template import Template
+from vistune.words import well_formed
 
 ANTHROPIC = "https://api.anthropic.com/v1"
 VERSION = "2023-06-01"
@@ -75,7 +76,7 @@ def read_reply(body: Mapping[str, Any], asked: str, where: str) -> Reply:
     parts = [part for part in content if isinstance(part, dict)]
     used = [json.dumps(part.get("input"), ensure_ascii=False) for part in parts if part.get("type") == "tool_use"]
     text = used[0] if used else "".join(str(part.get("text") or "") for part in parts if part.get("type") == "text")
-    return Reply(text, str(body.get("model") or asked), read_usage(body.get("usage")), finish)
+    return Reply(well_formed(text), well_formed(str(body.get("model") or asked)), read_usage(body.get("usage")), finish)
 
 
 def read_usage(usage: Any) -> dict[str, int]:

@@ -20,6 +20,7 @@ from vistune.clients.remote import RemoteClient
 from vistune.clients.secrets import key_from_environment
 from vistune.clients.template import Template
 from vistune.errors import ClientError
+from vistune.words import well_formed
 
 _LOG = logging.getLogger(__name__)
 OPENAI = "https://api.openai.com/v1"
@@ -105,7 +106,8 @@ def read_reply(body: Mapping[str, Any], asked: str, where: str) -> Reply:
         raise RequestError("no_choices", json.dumps(body)[:200], billed=True)
     finish = _FINISH.get(str(choice.get("finish_reason")), "")
     text = _text(message.get("content")) or message.get("refusal") or ""
-    return Reply(str(text), str(body.get("model") or asked), read_usage(body.get("usage")), finish)
+    model = well_formed(str(body.get("model") or asked))
+    return Reply(well_formed(str(text)), model, read_usage(body.get("usage")), finish)
 
 
 def _text(content: Any) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from vistune.clients import clients
 from vistune.clients.base import Client, Reply, Request
 from vistune.errors import ClientError
+from vistune.words import well_formed
 
 
 class ScriptedClient(Client):
@@ -44,6 +45,6 @@ def from_file(file: str) -> ScriptedClient:
 def _parse(line: str, where: str) -> tuple[tuple[str, str], str]:
     try:
         row = json.loads(line)
-        return (str(row["id"]), str(row["kind"])), str(row["text"])
+        return (str(row["id"]), str(row["kind"])), well_formed(str(row["text"]))
     except (ValueError, KeyError, TypeError):
         raise ClientError("not a reply", where=where, fix='{"id": RECORD, "kind": KIND, "text": REPLY}') from None

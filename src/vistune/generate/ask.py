@@ -28,6 +28,7 @@ from vistune.generate.parse import Parsed
 from vistune.generate.plan import Planned
 from vistune.generate.price import NOTHING, Cost
 from vistune.generate.store import Failure, Store, Stored
+from vistune.words import well_formed
 
 _OVERLOADS = 5
 """A server that is asked too much is not the request's fault: so many times the retries are spent on it."""
@@ -235,7 +236,7 @@ class Asker:
                 await self._store.charge(job.attempt.key, cost)
             self._send_later(job, self._backoff(job, error))
         else:
-            failure = Failure(error.reason, error.words[:1000], job.sent, final=not error.retry)
+            failure = Failure(error.reason, well_formed(error.words[:1000]), job.sent, final=not error.retry)
             await self._store.fail(job.attempt.key, failure, cost)
             self._board.done += 1
             self._board.failed += 1

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 def bits(*key: object) -> int:
     """64 bits that depend on all of `key`."""
-    return int.from_bytes(hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()[:8])
+    return int.from_bytes(hashlib.sha256("\x1f".join(map(str, key)).encode("utf-8", "surrogatepass")).digest()[:8])
 
 
 def fraction(*key: object) -> float:

@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 from vistune.context import one_line
 from vistune.errors import AnnotationError, did_you_mean
 from vistune.sources.rows import Row
+from vistune.words import well_formed
 
 IMAGE = (
     "image", "image_path", "img_path", "image_file", "image_name", "file_name", "filename", "filepath", "file_path",
@@ -96,8 +97,8 @@ def record_id(row: Row, image: str) -> str:
     for name in IDS:
         value = row.values[known[name]] if name in known else None
         if isinstance(value, str | int) and not isinstance(value, bool) and (text := str(value).strip()):
-            return text
-    return str(PurePosixPath(image).with_suffix(""))
+            return well_formed(text)
+    return well_formed(str(PurePosixPath(image).with_suffix("")))
 
 
 @lru_cache(maxsize=256)  # the rows of a file have the same columns
