@@ -151,6 +151,7 @@ def test_an_answer_alone() -> None:
         ('{"answer": "A dog.\\n\\nIt sits."}', []),
         ('```json\n{"answer": "A dog.\\n\\nIt sits.",}\n```', ["code_fence", "trailing_comma"]),
         ("{'answer': 'A dog.\\n\\nIt sits.'}", ["quotes"]),
+        ('{"description": "A dog.\\n\\nIt sits."}', ["other_key"]),
         ("Answer:\nA dog.\n\nIt sits.", ["marker"]),
         ("Sure! Here is a detailed look:\n\nA dog.\n\nIt sits.", ["chatter"]),
         ("A dog.\n\nIt sits.\n\nLet me know if you want more!", ["chatter"]),
@@ -164,6 +165,21 @@ def test_repairs_of_an_answer_alone(text: str, repairs: list[str]) -> None:
 def test_a_cut_off_answer_is_not_repaired(text: str) -> None:
     with pytest.raises(ReplyError, match="truncated"):
         parse_reply(text, alone=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"colour": 3}', "wrong_schema"),
+        ('{"title": "A dog", "text": "It sits."}', "wrong_schema"),
+        ('{"description": " "}', "wrong_schema"),
+        ('{"description": "A "big" dog."}', "broken_json"),
+    ],
+)
+def test_an_object_is_no_answer(text: str, reason: str) -> None:
+    with pytest.raises(ReplyError, match=f"^{reason}$"):
+        parse_reply(text, alone=True)
+    assert parse_reply('[A "dog"]: it sits.', alone=True).turns[0].text == '[A "dog"]: it sits.'
 
 
 def test_noise_never_swaps_roles() -> None:

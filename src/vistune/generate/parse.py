@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-from vistune.generate.parse_json import looks_like_json, read_answer, read_pairs
+from vistune.generate.parse_json import looks_like_json, read_answer, read_other, read_pairs
 from vistune.generate.parse_text import text_pairs, without_marker
 from vistune.generate.reply_error import ReplyError
 from vistune.own_files import load_yaml
@@ -104,7 +104,7 @@ def _answer(text: str, repairs: list[str], cut: bool) -> str:
         return read_answer(text, repairs)
     if cut:
         raise ReplyError("truncated")
-    answer = without_marker(text.strip(), repairs)
+    answer = read_other(text, repairs) or without_marker(text.strip(), repairs)
     for pattern in _chatter():
         shorter = pattern.sub("", answer, count=1).strip()
         if shorter and shorter != answer:

@@ -13,6 +13,7 @@ from vistune.generate.reply_error import ReplyError
 _START = re.compile(
     r"[\[{]\s*(?:[\[{]\s*)*[\"'\u201c](?:turns|questions?|answer|conversation|dialogue|pairs|q|a)\b", re.IGNORECASE
 )
+_OTHER = re.compile(r"\s*[\[{]\s*(?:[\[{]\s*)*[\"'\u201c]\w[^\"'\u201d]*[\"'\u201d]\s*:")
 _OBJECT = re.compile(r"\{\s*\"(?:question|q)\"\s*:", re.IGNORECASE)
 _COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(\s*[}\]])', re.DOTALL)
 _LISTS = ("turns", "conversation", "dialogue", "questions", "pairs")
@@ -45,6 +46,22 @@ def read_answer(text: str, repairs: list[str]) -> str:
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     return _text(value, "answer", "a")
+
+
+def read_other(text: str, repairs: list[str]) -> str | None:
+    """The one text of an object under whatever key; None for what is no object. Raises ReplyError for other objects."""
+    if not _OTHER.match(text):
+        return None
+    value = _value(text.lstrip(), repairs)
+    if value is None:
+        raise ReplyError("broken_json")
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    texts = list(value.values()) if isinstance(value, dict) else []
+    if len(texts) != 1 or not isinstance(texts[0], str) or not texts[0].strip():
+        raise ReplyError("wrong_schema")
+    repairs.append("other_key")
+    return texts[0].strip()
 
 
 def _body(text: str, repairs: list[str]) -> str:
