@@ -32,8 +32,18 @@ def hostile_context(record: ImageRecord, parts: Collection[Part]) -> tuple[str, 
     """
     texts = [*(record.captions if "captions" in parts else ())]
     texts += dict.fromkeys(box.category for box in record.boxes) if "boxes" in parts else ()
-    found = {code for text in texts for code in _aims(text)}
+    found = {code for text in texts for code in aims(text)}
     return tuple(code for code in _patterns()[1] if code in found) if found else ()
+
+
+@lru_cache(maxsize=256)  # the kinds of an image, one after the other, show the same texts
+def aims(text: str) -> tuple[str, ...]:
+    """Reason codes of what one text of an annotator's aims at; see `hostile_context`."""
+    plain = _plain(text)
+    words, patterns = _patterns()
+    if not _UNUSUAL.search(plain) and words.isdisjoint(plain.translate(_SPACES).split()):
+        return ()  # nearly all texts
+    return tuple(code for code, some in patterns.items() if any(one.search(plain) for one in some))
 
 
 def prompt_leak(sample: Sample) -> bool:
@@ -53,15 +63,6 @@ def _plain(text: str) -> str:
         text = unicodedata.normalize("NFKC", text).translate(_CHARACTERS)
         text = "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
     return one_line(text).lower()
-
-
-@lru_cache(maxsize=256)  # the kinds of an image, one after the other, show the same texts
-def _aims(text: str) -> tuple[str, ...]:
-    plain = _plain(text)
-    words, patterns = _patterns()
-    if not _UNUSUAL.search(plain) and words.isdisjoint(plain.translate(_SPACES).split()):
-        return ()  # nearly all texts
-    return tuple(code for code, some in patterns.items() if any(one.search(plain) for one in some))
 
 
 @cache
