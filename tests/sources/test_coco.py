@@ -9,7 +9,8 @@ import pytest
 
 from vistune.errors import AnnotationError
 from vistune.records import Box, ImageRecord
-from vistune.sources.coco import Coco, CocoFiles, find_coco, read_coco
+from vistune.sources.coco import Coco, read_coco
+from vistune.sources.coco_layout import CocoFiles, find_coco
 
 
 def read(folder: Path, split: str, **options: Any) -> list[ImageRecord]:
@@ -147,13 +148,22 @@ def test_a_file_of_another_shape(coco: Path, edit: Callable[[Any], object], mess
 def test_bad_records_can_be_left_out(coco: Path) -> None:
     def spoil(content: Any) -> None:
         content["images"][1]["file_name"] = "gone.jpg"
-        content["annotations"][0]["bbox"] = [0, 0, 0, 0]
+        for annotation in content["annotations"][:2]:
+            annotation["bbox"] = [0, 0, 0, 0]
 
     change(coco / "instances_train.json", spoil)
     errors: list[AnnotationError] = []
     records = read(coco, "train", on_error=errors.append)
-    assert [(record.id, [box.category for box in record.boxes]) for record in records] == [("7", ["person"]), ("8", [])]
+    assert [(record.id, record.captions) for record in records] == [("8", ("A picture.",))]
     assert [error.where.partition(": ")[2] for error in errors] == ["image 9", "annotation 1"]
+
+
+def test_a_mistake_in_one_file_leaves_the_image_out_of_the_other_too(coco: Path) -> None:
+    change(coco / "captions_train.json", lambda content: content["annotations"][0].update(caption=""))
+    change(coco / "instances_train.json", lambda content: content["images"][0].update(width=100))
+    errors: list[AnnotationError] = []
+    assert [record.id for record in read(coco, "train", on_error=errors.append)] == ["8", "9"]
+    assert len(errors) == 1
 
 
 def test_boxes_are_clipped_up_to_a_pixel(coco: Path) -> None:

@@ -117,14 +117,43 @@ def test_a_bad_record_is_told_once_however_often_it_is_read(tmp_path: Path) -> N
     ],
 )
 def test_caps_boxes_are_checked(tmp_path: Path, instance: Any, message: str) -> None:
-    good = {"category": "dog", "bbox": [-0.004, 0.2, 1.003, 0.9]}
-    row = {"file_name": "a/1.jpg", "captions": ["A dog."], "instances": [["cat", [0, 0, 1, 1]], instance, good]}
-    (tmp_path / "x.jsonl").write_text(json.dumps(row))
+    good = [["cat", [0, 0, 1, 1]], {"category": "dog", "bbox": [-0.004, 0.2, 1.003, 0.9]}]
+    rows = [{"file_name": name, "instances": boxes} for name, boxes in (("1.jpg", [*good, instance]), ("2.jpg", good))]
+    (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)))
     told: list[AnnotationError] = []
     (record,) = read("caps_boxes", tmp_path / "x.jsonl", on_error=told.append)
-    assert record.boxes == (Box("cat", 0, 0, 1, 1), Box("dog", 0, 0.2, 1, 0.9))
-    with pytest.raises(AnnotationError, match=rf"x.jsonl: line 1, instances\[1\]: .*{message}"):
+    assert (record.id, record.boxes) == ("2", (Box("cat", 0, 0, 1, 1), Box("dog", 0, 0.2, 1, 0.9)))
+    assert len(told) == 1
+    with pytest.raises(AnnotationError, match=rf"x.jsonl: line 1, instances\[2\]: .*{message}"):
         raise told[0]
+
+
+def test_a_mistake_in_one_row_of_an_image_leaves_the_image_out(tmp_path: Path) -> None:
+    box = {"category": "dog", "bbox": [0.1, 0.2, 0.3, 0.4]}
+    other = {"category": "dog", "bbox": [0.5, 0.2, 0.7, 0.4]}
+    rows = [("1.jpg", box), ("1.jpg", {"category": "dog", "bbox": [0, 0, 9, 9]}), ("1.jpg", other)]
+    rows += [("2.jpg", box), ("2.jpg", other), ("2.jpg", box), (None, box), ("2.jpg", box), ("./", box)]
+    lines = [json.dumps({"image": image, "instances": [box]}) for image, box in rows]
+    (tmp_path / "x.jsonl").write_text("\n".join(lines))
+    told: list[AnnotationError] = []
+    (record,) = read("caps_boxes", tmp_path / "x.jsonl", on_error=told.append)
+    assert (record.id, len(record.boxes)) == ("2", 2)
+    assert [error.where.rpartition("x.jsonl: ")[2] for error in told] == ["line 2, instances[0]", "line 7", "line 9"]
+
+
+def test_a_record_with_one_bad_box_is_left_out_as_a_whole(yolo: Path, voc: Path) -> None:
+    with (yolo / "labels" / "train" / "dog.txt").open("a") as file:
+        file.write("0 0.5 0.5 50 50\n1 0.5 0.5 60 60\n")
+    (yolo / "labels" / "train" / "tree.txt").write_bytes(b"\xff")
+    told: list[AnnotationError] = []
+    assert [Path(one.id).name for one in read("yolo", yolo, split="train", on_error=told.append)] == ["cat"]
+    assert [error.where.rpartition("/")[2] for error in told] == ["dog.txt: line 3", "tree.txt"]
+    xml = voc / "Annotations" / "dog.xml"
+    bad = "<object><name>dog</name><bndbox><xmin>1</xmin></bndbox></object>"
+    xml.write_text(xml.read_text().replace("</annotation>", f"{bad}{bad}</annotation>"))
+    told.clear()
+    assert [one.id for one in read("voc", voc, on_error=told.append)] == ["cat"]
+    assert [error.where for error in told] == [f"{xml}: object 1"]
 
 
 def label(yolo: Path, line: str, name: str = "dog") -> tuple[Box, ...]:
@@ -236,12 +265,20 @@ def test_a_tar_file_that_is_cut_off(webdataset: Path) -> None:
 
 
 def test_boxes_of_datasets(datasets: Path) -> None:
+    import datasets as hf  # type: ignore[import-untyped]
+
     records = read("datasets", datasets, split="train")
     assert [record.id for record in records] == ["7", "8", "9"]
     assert records[0].boxes == (Box("dog", 0.1, 0, 0.5, 1),)
     assert (records[0].width, records[0].height) == (100, 50)
     corners = read("datasets", datasets, split="train", box_format="xyxy")
     assert corners[0].boxes == (Box("dog", 0.1, 0, 0.4, 1),)
+    bad = [{"bbox": [0, 0, 50, 50], "category": "dog"}, {"bbox": [0, 0, 500, 50], "category": "dog"}]
+    rows = [{"image": f"{n}.png", "width": 100, "height": 50, "objects": bad[:n]} for n in (1, 2)]
+    hf.Dataset.from_list(rows).save_to_disk(datasets.parent / "bad")
+    told: list[AnnotationError] = []
+    assert [one.id for one in read("datasets", datasets.parent / "bad", on_error=told.append)] == ["1"]
+    assert [error.where.rpartition(": ")[2] for error in told] == ["row 1, objects[1]"]
     with pytest.raises(AnnotationError, match="no column 'words'"):
         read("datasets", datasets, split="train", caption_column=["words"])
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vistune.errors import AnnotationError
 from vistune.records import Box
-from vistune.sources import OnError, sources
+from vistune.sources import sources
 from vistune.sources.boxes import fraction_box
 from vistune.sources.captions import Captions, has_columns
 from vistune.sources.columns import CAPTIONS, IMAGE, find, usual
@@ -35,16 +35,13 @@ class CapsBoxes(Captions):
     def _captions(self, row: Row) -> list[str]:
         return super()._captions(row) if self._given[1] or usual(row, CAPTIONS) else []
 
-    def _boxes(self, row: Row, on_error: OnError) -> Iterator[Box]:
+    def _boxes(self, row: Row) -> Iterator[Box]:
         column = usual(row, _INSTANCES)
         instances = row.values[column] if column else None
         if not isinstance(instances, list) and instances is not None:
             raise row.wrong(f"'{column}' is not a list", '[{"category": …, "bbox": […]}]')
         for number, instance in enumerate(instances or ()):
-            try:
-                yield _box(instance, f"{row.where}, {column}[{number}]")
-            except AnnotationError as error:
-                on_error(error)
+            yield _box(instance, f"{row.where}, {column}[{number}]")
 
     def _check(self, row: Row) -> None:
         super()._check(row)

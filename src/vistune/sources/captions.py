@@ -40,17 +40,19 @@ class Captions(Stream):
 
     def _read(self, on_error: OnError) -> Iterator[ImageRecord]:
         before: ImageRecord | None = None
-        name = ""
+        name: str | None = None
         for row in read_rows(self.path, on_error):
+            image: str | None = None
+            record: ImageRecord | None = None
             try:
                 image = image_name(row, value_of(row, find(row, self._given[0], IMAGE, "images", "--image-column")[0]))
-                record = self._record(row, image, on_error)
+                record = self._record(row, image)
             except AnnotationError as error:
                 on_error(error)
-                continue
-            if before and image == name:
-                new = tuple(text for text in record.captions if text not in before.captions)
-                before = replace(before, captions=before.captions + new)
+                if image is None:
+                    continue
+            if image == name:  # a mistake in one of its rows leaves the image out
+                before = _together(before, record) if before and record else None
                 continue
             if before:
                 yield before
@@ -58,15 +60,15 @@ class Captions(Stream):
         if before:
             yield before
 
-    def _record(self, row: Row, image: str, on_error: OnError) -> ImageRecord:
-        boxes = tuple(self._boxes(row, on_error))
+    def _record(self, row: Row, image: str) -> ImageRecord:
+        boxes = tuple(self._boxes(row))
         captions = tuple(text for name in self._captions(row) for text in texts(row, value_of(row, name)))
         return ImageRecord(record_id(row, image), self.images / image, 0, 0, captions, boxes, row.where)
 
     def _captions(self, row: Row) -> list[str]:
         return find(row, self._given[1], CAPTIONS, "captions", "--caption-column")
 
-    def _boxes(self, row: Row, on_error: OnError) -> Iterator[Box]:  # noqa: ARG002
+    def _boxes(self, row: Row) -> Iterator[Box]:  # noqa: ARG002
         return iter(())
 
     def _first(self) -> Row:
@@ -79,6 +81,13 @@ class Captions(Stream):
         """Raises AnnotationError if the columns are not there."""
         find(row, self._given[0], IMAGE, "images", "--image-column")
         self._captions(row)
+
+
+def _together(record: ImageRecord, more: ImageRecord) -> ImageRecord:
+    """The record with what another row says of its image; many files repeat the boxes in each row."""
+    captions = (text for text in more.captions if text not in record.captions)
+    boxes = (box for box in more.boxes if box not in record.boxes)
+    return replace(record, captions=(*record.captions, *captions), boxes=(*record.boxes, *boxes))
 
 
 def has_columns(path: Path, wanted: Sequence[Sequence[str]]) -> bool:

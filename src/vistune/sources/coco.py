@@ -8,32 +8,19 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
-from vistune.errors import AnnotationError, did_you_mean
+from vistune.errors import AnnotationError
 from vistune.records import Box, ImageRecord
 from vistune.sources import OnError, sources, stop
 from vistune.sources.boxes import is_number
+from vistune.sources.coco_layout import annotation_files, find_coco
+from vistune.sources.stream import closest
 
 _TOLERANCE = 1.0  # pixels
-_MANY_FILES = 5000  # comparing a name with more takes seconds
-
-
-class CocoFiles(NamedTuple):
-    """The files of a split; one of captions and instances may be missing.
-
-    `images` is where the images belong; `there` says whether that folder exists.
-    """
-
-    captions: Path | None
-    instances: Path | None
-    images: Path
-    there: bool = True
 
 
 @sources.register("coco")
@@ -52,37 +39,10 @@ class Coco:
     @staticmethod
     def fits(path: Path) -> bool:
         """By the files' names."""
-        return path.is_dir() and bool(_annotation_files(path))
+        return path.is_dir() and bool(annotation_files(path))
 
     def __iter__(self) -> Iterator[ImageRecord]:
         return iter(self._records)
-
-
-def find_coco(folder: Path, split: str) -> CocoFiles:
-    """The files of `split`, like `train` or `train2014`.
-
-    Annotations are sought in `folder` and `folder/annotations`, images in `folder/<split>`,
-    `folder/images/<split>` and `folder/images`. Raises AnnotationError for annotations that are not there.
-    """
-    if not folder.is_dir():
-        what = "this is a file, not a folder" if folder.exists() else "there is no such folder"
-        raise AnnotationError(what, where=str(folder), fix=_closest(folder.name, folder.parent))
-    found = _annotation_files(folder)
-    if not found:
-        fix = "COCO's files are called captions_<split>.json and instances_<split>.json"
-        raise AnnotationError("no annotation files in COCO's format are here", where=str(folder), fix=fix)
-    name = _split(split, found, folder)
-    places = (folder / name, folder / "images" / name, folder / "images")
-    images = next((place for place in places if place.is_dir()), None)
-    return CocoFiles(found[name].get("captions"), found[name].get("instances"), images or places[0], images is not None)
-
-
-def _annotation_files(folder: Path) -> dict[str, dict[str, Path]]:
-    found: dict[str, dict[str, Path]] = {}
-    for path in [*sorted(folder.glob("*.json")), *sorted(folder.glob("annotations/*.json"))]:
-        if match := re.fullmatch(r"(captions|instances)_(.+)", path.stem):
-            found.setdefault(match[2], {})[match[1]] = path
-    return found
 
 
 def read_coco(
@@ -93,29 +53,16 @@ def read_coco(
     Unless `there` is false, every image has to be in the folder `images`.
     """
     if there and not images.is_dir():
-        raise AnnotationError("there is no such folder", where=str(images), fix=_closest(images.name, images.parent))
+        raise AnnotationError("there is no such folder", where=str(images), fix=closest(images))
     existing = frozenset(path.name for path in images.iterdir()) if there else None
-    drafts: dict[int | str, _Draft] = {}
+    drafts = _Drafts(images, existing, on_error)
     if captions:
-        file = _File(captions, _load(captions))
-        for row, draft in _annotations(file, drafts, images, existing, on_error):
-            with _reported_to(on_error):
-                draft.captions.append(_caption(row))
+        drafts.read(_File(captions, _load(captions)), lambda row, draft: draft.captions.append(_caption(row)))
     if instances:
         file = _File(instances, _load(instances))
         categories = _categories(file)
-        for row, draft in _annotations(file, drafts, images, existing, on_error):
-            with _reported_to(on_error):
-                draft.boxes.append(_box(row, draft, categories))
-    return [draft.record() for draft in drafts.values()]
-
-
-@contextmanager
-def _reported_to(on_error: OnError) -> Iterator[None]:
-    try:
-        yield
-    except AnnotationError as error:
-        on_error(error)
+        drafts.read(file, lambda row, draft: draft.boxes.append(_box(row, draft, categories)))
+    return drafts.records()
 
 
 @dataclass(slots=True)
@@ -180,7 +127,7 @@ def _load(path: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise AnnotationError("there is no such file", where=str(path), fix=_closest(path.name, path.parent)) from None
+        raise AnnotationError("there is no such file", where=str(path), fix=closest(path)) from None
     except OSError as error:
         raise AnnotationError(f"cannot be read: {error.strerror}", where=str(path)) from None
     except (ValueError, RecursionError) as error:  # JSON's and Unicode's errors are ValueErrors
@@ -190,43 +137,60 @@ def _load(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _annotations(
-    file: _File, drafts: dict[int | str, _Draft], images: Path, existing: frozenset[str] | None, on_error: OnError
-) -> Iterator[tuple[_Row, _Draft]]:
-    """Add the file's images to `drafts`, then give each annotation with the image that it belongs to."""
-    left_out = set()
-    for row in file.rows("images", on_error):
-        try:
-            _add_image(row, drafts, images, existing)
-        except AnnotationError as error:
-            on_error(error)
-            left_out.add(str(row.values.get("id")))
-    for row in file.rows("annotations", on_error):
-        with _reported_to(on_error):
+@dataclass(frozen=True, slots=True)
+class _Drafts:
+    """The images that are being gathered. One with a mistake in either file is told once and left out as a whole."""
+
+    images: Path
+    existing: frozenset[str] | None
+    on_error: OnError
+    by_id: dict[int | str, _Draft] = field(default_factory=dict)
+    left_out: set[str] = field(default_factory=set)
+
+    def read(self, file: _File, take: Callable[[_Row, _Draft], None]) -> None:
+        """Add the file's images, then `take` each annotation into the image that it belongs to."""
+        for key, rows, do in (("id", "images", self._add), ("image_id", "annotations", self._taking(file, take))):
+            for row in file.rows(rows, self.on_error):
+                image_id = row.values.get(key)
+                if self.left_out and str(image_id) in self.left_out:
+                    continue
+                try:
+                    do(row)
+                except AnnotationError as error:
+                    self.on_error(error)
+                    if image_id is not None:
+                        self.left_out.add(str(image_id))
+
+    def records(self) -> list[ImageRecord]:
+        """The images without a mistake."""
+        return [draft.record() for draft in self.by_id.values() if draft.id not in self.left_out]
+
+    def _add(self, row: _Row) -> None:
+        key, name = row.key("id"), row.key("file_name")
+        size = row.key("width"), row.key("height")
+        if not all(is_number(side) and side >= 1 and side == int(side) for side in size):
+            raise row.wrong(f"width and height are no sizes in pixels: {_short(list(size))}")
+        if not isinstance(name, str) or not name:
+            raise row.wrong(f"'file_name' is not a name: {_short(name)}")
+        image = self.images / name
+        if self.existing is not None and name not in self.existing and not image.is_file():
+            raise row.wrong(f"the image file {image} is missing", closest(image))
+        draft = self.by_id.setdefault(key, _Draft(str(key), image, int(size[0]), int(size[1])))
+        if row.file in draft.files:
+            raise row.wrong("another image of this file has the same id")
+        if (draft.image, draft.width, draft.height) != (image, *size):
+            raise row.wrong(f"{draft.files[0]} has another file name or size for this image")
+        draft.files.append(row.file)
+
+    def _taking(self, file: _File, take: Callable[[_Row, _Draft], None]) -> Callable[[_Row], None]:
+        def to_its_image(row: _Row) -> None:
             image_id = row.key("image_id")
-            draft = drafts.get(image_id)
-            if draft and file.path in draft.files:
-                yield row, draft
-            elif str(image_id) not in left_out:
+            draft = self.by_id.get(image_id)
+            if draft is None or file.path not in draft.files:
                 raise row.wrong(f"there is no image with the id {image_id!r}", "add it to 'images'")
+            take(row, draft)
 
-
-def _add_image(row: _Row, drafts: dict[int | str, _Draft], images: Path, existing: frozenset[str] | None) -> None:
-    key, name = row.key("id"), row.key("file_name")
-    size = row.key("width"), row.key("height")
-    if not all(is_number(side) and side >= 1 and side == int(side) for side in size):
-        raise row.wrong(f"width and height are no sizes in pixels: {_short(list(size))}")
-    if not isinstance(name, str) or not name:
-        raise row.wrong(f"'file_name' is not a name: {_short(name)}")
-    image = images / name
-    if existing is not None and name not in existing and not image.is_file():
-        raise row.wrong(f"the image file {image} is missing", _closest(name, images))
-    draft = drafts.setdefault(key, _Draft(str(key), image, int(size[0]), int(size[1])))
-    if row.file in draft.files:
-        raise row.wrong("another image of this file has the same id")
-    if (draft.image, draft.width, draft.height) != (image, *size):
-        raise row.wrong(f"{draft.files[0]} has another file name or size for this image")
-    draft.files.append(row.file)
+        return to_its_image
 
 
 def _categories(file: _File) -> dict[int | str, str]:
@@ -280,21 +244,3 @@ def _box(row: _Row, image: _Draft, categories: Mapping[int | str, str]) -> Box:
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _split(split: str, found: Iterable[str], folder: Path) -> str:
-    """The split of that name, or the only one that adds a year to it."""
-    if split in found:
-        return split
-    dated = sorted(name for name in found if re.fullmatch(re.escape(split) + r"\d{4}", name))
-    if len(dated) == 1:
-        return dated[0]
-    fix = f"one of: {', '.join(dated)}" if dated else did_you_mean(split, found)
-    raise AnnotationError(f"there is no split '{split}'", where=str(folder), fix=fix)
-
-
-def _closest(name: str, folder: Path) -> str:
-    """A suggestion for a mistyped file name out of what the folder holds."""
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    close = difflib.get_close_matches(name, names, n=1) if len(names) <= _MANY_FILES else []
-    return f"did you mean '{close[0]}'?" if close else ""

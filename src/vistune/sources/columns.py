@@ -98,7 +98,10 @@ def record_id(row: Row, image: str) -> str:
         value = row.values[known[name]] if name in known else None
         if isinstance(value, str | int) and not isinstance(value, bool) and (text := str(value).strip()):
             return well_formed(text)
-    return well_formed(str(PurePosixPath(image).with_suffix("")))
+    try:
+        return well_formed(str(PurePosixPath(image).with_suffix("")))
+    except ValueError:  # it has no name
+        raise row.wrong(f"the image is no file's path: '{image}'") from None
 
 
 @lru_cache(maxsize=256)  # the rows of a file have the same columns

@@ -68,11 +68,11 @@ class Datasets(Stream):
         for number, values in enumerate(self._rows):
             row = Row(values, f"{self.path}, split '{self._split}': row {number}")
             try:
-                yield self._record(row, number, on_error)
+                yield self._record(row, number)
             except AnnotationError as error:
                 on_error(error)
 
-    def _record(self, row: Row, number: int, on_error: OnError) -> ImageRecord:
+    def _record(self, row: Row, number: int) -> ImageRecord:
         value = value_of(row, find(row, self._given[0], IMAGE, "images", "--image-column")[0])
         image, key = self._name(row, value, number)
         there = {name.lower() for name in row.values}
@@ -82,15 +82,13 @@ class Datasets(Stream):
         objects = row.values.get(self._objects)
         if not columns and objects is None:
             find(row, (), CAPTIONS, "captions or objects", "--caption-column or --objects-column")
-        boxes, size = [], (0, 0)
-        if pairs := list(self._pairs(row, objects)):
-            size = _size(row, value)
-            for place, (category, bbox) in enumerate(pairs):
-                try:
-                    boxes.append(self._box(category, bbox, size, f"{row.where}, {self._objects}[{place}]"))
-                except AnnotationError as error:
-                    on_error(error)
-        return ImageRecord(key, self.images / image, *size, captions, tuple(boxes), row.where)
+        pairs = list(self._pairs(row, objects))
+        size = _size(row, value) if pairs else (0, 0)
+        boxes = tuple(
+            self._box(category, bbox, size, f"{row.where}, {self._objects}[{place}]")
+            for place, (category, bbox) in enumerate(pairs)
+        )
+        return ImageRecord(key, self.images / image, *size, captions, boxes, row.where)
 
     def _name(self, row: Row, value: Any, number: int) -> tuple[str, str]:
         """The image's path, which many rows do not have, and the record's id."""

@@ -44,7 +44,7 @@ class Voc(Stream):
     def _read(self, on_error: OnError) -> Iterator[ImageRecord]:
         for file in self._files():
             try:
-                yield self._record(file, on_error)
+                yield self._record(file)
             except AnnotationError as error:
                 on_error(error)
 
@@ -56,7 +56,7 @@ class Voc(Stream):
             if line.strip():
                 yield self._folder / f"{line.split()[0]}.xml"
 
-    def _record(self, file: Path, on_error: OnError) -> ImageRecord:
+    def _record(self, file: Path) -> ImageRecord:
         try:
             root = ET.parse(file).getroot()
         except FileNotFoundError:
@@ -67,13 +67,8 @@ class Voc(Stream):
         image = self._images / name
         objects = root.findall("object")
         size = _size(root, image, file) if objects else (0, 0)
-        boxes = []
-        for number, element in enumerate(objects):
-            try:
-                boxes.append(_box(element, size, f"{file}: object {number}"))
-            except AnnotationError as error:
-                on_error(error)
-        return ImageRecord(file.stem, image, *size, (), tuple(boxes), str(file))
+        boxes = tuple(_box(element, size, f"{file}: object {number}") for number, element in enumerate(objects))
+        return ImageRecord(file.stem, image, *size, (), boxes, str(file))
 
 
 def _size(root: ET.Element, image: Path, file: Path) -> tuple[int, int]:

@@ -45,10 +45,15 @@ class Yolo(Stream):
         count = found = 0
         for image, label in self._layout.pairs():
             count += 1
-            if not image.is_relative_to(self.images):
-                raise AnnotationError(f"the image {image} is not below {self.images}", where=str(self.path))
-            found += label.is_file()
-            boxes = tuple(self._boxes(label, on_error)) if label.is_file() else ()
+            there = label.is_file()
+            found += there
+            try:
+                if not image.is_relative_to(self.images):
+                    raise AnnotationError(f"the image {image} is not below {self.images}", where=str(self.path))
+                boxes = tuple(self._boxes(label)) if there else ()
+            except AnnotationError as error:
+                on_error(error)
+                continue
             name = image.relative_to(self.images).with_suffix("").as_posix()
             yield ImageRecord(name, image, 0, 0, (), boxes, str(label))
         if not found:
@@ -56,13 +61,10 @@ class Yolo(Stream):
             fix = "for images/a.jpg it is labels/a.txt"
             raise AnnotationError(what, where=f"{self.path}, split '{self._layout.split}'", fix=fix)
 
-    def _boxes(self, label: Path, on_error: OnError) -> Iterator[Box]:
+    def _boxes(self, label: Path) -> Iterator[Box]:
         for number, line in enumerate(read_text(label).splitlines(), 1):
             if line.strip():
-                try:
-                    yield self._box(line.split(), f"{label}: line {number}")
-                except AnnotationError as error:
-                    on_error(error)
+                yield self._box(line.split(), f"{label}: line {number}")
 
     def _box(self, words: list[str], where: str) -> Box:
         try:
