@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from generating import annotations, command, report, run
+from generating import annotations, command, contents, report, run
 from teacher_server import Teacher, teaching
 
 TRANSIENT = (
@@ -82,6 +82,31 @@ def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
     data = annotations(tmp_path, 3)
     said = run(command(data, "http://127.0.0.1:9", tmp_path / "out", "--patience", "0.01"), code=2)
     assert "the teacher does not answer" in said
+
+
+def test_a_run_that_gets_nothing_leaves_the_files_of_an_earlier_one(tmp_path: Path, teacher: Teacher) -> None:
+    data, out = annotations(tmp_path, 3), tmp_path / "out"
+    run(command(data, teacher.url, out))
+    before = contents(out)
+    for url, model, words in ((teacher.url, "teacher-11", "does not exist"), ("http://127.0.0.1:9", "other", "answer")):
+        said = run(command(data, url, out, "--teacher", f"openai:{model}", "--patience", "0.01"), code=2)
+        assert words in said
+        assert "out has data of the teacher 'teacher-1'" in " ".join(said.split())
+        assert "quarantined" not in said  # no table of nothing
+        assert contents(out) == before
+    assert not (tmp_path / "new").exists()
+    run(command(data, teacher.url, tmp_path / "new", "--teacher", "openai:teacher-11"), code=2)
+    assert not (tmp_path / "new" / "instruct.json").exists()
+
+
+def test_an_image_outside_the_folder_is_told_before_anybody_is_asked(tmp_path: Path, teacher: Teacher) -> None:
+    data = annotations(tmp_path, 3)
+    with data.open("a") as file:
+        file.write('{"id": "x", "image": "/elsewhere/x.jpg", "captions": ["A dog."], "instances": []}\n')
+    said = run(command(data, teacher.url, tmp_path / "out"), code=2)
+    assert "line 4: image /elsewhere/x.jpg is not below" in " ".join(said.split())
+    assert "--images" in said
+    assert teacher.stats()["requests"] == 0
 
 
 def test_half_a_surrogate_pair_in_the_annotations_stops_nothing(tmp_path: Path, teacher: Teacher) -> None:

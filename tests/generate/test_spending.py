@@ -110,3 +110,16 @@ def test_a_dry_run_asks_nobody(tmp_path: Path) -> None:
     with teaching() as teacher:
         run(command(data, teacher.url, tmp_path / "out", "--dry-run"))
         assert teacher.stats()["requests"] == 0
+
+
+def test_what_was_spent_before_there_was_a_price_counts(tmp_path: Path) -> None:
+    data, out, cap = annotations(tmp_path, 400), tmp_path / "out", 1.0
+    with teaching(faults={"no_usage": 0.1, "not_json": 0.05}) as teacher:
+        run(command(data, teacher.url, out, "--limit", "30", "--max-tokens", "400"))
+        unpriced = usd(teacher)
+        options = ("--max-tokens", "400", "--price", f"{PRICE[0]}:{PRICE[1]}", "--max-usd", str(cap))
+        said = run(command(data, teacher.url, out, *options))
+        assert 0.05 < unpriced < usd(teacher) <= cap
+        again = run(command(data, teacher.url, out, *options))
+    spent = [float(re.search(r"spent: ([\d.]+) USD", text)[1]) for text in (said, again)]  # type: ignore[index]
+    assert usd(teacher) <= spent[0] <= spent[1] <= cap

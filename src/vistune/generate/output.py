@@ -139,4 +139,6 @@ def image_path(record: ImageRecord, images: Path | None) -> str:
     try:
         return record.image.relative_to(images).as_posix()
     except ValueError:
-        raise VistuneError(f"image {record.image} is not below {images}", where=record.origin or record.id) from None
+        fix = "name a folder that all images are below with --images"
+        what = f"image {record.image} is not below {images}"
+        raise VistuneError(what, where=record.origin or record.id, fix=fix) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 
 from vistune.clients.base import Request
 from vistune.errors import VistuneError, did_you_mean
@@ -13,6 +14,7 @@ from vistune.generate.draw import fraction
 from vistune.generate.hostile import hostile_context
 from vistune.generate.ids import Ids
 from vistune.generate.kinds import Kind, Prompts
+from vistune.generate.output import image_path
 from vistune.generate.shard import Part, Shard
 from vistune.nouns import synonyms
 from vistune.records import ImageRecord
@@ -99,11 +101,12 @@ def make_plan(
     context: Mapping[str, Collection[str]] | None = None,
     prompts: Prompts | None = None,
     max_tokens: int | None = None,
+    images: Path | None = None,
 ) -> Plan:
     """The plan for `kinds` (each with its amount of images); `context` overrides what a kind shows.
 
-    Raises VistuneError for an unknown kind or part, an amount that is none or more than there is, and two records of
-    one id.
+    Raises VistuneError for an unknown kind or part, an amount that is none or more than there is, two records of one
+    id, and an image that is not below the folder `images`.
     """
     context, prompts = context or {}, prompts or Prompts()
     check_amounts(kinds)
@@ -117,6 +120,7 @@ def make_plan(
     ids, total, categories = Ids(), sum(lowest.count for _, lowest in quotas), set[str]()
     for record in records:
         ids.add(record.id)
+        image_path(record, images)
         if len(categories) <= _EXHAUSTIVE:
             categories.update(box.category for box in record.boxes)
         for kind, share in given:

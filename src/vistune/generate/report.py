@@ -50,10 +50,10 @@ class KindReport:
         self.diversity.add(one.id, one.turns)
         self.coverage.add(one.categories, (turn.text for turn in one.turns))
 
-    def add_pending(self) -> None:
-        """Count one request without a reply."""
-        self.asked += 1
-        self.pending += 1
+    def add_pending(self, count: int) -> None:
+        """Count requests without a reply."""
+        self.asked += count
+        self.pending += count
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as JSON: `turns` are pairs a sample, `words` an answer's, `question_words` a question's."""
@@ -98,9 +98,9 @@ class Report:
         self.kinds[one.kind].add(one)
         self.examples["accepted" if one.verdict == "accepted" else "rejected"].add(one.id, lambda: one)
 
-    def add_pending(self, kind: str) -> None:
-        """Count one request without a reply."""
-        self.kinds[kind].add_pending()
+    def add_pending(self, kind: str, count: int = 1) -> None:
+        """Count requests without a reply."""
+        self.kinds[kind].add_pending(count)
 
     def totals(self) -> dict[str, int]:
         """asked, accepted, filtered, quarantined and pending over all kinds."""

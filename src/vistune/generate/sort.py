@@ -7,6 +7,7 @@ files. One sample is in memory at a time.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,7 @@ class Sorter:
     def __init__(self, plan: Plan, store: Store, out: Path, style: Style) -> None:
         self._plan, self._store, self._out, self._style = plan, store, out, style
         self._spool = Spool(out)
+        self._pending: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
         return self
@@ -60,15 +62,22 @@ class Sorter:
         with storage_errors(self._out):
             self._spool.put(planned.place, judge(planned, self._plan, self._store, self._style.images, answer))
 
+    def settle_rest(self) -> int:
+        """Go through the samples that are not settled yet; returns how many samples there are anything of."""
+        for planned in self._plan:
+            if planned.place not in self._spool:
+                self.settled(planned)
+                if self._spool.empty(planned.place) and planned.request:
+                    self._pending[planned.kind.name] += 1
+        return len(self._spool)
+
     def write(self, *, complete: bool) -> Report:
         """Write all files about all samples; unless all are settled (`complete`), the rest are gone through first."""
         report = Report([kind.name for kind, _ in self._plan.shares])
         if not complete:
-            for planned in self._plan:
-                if planned.place not in self._spool:
-                    self.settled(planned)
-                    if self._spool.empty(planned.place) and planned.request:
-                        report.add_pending(planned.kind.name)
+            self.settle_rest()
+        for kind, count in self._pending.items():
+            report.add_pending(kind, count)
         report.without_context = self._spool.nothing - report.totals()["pending"]
         write_sorted(self._spool, report, self._out, self._style, self._plan.seed)
         return report

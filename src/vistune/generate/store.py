@@ -16,7 +16,7 @@ from urllib.parse import quote
 from vistune.clients.base import Reply
 from vistune.errors import VistuneError
 from vistune.generate.merge import copy_replies, other_store
-from vistune.generate.price import NOTHING, Cost
+from vistune.generate.price import NOTHING, Cost, Price
 
 _VERSION = 2
 _TABLES = """
@@ -165,6 +165,20 @@ class Store:
         before = json.loads(self.note(f"merged:{name}") or "[0, 0]")
         self.spent += Cost(pico - before[0], tokens - before[1])
         self.set_note(f"merged:{name}", json.dumps([pico, tokens]))
+        self.set_note("spent", json.dumps([self.spent.pico, self.spent.tokens]))
+
+    def reprice(self, price: Price) -> None:
+        """Give what was received without a price its cost, at the higher price where the tokens are not told apart."""
+        each = [price.of(1, 0), price.of(1, 0, 1), price.of(0, 1)]
+        said = {name: f"json_extract(usage, '$.{name}')" for name in ("input", "output", "cached")}
+        cached = f"min({said['input']}, coalesce({said['cached']}, 0))"
+        cost = f"?1 * ({said['input']} - {cached}) + ?2 * {cached} + ?3 * {said['output']}"
+        unpriced, total = self.spent.pico == 0, "SELECT coalesce(sum(pico), 0), coalesce(sum(tokens), 0) FROM replies"
+        before = self._db.execute(total).fetchone()
+        self._db.execute(f"UPDATE replies SET pico = coalesce({cost}, ?4 * tokens) WHERE pico = 0", [*each, max(each)])
+        after = self._db.execute(total).fetchone()
+        lost = max(0, self.spent.tokens - after[1]) if unpriced else 0
+        self.spent += Cost(after[0] - before[0] + max(each) * lost, 0)
         self.set_note("spent", json.dumps([self.spent.pico, self.spent.tokens]))
 
     def close(self) -> None:

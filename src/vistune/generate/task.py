@@ -36,6 +36,8 @@ from vistune.stop import StopAfterStep
 
 T = TypeVar("T")
 STORE = "replies.sqlite"
+_TEACHER = "teacher"
+"""The store's note of whose data the folder's files are."""
 _NOTICE = "finishing what is under way, then writing it; a second signal stops at once"
 
 
@@ -89,15 +91,21 @@ class Task:
         with Store(self.out / STORE) as store, ExitStack() as stack:
             for folder in self.merge:
                 store.merge(folder)
+            if self.limits.price:
+                store.reprice(self.limits.price)
+            self._tell_of_another_teacher(store)
             board, budget = Board(), Budget(store.spent, self.limits, remote=self.client.remote)
             asking = Collector(self.client, store, board, budget, self.limits, self.concurrency, self.pilot)
             signals = StopAfterStep(_NOTICE, asking.signal, same=0.1)  # no launcher passes them on
             with signals.noting(), ThreadPoolExecutor(1) as beside:
                 pairs = beside.submit(self._write_pairs, plan)  # most of the time the teacher is waited for
                 sorter = _run(lambda: asking.run(plan, self.console, partial(self._sorter, store, stack)))
+                if asking.error and not sorter.settle_rest():
+                    raise asking.error  # nothing has come: the files of an earlier run stay
                 report = sorter.write(complete=asking.complete)
                 report.pairs, report.sent = pairs.result(), board.sent
                 report.write(self.out / "report.json")
+                store.set_note(_TEACHER, self.client.name)
         ended = Stopped(signals.noted) if signals.noted else asking.error
         return Outcome(report, ended, asking.out_of_budget, budget.told(), dict(board.reasons))
 
@@ -113,9 +121,17 @@ class Task:
         """The plan, for replies in the text format."""
         shown = {kind: parts for kind, parts in self.client.context.items() if kind in self.kinds} | dict(self.context)
         longest = self.limits.longest(self.client.remote)
-        plan = make_plan(self.records, self.kinds, self.seed, self.client.name, shown, self.prompts, longest)
+        plan = make_plan(
+            self.records, self.kinds, self.seed, self.client.name, shown, self.prompts, longest, self.style.images
+        )
         # a quota is one of all images, so they are chosen before they are shared out
         return plan.part(self.shard) if self.shard else plan
+
+    def _tell_of_another_teacher(self, store: Store) -> None:
+        before, name = store.note(_TEACHER), self.client.name
+        if before not in (None, name):
+            told = f"{self.out} has data of the teacher '{before}'; what '{name}' writes now takes its place"
+            self.console.print(f"{told} (the replies of '{before}' are kept)", highlight=False, markup=False)
 
     def _sorter(self, store: Store, stack: ExitStack, plan: Plan) -> Sorter:
         return stack.enter_context(Sorter(plan, store, self.out, self.style))
