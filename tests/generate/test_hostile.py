@@ -125,9 +125,8 @@ def test_eight_words_of_the_system_prompt_in_a_row_are_a_leak() -> None:
 
 def test_every_text_that_a_pattern_matches_is_searched() -> None:
     """The quick look at a text's words passes over nothing that the patterns would find."""
-    _, patterns = hostile._patterns()
     random_ = random.Random(0)
-    for pattern in (one for some in patterns.values() for one in some):
+    for pattern in (one for some in hostile._patterns().values() for one in some):
         made = {hostile._plain(matching_text(pattern, random_)) for _ in range(500)}
         matching = [text for text in made if pattern.search(text)]
         assert len(matching) > len(made) / 10, pattern.pattern

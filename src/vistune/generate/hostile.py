@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from functools import cache, lru_cache
 from itertools import chain
+from typing import Any
 
 from vistune.context import Part, one_line
 from vistune.generate.filters import Sample
@@ -33,17 +34,16 @@ def hostile_context(record: ImageRecord, parts: Collection[Part]) -> tuple[str, 
     texts = [*(record.captions if "captions" in parts else ())]
     texts += dict.fromkeys(box.category for box in record.boxes) if "boxes" in parts else ()
     found = {code for text in texts for code in aims(text)}
-    return tuple(code for code in _patterns()[1] if code in found) if found else ()
+    return tuple(code for code in _patterns() if code in found) if found else ()
 
 
 @lru_cache(maxsize=256)  # the kinds of an image, one after the other, show the same texts
 def aims(text: str) -> tuple[str, ...]:
     """Reason codes of what one text of an annotator's aims at; see `hostile_context`."""
     plain = _plain(text)
-    words, patterns = _patterns()
-    if not _UNUSUAL.search(plain) and words.isdisjoint(plain.translate(_SPACES).split()):
+    if not _UNUSUAL.search(plain) and _words().isdisjoint(plain.translate(_SPACES).split()):
         return ()  # nearly all texts
-    return tuple(code for code, some in patterns.items() if any(one.search(plain) for one in some))
+    return tuple(code for code, some in _patterns().items() if any(one.search(plain) for one in some))
 
 
 def prompt_leak(sample: Sample) -> bool:
@@ -66,11 +66,19 @@ def _plain(text: str) -> str:
 
 
 @cache
-def _patterns() -> tuple[frozenset[str], dict[str, tuple[re.Pattern[str], ...]]]:
-    """The words one of which an instruction needs; and the patterns of each reason code."""
-    loaded = load_yaml("vistune.generate", "hostile.yaml")
-    words = frozenset(loaded.pop("words").split())
-    return words, {f"hostile_{code}": tuple(map(re.compile, lines)) for code, lines in loaded.items()}
+def _words() -> frozenset[str]:
+    return frozenset(_load()["words"].split())
+
+
+@cache
+def _patterns() -> dict[str, tuple[re.Pattern[str], ...]]:
+    """The patterns of each reason code."""
+    return {f"hostile_{code}": tuple(map(re.compile, _load()[code])) for code in ("frame", "instruction")}
+
+
+@cache
+def _load() -> dict[str, Any]:
+    return dict(load_yaml("vistune.generate", "hostile.yaml"))
 
 
 @cache

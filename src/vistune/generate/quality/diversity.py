@@ -49,14 +49,13 @@ class Diversity:
     def to_dict(self) -> dict[str, Any]:
         """For questions and answers `distinct_1` to `_3`, `first_words` (share of the most frequent); `actions`."""
         if self._figures is None:
-            self._figures = {
-                side: {
-                    **distinct(self._sampled(side)),
-                    "first_words": {word: round(n / first.total, 4) for word, n in first.top(_SHOWN)},
-                }
-                for side, first in self._first.items()
-            }
-        return {**self._figures, "actions": self._top_actions(), "different_actions": len(self._pairs.counts)}
+            sides = {side: self._side(side, first) for side, first in self._first.items()}
+            self._figures = {**sides, "actions": self._top_actions(), "different_actions": len(self._pairs.counts)}
+        return self._figures
+
+    def _side(self, side: str, first: Tally) -> dict[str, Any]:
+        words = {word: round(n / first.total, 4) for word, n in first.top(_SHOWN)}
+        return {**distinct(self._sampled(side)), "first_words": words}
 
     def _top_actions(self) -> dict[str, float]:
         top: list[tuple[Action, int]] = self._pairs.top(_SHOWN)
