@@ -72,6 +72,8 @@ class Elements:
                 length, complete = end - self._at, end < len(self._text)  # a number may go on in the next chunk
                 if complete or not self._more():
                     return value, length
+            except RecursionError:
+                raise self._broken("too many brackets within each other", fix=f"a record is {self._form}") from None
             except json.JSONDecodeError as error:
                 ahead, left = error.pos - self._at, len(self._text) - error.pos
                 # what is merely cut off fails at the text's end, or in a string that is open there
@@ -92,7 +94,8 @@ class Elements:
         try:
             self._text = self._text[self._at :] + self._decode.decode(data, final=self._end)
         except UnicodeDecodeError as error:
-            raise self._error(f"not valid JSON: not UTF-8 ({error.reason})", where=self._where()) from None
+            what = f"not valid JSON: not UTF-8 ({error.reason})"
+            raise self._error(what, where=self._where(), fix="save it as UTF-8") from None
         self._at = 0
         return not self._end
 

@@ -58,7 +58,7 @@ def open_source(name: str, path: Path, split: str | None = None, *, on_error: On
     try:
         return source(path, split, on_error=on_error, **options)
     except AnnotationError as error:
-        if not path.exists() or source.fits(path):
+        if source.fits(path):
             raise
         others = [f"--source {other}" for other in sources.names() if other != name and sources.get(other).fits(path)]
         if not others:

@@ -18,7 +18,7 @@ from vistune.records import Box, ImageRecord
 from vistune.sources import OnError, sources, stop
 from vistune.sources.boxes import is_number
 from vistune.sources.coco_layout import annotation_files, find_coco
-from vistune.sources.stream import closest
+from vistune.sources.stream import closest, not_json
 
 _TOLERANCE = 1.0  # pixels
 
@@ -131,7 +131,7 @@ def _load(path: Path) -> Mapping[str, Any]:
     except OSError as error:
         raise AnnotationError(f"cannot be read: {error.strerror}", where=str(path)) from None
     except (ValueError, RecursionError) as error:  # JSON's and Unicode's errors are ValueErrors
-        raise AnnotationError(f"not valid JSON: {error}", where=str(path)) from None
+        raise not_json(error, str(path)) from None
     if not isinstance(content, dict):
         raise AnnotationError("COCO's format is an object with 'images' and 'annotations'", where=str(path))
     return content

@@ -136,7 +136,8 @@ def _load(path: Path, split: str, subset: str | None) -> Any:
         if any((path / file).is_file() for file in _SAVED):
             rows = datasets.load_from_disk(name)
             if not isinstance(rows, datasets.DatasetDict):
-                return rows if split in ("train", str(rows.split)) else _no_split(split, [str(rows.split)], path)
+                known = str(rows.split or "train")
+                return rows if split in ("train", known) else _no_split(split, [known], path)
             return rows[split] if split in rows else _no_split(split, list(rows), path)
         return datasets.load_dataset(name.removeprefix(_HUB), subset, split=split, streaming=True)
     except VistuneError:

@@ -12,8 +12,14 @@ from typing import Any
 from vistune.errors import AnnotationError, MissingPackageError
 from vistune.json_stream import Elements
 from vistune.sources import OnError
+from vistune.sources.stream import not_json, not_utf8
 
 _DELIMITERS = "\t|;,"
+_QUOTES = (
+    'is a double quote missing? Within a text one is written twice ("A ""big"" dog."), and none has a space after it'
+)
+_ROWS = 10
+"""So many lines of a quoted text, each with the delimiters of a row, are rows."""
 _BATCH = 1_000
 _FORM = '{"image": …, "captions": […]}'
 ENDINGS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".parquet")
@@ -50,7 +56,7 @@ def read_rows(path: Path, on_error: OnError) -> Iterator[Row]:
     except OSError as error:
         raise AnnotationError(f"cannot be read: {error.strerror or error}", where=str(path)) from None
     except UnicodeDecodeError as error:
-        raise AnnotationError(f"this is no text in UTF-8 ({error.reason})", where=str(path)) from None
+        raise not_utf8(error, f"{path}{_undecodable(path)}") from None
 
 
 def _one_a_line(path: Path) -> bool:
@@ -75,7 +81,7 @@ def _json_lines(path: Path, on_error: OnError) -> Iterator[Row]:
             try:
                 value = json.loads(line.removeprefix(b"\xef\xbb\xbf"))
             except (ValueError, RecursionError) as error:
-                on_error(AnnotationError(f"not valid JSON: {error}", where=where))
+                on_error(not_json(error, where))
                 continue
             yield from _checked(value, where, on_error)
 
@@ -92,20 +98,55 @@ def _csv(path: Path, on_error: OnError) -> Iterator[Row]:
         header = file.readline()
         delimiter = max(_DELIMITERS, key=lambda character: (header.count(character), character == ","))
         file.seek(0)
-        lines = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
-        try:
-            names = [name.strip() for name in next(lines, [])]
-            for line in lines:
-                where = f"{path}: line {lines.line_num}"
-                if len(line) == len(names):
-                    yield Row(dict(zip(names, line, strict=True)), where)
-                elif line:
-                    fix = "put texts with the delimiter in them between double quotes"
-                    what = f"it has {len(line)} fields, and the first line has {len(names)}: {', '.join(names)}"
-                    on_error(AnnotationError(what, where=where, fix=fix))
-        except csv.Error as error:
-            fix = "is a double quote missing somewhere before?"
-            raise AnnotationError(f"not valid CSV: {error}", where=f"{path}: line {lines.line_num}", fix=fix) from None
+        lines = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
+        names: list[str] = []
+        while True:
+            first = lines.line_num + 1  # of the row
+            try:
+                for line in lines:
+                    if not names:
+                        names = [name.strip() for name in line]
+                    elif lines.line_num > first and _swallowed(line, delimiter, len(names)):
+                        raise csv.Error("a quoted text holds rows")
+                    elif len(line) == len(names):
+                        yield Row(dict(zip(names, line, strict=True)), f"{path}: line {first}")
+                    elif line:
+                        fix = "put texts with the delimiter in them between double quotes"
+                        what = f"it has {len(line)} fields, and the first line has {len(names)}: {', '.join(names)}"
+                        on_error(AnnotationError(_over(what, first, lines), where=f"{path}: line {first}", fix=fix))
+                    first = lines.line_num + 1
+                return
+            except csv.Error as error:
+                what, fix = _over(f"not valid CSV: {error}", first, lines), _QUOTES
+                wrong = AnnotationError(what, where=f"{path}: line {first}", fix=fix)
+                if lines.line_num > first or not names:  # where the next row begins is not known
+                    raise wrong from None
+                on_error(wrong)
+
+
+def _undecodable(path: Path) -> str:
+    """The first line that is not in UTF-8, for a message."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return f": line {number}"
+    return ""
+
+
+def _swallowed(fields: list[str], delimiter: str, columns: int) -> bool:
+    """Whether a field over many lines is rows, which a quote that is not closed took in."""
+    for field in fields:
+        within = field.splitlines()[1:-1]
+        if len(within) >= _ROWS and all(line.count(delimiter) == columns - 1 for line in within):
+            return True
+    return False
+
+
+def _over(what: str, first: int, lines: Any) -> str:
+    """What is wrong, with the last line of a row over several."""
+    return what if lines.line_num == first else f"up to line {lines.line_num}, {what}"
 
 
 def _parquet(path: Path) -> Iterator[Row]:

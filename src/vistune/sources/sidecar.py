@@ -13,7 +13,7 @@ from vistune.sources import OnError, no_split, sources, stop
 from vistune.sources.columns import CAPTIONS, find, texts, value_of
 from vistune.sources.image_files import image_files
 from vistune.sources.rows import Row
-from vistune.sources.stream import Stream, read_text
+from vistune.sources.stream import Stream, not_json, read_text
 
 _TEXTS = (".txt", ".caption", ".json")
 _LOOKED_AT = 200
@@ -80,6 +80,6 @@ def json_captions(text: str, where: str) -> tuple[str, ...]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise AnnotationError(f"not valid JSON: {error}", where=where) from None
+        raise not_json(error, where) from None
     row = Row(value if isinstance(value, dict) else {"captions": value}, where)
     return tuple(texts(row, value_of(row, find(row, (), CAPTIONS, "captions", "a usual name, e.g. 'caption'")[0])))

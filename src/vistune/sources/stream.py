@@ -12,6 +12,7 @@ from vistune.errors import AnnotationError
 from vistune.records import ImageRecord
 from vistune.sources import OnError, stop
 
+_ENCODING = "save it as UTF-8"
 _MANY_FILES = 5000  # comparing a name with more takes seconds
 
 
@@ -64,4 +65,15 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise AnnotationError(f"cannot be read: {error.strerror}", where=str(path)) from None
     except UnicodeDecodeError as error:
-        raise AnnotationError(f"this is no text in UTF-8 ({error.reason})", where=str(path)) from None
+        raise not_utf8(error, str(path)) from None
+
+
+def not_json(error: Exception, where: str) -> AnnotationError:
+    """The error for a text that is no JSON, by its decoder's."""
+    fix = _ENCODING if isinstance(error, UnicodeDecodeError) else ""
+    return AnnotationError(f"not valid JSON: {error}", where=where, fix=fix)
+
+
+def not_utf8(error: UnicodeDecodeError, where: str) -> AnnotationError:
+    """The error for a text in another encoding, like Latin-1 or Excel's UTF-16."""
+    return AnnotationError(f"this is no text in UTF-8 ({error.reason})", where=where, fix=_ENCODING)

@@ -60,7 +60,8 @@ class Voc(Stream):
         try:
             root = ET.parse(file).getroot()
         except FileNotFoundError:
-            raise AnnotationError("there is no such file", where=str(file), fix=closest(file)) from None
+            fix = f"{closest(file)} the name '{file.stem}' is in {self._list}".strip()
+            raise AnnotationError("there is no such file", where=str(file), fix=fix) from None
         except (ET.ParseError, OSError, ValueError) as error:
             raise AnnotationError(f"not valid XML: {error}", where=str(file)) from None
         name = (root.findtext("filename") or "").strip().replace("\\", "/").rpartition("/")[2] or f"{file.stem}.jpg"

@@ -15,7 +15,7 @@ from vistune.records import ImageRecord
 from vistune.shards import IMAGES, Member, tar_records
 from vistune.sources import OnError, no_split, sources, stop
 from vistune.sources.sidecar import json_captions
-from vistune.sources.stream import Stream
+from vistune.sources.stream import Stream, not_utf8
 
 _TEXTS = (".txt", ".caption", ".cap")
 
@@ -42,7 +42,9 @@ class WebDataset(Stream):
     @staticmethod
     def fits(path: Path) -> bool:
         """By the ending, or the folder's files."""
-        return path.suffix.lower() == ".tar" or (path.is_dir() and next(path.glob("*.tar"), None) is not None)
+        return (path.is_file() and path.suffix.lower() == ".tar") or (
+            path.is_dir() and next(path.glob("*.tar"), None) is not None
+        )
 
     def _read(self, on_error: OnError) -> Iterator[ImageRecord]:
         for shard in self._shards:
@@ -52,7 +54,11 @@ class WebDataset(Stream):
                     image = next((rest for rest, _, _ in members if rest.lower().endswith(IMAGES)), None)
                     try:
                         if image is None:
-                            raise AnnotationError("it has no image", where=where, fix="or leave its texts out")
+                            raise AnnotationError(
+                                "it has no image",
+                                where=where,
+                                fix="add the image to the tar file, or take the texts of that name out",
+                            )
                         captions = _captions(content, members, where)
                     except AnnotationError as error:
                         on_error(error)
@@ -68,8 +74,8 @@ def _captions(content: BinaryIO, members: list[Member], where: str) -> tuple[str
                 data = content.read(length)
                 try:
                     text = data.decode("utf-8-sig")
-                except UnicodeDecodeError:
-                    raise AnnotationError(f"{rest} is no text in UTF-8", where=where) from None
+                except UnicodeDecodeError as error:
+                    raise not_utf8(error, f"{where}{rest}") from None
                 if endings == (".json",):
                     return json_captions(text, where)
                 return tuple(filter(None, map(one_line, text.splitlines())))
