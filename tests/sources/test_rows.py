@@ -11,7 +11,7 @@ import pytest
 
 from vistune.errors import AnnotationError
 from vistune.records import Box, ImageRecord
-from vistune.sources import open_source
+from vistune.sources import open_source, sources
 
 
 def read(source: str, path: Path, **options: Any) -> list[ImageRecord]:
@@ -131,6 +131,26 @@ def test_another_encoding_is_told_with_its_fix(tmp_path: Path, encoding: str, na
     number = 2 if encoding == "latin-1" else 1
     with pytest.raises(AnnotationError, match=rf"(?s){name}: line {number}: .*\n  fix: save it as UTF-8"):
         read("captions", tmp_path / name)
+
+
+def test_one_of_the_first_rows_says_what_a_file_has(tmp_path: Path) -> None:
+    box = {"category": "dog", "bbox": [0, 0, 1, 1]}
+    rows = [{"image": "1.jpg", "captions": ["A dog."]}, {"image": "2.jpg", "captions": ["A dog."], "instances": [box]}]
+    lines = list(map(json.dumps, rows))
+    (tmp_path / "x.jsonl").write_text("\n".join(lines))
+    assert [len(record.boxes) for record in read("caps_boxes", tmp_path / "x.jsonl")] == [0, 1]
+    assert [name for name in ("captions", "caps_boxes") if sources.get(name).fits(tmp_path / "x.jsonl")] == [
+        "caps_boxes"
+    ]
+    told: list[AnnotationError] = []
+    (tmp_path / "x.jsonl").write_text("\n".join(['{"words": 1}', *lines]))
+    assert [record.id for record in read("captions", tmp_path / "x.jsonl", on_error=told.append)] == ["1", "2"]
+    assert [error.where.rpartition(": ")[2] for error in told] == ["line 1"]
+    (tmp_path / "x.jsonl").write_text("\n".join([lines[0]] * 100 + [lines[1]]))
+    with pytest.raises(
+        AnnotationError, match=r"line 1: there is no column with boxes .*\n  fix: try --source captions"
+    ):
+        read("caps_boxes", tmp_path / "x.jsonl")
 
 
 def test_a_mistyped_column_gets_a_suggestion(tmp_path: Path) -> None:

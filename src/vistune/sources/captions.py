@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from vistune.errors import AnnotationError
 from vistune.records import Box, ImageRecord
 from vistune.sources import OnError, no_split, sources, stop
-from vistune.sources.columns import CAPTIONS, IMAGE, find, image_name, record_id, texts, value_of
+from vistune.sources.columns import CAPTIONS, IMAGE, find, image_name, record_id, texts, usual, value_of
 from vistune.sources.rows import ENDINGS, Row, read_rows
 from vistune.sources.stream import Stream
+
+_LOOKED_AT = 100
+"""So many rows are looked at before a file is said not to have a column."""
 
 
 @sources.register("captions")
@@ -31,11 +35,11 @@ class Captions(Stream):
             raise no_split(split, [], path)
         self.images = images or path.parent
         self._given = (image_column,) if image_column else (), tuple(caption_column)
-        self._check(self._first())
+        self._look()
 
     @staticmethod
     def fits(path: Path) -> bool:
-        """By the columns of the first row."""
+        """By the columns of the first rows."""
         return has_columns(path, (IMAGE, CAPTIONS)) and not has_columns(path, (("instances",),))
 
     def _read(self, on_error: OnError) -> Iterator[ImageRecord]:
@@ -71,11 +75,21 @@ class Captions(Stream):
     def _boxes(self, row: Row) -> Iterator[Box]:  # noqa: ARG002
         return iter(())
 
-    def _first(self) -> Row:
-        bad: list[AnnotationError] = []
-        for row in read_rows(self.path, bad.append):
-            return row
-        raise bad[0] if bad else AnnotationError("there is no record in it", where=str(self.path))
+    def _look(self) -> None:
+        """Raises AnnotationError, about the first row, if none of the first ones has the columns."""
+        bad: AnnotationError | None = None
+        wrong: AnnotationError | None = None
+
+        def note(error: AnnotationError) -> None:
+            nonlocal bad
+            bad = bad or error
+
+        for row in islice(read_rows(self.path, note), _LOOKED_AT):
+            try:
+                return self._check(row)
+            except AnnotationError as error:
+                wrong = wrong or error
+        raise wrong or bad or AnnotationError("there is no record in it", where=str(self.path))
 
     def _check(self, row: Row) -> None:
         """Raises AnnotationError if the columns are not there."""
@@ -90,13 +104,12 @@ def _together(record: ImageRecord, more: ImageRecord) -> ImageRecord:
     return replace(record, captions=(*record.captions, *captions), boxes=(*record.boxes, *boxes))
 
 
-def has_columns(path: Path, wanted: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row of a file has a column out of each of `wanted`."""
+def has_columns(path: Path, wanted: Sequence[tuple[str, ...]]) -> bool:
+    """Whether one of the first rows of a file has a column out of each of `wanted`."""
     if not path.is_file() or path.suffix.lower() not in ENDINGS:
         return False
     try:
-        row = next(read_rows(path, lambda _: None), None)
+        rows = islice(read_rows(path, lambda _: None), _LOOKED_AT)
+        return any(all(usual(row, one) for one in wanted) for row in rows)
     except AnnotationError:
         return False
-    names = {name.lower() for name in row.values} if row else set()
-    return all(names & {*one} for one in wanted)
