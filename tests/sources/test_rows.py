@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from vistune.errors import AnnotationError
+from vistune.errors import AnnotationError, DataError
+from vistune.generate.ids import Ids
 from vistune.records import Box, ImageRecord
 from vistune.sources import open_source, sources
 
@@ -151,6 +152,25 @@ def test_one_of_the_first_rows_says_what_a_file_has(tmp_path: Path) -> None:
         AnnotationError, match=r"line 1: there is no column with boxes .*\n  fix: try --source captions"
     ):
         read("caps_boxes", tmp_path / "x.jsonl")
+
+
+def test_two_records_of_one_id_are_told_with_their_fix(tmp_path: Path) -> None:
+    def check(content: str) -> None:
+        (tmp_path / "x.csv").write_text(content)
+        ids, records = Ids(), open_source("captions", tmp_path / "x.csv")
+        for record in records:
+            ids.add(record.id)
+        ids.check(records)
+
+    check("image,caption\n1.jpg,A\n1.jpg,B\n2.jpg,A\n")
+    with pytest.raises(
+        DataError, match=r"line 4: .* id '1'; the first is .*x.csv: line 2\n  fix: .*sort the file by image"
+    ):
+        check("image,caption\n1.jpg,A\n2.jpg,A\n1.jpg,B\n")
+    with pytest.raises(
+        DataError, match=r"line 3: .* id '1'; .*\n  fix: .*column 'id', or rename one of .*1.jpg and .*1.png"
+    ):
+        check("image,caption\n1.jpg,A\n1.png,A\n")
 
 
 def test_a_mistyped_column_gets_a_suggestion(tmp_path: Path) -> None:

@@ -31,6 +31,15 @@ class Ids:
         for record in records if twice else ():
             if bits(record.id) in twice:
                 if record.id in seen:
-                    where = record.origin or str(record.image)
-                    raise DataError(f"a second record has the id '{record.id}'", where=where)
+                    raise _second(record, next(other for other in records if other.id == record.id))
                 seen.add(record.id)
+
+
+def _second(record: ImageRecord, first: ImageRecord) -> DataError:
+    """The error for two records of one id."""
+    if record.image == first.image:
+        fix = "rows of one image have to follow each other: sort the file by image, or give each row an id of its own"
+    else:
+        fix = f"give each an id of its own, in a column 'id', or rename one of {first.image} and {record.image}"
+    what = f"a second record has the id '{record.id}'" + (f"; the first is {first.origin}" if first.origin else "")
+    return DataError(what, where=record.origin or str(record.image), fix=fix)
