@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vistune.commands.limits import add_limits, read_limits
-from vistune.commands.options import add_command, add_data, add_seed, count, read_records
+from vistune.commands.options import add_command, add_data, add_seed, positive, read_records
 from vistune.commands.teacher import add_teacher, read_teacher
 from vistune.errors import VistuneError
 
@@ -40,7 +40,7 @@ def add_generate(commands: Any) -> None:
         help="where <image> stands in turn 1: before the question (default), or on a side drawn by seed")  # fmt: skip
     add("--keep-near-duplicates", action="store_true",
         help="keep samples that say nearly what one about an earlier image says (exact ones never stay)")  # fmt: skip
-    add("--limit", type=count, metavar="N", help="only the first N images")
+    add("--limit", type=positive, metavar="N", help="only the first N images")
     what = command.add_mutually_exclusive_group(required=True)
     what.add_argument("--out", type=Path, metavar="DIR", help="the folder to write")
     what.add_argument("--show", action="store_true", help="only show what the teacher would see; nobody is asked")

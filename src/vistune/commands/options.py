@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,9 @@ from vistune.errors import AnnotationError
 
 if TYPE_CHECKING:
     from vistune.sources import Source
+
+_MOST = 10**15
+"""More than that is a mistake, and more than some of what uses these numbers can take."""
 
 
 def formatted(make: Callable[..., argparse.ArgumentParser], *names: str, **options: Any) -> argparse.ArgumentParser:
@@ -79,3 +83,21 @@ def count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 0 up")
     return int(text)
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 up."""
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 up to 10^15")
+    return int(text)
+
+
+def positive_number(text: str) -> float:
+    """A number above 0; neither infinite nor `nan`, with which nothing can be compared."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= _MOST:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0 and up to 10^15")
+    return value

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from vistune.commands.options import positive_number
 from vistune.errors import ClientError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def add_teacher(command: Any) -> None:
         help="the environment variable with the API key (default: OPENAI_API_KEY or ANTHROPIC_API_KEY)",
     )
     add("--header", action="append", default=[], metavar="NAME=VALUE", help="sent along (may be repeated)")
-    add("--timeout", type=float, metavar="SECONDS", help="give a request up after so long (default: 600)")
+    add("--timeout", type=positive_number, metavar="SECONDS", help="give a request up after so long (default: 600)")
 
 
 def read_teacher(args: argparse.Namespace) -> Client:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from vistune.errors import VistuneError
@@ -29,9 +30,9 @@ class Limits:
     retry_failed: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("attempts", "max_tokens"):
+        for name in ("attempts", "max_tokens", "max_usd", "max_total_tokens"):
             value = getattr(self, name)
-            if value is not None and value < 1:
+            if value is not None and not 0 < value < math.inf:
                 raise VistuneError(f"{name.replace('_', ' ')} {value} is not positive")
         if self.max_usd is not None and self.price is None:
             fix = "add --price INPUT:OUTPUT in USD per million tokens"

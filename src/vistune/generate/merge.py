@@ -10,11 +10,14 @@ from urllib.parse import quote
 from vistune.errors import VistuneError
 
 
-def other_store(folder: Path) -> Path:
-    """The file of replies in the folder of another run. Raises VistuneError if there is none."""
+def other_store(folder: Path, own: Path) -> Path:
+    """The file of replies in the folder of another run. Raises VistuneError if there is none, or it is our `own`."""
     path = folder / "replies.sqlite"
     if not path.is_file():
         raise VistuneError("there are no replies to merge", where=str(folder), fix="name the folder of another run")
+    if path.samefile(own):
+        fix = "leave it out of --merge: what is in --out is taken as it is"
+        raise VistuneError("a run cannot be merged into itself", where=str(folder), fix=fix)
     return path
 
 

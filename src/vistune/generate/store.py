@@ -157,7 +157,7 @@ class Store:
 
     def merge(self, folder: Path) -> None:
         """Take over the replies, failures and spending of another run; what is here already stays."""
-        path = other_store(folder)
+        path = other_store(folder, self._path)
         try:
             name, (pico, tokens) = copy_replies(self._db, path)
         except sqlite3.Error as error:
