@@ -29,11 +29,16 @@ Then give your own images, in COCO's format, to `vistune generate`. `vistune COM
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is 0, 2 for an error of the user's, 74 for a full disk, 130 when interrupted.
 
-    A training ended by a signal gives 128 and the signal's number: 130 for SIGINT, 143 for SIGTERM.
+    A training ended by a signal gives 128 and the signal's number: 130 for SIGINT, 143 for SIGTERM. 141 is that of
+    SIGPIPE, for when nobody reads the output any more.
     """
     args = build_parser().parse_args(arguments)
     try:
         args.run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads along has enough, as `| head`; Python flushes once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except VistuneError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
