@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
-from generating import annotations, command, report, run
+from generating import annotations, command, report, run, start
 from teacher_server import teaching
 from vistune.cli import main
 from vistune.errors import VistuneError
 from vistune.generate import Limits, Price
+from vistune.generate.languages import prompts
 
 
 @pytest.fixture
@@ -64,3 +68,72 @@ def test_a_run_is_not_merged_into_itself(data: Path, tmp_path: Path, capsys: pyt
     assert generate(data, "--out", str(out)) == 0
     assert generate(data, "--out", str(out), "--merge", f"{out}/../out") == 2
     assert "out: a run cannot be merged into itself\n  fix: leave it out of --merge" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [["--base-url", "http://x/v1"], ["--key-env", "X"], ["--header", "a=b"]])
+def test_an_option_of_another_teacher(option: list[str], data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate(data, "--show", *option) == 2
+    message = f"the teacher 'symbolic' takes no {option[0]}\n  fix: name a --teacher that does"
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("teacher", ["openai:gpt-x", "anthropic:x", "batch:gpt-x"])
+def test_where_nobody_is_asked_no_key_is_needed(
+    teacher: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    assert generate(data, "--show", "--limit", "1", "--teacher", teacher) == 0
+    assert "image 0: conversation\n" in capsys.readouterr().out
+    assert generate(data, "--dry-run", "--out", str(tmp_path / "out"), "--teacher", teacher) == 0
+    assert "36 requests" in capsys.readouterr().out
+    assert generate(data, "--out", str(tmp_path / "out"), "--teacher", teacher) == 2
+    assert "_API_KEY has no key" in capsys.readouterr().err
+
+
+def test_show_says_whose_view_it_is(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate(data, "--show", "--limit", "1") == 0
+    assert (
+        "This is what the teacher 'symbolic' gets, which wants other parts than most (conversation: captions and "
+        "boxes). Another --teacher NAME shows what that one gets.\n"
+    ) in capsys.readouterr().out
+
+
+def test_show_ends_quietly_when_nobody_reads_on(tmp_path: Path) -> None:
+    data = annotations(tmp_path, 2_000)
+    line = [sys.executable, "-m", "vistune.cli", "generate", str(data), "--source", "caps_boxes", "--show"]
+    with start(line) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
+def test_a_kind_of_ones_own_has_to_be_named_and_written_by_a_model(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(Path(str(prompts() / "reasoning")), tmp_path / "kinds" / "riddle")
+    own = ("--kind-dir", str(tmp_path / "kinds"), "--out", str(tmp_path / "out"))
+    assert generate(data, *own) == 0
+    assert "not asked for: riddle; --kinds has to name it, as in --kinds riddle\n" in capsys.readouterr().err
+    assert generate(data, *own, "--kinds", "riddle") == 2
+    told = capsys.readouterr().err
+    assert "not asked for" not in told
+    assert "cannot write 'riddle'\n  fix: name a --teacher" in told
+
+
+def test_no_kind_is_not_every_kind(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate(data, "--show", "--kinds", "") == 2
+    assert "--kinds '': a kind's name is missing\n  fix: leave --kinds out" in capsys.readouterr().err
+
+
+def test_what_the_data_lacks_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"id": f"{n}", "image": f"{n}.jpg", "captions": ["A dog."] * n, "instances": []} for n in (0, 1)]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert generate(tmp_path / "data.jsonl", "--out", str(tmp_path / "out")) == 0
+    told = capsys.readouterr().out
+    assert "3 samples not asked for: the image has nothing that the kind shows\n" in told
+    assert "3 samples are empty (empty_reply): the symbolic teacher writes from boxes, and there are none\n" in told
+    assert "fix: name a --teacher" in told

@@ -2,17 +2,20 @@
 
 A client is named by a spec, `NAME` or `NAME:ARGUMENT`, and takes options by keyword, as `open_client` gives them:
 
-    symbolic                                                  rules instead of a language model
-    scripted:FILE                                             replies recorded before
-    openai:MODEL     base_url, key_env, headers, timeout      any server with OpenAI's chat completions
-    anthropic:MODEL  base_url, key_env, headers, timeout      Anthropic's messages; `seed` is not sent
-    batch:MODEL      base_url, key_env, headers, timeout, folder, size      OpenAI's batches: half the price, in a day
-    local:MODEL      device, batch_size                       a model of transformers in this process
+    symbolic                                           rules instead of a language model
+    scripted:FILE                                      replies recorded before
+    openai:MODEL     SERVER                            any server with OpenAI's chat completions
+    anthropic:MODEL  SERVER                            Anthropic's messages; `seed` is not sent
+    batch:MODEL      SERVER, folder, size              OpenAI's batches: half the price, in a day
+    local:MODEL      device, batch_size                a model of transformers in this process
+
+where SERVER is base_url, key_env, headers, timeout, asking.
 
 base_url: str      where the server is, up to and with /v1
 key_env: str       the NAME of the environment variable that holds the API key
 headers: Mapping[str, str]     sent with every request
 timeout: float     seconds until a request is given up
+asking: bool       False: nobody will be asked, so that no key is needed
 folder: Path       where batches under way are noted, so that a run that was killed waits for the same ones
 size: int          the most requests in a batch
 device: str        cpu, cuda, mps … (default: a GPU if there is one)

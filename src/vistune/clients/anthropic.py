@@ -103,11 +103,14 @@ def anthropic(
     key_env: str | None = None,
     headers: Mapping[str, str] | None = None,
     timeout: float = 600.0,
+    asking: bool = True,
 ) -> AnthropicClient:
     """A client of the model named so at `base_url`; `key_env` names the variable that holds the key.
 
     Without `key_env` it is ANTHROPIC_API_KEY, and servers other than Anthropic's may do without.
     """
-    key = key_from_environment(key_env or "ANTHROPIC_API_KEY", optional=key_env is None and base_url != ANTHROPIC)
+    key = key_from_environment(
+        key_env or "ANTHROPIC_API_KEY", optional=not asking or (key_env is None and base_url != ANTHROPIC)
+    )
     given = {"anthropic-version": VERSION} | ({"x-api-key": key} if key else {}) | dict(headers or {})
     return AnthropicClient(model, Http(base_url, given, key=key, timeout=timeout))

@@ -204,9 +204,10 @@ def batch(
     key_env: str | None = None,
     headers: Mapping[str, str] | None = None,
     timeout: float = 600.0,
+    asking: bool = True,
     folder: Path | None = None,
     size: int = 1_000,
 ) -> BatchClient:
     """A client of OpenAI's batches; see `vistune.clients.openai`. Batches are noted in `folder`."""
     noted = folder / "batches.jsonl" if folder else None
-    return BatchClient(model, connect(base_url, key_env, headers, timeout), noted, size)
+    return BatchClient(model, connect(base_url, key_env, headers, timeout, asking), noted, size)

@@ -134,18 +134,23 @@ def openai(
     key_env: str | None = None,
     headers: Mapping[str, str] | None = None,
     timeout: float = 600.0,
+    asking: bool = True,
 ) -> OpenAIClient:
     """A client of the model named so at `base_url`; `key_env` names the variable that holds the key.
 
     Without `key_env` it is OPENAI_API_KEY, and servers other than OpenAI's may do without. On Azure the URL ends in
     `/openai/deployments/NAME?api-version=VERSION`.
     """
-    return OpenAIClient(model, connect(base_url, key_env, headers, timeout))
+    return OpenAIClient(model, connect(base_url, key_env, headers, timeout, asking))
 
 
-def connect(base_url: str, key_env: str | None, headers: Mapping[str, str] | None, timeout: float) -> Http:
+def connect(
+    base_url: str, key_env: str | None, headers: Mapping[str, str] | None, timeout: float, asking: bool
+) -> Http:
     """The session with a server of OpenAI's interface, its key in the header where it belongs."""
-    key = key_from_environment(key_env or "OPENAI_API_KEY", optional=key_env is None and base_url != OPENAI)
+    key = key_from_environment(
+        key_env or "OPENAI_API_KEY", optional=not asking or (key_env is None and base_url != OPENAI)
+    )
     path = urlsplit(base_url).path
     azure = "/openai/deployments/" in path
     if azure and "api-version=" not in urlsplit(base_url).query:

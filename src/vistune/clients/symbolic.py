@@ -43,7 +43,8 @@ class SymbolicClient(Client):
         }
         if request.kind not in writers:
             raise ClientError(
-                f"the symbolic teacher cannot write '{request.kind}'", fix=f"one of: {', '.join(writers)}"
+                f"the symbolic teacher, which goes by rules, cannot write '{request.kind}'",
+                fix=f"name a --teacher; this one writes: {', '.join(writers)}",
             )
         return Reply(writers[request.kind](writer) if boxes else "", self.name)
 

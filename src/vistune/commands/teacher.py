@@ -30,14 +30,27 @@ def add_teacher(command: Any) -> None:
 
 
 def read_teacher(args: argparse.Namespace) -> Client:
-    """The client that the options name. Raises ClientError for options that do not fit it."""
+    """The client that the options name; without a key where nobody is asked (--show, --dry-run).
+
+    Raises ClientError for options that do not fit it.
+    """
     from vistune.clients import open_client, options_of
 
-    takes_folder = "folder" in options_of(args.teacher.partition(":")[0])
-    return open_client(
-        args.teacher, base_url=args.base_url, key_env=args.key_env, headers=_headers(args.header) or None,
-        timeout=args.timeout, folder=args.out if takes_folder else None,
-    )  # fmt: skip
+    name = args.teacher.partition(":")[0]
+    takes = options_of(name)
+    given = {
+        "base_url": args.base_url, "key_env": args.key_env, "headers": _headers(args.header) or None,
+        "timeout": args.timeout,
+    }  # fmt: skip
+    for option, value in given.items():
+        if value is not None and option not in takes:
+            what = f"the teacher '{name}' takes no --{_SPELLED.get(option, option)}"
+            raise ClientError(what, fix="name a --teacher that does, e.g. --teacher openai:MODEL")
+    ours = {"folder": args.out, "asking": not (args.show or args.dry_run)}
+    return open_client(args.teacher, **given, **{option: value for option, value in ours.items() if option in takes})
+
+
+_SPELLED = {"base_url": "base-url", "key_env": "key-env", "headers": "header"}
 
 
 def _headers(given: list[str]) -> Mapping[str, str]:
