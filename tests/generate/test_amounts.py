@@ -35,6 +35,12 @@ def test_what_the_command_line_says() -> None:
         ("detail=many", "'many' is no amount"),
         ("detail=-3", "'-3' is no amount"),
         ("detail=1,detail=2", "there twice"),
+        ("detail=150%", "'150%' is more than all images\n  fix: a share is up to 1.0 or 100%"),
+        ("detail=1.5", r"'1\.5' is more than all images"),
+        ("detail=0", "nothing is asked for\n  fix: leave the kind out"),
+        ("detail=0%", "nothing is asked for"),
+        ("", "a kind's name is missing\n  fix: leave --kinds out, or name some of: conversation, "),
+        ("detail,", "a kind's name is missing"),
     ],
 )
 def test_mistakes_are_told(text: str, message: str) -> None:
@@ -61,6 +67,8 @@ def test_more_than_there_are_is_an_error() -> None:
         chosen({"conversation": Quota(601)})
     with pytest.raises(VistuneError, match=r"the share 58000 is not within 0 and 1\n  fix: .*Quota\(58000\)"):
         chosen({"conversation": 58000})
+    with pytest.raises(VistuneError, match=r"the share 1\.5 is not within 0 and 1$"):
+        chosen({"conversation": 1.5})
     with pytest.raises(VistuneError, match="the quota 0 is no number"):
         chosen({"conversation": Quota(0)})
 

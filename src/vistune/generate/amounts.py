@@ -35,6 +35,9 @@ def parse_amounts(text: str, known: Collection[str]) -> dict[str, Amount]:
     amounts: dict[str, Amount] = {}
     for item in text.split(","):
         name, _, amount = map(str.strip, item.partition("="))
+        if not name:
+            fix = f"leave --kinds out, or name some of: {', '.join(sorted(known))}"
+            raise VistuneError("a kind's name is missing", where=f"--kinds '{text}'", fix=fix)
         if name not in known:
             raise VistuneError(f"unknown kind '{name}'", where=f"--kinds {text}", fix=did_you_mean(name, known))
         if name in amounts:
@@ -50,7 +53,7 @@ def check_amounts(amounts: Mapping[str, Amount]) -> None:
             if amount.images < 1:
                 raise VistuneError(f"the quota {amount.images} is no number of images", where=f"kind '{name}'")
         elif not 0 <= amount <= 1:
-            fix = f"a number of images is Quota({amount:.0f})" if amount > 1 else ""
+            fix = f"a number of images is Quota({amount:.0f})" if amount > 1 and amount % 1 == 0 else ""
             raise VistuneError(f"the share {amount} is not within 0 and 1", where=f"kind '{name}'", fix=fix)
 
 
@@ -86,9 +89,13 @@ def _parse(text: str, where: str) -> Amount:
     if found is None:
         fix = "all, a number of images (500, 58k), or a share of them (0.3, 30%)"
         raise VistuneError(f"'{text}' is no amount", where=where, fix=fix)
-    number, unit = found[1], found[2].lower()
-    if unit == "%":
-        return float(number) / 100
-    if unit:
-        return Quota(round(float(number) * _TIMES[unit]))
-    return float(number) if "." in number else Quota(int(number))
+    number, unit = float(found[1]), found[2].lower()
+    if not number:
+        raise VistuneError(f"'{text}' is no amount: nothing is asked for", where=where, fix="leave the kind out")
+    if unit != "%" and (unit or "." not in text):
+        return Quota(round(number * _TIMES.get(unit, 1)))
+    share = number / 100 if unit else number
+    if share > 1:
+        fix = "a share is up to 1.0 or 100%; a number of images is written without point and % (500, 58k)"
+        raise VistuneError(f"'{text}' is more than all images", where=where, fix=fix)
+    return share
