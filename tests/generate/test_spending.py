@@ -88,7 +88,20 @@ def test_a_cap_below_the_first_request_asks_nothing(tmp_path: Path) -> None:
     with teaching() as teacher:
         said = run(command(data, teacher.url, tmp_path / "out", "--max-total-tokens", "10"), code=2)
         assert teacher.stats()["requests"] == 0
-    assert "the cap does not allow even one question" in said
+    assert re.search(r"the cap does not allow even one question: one may cost [\d,]+ tokens\n  fix: raise it", said)
+
+
+def test_the_most_that_a_request_costs_is_enough_for_one(tmp_path: Path) -> None:
+    data, price = annotations(tmp_path, 20), ("--price", f"{PRICE[0]}:{PRICE[1]}", "--concurrency", "1")
+    with teaching() as teacher:
+        said = run(command(data, teacher.url, tmp_path / "out", *price, "--max-usd", "0.000001"), code=2)
+        most = re.search(r"one may cost ([\d.]+) USD, [\d,]+ tokens", said)
+        assert most, said
+        cap = str(1.2 * float(most[1]))  # the first question costs something, too
+        run(command(data, teacher.url, tmp_path / "out", *price, "--max-usd", cap))
+        assert report(tmp_path / "out")["pending"] < 20
+        said = run(command(data, teacher.url, tmp_path / "out", *price, "--max-usd", "0.000001"))
+    assert re.search(r"no other request, which may cost [\d.]+ USD, [\d,]+ tokens; raise it and run", said)
 
 
 def test_the_pilot_tells_what_all_of_it_takes(tmp_path: Path) -> None:
@@ -98,6 +111,7 @@ def test_the_pilot_tells_what_all_of_it_takes(tmp_path: Path) -> None:
         said = run(command(data, teacher.url, out, *options, "--pilot", "60"), COLUMNS="200")
         asked = teacher.stats()["requests"]
         assert asked <= 61
+        assert "samples are pending: to get them, run the same command again without --pilot" in said
         estimate = re.search(r"output tokens, ([\d.]+) USD", said)
         assert estimate, said
         run(command(data, teacher.url, out, *options))

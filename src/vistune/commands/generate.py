@@ -5,19 +5,20 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vistune.commands.ending import tell
 from vistune.commands.limits import add_limits, read_limits
 from vistune.commands.options import add_command, add_data, add_seed, positive, read_records
 from vistune.commands.teacher import add_teacher, read_teacher
 from vistune.errors import VistuneError
 
 if TYPE_CHECKING:
+    from vistune.clients import Client
+    from vistune.generate import Prompts
     from vistune.generate.kinds import Kind
-    from vistune.generate.sort import Style
-    from vistune.generate.task import Outcome
     from vistune.records import ImageRecord
 
 
@@ -61,12 +62,12 @@ def _generate(args: argparse.Namespace) -> None:
 
     teacher, source = read_teacher(args), read_records(args)
     prompts = Prompts(args.kind_dir, args.language)
-    kinds = parse_amounts(args.kinds, prompts.folders()) if args.kinds else DEFAULT_KINDS
-    if own := prompts.own():
-        print(f"kinds of {args.kind_dir}: {', '.join(own)}", file=sys.stderr)
+    kinds = parse_amounts(args.kinds, prompts.folders()) if args.kinds is not None else DEFAULT_KINDS
+    _tell_own(prompts, kinds)
     records = source if args.limit is None else First(source, args.limit)
     if args.show:
-        _show(records, [prompts.load(name, teacher.context.get(name)) for name in kinds], args.limit == 1)
+        shown = [prompts.load(name, teacher.context.get(name)) for name in kinds]
+        _show(records, shown, teacher, args.limit == 1)
         return
     if args.teacher == "symbolic" and language_code(args.language) != "en":
         raise VistuneError("the symbolic teacher writes English only", where="--language", fix="name a --teacher")
@@ -85,30 +86,21 @@ def _generate(args: argparse.Namespace) -> None:
     Console().print(outcome.report.table(), outcome.report.quality_table())
     if args.pilot is not None:
         Console().print(estimate_table(task.estimate(), task.limits.price))
-    _tell(outcome, args.out, style)
+    tell(task, outcome)
 
 
-def _tell(outcome: Outcome, out: Path, style: Style) -> None:
-    """Say where everything is and what is left to do. Raises what ended the run early."""
-    from vistune.generate.output import output_path
-
-    stages = {f"stage {n}": output_path(out / name, style.format) for n, name in enumerate(("align", "instruct"), 1)}
-    for what, path in {**stages, "report": out / "report.html", "images": style.images}.items():
-        print(f"{what}: {path}")
-    if outcome.spent:
-        print(f"spent: {outcome.spent}")
-    if outcome.reasons:
-        print("sent again or given up: " + ", ".join(f"{name} {n:,}" for name, n in outcome.reasons.items()))
-    if outcome.ended:
-        raise outcome.ended
-    if pending := outcome.report.totals()["pending"]:
-        why = "to get them,"
-        if outcome.out_of_budget:
-            why = "the cap allows no other request; raise it and"
-        print(f"{pending:,} samples are pending: {why} run the same command again")
+def _tell_own(prompts: Prompts, asked: Collection[str]) -> None:
+    """Name the kinds of --kind-dir, and those of them that are not asked for."""
+    if own := prompts.own():
+        print(f"kinds of {prompts.folder}: {', '.join(own)}", file=sys.stderr)
+        if left := [name for name in own if name not in asked]:
+            print(f"not asked for: {', '.join(left)}; --kinds has to name it, as in --kinds {left[0]}", file=sys.stderr)
 
 
-def _show(records: Iterable[ImageRecord], kinds: Sequence[Kind], whole: bool) -> None:
+def _show(records: Iterable[ImageRecord], kinds: Sequence[Kind], teacher: Client, whole: bool) -> None:
     from vistune.generate.show import show
 
     show(records, kinds, print, whole=whole)
+    own = [f"{kind.name}: {' and '.join(kind.context)}" for kind in kinds if kind.name in teacher.context]
+    parts = f", which wants other parts than most ({', '.join(own)})" if own else ""
+    print(f"This is what the teacher '{teacher.name}' gets{parts}. Another --teacher NAME shows what that one gets.")

@@ -19,6 +19,7 @@ from vistune.generate.board import Board
 from vistune.generate.breaker import Breaker
 from vistune.generate.budget import Budget
 from vistune.generate.draw import fraction
+from vistune.generate.estimate import dearest
 from vistune.generate.limits import Limits
 from vistune.generate.pace import Pace
 from vistune.generate.plan import Plan, Planned
@@ -75,7 +76,7 @@ class Collector:
                 known = self._store.note(schema_note(self._client))
                 if known is None and not self._stopped:
                     await self._open(stack)
-                    known = await self._probe()
+                    known = await self._probe(plan)
                 plan = plan.structured() if known == "1" else plan
             except ClientError as error:
                 self.error = error
@@ -120,9 +121,9 @@ class Collector:
         elif self._asker.error:
             raise self._asker.error
 
-    async def _probe(self) -> str | None:
+    async def _probe(self, plan: Plan) -> str | None:
         """Whether the client keeps to schemas, as the store notes it; None if a signal came first."""
-        self._probing = asyncio.create_task(self._client.keeps_schema(self._paid))
+        self._probing = asyncio.create_task(self._client.keeps_schema(partial(self._paid, plan)))
         try:
             known = "1" if await self._probing else "0"
         except asyncio.CancelledError:
@@ -135,11 +136,12 @@ class Collector:
         self._store.set_note(schema_note(self._client), known)
         return known
 
-    async def _paid(self, request: Request) -> Reply:
-        """The reply to a request that is no sample's; it counts in the spending like any other."""
+    async def _paid(self, plan: Plan, request: Request) -> Reply:
+        """The reply to a request that is no sample's of the plan; it counts in the spending like any other."""
         key, reserved = request.key(self._client.name), self._budget.reserve(request)
         if reserved is None:
-            raise ClientError("the cap does not allow even one question", fix="raise it")
+            most = dearest(plan, self._budget, request)
+            raise ClientError(f"the cap does not allow even one question: one may cost {most}", fix="raise it")
         cost = self._budget.worst(request)
         await self._store.reserve(key, cost)
         try:

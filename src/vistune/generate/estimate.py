@@ -9,15 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from vistune.clients.base import Request
 from vistune.generate.attempts import answers
+from vistune.generate.budget import Budget
 from vistune.generate.kinds import Kind
 from vistune.generate.plan import Plan
-from vistune.generate.price import PICO, Price
+from vistune.generate.price import NOTHING, PICO, Cost, Price
 from vistune.generate.store import Store
 
 _CHARACTERS, _TOKENS_A_WORD = 4.0, 1.4
@@ -106,6 +108,13 @@ def estimate(plan: Plan, store: Store | None) -> list[KindEstimate]:
         if usages and all("input" in usage and "output" in usage for usage in usages):
             _add(one.seen, characters, usages)
     return list(found.values())
+
+
+def dearest(plan: Plan, budget: Budget, *beside: Request) -> Cost:
+    """About the most that one request can cost: the plan's first, and those `beside` it."""
+    first = islice((planned.request for planned in plan if planned.request), 1)
+    costs = (budget.worst(request) for request in (*beside, *first))
+    return max(costs, default=NOTHING, key=lambda cost: (cost.pico, cost.tokens))
 
 
 def estimate_table(kinds: Sequence[KindEstimate], price: Price | None) -> Table:

@@ -27,6 +27,10 @@ class Cost:
         """The money in USD."""
         return self.pico / PICO
 
+    def __str__(self) -> str:
+        money = f"{self.usd:.3g} USD, " if self.pico else ""
+        return f"{money}{self.tokens:,} tokens"
+
 
 NOTHING = Cost()
 
