@@ -36,8 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         args.run(args)
         sys.stdout.flush()
-    except BrokenPipeError:  # who reads along has enough, as `| head`; Python flushes once more at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        if _is_read():
+            raise
         return 141
     except VistuneError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -53,6 +54,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _is_read() -> bool:
+    """Whether somebody reads the output; if not, as after `| head`, what is left of it goes nowhere."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        return False
+    return True
 
 
 class _Version(argparse.Action):

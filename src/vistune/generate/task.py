@@ -77,6 +77,8 @@ class Task:
     def __post_init__(self) -> None:
         if self.concurrency < 1:
             raise VistuneError(f"the concurrency {self.concurrency} is not positive")
+        if self.pilot is not None and self.pilot < 1:
+            raise VistuneError(f"a pilot of {self.pilot} samples asks nothing")
         if self.balance and self.shard:
             fix = "balance when the shards are merged: run without --shard on the merged folder"
             raise VistuneError("captions are balanced over all images, not over a shard's", where="--shard", fix=fix)
