@@ -9,37 +9,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from vistune.context import Part, parse_context
+from vistune.context import PARTS, Part, parse_context
 from vistune.errors import VistuneError, did_you_mean
 from vistune.generate.languages import ENGLISH, language_name
 from vistune.generate.parse import ReplyError, parse_reply
 
 
-def _rising(band: tuple[int, int]) -> tuple[int, int]:
-    if not 1 <= band[0] <= band[1]:
-        raise ValueError("the least comes first and is at least 1")
-    return band
+@dataclass(frozen=True, slots=True)
+class KindSettings:
+    """What kind.yaml says; of `turns` and `words` the least and the most allowed."""
 
-
-Band = Annotated[tuple[int, int], AfterValidator(_rising), Field(description="the least and the most allowed")]
-
-
-class KindSettings(BaseModel):
-    """What kind.yaml says."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    context: Annotated[tuple[Part, ...], Field(min_length=1)]
+    context: tuple[Part, ...]
     question: Literal["ask", "list"]
-    turns: Band
-    words: Band
+    turns: tuple[int, int]
+    words: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -61,12 +51,9 @@ class KindFolder:
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise VistuneError(f"not valid YAML: {' '.join(str(error).split())}", where=where) from None
         if not isinstance(content, dict):
-            fix = f"its keys are {', '.join(KindSettings.model_fields)}"
+            fix = f"its keys are {', '.join(_KEYS)}"
             raise VistuneError("it is not a mapping of keys to values", where=where, fix=fix)
-        try:
-            return KindSettings.model_validate(content)
-        except ValidationError as error:
-            raise _explained(error.errors()[0], where) from None
+        return _settings(content, where)
 
     def system(self) -> str:
         """The system prompt with its places for the parts of the context and the format."""
@@ -131,22 +118,35 @@ def read_text(folder: Traversable, name: str) -> str:
         raise VistuneError("this is no text in UTF-8", where=str(file)) from None
 
 
-def _explained(error: Any, where: str) -> VistuneError:
-    key = ".".join(map(str, error["loc"][:1]))
-    if error["type"] == "extra_forbidden":
-        return VistuneError(f"unknown key '{key}'", where=where, fix=did_you_mean(key, KindSettings.model_fields))
-    if error["type"] == "missing":
-        return VistuneError(f"the key '{key}' is missing", where=where, fix=_FORMS[key])
-    what = f"'{key}' cannot be {error['input']!r}: {error['msg'].removeprefix('Value error, ')}"
-    return VistuneError(what, where=where, fix=_FORMS[key])
+def _settings(content: Mapping[Any, Any], where: str) -> KindSettings:
+    """Four keys are checked by hand: pydantic would be a sixth of what the command needs to start."""
+    for key in content:
+        if key not in _KEYS:
+            raise VistuneError(f"unknown key '{key}'", where=where, fix=did_you_mean(str(key), _KEYS))
+    for key, (fits, form) in _KEYS.items():
+        if key not in content:
+            raise VistuneError(f"the key '{key}' is missing", where=where, fix=form)
+        if not fits(content[key]):
+            raise VistuneError(f"'{key}' cannot be {content[key]!r}", where=where, fix=form)
+    turns, words = tuple(content["turns"]), tuple(content["words"])
+    return KindSettings(tuple(content["context"]), content["question"], turns, words)
 
 
-_FORMS = {
-    "context": "context: [captions], [boxes] or [captions, boxes]",
-    "question": "question: ask (the teacher asks) or list (one of questions.txt)",
-    "turns": "turns: [1, 12]  # question and answer pairs, the least and the most",
-    "words": "words: [1, 120]  # words in an answer, the least and the most",
+def _parts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(part in PARTS for part in value)
+
+
+def _band(value: Any) -> bool:
+    return isinstance(value, list) and [type(end) for end in value] == [int, int] and 1 <= value[0] <= value[1]
+
+
+_KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "context": (_parts, "context: [captions], [boxes] or [captions, boxes]"),
+    "question": (("ask", "list").__contains__, "question: ask (the teacher asks) or list (one of questions.txt)"),
+    "turns": (_band, "turns: [1, 12]  # question and answer pairs, the least and the most"),
+    "words": (_band, "words: [1, 120]  # words in an answer, the least and the most"),
 }
+"""What fits each key, and what is to be written."""
 
 
 def _n(stem: str) -> tuple[int, str]:
