@@ -82,8 +82,7 @@ class Duplicates:
         if count:
             self._find_exact(exact)
             near |= exact
-            for band in range(BANDS):
-                self._find_near(self._sorted(band), near)
+            self._find_near(near)
         return Found(exact, near)
 
     def _write(self) -> None:
@@ -126,16 +125,28 @@ class Duplicates:
                 exact[number] = (rest := int(other[number])) in seen
                 seen.add(rest)
 
-    def _find_near(self, values: NDArray[np.uint64], near: NDArray[np.bool_]) -> None:
-        for earlier, later in _candidates(values):
-            open_ones = ~near[later]
-            earlier, later = earlier[open_ones], later[open_ones]
-            agree = np.count_nonzero(self._sketch(earlier) == self._sketch(later), axis=1)
-            likely = agree >= (self._threshold - _SURE) * SKETCH
-            earlier, later = earlier[likely], later[likely]
-            for first in range(0, len(later), _BATCH):  # their sets take a kilobyte a pair
-                some = slice(first, first + _BATCH)
-                near[later[some][self._similar(earlier[some], later[some])]] = True
+    def _find_near(self, near: NDArray[np.bool_]) -> None:
+        waiting, count = [np.empty(0, np.int64)], 0
+        for band in range(BANDS):
+            for earlier, later in _candidates(self._sorted(band)):
+                open_ones = ~near[later]
+                waiting.append(earlier[open_ones] << 32 | later[open_ones])
+                count += len(waiting[-1])
+                if count >= _BATCH:
+                    self._compare(np.concatenate(waiting), near)
+                    waiting, count = waiting[:1], 0
+        self._compare(np.concatenate(waiting), near)
+
+    def _compare(self, pairs: NDArray[np.int64], near: NDArray[np.bool_]) -> None:
+        """Compare pairs of texts, the earlier in the high half; many agree in more than one band."""
+        pairs = np.unique(pairs)
+        earlier, later = pairs >> 32, pairs & 0xFFFFFFFF
+        agree = np.count_nonzero(self._sketch(earlier) == self._sketch(later), axis=1)
+        likely = agree >= (self._threshold - _SURE) * SKETCH
+        earlier, later = earlier[likely], later[likely]
+        for first in range(0, len(later), _BATCH):  # their sets take a kilobyte a pair
+            some = slice(first, first + _BATCH)
+            near[later[some][self._similar(earlier[some], later[some])]] = True
 
     def _sketch(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The sketches of these texts (N, SKETCH); read, for pages of a mapped file count as memory."""
