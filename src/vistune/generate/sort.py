@@ -48,6 +48,8 @@ class Sorter:
         self._plan, self._store, self._out, self._style = plan, store, out, style
         self._spool = Spool(out)
         self._pending: Counter[str] = Counter()
+        self.answered = 0
+        """Of so many settled samples there is a reply, or the server's word that there will be none."""
 
     def __enter__(self) -> Self:
         return self
@@ -59,17 +61,18 @@ class Sorter:
 
     def settled(self, planned: Planned, answer: Answer | None = None) -> None:
         """Judge a sample for which nothing more is to come; `answer` is its chosen reply, if at hand."""
+        judged = judge(planned, self._plan, self._store, self._style.images, answer)
+        self.answered += bool(judged and judged.about["attempts"])
         with storage_errors(self._out):
-            self._spool.put(planned.place, judge(planned, self._plan, self._store, self._style.images, answer))
+            self._spool.put(planned.place, judged)
 
-    def settle_rest(self) -> int:
-        """Go through the samples that are not settled yet; returns how many samples there are anything of."""
+    def settle_rest(self) -> None:
+        """Go through the samples that are not settled yet."""
         for planned in self._plan:
             if planned.place not in self._spool:
                 self.settled(planned)
                 if self._spool.empty(planned.place) and planned.request:
                     self._pending[planned.kind.name] += 1
-        return len(self._spool)
 
     def write(self, *, complete: bool) -> Report:
         """Write all files about all samples; unless all are settled (`complete`), the rest are gone through first."""

@@ -17,7 +17,7 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-        self._end = self._count = 0
+        self._end = 0
         self._offsets = array("q")
         self.nothing = 0
         """How many places have no sample."""
@@ -33,13 +33,8 @@ class Spool:
             self._offsets[place] = _NOTHING
             self.nothing += 1
             return
-        self._count += 1
         self._offsets[place] = self._end
         self._end += self._file.write(judged.dump())
-
-    def __len__(self) -> int:
-        """How many samples there are."""
-        return self._count
 
     def empty(self, place: int) -> bool:
         """Whether it is known that there is no sample at this place."""

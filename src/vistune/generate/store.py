@@ -174,12 +174,14 @@ class Store:
         cached = f"min({said['input']}, coalesce({said['cached']}, 0))"
         cost = f"?1 * ({said['input']} - {cached}) + ?2 * {cached} + ?3 * {said['output']}"
         unpriced, total = self.spent.pico == 0, "SELECT coalesce(sum(pico), 0), coalesce(sum(tokens), 0) FROM replies"
+        self._db.execute("BEGIN")
         before = self._db.execute(total).fetchone()
         self._db.execute(f"UPDATE replies SET pico = coalesce({cost}, ?4 * tokens) WHERE pico = 0", [*each, max(each)])
         after = self._db.execute(total).fetchone()
         lost = max(0, self.spent.tokens - after[1]) if unpriced else 0
         self.spent += Cost(after[0] - before[0] + max(each) * lost, 0)
         self.set_note("spent", json.dumps([self.spent.pico, self.spent.tokens]))
+        self._db.execute("COMMIT")
 
     def close(self) -> None:
         """Commit what a cancelled loop left over, and close the file."""

@@ -102,8 +102,10 @@ class Task:
             with signals.noting(), ThreadPoolExecutor(1) as beside:
                 pairs = beside.submit(self._write_pairs, plan)  # most of the time the teacher is waited for
                 sorter = _run(lambda: asking.run(plan, self.console, partial(self._sorter, store, stack)))
-                if asking.error and not sorter.settle_rest():
-                    raise asking.error  # nothing has come: the files of an earlier run stay
+                if asking.error:
+                    sorter.settle_rest()
+                    if not sorter.answered:
+                        raise asking.error  # nothing has come: the files of an earlier run stay
                 report = sorter.write(complete=asking.complete)
                 report.pairs, report.sent = pairs.result(), board.sent
                 report.write(self.out / "report.json")
