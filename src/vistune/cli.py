@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import select
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         if _is_read():
             raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
         return 141
     except VistuneError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -57,13 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _is_read() -> bool:
-    """Whether somebody reads the output; if not, as after `| head`, what is left of it goes nowhere."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
-        return False
-    return True
+    """Whether somebody reads the output; after `| head` nobody does."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)  # errors are told of unasked
+    return not poll.poll(0)
 
 
 class _Version(argparse.Action):
