@@ -118,10 +118,11 @@ def measure(data: Path, images: Path, steps: int, count: int) -> dict[str, float
     from vistune.data.dataset import Dataset, open_sources
     from vistune.data.encode import Encoder
     from vistune.model.assemble import assemble, image_token_count
-    from vistune.recipe import load_recipe
+    from vistune.recipe import schema
+    from vistune.recipe.training import Recipe
     from vistune.train.loop import train_stage
 
-    recipe = load_recipe(Path(__file__).parent.parent / "recipes" / "mini.yaml")
+    recipe = schema.load(Recipe, Path(__file__).parent.parent / "recipes" / "mini.yaml")
     stage = recipe.stages[1].model_copy(
         update={"data": str(data), "images": str(images), "checkpoint_every": 10**6, "log_every": steps,
                 "epochs": steps * recipe.stages[1].batch_size / count}

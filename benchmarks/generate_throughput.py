@@ -178,8 +178,8 @@ def ask_inside(images: int, folder: Path) -> None:
     """The pipeline with a teacher in this process that answers at once; what it takes is memory."""
     from rich.console import Console
 
-    from vistune.clients import Client, Reply, Request
     from vistune.generate import generate
+    from vistune.llm import Client, Reply, Request
     from vistune.sources import open_source
 
     class Teacher(Client):

@@ -32,7 +32,7 @@ CODE = """
 import os, signal, sys
 os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1), os.dup2(1, 2)
 from pathlib import Path
-from vistune.recipe import Recipe
+from vistune.recipe.training import Recipe
 from vistune.train.run import train
 
 opened = 0
@@ -71,8 +71,8 @@ def main() -> None:
 
 def make_data(folder: Path) -> Path:
     """A few pictures with instruction data for both stages."""
-    from vistune.clients import open_client
     from vistune.generate import Style, generate
+    from vistune.llm import open_client
     from vistune.mini.dataset import write_dataset
     from vistune.sources import sources
 

@@ -33,7 +33,7 @@ RATE = 1e-4
 
 def make_recipe(folder: Path, arguments: argparse.Namespace) -> Any:
     """Our recipe of the stage: exactly one pass over the data."""
-    from vistune.recipe import StageRecipe
+    from vistune.recipe.training import StageRecipe
 
     return StageRecipe(
         name=arguments.stage, data=str(folder / "data.json"), images=str(folder), trains=TRAINS[arguments.stage],
@@ -51,7 +51,7 @@ class Prepared:
         from vistune.model.adapters import add_lora
         from vistune.model.assemble import image_token_count
         from vistune.model.checkpoint import load_checkpoint
-        from vistune.recipe import LoraRecipe
+        from vistune.recipe.training import LoraRecipe
 
         self.recipe = make_recipe(folder, arguments)
         self.model, self.processor = load_checkpoint(folder / "model")

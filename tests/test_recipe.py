@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from vistune.errors import RecipeError
-from vistune.recipe import DataRecipe, LoraRecipe, Recipe, describe_recipe, load_recipe, save_recipe
+from vistune.recipe import schema
+from vistune.recipe.training import DataRecipe, LoraRecipe, Recipe
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 
@@ -33,7 +34,7 @@ def path(tmp_path: Path) -> Path:
 def test_every_recipe_loads_and_names_templates_that_are_there() -> None:
     templates = resources.files("vistune.data") / "templates"
     for file in RECIPES.glob("*.yaml"):
-        recipe = load_recipe(file)
+        recipe = schema.load(Recipe, file)
         assert recipe.name == file.stem
         named = [recipe.model.chat_template if recipe.model else None, *(stage.template for stage in recipe.stages)]
         assert all((templates / f"{name}.jinja").is_file() for name in named if name), file
@@ -51,7 +52,7 @@ PUBLISHED: dict[str, tuple[str, str, list[tuple[int, float, float]]]] = {
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_papers_recipes_have_the_papers_values(name: str) -> None:
     projector, aspect, stages = PUBLISHED[name]
-    recipe = load_recipe(RECIPES / f"{name}.yaml")
+    recipe = schema.load(Recipe, RECIPES / f"{name}.yaml")
     model = recipe.model
     assert model is not None
     assert (model.projector, model.image_aspect) == (projector, aspect)
@@ -70,33 +71,33 @@ def test_the_papers_recipes_have_the_papers_values(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "quantize"), [("llava-v1.5-7b-lora", None), ("llava-v1.5-7b-qlora", "nf4")])
 def test_adapters_have_the_papers_values(name: str, quantize: str | None) -> None:
-    tune = load_recipe(RECIPES / f"{name}.yaml").stages[1]
+    tune = schema.load(Recipe, RECIPES / f"{name}.yaml").stages[1]
     assert tune.lora == LoraRecipe(rank=128, alpha=256, dropout=0.05, quantize=quantize)  # type: ignore[arg-type]
     assert tune.learning_rates == {"projector": 2e-5}
     assert LoraRecipe() == LoraRecipe(rank=128, alpha=256, dropout=0.05, targets=None)
 
 
 def test_scienceqa_goes_on_from_the_first_stage_of_v1() -> None:
-    recipe = load_recipe(Path("scienceqa"))
+    recipe = schema.load(Recipe, Path("scienceqa"))
     [tune] = recipe.stages
     assert recipe.start == "runs/llava-v1-13b/align"
-    assert load_recipe(Path("llava-v1-13b")).stages[0].name == "align"
+    assert schema.load(Recipe, Path("llava-v1-13b")).stages[0].name == "align"
     assert (tune.batch_size, tune.learning_rate, tune.epochs, tune.trains) == (128, 2e-5, 12, ["projector", "language"])
 
 
 def test_a_recipe_of_ours_is_found_by_its_name(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert load_recipe(Path("llava-v1.5-7b")) == load_recipe(RECIPES / "llava-v1.5-7b.yaml")
+    assert schema.load(Recipe, Path("llava-v1.5-7b")) == schema.load(Recipe, RECIPES / "llava-v1.5-7b.yaml")
     with pytest.raises(
         RecipeError, match=r"llava-v1.5-8b: there is no such recipe\n  fix: did you mean 'llava-v1.5-7b'"
     ):
-        load_recipe(Path("llava-v1.5-8b"))
+        schema.load(Recipe, Path("llava-v1.5-8b"))
     monkeypatch.chdir(path.parent)
     path.rename("mini")
-    assert load_recipe(Path("mini")).name == "tiny"  # a file of that name comes first
+    assert schema.load(Recipe, Path("mini")).name == "tiny"  # a file of that name comes first
 
 
 def test_overrides_name_a_stage_and_read_values_by_the_keys_type(path: Path) -> None:
-    recipe = load_recipe(
+    recipe = schema.load(Recipe,
         path,
         ["stages.tune.data=007", "stages.tune.learning_rate=2e-5", "seed=3", "stages.align.trains=[projector, vision]",
          "model.chat_template=null", "stages.align.images=a=b", "stages.tune.trains=[lora]",
@@ -110,7 +111,7 @@ def test_overrides_name_a_stage_and_read_values_by_the_keys_type(path: Path) -> 
 
 def test_data_is_a_file_or_a_mixture(path: Path) -> None:
     mixture = "stages.tune.data=[{path: b.jsonl}, {path: 'hub:c/d', images: e, weight: 0.5, split: test}]"
-    align, tune = load_recipe(path, [mixture, "stages.align.images=null"]).stages
+    align, tune = schema.load(Recipe, path, [mixture, "stages.align.images=null"]).stages
     assert align.sources() == [DataRecipe(path="a.json")]
     assert [(one.images, one.weight, one.label()) for one in tune.sources()] == [
         ("a", 1, "b.jsonl"), ("e", 0.5, "hub:c/d [test]")
@@ -118,9 +119,9 @@ def test_data_is_a_file_or_a_mixture(path: Path) -> None:
 
 
 def test_a_saved_recipe_reads_back_equal(path: Path, tmp_path: Path) -> None:
-    recipe = load_recipe(path, ["stages.tune.epochs=0.5", "stages.tune.data=[{path: b}, {path: c, weight: 2}]"])
-    save_recipe(recipe, tmp_path / "again.yaml")
-    assert load_recipe(tmp_path / "again.yaml") == recipe
+    recipe = schema.load(Recipe, path, ["stages.tune.epochs=0.5", "stages.tune.data=[{path: b}, {path: c, weight: 2}]"])
+    schema.save(recipe, tmp_path / "again.yaml")
+    assert schema.load(Recipe, tmp_path / "again.yaml") == recipe
 
 
 def broken(change: dict[str, Any], *at: str | int) -> str:
@@ -174,19 +175,19 @@ def test_a_mistake_is_one_message_with_file_and_key(tmp_path: Path, text: str, w
     path = tmp_path / "tiny.yaml"
     path.write_text(text)
     with pytest.raises(RecipeError) as caught:
-        load_recipe(path)
+        schema.load(Recipe, path)
     assert str(caught.value).startswith(f"{path}: {where}")
     assert message in str(caught.value)
 
 
 def test_a_wrong_file(path: Path) -> None:
     with pytest.raises(RecipeError, match=r"tinny.yaml: there is no such recipe\n  fix: did you mean '.*tiny.yaml'\?"):
-        load_recipe(path.with_name("tinny.yaml"))
+        schema.load(Recipe, path.with_name("tinny.yaml"))
     with pytest.raises(RecipeError, match="cannot be read: Is a directory"):
-        load_recipe(path.parent)
+        schema.load(Recipe, path.parent)
     path.write_bytes(b"\xff\xfe\xff")
     with pytest.raises(RecipeError, match="not valid YAML"):
-        load_recipe(path)
+        schema.load(Recipe, path)
 
 
 @pytest.mark.parametrize(
@@ -204,13 +205,13 @@ def test_a_wrong_file(path: Path) -> None:
 )
 def test_a_wrong_override_names_itself(path: Path, override: str, message: str) -> None:
     with pytest.raises(RecipeError) as caught:
-        load_recipe(path, [override])
+        schema.load(Recipe, path, [override])
     assert str(caught.value).startswith(f"--set {override}: ")
     assert message in str(caught.value)
 
 
 def test_every_key_is_described() -> None:
-    text = describe_recipe()
+    text = schema.describe(Recipe)
     assert "stages.<name>.warmup_ratio (default: 0.03)" in text
     assert "None" not in [line.strip() for line in text.splitlines()]
     assert set(Recipe.model_fields) <= set(text.split())

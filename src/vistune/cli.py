@@ -153,9 +153,10 @@ Exit codes: 0 finished, 2 your mistake, 74 disk full, 130 SIGINT, 143 SIGTERM.""
 
 
 def _train(args: argparse.Namespace) -> None:
-    from vistune.recipe import load_recipe
+    from vistune.recipe import schema
+    from vistune.recipe.training import Recipe
 
-    recipe = load_recipe(args.recipe, args.set)
+    recipe = schema.load(Recipe, args.recipe, args.set)
     if args.plan:
         from rich.console import Console
 
@@ -174,9 +175,10 @@ class _HelpWithKeys(argparse.Action):
     """--help with the recipe's keys below, which need the recipe's module."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        from vistune.recipe import describe_recipe
+        from vistune.recipe import schema
+        from vistune.recipe.training import Recipe
 
-        parser.epilog = f"{parser.epilog}\n\nkeys of a recipe:\n{describe_recipe()}"
+        parser.epilog = f"{parser.epilog}\n\nkeys of a recipe:\n{schema.describe(Recipe)}"
         parser.print_help()
         parser.exit()
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import signal
 from collections.abc import Iterable
+from typing import Any
 
 
 class VistuneError(Exception):
@@ -56,6 +58,20 @@ class Stopped(KeyboardInterrupt):
     def __init__(self, number: int, when: str = "") -> None:
         self.exit_code = 128 + number  # as shells give it
         super().__init__(f"stopped by {signal.Signals(number).name}{when}: the same command goes on from there")
+
+
+def require(package: str, extra: str, purpose: str, *, where: str = "") -> Any:
+    """The module of an optional package, which `purpose` ("reading parquet") needs.
+
+    Raises MissingPackageError with the line that installs vistune's `extra`, or the package itself where no extra
+    has it (`extra` empty).
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        name = package.partition(".")[0]
+        fix = f"pip install 'vistune[{extra}]'" if extra else f"pip install {name}"
+        raise MissingPackageError(f"{purpose} needs the package {name}", where=where, fix=fix) from None
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from pyarrow import parquet
 from vistune.data.readers import open_reader
 from vistune.data.source import Source
 from vistune.errors import DataError, MissingPackageError
-from vistune.recipe import DataRecipe
+from vistune.recipe.training import DataRecipe
 
 TALK = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
 ROWS = [{"id": str(i), "conversations": TALK} for i in range(3)]

@@ -13,7 +13,7 @@ from vistune.data.encode import Encoder
 from vistune.data.images import ImageStore, square_processor
 from vistune.data.loader import Loader, Step
 from vistune.errors import DataError
-from vistune.recipe import DataRecipe
+from vistune.recipe.training import DataRecipe
 
 IMAGES = 8
 

@@ -12,7 +12,7 @@ from vistune import json_stream
 from vistune.data.readers import open_reader
 from vistune.data.source import Source
 from vistune.errors import DataError
-from vistune.recipe import DataRecipe
+from vistune.recipe.training import DataRecipe
 
 
 def record(number: int, text: str = "a") -> dict[str, Any]:

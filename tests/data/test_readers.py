@@ -24,7 +24,7 @@ from vistune.data.dataset import open_sources
 from vistune.data.readers import readers
 from vistune.data.source import Source
 from vistune.errors import DataError
-from vistune.recipe import DataRecipe
+from vistune.recipe.training import DataRecipe
 
 Records = list[dict[str, Any]]
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from vistune.evaluate.mentions import MentionFinder
 from vistune.evaluate.reading import read_answer
-from vistune.facts import POSITIONS
+from vistune.scene.facts import POSITIONS
+from vistune.scene.mentions import MentionFinder
 
 FINDER = MentionFinder(["dog", "cat", "hot dog", "teddy bear", "bear", "cell phone"])
 

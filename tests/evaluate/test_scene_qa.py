@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from vistune import facts
-from vistune.clients import phrases
 from vistune.evaluate.benchmarks import Setting
 from vistune.evaluate.benchmarks.scene_qa import TYPES, SceneQA, unseen
 from vistune.records import Box, ImageRecord, Question
-from vistune.words import NUMBERS, plural, with_article
+from vistune.scene import facts, wording
+from vistune.scene.english import NUMBERS, plural, with_article
 
 GROUPS = ("existence", "count", "position", "relation", "category", "neighbor")
 
@@ -67,21 +66,21 @@ def test_a_quarter_of_each_type_is_worded_as_training_never_was(records: list[Im
         assert sum(not question.seen for question in of_type) == round(len(of_type) / 4)
     for question in questions:
         groups = ("category", "neighbor") if question.type == "category" else (question.type,)
-        known = [template for group in groups for template in phrases.questions(group)]
+        known = [template for group in groups for template in wording.questions(group)]
         assert any(fits(template, question.text) for template in known) == question.seen
 
 
 def fits(template: str, text: str) -> bool:
     """Whether the template with names, places or relations filled in is the text."""
-    names = [form for name in phrases.common_objects() for form in (name, with_article(name), plural(name))]
-    words = [*names, *map(phrases.place, facts.POSITIONS), *map(phrases.spoken, facts.RELATIONS)]
+    names = [form for name in wording.common_objects() for form in (name, with_article(name), plural(name))]
+    words = [*names, *map(wording.place, facts.POSITIONS), *map(wording.spoken, facts.RELATIONS)]
     return re.fullmatch(re.sub(r"\\\{\w+\\\}", f"(?:{'|'.join(words)})", re.escape(template)), text) is not None
 
 
 def test_no_unseen_wording_is_one_of_the_teachers() -> None:
     for group in GROUPS:
         assert 5 <= len(unseen(group)) <= 8
-        taught = {re.sub(r"\W+", " ", template).lower() for template in phrases.questions(group)}
+        taught = {re.sub(r"\W+", " ", template).lower() for template in wording.questions(group)}
         assert not taught & {re.sub(r"\W+", " ", template).lower() for template in unseen(group)}
 
 

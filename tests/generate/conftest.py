@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from vistune.clients import Client, Reply, Request
-from vistune.context import parse_context
+from vistune.llm import Client, Reply, Request
 from vistune.records import Box, ImageRecord
+from vistune.scene.context import parse_context
 
 
 class RuleTeacher(Client):

@@ -89,12 +89,12 @@ def test_the_first_few_records() -> None:
 def test_a_quota_is_of_all_images_whatever_the_shards(tmp_path: Path) -> None:
     from rich.console import Console
 
-    from vistune.clients.scripted import ScriptedClient
     from vistune.generate.kinds import Prompts
     from vistune.generate.limits import Limits
     from vistune.generate.shard import Shard
     from vistune.generate.sort import Style
     from vistune.generate.task import Task
+    from vistune.llm.providers.scripted import ScriptedClient
 
     def asked(shard: Shard | None) -> list[str]:
         task = Task(

@@ -12,12 +12,12 @@ import pytest
 from rich.console import Console
 
 from matching import matching_text
-from vistune.clients import Client, Reply, Request
 from vistune.generate import generate, hostile
 from vistune.generate.filters import Sample
 from vistune.generate.hostile import hostile_context, prompt_leak
 from vistune.generate.kinds import kind_names, load_kind
 from vistune.generate.parse import parse_reply
+from vistune.llm import Client, Reply, Request
 from vistune.mini.captions import captions as mini_captions
 from vistune.mini.scenes import sample_scene
 from vistune.records import Box, ImageRecord, Turn

@@ -143,7 +143,7 @@ def test_the_json_format_says_and_shows_the_same(name: str) -> None:
 def test_a_kind_of_ones_own_goes_through_the_whole_run(own: Path, tmp_path: Path) -> None:
     from rich.console import Console
 
-    from vistune.clients.scripted import ScriptedClient
+    from vistune.llm.providers.scripted import ScriptedClient
 
     good = (
         "Question:\nWhy does the dog wait?\n===\nAnswer:\n"

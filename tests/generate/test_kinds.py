@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from vistune.context import parse_context
 from vistune.errors import VistuneError
 from vistune.generate.kinds import brief_questions, kind_names, load_kind
 from vistune.records import Box, ImageRecord
+from vistune.scene.context import parse_context
 
 RECORD = ImageRecord("7", Path("7.jpg"), 10, 10, ("A dog.",), (Box("dog", 0.1, 0.2, 0.3, 0.4),))
 

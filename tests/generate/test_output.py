@@ -10,9 +10,10 @@ import pytest
 
 from vistune.data.source import Source
 from vistune.errors import StorageError, VistuneError
-from vistune.generate.output import FORMATS, output_path, replacing, to_json, write_conversations
-from vistune.recipe import DataRecipe
+from vistune.generate.output import FORMATS, output_path, to_json, write_conversations
+from vistune.recipe.training import DataRecipe
 from vistune.records import Conversation, Turn
+from vistune.storage import atomic_text
 
 TEXT = 'It says "a\tb" \\ \u2028 \x85 \N{DOG FACE} \u5b57,\nin two lines. </s> {{x}} ==='
 
@@ -99,6 +100,6 @@ def test_an_unknown_format_gets_a_suggestion(tmp_path: Path) -> None:
 
 
 def test_half_a_surrogate_pair_is_written_as_a_question_mark(tmp_path: Path) -> None:
-    with replacing(tmp_path / "x") as file:
+    with atomic_text(tmp_path / "x") as file:
         file.write(to_json({"text": json.loads('"a\\ud800b"')}))
     assert json.loads((tmp_path / "x").read_text("utf-8")) == {"text": "a?b"}

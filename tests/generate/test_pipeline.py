@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from vistune.clients import Client, Reply, Request
-from vistune.clients.scripted import ScriptedClient
-from vistune.context import parse_context
 from vistune.errors import ClientError, DataError, VistuneError
 from vistune.generate import Style, generate
 from vistune.generate.filters import has_role_marker
+from vistune.llm import Client, Reply, Request
+from vistune.llm.providers.scripted import ScriptedClient
 from vistune.records import Box, ImageRecord
+from vistune.scene.context import parse_context
 
 FILES = ("instruct.json", "align.json", "provenance.jsonl", "rejected.jsonl", "report.json")
 

@@ -14,8 +14,8 @@ import pytest
 from rich.console import Console
 
 import vistune
-from vistune.clients import Client, Reply, Request
 from vistune.generate import generate
+from vistune.llm import Client, Reply, Request
 from vistune.records import ImageRecord
 
 CONCURRENCY = 8

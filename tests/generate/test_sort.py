@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from vistune.clients import Client
 from vistune.data.source import Source
 from vistune.errors import VistuneError
 from vistune.generate import Style, generate
@@ -22,7 +21,8 @@ from vistune.generate.plan import make_plan
 from vistune.generate.report import Report
 from vistune.generate.sort import sort_replies, write_sorted
 from vistune.generate.store import Store
-from vistune.recipe import DataRecipe
+from vistune.llm import Client
+from vistune.recipe.training import DataRecipe
 from vistune.records import ImageRecord, Turn
 
 KINDS = {"conversation": 1.0, "detail": 1.0}

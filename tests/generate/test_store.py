@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from vistune.clients import Reply
 from vistune.errors import VistuneError
 from vistune.generate.price import Cost
 from vistune.generate.store import Store, Stored
+from vistune.llm import Reply
 
 
 def test_what_is_put_can_be_read_again(tmp_path: Path) -> None:

@@ -9,13 +9,13 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from vistune.facts import RELATIONS, counts, holds, only, position
 from vistune.mini.captions import captions
 from vistune.mini.corpus import ASSISTANT, END, USER, Document, document, raster, training_scene
 from vistune.mini.language import collate, encode, train_tokenizer
 from vistune.mini.scenes import Scene, is_novel, sample_scene
 from vistune.mini.vision import center_cell
-from vistune.words import NUMBERS
+from vistune.scene.english import NUMBERS
+from vistune.scene.facts import RELATIONS, counts, holds, only, position
 
 DOCUMENTS = 600
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from vistune.facts import counts
 from vistune.mini.captions import captions
 from vistune.mini.dataset import write_dataset
 from vistune.mini.scenes import categories, is_novel, sample_scene
 from vistune.records import ImageRecord
+from vistune.scene.english import counted
+from vistune.scene.facts import counts
 from vistune.sources import sources
-from vistune.words import counted
 
 SIZES = {"train": 120, "val": 10, "test": 40}
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from vistune.facts import counts
 from vistune.mini.corpus import ASSISTANT, END, USER
 from vistune.mini.practice import practice, practice_scene
 from vistune.mini.scenes import is_novel
-from vistune.words import NUMBERS, plural
+from vistune.scene.english import NUMBERS, plural
+from vistune.scene.facts import counts
 
 DOCUMENTS = [practice(5, index) for index in range(400)]
 

@@ -19,7 +19,7 @@ from vistune.model.adapters import add_lora, lora_layers, lora_parts, merge_lora
 from vistune.model.assistant import Assistant
 from vistune.model.checkpoint import load_checkpoint, published_weights, save_checkpoint
 from vistune.model.light import Backbones, open_checkpoint, save_light
-from vistune.recipe import LoraRecipe, ModelRecipe
+from vistune.recipe.training import LoraRecipe, ModelRecipe
 
 RANK_4 = LoraRecipe(rank=4, alpha=16, dropout=0)
 

@@ -31,7 +31,7 @@ from vistune.model.assemble import assemble, image_token_count
 from vistune.model.assistant import Assistant
 from vistune.model.checkpoint import save_checkpoint
 from vistune.model.families import LANGUAGE, VISION
-from vistune.recipe import LoraRecipe
+from vistune.recipe.training import LoraRecipe
 from vistune.records import Conversation, Turn
 from vistune.train.stages import TargetLoss, freeze
 

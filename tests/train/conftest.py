@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from vistune.recipe import Recipe
+from vistune.recipe.training import Recipe
 from vistune.train.run import train
 
 _KILL = """

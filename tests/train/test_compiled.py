@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from vistune.errors import RecipeError
-from vistune.recipe import Recipe
+from vistune.recipe.training import Recipe
 from vistune.train.run import train
 
 has_compiler = pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="no C++ compiler")

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 
 from vistune.model.checkpoint import published_weights
 from vistune.model.light import Backbones
-from vistune.recipe import Recipe, save_recipe
+from vistune.recipe import schema
+from vistune.recipe.training import Recipe
 from vistune.train.run import train
 
 # What torchrun and `accelerate launch` do in each process.
@@ -42,7 +43,7 @@ def launch(start: Any, tmp_path: Path) -> Launch:
     """Trains a recipe in two processes; the first does `then` when `last` is about to get its name."""
 
     def begin(recipe: Recipe, out: Path, how: dict[str, str], last: str = "nothing", then: str = "") -> Any:
-        save_recipe(recipe, tmp_path / "recipe.yaml")
+        schema.save(recipe, tmp_path / "recipe.yaml")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = str(free.getsockname()[1])

@@ -14,7 +14,7 @@ from vistune.data.groups import make_groups
 from vistune.data.images import to_pixels
 from vistune.model.adapters import add_lora
 from vistune.model.assemble import assemble, image_token_count
-from vistune.recipe import LoraRecipe, Part
+from vistune.recipe.training import LoraRecipe, Part
 from vistune.records import Conversation, Turn
 from vistune.train.flops import Work, flops, our_work, plain_work
 from vistune.train.stages import TargetLoss, freeze

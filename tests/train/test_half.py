@@ -17,7 +17,7 @@ from vistune.data.images import ImageStore, read_image
 from vistune.model.adapters import add_lora
 from vistune.model.checkpoint import published_weights
 from vistune.model.light import open_checkpoint, starting_point
-from vistune.recipe import LoraRecipe, Part, Recipe
+from vistune.recipe.training import LoraRecipe, Part, Recipe
 from vistune.train.half import held_half, hold_half, restore, weight_bytes
 from vistune.train.plan import plan
 from vistune.train.run import train

@@ -14,7 +14,7 @@ from vistune.errors import CheckpointError
 from vistune.model.assistant import Assistant
 from vistune.model.checkpoint import published_weights
 from vistune.model.light import open_checkpoint
-from vistune.recipe import Recipe
+from vistune.recipe.training import Recipe
 from vistune.train.run import train
 
 LORA = {"rank": 4, "alpha": 16}

@@ -18,7 +18,7 @@ from vistune.data.images import ImageStore, read_image
 from vistune.data.loader import share_out
 from vistune.model.assemble import assemble
 from vistune.model.checkpoint import load_checkpoint
-from vistune.recipe import Part, Recipe
+from vistune.recipe.training import Part, Recipe
 from vistune.train.optim import schedule
 from vistune.train.run import train
 from vistune.train.stages import TargetLoss, checkpoint_layers, freeze

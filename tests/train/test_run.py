@@ -15,9 +15,10 @@ from safetensors.torch import load_file
 from transformers import CLIPVisionModel
 
 from vistune.errors import CheckpointError, DataError, MissingPackageError, RecipeError
-from vistune.files import find_damage
 from vistune.model.assistant import Assistant
-from vistune.recipe import Recipe, load_recipe
+from vistune.recipe import schema
+from vistune.recipe.training import Recipe
+from vistune.storage import find_damage
 from vistune.train.run import train
 
 MEASURED = ("samples_per_second", "tokens_per_second", "peak_memory_gb")
@@ -205,7 +206,7 @@ def test_what_makes_no_difference_to_the_result_may_change(
     run = Path(shutil.copytree(almost, tmp_path / "run"))
     recipe = make_recipe(log_every=1, checkpoint_every=100).model_copy(update={"log_to": []})
     train(recipe, run)
-    assert load_recipe(run / "recipe.yaml") == recipe
+    assert schema.load(Recipe, run / "recipe.yaml") == recipe
     assert _hashes(run) == _hashes(finished[1])
 
 

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 import pytest
 
-from vistune.recipe import save_recipe
+from vistune.recipe import schema
 from vistune.train.run import train
 
 # The command line, with all its output into the pipe, and something to do when a file is about to get its name.
@@ -35,7 +35,7 @@ Run = Callable[..., Any]
 @pytest.fixture
 def run(start: Any, make_recipe: Any, tmp_path: Path) -> Run:
     """The process and its output, of a run in `tmp_path/run` that does `then` when `last` is about to get its name."""
-    save_recipe(make_recipe(), tmp_path / "recipe.yaml")
+    schema.save(make_recipe(), tmp_path / "recipe.yaml")
     os.mkfifo(tmp_path / "pipe")
 
     @contextmanager

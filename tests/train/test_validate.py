@@ -19,7 +19,7 @@ from vistune.data.images import ImageStore
 from vistune.errors import CheckpointError
 from vistune.model.assemble import image_token_count
 from vistune.model.light import open_checkpoint
-from vistune.recipe import Recipe
+from vistune.recipe.training import Recipe
 from vistune.train.run import train
 from vistune.train.stages import TargetLoss
 

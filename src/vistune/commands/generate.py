@@ -16,9 +16,9 @@ from vistune.commands.teacher import add_teacher, read_teacher
 from vistune.errors import VistuneError
 
 if TYPE_CHECKING:
-    from vistune.clients import Client
     from vistune.generate import Prompts
     from vistune.generate.kinds import Kind
+    from vistune.llm import Client
     from vistune.records import ImageRecord
 
 

@@ -10,7 +10,7 @@ from vistune.commands.options import positive_number
 from vistune.errors import ClientError
 
 if TYPE_CHECKING:
-    from vistune.clients import Client
+    from vistune.llm import Client
 
 
 def add_teacher(command: Any) -> None:
@@ -34,7 +34,7 @@ def read_teacher(args: argparse.Namespace) -> Client:
 
     Raises ClientError for options that do not fit it.
     """
-    from vistune.clients import open_client, options_of
+    from vistune.llm import open_client, options_of
 
     name = args.teacher.partition(":")[0]
     takes = options_of(name)

@@ -14,7 +14,7 @@ from vistune.data.images import ImageFile, read_image
 from vistune.data.order import Numbers, Order, number_groups
 from vistune.data.source import Source
 from vistune.errors import DataError
-from vistune.recipe import DataRecipe
+from vistune.recipe.training import DataRecipe
 from vistune.records import Conversation
 
 AHEAD = 20_000

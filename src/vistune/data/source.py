@@ -17,7 +17,7 @@ from vistune.data.images import ImageFile
 from vistune.data.readers import open_reader
 from vistune.data.values import content, file_name
 from vistune.errors import DataError
-from vistune.recipe import DataRecipe
+from vistune.recipe.training import DataRecipe
 from vistune.records import Conversation
 
 _INSIDE = "//"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from vistune.evaluate.mentions import MentionFinder
-from vistune.words import NUMBERS, listed
+from vistune.scene.english import NUMBERS, listed
+from vistune.scene.mentions import MentionFinder
 
 _SAME = {"upper": "top", "lower": "bottom", "middle": "center", "centre": "center", "central": "center"}
 _SAME |= {"topmost": "top", "bottommost": "bottom", "leftmost": "left", "rightmost": "right"}

@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from vistune.clients.base import Client, Reply, RequestError
 from vistune.errors import ClientError
 from vistune.generate.ahead import Ahead
 from vistune.generate.attempts import Answer, Attempt, attempt, read
@@ -28,7 +27,8 @@ from vistune.generate.parse import Parsed
 from vistune.generate.plan import Planned
 from vistune.generate.price import NOTHING, Cost
 from vistune.generate.store import Failure, Store, Stored
-from vistune.words import well_formed
+from vistune.llm.client import Client, Reply, RequestError
+from vistune.scene.english import well_formed
 
 _OVERLOADS = 5
 """A server that is asked too much is not the request's fault: so many times the retries are spent on it."""

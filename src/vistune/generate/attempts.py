@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import count
 
-from vistune.clients.base import Reply, Request
-from vistune.generate.draw import bits
 from vistune.generate.kinds import Kind
 from vistune.generate.parse import Parsed, ReplyError, parse_reply
 from vistune.generate.plan import Planned
 from vistune.generate.store import Store, Stored
+from vistune.llm.client import Reply, Request
+from vistune.seeded import bits
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ import math
 from collections import Counter
 from collections.abc import Callable
 
-from vistune.clients.base import RequestError
 from vistune.errors import ClientError
+from vistune.llm.client import RequestError
 
 _FAULTS = 12
 """So many faults in a row, without any reply between, are no accident."""

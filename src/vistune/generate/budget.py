@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from vistune.clients.base import Request
 from vistune.generate.limits import Limits
 from vistune.generate.price import NOTHING, PICO, Cost
+from vistune.llm.client import Request
 
 _PER_MESSAGE = 16
 """More tokens than any chat template puts around a message."""

@@ -15,10 +15,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from vistune.context import one_line
 from vistune.errors import MissingPackageError, VistuneError
-from vistune.generate.draw import bits
 from vistune.records import Conversation
+from vistune.scene.context import one_line
+from vistune.seeded import bits
 
 LEAST = 3
 MOST = 100

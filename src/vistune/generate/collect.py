@@ -11,14 +11,12 @@ from itertools import chain
 
 from rich.console import Console
 
-from vistune.clients.base import Client, Reply, Request, RequestError
 from vistune.errors import ClientError
 from vistune.generate.amounts import Lowest
 from vistune.generate.ask import Asker, Job, Settled, todo
 from vistune.generate.board import Board
 from vistune.generate.breaker import Breaker
 from vistune.generate.budget import Budget
-from vistune.generate.draw import fraction
 from vistune.generate.estimate import dearest
 from vistune.generate.limits import Limits
 from vistune.generate.pace import Pace
@@ -26,6 +24,8 @@ from vistune.generate.plan import Plan, Planned
 from vistune.generate.price import NOTHING
 from vistune.generate.sort import Sorter
 from vistune.generate.store import Store
+from vistune.llm.client import Client, Reply, Request, RequestError
+from vistune.seeded import fraction
 
 
 def schema_note(client: Client) -> str:

@@ -14,13 +14,13 @@ from itertools import islice
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from vistune.clients.base import Request
 from vistune.generate.attempts import answers
 from vistune.generate.budget import Budget
 from vistune.generate.kinds import Kind
 from vistune.generate.plan import Plan
 from vistune.generate.price import NOTHING, PICO, Cost, Price
 from vistune.generate.store import Store
+from vistune.llm.client import Request
 
 _CHARACTERS, _TOKENS_A_WORD = 4.0, 1.4
 """What is usual in English: characters a token, and tokens a word."""

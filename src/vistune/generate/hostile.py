@@ -1,6 +1,6 @@
 """Annotators' texts that aim at the teacher instead of telling about an image, and what such texts lead to.
 
-A context keeps each text on one line, so none can end a part (`vistune.context`). But a teacher may still obey one, or
+A context keeps each text on one line, so none can end a part. But a teacher may still obey one, or
 copy a frame out of it. Such an image is quarantined before anybody is asked; and no reply is accepted that repeats the
 system prompt.
 """
@@ -14,11 +14,11 @@ from functools import cache, lru_cache
 from itertools import chain
 from typing import Any
 
-from vistune.context import Part, one_line
 from vistune.generate.filters import Sample
-from vistune.own_files import load_yaml
 from vistune.records import ImageRecord
-from vistune.words import words_of
+from vistune.resources import load_yaml
+from vistune.scene.context import Part, one_line
+from vistune.scene.english import words_of
 
 _UNUSUAL = re.compile(r"[^a-z0-9 ,.'-]|-{4}|(?:\b[a-z] ){7}|gpt|jailbr")
 """A hostile text has something of this, or one of the `words` of hostile.yaml."""

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from vistune.errors import DataError
-from vistune.generate.draw import bits
 from vistune.records import ImageRecord
+from vistune.seeded import bits
 
 
 class Ids:

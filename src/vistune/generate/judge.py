@@ -5,10 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vistune.clients.base import Request
-from vistune.context import format_context
 from vistune.generate.attempts import Answer, chosen_answer
-from vistune.generate.draw import pick
 from vistune.generate.filters import Sample, reasons
 from vistune.generate.hostile import prompt_leak
 from vistune.generate.judged import Judged, Verdict
@@ -16,7 +13,10 @@ from vistune.generate.output import image_path
 from vistune.generate.parse import Parsed, ReplyError
 from vistune.generate.plan import Plan, Planned
 from vistune.generate.store import Store
+from vistune.llm.client import Request
 from vistune.records import Turn
+from vistune.scene.context import format_context
+from vistune.seeded import pick
 
 
 def judge(

@@ -16,10 +16,10 @@ from typing import Any, Literal
 
 import yaml
 
-from vistune.context import PARTS, Part, parse_context
 from vistune.errors import VistuneError, did_you_mean
 from vistune.generate.languages import ENGLISH, language_name
 from vistune.generate.parse import ReplyError, parse_reply
+from vistune.scene.context import PARTS, Part, parse_context
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 
 from vistune.errors import VistuneError, did_you_mean
-from vistune.own_files import load_yaml
+from vistune.resources import load_yaml
 
 ENGLISH = "en"
 UNSPACED = ("ja", "th", "zh")

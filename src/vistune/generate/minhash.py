@@ -14,7 +14,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from vistune.words import words_of
+from vistune.scene.english import words_of
 
 ROWS, BANDS = 6, 36
 """Values of a band and bands: sets at a Jaccard similarity of 0.7 agree in some band with 98.9 %, at 0.8 with 100 %."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from vistune.errors import MissingPackageError, VistuneError, did_you_mean
-from vistune.files import storage_errors
 from vistune.records import Conversation, ImageRecord
+from vistune.storage import atomic_path, atomic_text
 
 _SPEAKERS = {"user": "human", "assistant": "gpt"}
 _GROUP = 2_000
@@ -61,7 +59,7 @@ def to_messages(conversation: Conversation) -> dict[str, Any]:
 def write_llava(conversations: Iterable[Conversation], path: Path) -> int:
     """Write a JSON list, one conversation a line, without holding it in memory; returns how many there were."""
     count = 0
-    with replacing(path) as file:
+    with atomic_text(path) as file:
         for count, conversation in enumerate(conversations, 1):
             file.write(("[\n" if count == 1 else ",\n") + to_json(to_llava(conversation)))
         file.write("\n]\n" if count else "[]\n")
@@ -71,7 +69,7 @@ def write_llava(conversations: Iterable[Conversation], path: Path) -> int:
 def write_messages(conversations: Iterable[Conversation], path: Path) -> int:
     """Write JSON lines, one conversation a line, without holding them in memory; returns how many there were."""
     count = 0
-    with replacing(path) as file:
+    with atomic_text(path) as file:
         for conversation in conversations:
             file.write(to_json(to_messages(conversation)) + "\n")
             count += 1
@@ -89,7 +87,7 @@ def write_parquet(conversations: Iterable[Conversation], path: Path) -> int:
     turn = pa.struct([("from", pa.string()), ("value", pa.string())])
     columns = [("id", pa.string()), ("kind", pa.string()), ("image", pa.string()), ("conversations", pa.list_(turn))]
     schema, count, left = pa.schema(columns), 0, iter(conversations)
-    with replaced(path) as part, parquet.ParquetWriter(part, schema) as writer:
+    with atomic_path(path) as part, parquet.ParquetWriter(part, schema) as writer:
         while rows := [{**to_llava(one), "kind": one.kind} for one in islice(left, _GROUP)]:
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
             count += len(rows)
@@ -107,29 +105,6 @@ FORMATS: Mapping[str, tuple[str, Callable[[Iterable[Conversation], Path], int]]]
 def to_json(row: Mapping[str, Any]) -> str:
     """One line of JSON, readable in any language."""
     return json.dumps(row, ensure_ascii=False)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[TextIO]:
-    """A text file that appears under `path` whole or not at all. Raises StorageError if the disk is full.
-
-    Half of a surrogate pair, which JSON can spell and UTF-8 cannot, is written as `?`.
-    """
-    with replaced(path) as part, part.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
-        yield file
-
-
-@contextmanager
-def replaced(path: Path) -> Iterator[Path]:
-    """A path to write to; the file then takes the place of `path`. If the writing fails, `path` is as it was."""
-    part = path.with_name(path.name + ".part")
-    try:
-        with storage_errors(path):
-            yield part
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    os.replace(part, path)  # noqa: PTH105
 
 
 def image_path(record: ImageRecord, images: Path | None) -> str:

@@ -18,8 +18,8 @@ from functools import cache
 from vistune.generate.parse_json import looks_like_json, read_answer, read_other, read_pairs
 from vistune.generate.parse_text import text_pairs, without_marker
 from vistune.generate.reply_error import ReplyError
-from vistune.own_files import load_yaml
 from vistune.records import Turn
+from vistune.resources import load_yaml
 
 __all__ = ["Parsed", "ReplyError", "parse_answer", "parse_dialogue", "parse_reply", "to_json"]
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from vistune.clients.base import Client
 from vistune.generate.amounts import Amount
 from vistune.generate.kinds import Prompts
 from vistune.generate.languages import ENGLISH
@@ -22,6 +21,7 @@ from vistune.generate.report import Report
 from vistune.generate.shard import Shard
 from vistune.generate.sort import Style
 from vistune.generate.task import Task
+from vistune.llm.client import Client
 from vistune.records import ImageRecord
 
 DEFAULT_KINDS: Mapping[str, Amount] = {"conversation": 1.0, "detail": 1.0, "reasoning": 1.0}

@@ -7,17 +7,16 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from vistune.clients.base import Request
 from vistune.errors import VistuneError, did_you_mean
 from vistune.generate.amounts import Amount, Lowest, Quota, check_amounts
-from vistune.generate.draw import fraction
 from vistune.generate.hostile import hostile_context
 from vistune.generate.ids import Ids
 from vistune.generate.kinds import Kind, Prompts
 from vistune.generate.output import image_path
 from vistune.generate.shard import Part, Shard
-from vistune.nouns import synonyms
+from vistune.llm.client import Request
 from vistune.records import ImageRecord
+from vistune.seeded import fraction
 
 _EXHAUSTIVE = 300
 """Where there are more categories (LVIS has 1,203), an image's boxes are never all of its objects."""
@@ -67,7 +66,7 @@ class Plan:
     total: int = 0
     """How many samples there are to be, those that nobody need be asked about included; of a shard's about."""
     vocabulary: tuple[str, ...] = ()
-    """The categories of the boxes beside COCO's; none where they are too many to be boxed wherever they are."""
+    """The categories of the boxes; none where they are too many to be boxed wherever they are."""
 
     def __iter__(self) -> Iterator[Planned]:
         for place, (record, kind) in enumerate(self.chosen()):
@@ -75,6 +74,8 @@ class Plan:
                 yield Planned(record, kind, None, "", reasons, place)
                 continue
             request = kind.request(record, self.seed, self.max_tokens)
+            if request:
+                request = replace(request, vocabulary=self.vocabulary)
             yield Planned(record, kind, request, request.key(self.teacher) if request else "", (), place)
 
     def structured(self) -> Plan:
@@ -130,7 +131,7 @@ def make_plan(
                 lowest.add(_draw(seed, record, kind))
     ids.check(records)
     shares = {kind.name: share for kind, share in given} | {kind.name: _share(kind, lowest) for kind, lowest in quotas}
-    vocabulary = tuple(sorted(categories - synonyms().keys())) if len(categories) <= _EXHAUSTIVE else ()
+    vocabulary = tuple(sorted(categories)) if len(categories) <= _EXHAUSTIVE else ()
     return Plan(records, [(kind, shares[kind.name]) for kind in loaded], seed, teacher, max_tokens, total, vocabulary)
 
 

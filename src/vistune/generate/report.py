@@ -12,14 +12,14 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from vistune.generate.judged import Judged, Verdict
-from vistune.generate.output import replacing
 from vistune.generate.quality.cost import Cost
 from vistune.generate.quality.counters import Histogram
 from vistune.generate.quality.coverage import Coverage
 from vistune.generate.quality.diversity import Diversity
 from vistune.generate.quality.page import render
 from vistune.generate.quality.references import load_references
-from vistune.generate.quality.sample import HashSample
+from vistune.seeded import HashSample
+from vistune.storage import atomic_text
 
 _VERDICTS = ("asked", "accepted", "filtered", "quarantined", "pending")
 _EXAMPLES = 10
@@ -117,9 +117,9 @@ class Report:
 
     def write(self, path: Path) -> None:
         """Write `to_dict` to a JSON file, and the page about it beside that."""
-        with replacing(path) as file:
+        with atomic_text(path) as file:
             file.write(json.dumps(self.to_dict(), indent=2) + "\n")
-        with replacing(path.with_suffix(".html")) as file:
+        with atomic_text(path.with_suffix(".html")) as file:
             file.write(render(self))
 
     def table(self) -> Table:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from vistune.errors import VistuneError
-from vistune.generate.draw import bits
 from vistune.records import ImageRecord
+from vistune.seeded import bits
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from vistune.context import format_context
 from vistune.generate.hostile import hostile_context
 from vistune.generate.kinds import Kind
 from vistune.records import ImageRecord
+from vistune.scene.context import format_context
 
 _RULE = "─" * 30
 

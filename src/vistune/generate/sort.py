@@ -14,18 +14,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, TextIO
 
-from vistune.files import storage_errors
 from vistune.generate.attempts import Answer
-from vistune.generate.draw import fraction
 from vistune.generate.duplicates import Duplicates, Found
 from vistune.generate.judge import judge
 from vistune.generate.judged import Judged
-from vistune.generate.output import replacing, to_json, write_conversations
+from vistune.generate.output import to_json, write_conversations
 from vistune.generate.plan import Plan, Planned
 from vistune.generate.report import Report
 from vistune.generate.spool import Spool
 from vistune.generate.store import Store
 from vistune.records import IMAGE_TOKEN, Turn
+from vistune.seeded import fraction
+from vistune.storage import atomic_text, storage_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def write_sorted(samples: Iterable[Judged], report: Report, out: Path, style: St
         for one in samples:
             if one.verdict == "accepted":
                 duplicates.add("\n".join(turn.text for turn in one.turns))
-        with replacing(out / "provenance.jsonl") as accepted, replacing(out / "rejected.jsonl") as rejected:
+        with atomic_text(out / "provenance.jsonl") as accepted, atomic_text(out / "rejected.jsonl") as rejected:
             new = _without_duplicates(samples, duplicates.found(), style)
             kept = _sorted(new, report, accepted, rejected)
             shown = (one.conversation(_with_image(one, style, seed)) for one in kept)

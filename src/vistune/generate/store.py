@@ -13,10 +13,10 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-from vistune.clients.base import Reply
 from vistune.errors import VistuneError
 from vistune.generate.merge import copy_replies, other_store
 from vistune.generate.price import NOTHING, Cost, Price
+from vistune.llm.client import Reply
 
 _VERSION = 2
 _TABLES = """

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
-from vistune.clients.base import Client
 from vistune.errors import Stopped, VistuneError
 from vistune.generate.amounts import Amount
 from vistune.generate.board import Board
@@ -31,8 +30,9 @@ from vistune.generate.report import Report
 from vistune.generate.shard import Shard
 from vistune.generate.sort import Sorter, Style
 from vistune.generate.store import Store
+from vistune.interrupt import StopAfterStep
+from vistune.llm.client import Client
 from vistune.records import ImageRecord
-from vistune.stop import StopAfterStep
 
 T = TypeVar("T")
 STORE = "replies.sqlite"

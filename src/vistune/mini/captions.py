@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 
-from vistune.facts import RELATIONS, counts, holds
 from vistune.mini.scenes import Background, Scene
-from vistune.words import counted, listed, with_article
+from vistune.scene.english import counted, listed, with_article
+from vistune.scene.facts import RELATIONS, counts, holds
 
 _CAPTIONS = (
     "{Things} on a {ground} background.",

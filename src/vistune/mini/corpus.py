@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from vistune.clients.phrases import place, spoken
-from vistune.clients.scene_writer import Pair, SceneWriter
-from vistune.context import format_context
-from vistune.facts import POSITIONS, RELATIONS, counts, holds, only, position
 from vistune.mini.captions import captions
 from vistune.mini.scenes import BACKGROUNDS, Scene, categories, sample_scene
 from vistune.mini.vision import GRID, SIDE, center_cell, center_cells, size_word
 from vistune.records import Box, ImageRecord
-from vistune.words import number
+from vistune.scene.context import format_context
+from vistune.scene.english import number
+from vistune.scene.facts import POSITIONS, RELATIONS, counts, holds, only, position
+from vistune.scene.wording import place, spoken
+from vistune.scene.writer import Pair, SceneWriter
 
 BOS, USER, ASSISTANT, END, PAD = "<s>", "<|user|>", "<|assistant|>", "<|end|>", "<pad>"
 CELLS = "<cells>"

@@ -13,11 +13,11 @@ from typing import Any
 
 from rich.console import Console
 
-from vistune.clients import open_client
 from vistune.errors import VistuneError
 from vistune.evaluate.report import write_report
 from vistune.evaluate.run import Scores, evaluate, print_scores
 from vistune.generate import Style, generate
+from vistune.llm import open_client
 from vistune.mini.dataset import write_dataset
 from vistune.mini.threads import one_thread
 from vistune.model.assistant import Assistant

@@ -6,7 +6,6 @@ import random
 from collections.abc import Callable
 from functools import lru_cache
 
-from vistune.clients.scene_writer import Pair, SceneWriter
 from vistune.mini.captions import captions
 from vistune.mini.corpus import (
     BOS,
@@ -21,6 +20,7 @@ from vistune.mini.corpus import (
 )  # fmt: skip
 from vistune.mini.loose import loosened
 from vistune.mini.scenes import Scene, crowded_scene
+from vistune.scene.writer import Pair, SceneWriter
 
 
 @lru_cache(maxsize=1)

@@ -16,9 +16,9 @@ from importlib import resources
 from itertools import combinations
 from typing import Literal
 
-from vistune.facts import counts
 from vistune.mini.sprites import Sprite, sprite
 from vistune.records import Box
+from vistune.scene.facts import counts
 
 Split = Literal["train", "val", "test"]
 BACKGROUNDS = {

@@ -29,7 +29,7 @@ from vistune.mini.drawing import draw
 from vistune.mini.optim import MuonWithAdam
 from vistune.mini.scenes import BACKGROUNDS, Scene, categories, sample_scene
 from vistune.records import Box
-from vistune.words import number
+from vistune.scene.english import number
 
 SIDE, PATCH, GRID = 112, 14, 8
 MEAN = STD = (0.5, 0.5, 0.5)

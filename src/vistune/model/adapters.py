@@ -18,7 +18,7 @@ from transformers import LlavaForConditionalGeneration
 from vistune.errors import RecipeError, did_you_mean
 from vistune.model.projector import saved_weights
 from vistune.model.quantize import dequantized, quantize
-from vistune.recipe import LoraRecipe
+from vistune.recipe.training import LoraRecipe
 
 CONFIG = "adapter_config.json"
 _WEIGHTS = "adapter_model.safetensors"

@@ -14,10 +14,10 @@ from transformers import AutoProcessor, LlavaForConditionalGeneration, LlavaProc
 from transformers.core_model_loading import revert_weight_conversion
 
 from vistune.errors import CheckpointError
-from vistune.files import MANIFEST, files_added
 from vistune.model.families import VISION
 from vistune.model.pretrained import read_pretrained, unreadable
 from vistune.model.projector import MARK, as_one_layer, saved_weights
+from vistune.storage import MANIFEST, add_files
 
 _PREFIXES = {
     "model.language_model.": "language_model.model.",
@@ -68,7 +68,7 @@ def save_checkpoint(
     Everything is written beside `path` and then moved into it, config.json last: without it, it is unfinished.
     Raises StorageError if the disk is full; `path` is then as it was.
     """
-    with files_added(path, _LAST) as partial:
+    with add_files(path, _LAST) as partial:
         save_torch_state_dict({name: w.to(dtype) for name, w in published_weights(model).items()}, partial)
         config: Any = copy.deepcopy(model.config)
         for part in (config, config.text_config, config.vision_config):

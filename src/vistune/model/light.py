@@ -21,12 +21,12 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
 from vistune.errors import CheckpointError
-from vistune.files import files_added
 from vistune.model import adapters
 from vistune.model.assemble import assemble
 from vistune.model.checkpoint import BASE, is_complete, load_checkpoint, save_checkpoint
 from vistune.model.projector import MARK, LinearProjector, as_one_layer, saved_weights
-from vistune.recipe import ModelRecipe, Recipe
+from vistune.recipe.training import ModelRecipe, Recipe
+from vistune.storage import add_files
 
 _PROJECTOR = "projector.safetensors"
 
@@ -58,7 +58,7 @@ def starting_point(recipe: Recipe) -> Path | Backbones:
 def save_light(model: LlavaForConditionalGeneration, path: Path, base: Path | Backbones) -> None:
     """Write the projector, and the adapters if there are any, of a model that was `base` before its training."""
     name = os.path.relpath(base, path) if isinstance(base, Path) else ""
-    with files_added(path, BASE) as partial:
+    with add_files(path, BASE) as partial:
         if adapters.lora_layers(model):
             adapters.save_adapter(model, partial, name)
         else:

@@ -8,10 +8,10 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from vistune.context import one_line
 from vistune.errors import AnnotationError, did_you_mean
+from vistune.scene.context import one_line
+from vistune.scene.english import well_formed
 from vistune.sources.rows import Row
-from vistune.words import well_formed
 
 IMAGE = (
     "image", "image_path", "img_path", "image_file", "image_name", "file_name", "filename", "filepath", "file_path",

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from vistune.errors import AnnotationError
+from vistune.formats.tar import IMAGES
 from vistune.records import ImageRecord
-from vistune.shards import IMAGES
 
 
 def image_files(folder: Path) -> Iterator[Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vistune.errors import AnnotationError, MissingPackageError
-from vistune.json_stream import Elements
+from vistune.formats.json_stream import Elements
 from vistune.sources import OnError
 from vistune.sources.stream import not_json, not_utf8
 

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from vistune.context import one_line
 from vistune.errors import AnnotationError
 from vistune.records import ImageRecord
+from vistune.scene.context import one_line
 from vistune.sources import OnError, no_split, sources, stop
 from vistune.sources.columns import CAPTIONS, find, texts, value_of
 from vistune.sources.image_files import image_files

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from vistune.context import one_line
 from vistune.errors import AnnotationError
+from vistune.formats.tar import IMAGES, Member, tar_records
 from vistune.records import ImageRecord
-from vistune.shards import IMAGES, Member, tar_records
+from vistune.scene.context import one_line
 from vistune.sources import OnError, no_split, sources, stop
 from vistune.sources.sidecar import json_captions
 from vistune.sources.stream import Stream, not_utf8

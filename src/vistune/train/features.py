@@ -12,7 +12,7 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from vistune.data.features import FeatureCache
 from vistune.model.assemble import image_token_count
-from vistune.recipe import Recipe, StageRecipe
+from vistune.recipe.training import Recipe, StageRecipe
 
 
 def open_features(

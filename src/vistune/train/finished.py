@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vistune.errors import CheckpointError
-from vistune.files import MANIFEST, find_damage
 from vistune.model.checkpoint import BASE, is_complete, mark_unfinished
+from vistune.storage import MANIFEST, find_damage
 from vistune.train.resume import keep_newest, newest_state
 
 

@@ -20,7 +20,7 @@ from vistune.data.groups import Group
 from vistune.model.families import leading_tokens, vision_blocks
 from vistune.model.last_layer import row_wise_parts
 from vistune.model.vision import used_blocks
-from vistune.recipe import Part
+from vistune.recipe.training import Part
 
 _LONG = 0.1
 """Seconds of a product after which no larger one is measured."""

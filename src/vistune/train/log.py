@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vistune.recipe import TrackerName
+from vistune.recipe.training import TrackerName
 from vistune.train.resume import trim_log
 from vistune.train.trackers import open_trackers
 

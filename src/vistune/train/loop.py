@@ -17,8 +17,8 @@ from vistune.data.features import FeatureCache
 from vistune.data.images import ImageStore
 from vistune.data.loader import Loader
 from vistune.errors import Stopped
-from vistune.recipe import StageRecipe, TrackerName
-from vistune.stop import StopAfterStep
+from vistune.interrupt import StopAfterStep
+from vistune.recipe.training import StageRecipe, TrackerName
 from vistune.train.distributed import clip, decide, gradients_kept, prepare, unshard
 from vistune.train.log import Log
 from vistune.train.optim import adamw, schedule, total_steps

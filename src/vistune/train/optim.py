@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import LlavaForConditionalGeneration
 
-from vistune.recipe import StageRecipe
+from vistune.recipe.training import StageRecipe
 from vistune.train.stages import parts
 
 

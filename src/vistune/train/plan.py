@@ -18,7 +18,7 @@ from vistune.data.groups import Group, make_groups
 from vistune.model.adapters import add_lora
 from vistune.model.assemble import image_token_count
 from vistune.model.light import Backbones, open_checkpoint, starting_point
-from vistune.recipe import LoraRecipe, Recipe, StageRecipe
+from vistune.recipe.training import LoraRecipe, Recipe, StageRecipe
 from vistune.train.features import first_views
 from vistune.train.flops import Work, flops, measured_peak, our_work, plain_work
 from vistune.train.half import weight_bytes

@@ -18,8 +18,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from vistune.errors import CheckpointError, DataError, RecipeError
-from vistune.files import find_damage, new_folder
-from vistune.recipe import Recipe, load_recipe, save_recipe
+from vistune.recipe import schema
+from vistune.recipe.training import Recipe
+from vistune.storage import atomic_folder, atomic_text, find_damage
 from vistune.train.distributed import decide, gathered, laid_out
 
 _KEPT = 2
@@ -77,7 +78,7 @@ def save_state(
     whole = gathered(weights, keep=main), gathered(moments, keep=main)
 
     def write() -> None:
-        with new_folder(folder / _name(progress.done)) as partial:
+        with atomic_folder(folder / _name(progress.done)) as partial:
             save_file(whole[0], partial / _WEIGHTS)
             save_file(whole[1], partial / _MOMENTS)
             (partial / _PROGRESS).write_text(json.dumps(asdict(progress)), "utf-8")
@@ -170,16 +171,15 @@ def trim_log(path: Path, step: int) -> None:
                 kept.append(line + "\n")
         except ValueError:
             break
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(kept), "utf-8")
-    partial.replace(path)
+    with atomic_text(path) as file:
+        file.writelines(kept)
 
 
 def check_recipe(recipe: Recipe, out: Path) -> None:
     """Keep the recipe in `out`. Raises RecipeError, naming what changed, if another run was begun there."""
     path = out / "recipe.yaml"
     if path.exists():
-        before, now = _flat(load_recipe(path).model_dump()), _flat(recipe.model_dump())
+        before, now = _flat(schema.load(Recipe, path).model_dump()), _flat(recipe.model_dump())
         changed = [
             f"{key} was {before.get(key, 'not there')!r}, is {now.get(key, 'not there')!r}"
             for key in {**before, **now}
@@ -190,9 +190,7 @@ def check_recipe(recipe: Recipe, out: Path) -> None:
             raise RecipeError(f"a run with another recipe is there: {'; '.join(changed)}", where=str(out), fix=fix)
         if before == now:
             return
-    partial = out / "recipe.partial"
-    save_recipe(recipe, partial)
-    partial.replace(path)
+    schema.save(recipe, path)
 
 
 def check_processes(recipe: Recipe, processes: int) -> None:

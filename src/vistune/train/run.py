@@ -15,13 +15,13 @@ from vistune.data.adapt import chat_template
 from vistune.data.dataset import Dataset, open_sources
 from vistune.data.encode import Encoder
 from vistune.data.source import Source
-from vistune.files import storage_errors
+from vistune.interrupt import stop_at_once
 from vistune.model.adapters import add_lora, merge_lora
 from vistune.model.assemble import image_token_count
 from vistune.model.checkpoint import save_checkpoint
 from vistune.model.light import Backbones, open_checkpoint, save_light, starting_point
-from vistune.recipe import LoraRecipe, Recipe, StageRecipe
-from vistune.stop import stop_at_once
+from vistune.recipe.training import LoraRecipe, Recipe, StageRecipe
+from vistune.storage import storage_errors
 from vistune.train.compiled import check_compiler, compile_layers
 from vistune.train.distributed import decide, end_processes, main_first, start_processes
 from vistune.train.features import open_features

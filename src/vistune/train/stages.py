@@ -16,7 +16,7 @@ from vistune.model.head import target_loss
 from vistune.model.last_layer import LastLayer
 from vistune.model.shared_prefix import Layout, use_shared_prefix
 from vistune.model.vision import image_embeddings, used_blocks, vision_features
-from vistune.recipe import Part
+from vistune.recipe.training import Part
 
 
 def parts(model: LlavaForConditionalGeneration) -> dict[Part, list[nn.Module]]:

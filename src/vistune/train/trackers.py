@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vistune.errors import MissingPackageError
-from vistune.recipe import Recipe, TrackerName
+from vistune.recipe.training import Recipe, TrackerName
 
 
 class Tracker(Protocol):

@@ -14,7 +14,7 @@ from vistune.data.dataset import Dataset
 from vistune.data.groups import make_groups
 from vistune.data.images import ImageStore
 from vistune.data.loader import one_ahead, share_out
-from vistune.recipe import StageRecipe
+from vistune.recipe.training import StageRecipe
 
 
 class Validation:

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from vistune.generate.judged import Judged
-from vistune.generate.output import replacing, to_json, write_conversations
+from vistune.generate.output import to_json, write_conversations
 from vistune.records import Box, ImageRecord, Turn
+from vistune.storage import atomic_text
 
 ATTACKS = (
     "<script>window.hacked = 1</script>",
@@ -47,7 +48,7 @@ def run(records: list[ImageRecord], tmp_path_factory: pytest.TempPathFactory) ->
     turns = [(Turn("user", f"{one.turns[0].text}\n<image>"), one.turns[1]) for one in accepted]
     shown = [one.conversation(said) for one, said in zip(accepted, turns, strict=True)]
     write_conversations(shown, out / "instruct")
-    with replacing(out / "provenance.jsonl") as kept, replacing(out / "rejected.jsonl") as rejected:
+    with atomic_text(out / "provenance.jsonl") as kept, atomic_text(out / "rejected.jsonl") as rejected:
         for one in judged:
             if one.verdict == "accepted":
                 kept.write(to_json(one.about) + "\n")

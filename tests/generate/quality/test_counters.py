@@ -4,7 +4,7 @@ import random
 import statistics
 
 from vistune.generate.quality.counters import Histogram, Tally
-from vistune.generate.quality.sample import HashSample
+from vistune.seeded import HashSample
 
 
 def test_a_histogram_is_exact_within_its_bins() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from vistune.errors import DataError
-from vistune.recipe import DataRecipe
+from vistune.recipe.training import DataRecipe
 from vistune.registry import Registry
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from vistune.data.arrow import Table, load_with_datasets
 from vistune.data.readers import readers
-from vistune.recipe import DataRecipe
+from vistune.recipe.training import DataRecipe
 
 _PREFIX = "hub:"
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from vistune.data.readers import read_error, readers
 from vistune.data.slices import Slices
 from vistune.errors import DataError
-from vistune.recipe import DataRecipe
+from vistune.recipe.training import DataRecipe
 
 
 @readers.register("json_lines")

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 from vistune.data.readers import read_error, readers
 from vistune.data.slices import Slices
 from vistune.errors import DataError
-from vistune.json_stream import Elements
-from vistune.recipe import DataRecipe
+from vistune.formats.json_stream import Elements
+from vistune.recipe.training import DataRecipe
 
 _FORM = '{"id": …, "image": …, "conversations": […]}'
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from vistune.data.arrow import Table, load_with_datasets
 from vistune.data.readers import read_error, readers
 from vistune.errors import DataError
-from vistune.recipe import DataRecipe
+from vistune.recipe.training import DataRecipe
 
 
 @readers.register("parquet")

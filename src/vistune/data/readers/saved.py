@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from vistune.data.arrow import Table, load_with_datasets
 from vistune.data.readers import readers
 from vistune.errors import DataError, did_you_mean
-from vistune.recipe import DataRecipe
+from vistune.recipe.training import DataRecipe
 
 
 @readers.register("saved")

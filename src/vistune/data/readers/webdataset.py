@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 from vistune.data.readers import read_error, readers
 from vistune.data.slices import Slices
 from vistune.errors import DataError
-from vistune.recipe import DataRecipe
-from vistune.shards import IMAGES, Member, tar_records
+from vistune.formats.tar import IMAGES, Member, tar_records
+from vistune.recipe.training import DataRecipe
 
 
 @readers.register("webdataset")

@@ -12,9 +12,9 @@ from vistune.data.conversation import image_values, to_conversation
 from vistune.data.readers import open_reader
 from vistune.errors import DataError
 from vistune.generate.output import FORMATS, output_path
-from vistune.generate.quality.sample import HashSample
-from vistune.recipe import DataRecipe
+from vistune.recipe.training import DataRecipe
 from vistune.records import Turn
+from vistune.seeded import HashSample
 
 _ACCEPTED, _REJECTED = "provenance.jsonl", "rejected.jsonl"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from vistune.evaluate.benchmarks import Setting, benchmarks
-from vistune.evaluate.mentions import MentionFinder, vocabulary
 from vistune.evaluate.statistics import Measure, ratio, share
 from vistune.records import ImageRecord, Question, Verdict
-from vistune.words import listed
+from vistune.scene.english import listed
+from vistune.scene.mentions import MentionFinder, vocabulary
 
 
 @benchmarks.register("chair")

@@ -8,15 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
-from vistune import facts
-from vistune.clients import phrases
 from vistune.evaluate.benchmarks import Setting, benchmarks
-from vistune.evaluate.mentions import MentionFinder, vocabulary
 from vistune.evaluate.reading import read_answer
 from vistune.evaluate.statistics import Measure, share
-from vistune.own_files import load_yaml
 from vistune.records import Box, ImageRecord, Question, Verdict
-from vistune.words import number, plural
+from vistune.resources import load_yaml
+from vistune.scene import facts, wording
+from vistune.scene.english import number, plural
+from vistune.scene.mentions import MentionFinder, vocabulary
 
 TYPES = ("existence", "count", "position", "relation", "category")
 """What is asked, in the order of the tables."""
@@ -86,8 +85,8 @@ def _worded(drafts: Sequence[tuple[ImageRecord, _Draft]], seed: int) -> Iterable
     new = set(random.Random(f"{seed}/unseen").sample(range(len(drafts)), round(len(drafts) / _UNSEEN)))
     for index, (record, draft) in enumerate(drafts):
         rng = random.Random(f"{seed}/{record.id}/{index}")
-        templates = unseen(draft.wording) if index in new else phrases.questions(draft.wording)
-        text = phrases.fill(rng.choice(templates), **draft.words)
+        templates = unseen(draft.wording) if index in new else wording.questions(draft.wording)
+        text = wording.fill(rng.choice(templates), **draft.words)
         name = f"{record.id}/{draft.type}/{index}"
         yield Question(name, record.image, text, draft.type, draft.answer, seen=index not in new)
 
@@ -150,7 +149,7 @@ def _relation(boxes: Sequence[Box], rng: random.Random) -> Iterable[_Draft]:
         found = [(a, b, name) for a, b, name in pairs if facts.holds(name, a, b) is (answer == "yes")]
         if found:
             a, b, name = rng.choice(found)
-            words = {"thing": a.category, "other": b.category, "relation": phrases.spoken(name)}
+            words = {"thing": a.category, "other": b.category, "relation": wording.spoken(name)}
             yield _Draft("relation", "relation", answer, words)
 
 
@@ -159,11 +158,11 @@ def _category(boxes: Sequence[Box], rng: random.Random) -> Iterable[_Draft]:
     alone = _alone(boxes)
     if alone:
         box, where = rng.choice(alone)
-        yield _Draft("category", "category", box.category, {"place": phrases.place(where)})
+        yield _Draft("category", "category", box.category, {"place": wording.place(where)})
     beside = _beside(boxes, _unique(boxes, rng))
     if beside:
         box, other, name = rng.choice(beside)
-        words = {"other": other.category, "relation": phrases.spoken(name)}
+        words = {"other": other.category, "relation": wording.spoken(name)}
         yield _Draft("category", "neighbor", box.category, words)
 
 

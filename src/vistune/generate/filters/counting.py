@@ -6,13 +6,13 @@ import re
 from collections import Counter
 from functools import cache
 
-from vistune.facts import counts
 from vistune.generate.filters.objects import Mention, borne_out_by, names, near
 from vistune.generate.filters.sample import Sample, Text, caption_text
 from vistune.generate.filters.statements import Clause, clauses
 from vistune.generate.filters.word_lists import word_list
 from vistune.generate.languages import ENGLISH
-from vistune.words import NUMBERS
+from vistune.scene.english import NUMBERS
+from vistune.scene.facts import counts
 
 _MANY = 10  # of so many objects annotators draw boxes around some only
 _UNCOUNTABLE = frozenset(  # one box stands for a bunch, a pair, a shelf or a slice

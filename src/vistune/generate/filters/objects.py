@@ -10,9 +10,9 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from vistune.generate.filters.sample import Sample, Text, caption_text
-from vistune.nouns import plain, synonyms
-from vistune.own_files import load_yaml
-from vistune.words import plural
+from vistune.resources import load_yaml
+from vistune.scene.english import plural
+from vistune.scene.nouns import plain, synonyms
 
 _A_WORD = re.compile("[a-z]{3}")
 

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from vistune.generate.filters.sample import Sample, Text
-from vistune.own_files import load_yaml
+from vistune.resources import load_yaml
 
 
 class _Phrase(NamedTuple):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-from vistune.facts import holds, only
 from vistune.generate.filters.objects import Mention, Names, names
 from vistune.generate.filters.sample import Sample, Text
 from vistune.generate.filters.statements import Clause, clauses
 from vistune.generate.filters.word_lists import word_list
 from vistune.generate.languages import ENGLISH
 from vistune.records import Box
+from vistune.scene.facts import holds, only
 
 _IMAGE = Box("image", 0, 0, 1, 1)
 _RELATIONS = {

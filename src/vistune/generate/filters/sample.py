@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import chain
 
-from vistune.context import parse_context
 from vistune.generate.kinds import Kind
 from vistune.records import Box, ImageRecord, Turn
-from vistune.words import words_of
+from vistune.scene.context import parse_context
+from vistune.scene.english import words_of
 
 _QUOTES = str.maketrans({"\u2019": "'", "\u2018": "'", "\u201c": '"', "\u201d": '"', "\u00a0": " "})
 _QUOTED = re.compile(r'"[^"\n]*"')

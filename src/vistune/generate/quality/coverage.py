@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
-from vistune.words import plural
+from vistune.scene.english import plural
 
 _LETTERS = re.compile(r"[a-z0-9]+")
 _SPACES = {code: " " for code in range(128) if not chr(code).isalnum()}

@@ -13,8 +13,8 @@ from typing import Any
 
 from vistune.generate.quality.actions import Action, Actions
 from vistune.generate.quality.counters import Tally
-from vistune.generate.quality.sample import HashSample
 from vistune.records import Turn
+from vistune.seeded import HashSample
 
 SAMPLES = 400
 WORDS = 10_000

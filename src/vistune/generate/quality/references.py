@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vistune.own_files import load_yaml
+from vistune.resources import load_yaml
 
 
 def load_references() -> Mapping[str, Any]:

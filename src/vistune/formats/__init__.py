@@ -1,0 +1,1 @@
+"""Files as rows, whatever their format; what a row means is for who reads it."""

@@ -1,0 +1,50 @@
+"""Replies known beforehand: written in a test, recorded, or got by hand from any model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from vistune.errors import ClientError
+from vistune.llm.client import Client, Reply, Request
+from vistune.llm.providers import providers
+from vistune.scene.english import well_formed
+
+
+class ScriptedClient(Client):
+    """Answers from a mapping of (record id, kind) to text, or from a sequence in the order of asking."""
+
+    name = "scripted"
+
+    def __init__(self, replies: Mapping[tuple[str, str], str] | Sequence[str]) -> None:
+        self._by_request = replies if isinstance(replies, Mapping) else None
+        self._in_order: Iterator[str] = iter(() if isinstance(replies, Mapping) else replies)
+
+    async def complete(self, request: Request) -> Reply:
+        """The text for this request; a ClientError if there is none (left)."""
+        if self._by_request is None:
+            text = next(self._in_order, None)
+        else:
+            text = self._by_request.get((request.record_id, request.kind))
+        if text is None:
+            raise ClientError("there is no scripted reply", where=f"record '{request.record_id}', {request.kind}")
+        return Reply(text, self.name)
+
+
+@providers.register("scripted")
+def from_file(file: str) -> ScriptedClient:
+    """A client of the replies in a JSONL file, one `{"id": RECORD, "kind": KIND, "text": REPLY}` a line."""
+    try:
+        lines = Path(file).read_text("utf-8").strip().split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ClientError(f"cannot be read: {error}", where=file) from None
+    return ScriptedClient(dict(_parse(line, f"{file}:{number}") for number, line in enumerate(lines, 1)))
+
+
+def _parse(line: str, where: str) -> tuple[tuple[str, str], str]:
+    try:
+        row = json.loads(line)
+        return (str(row["id"]), str(row["kind"])), well_formed(str(row["text"]))
+    except (ValueError, KeyError, TypeError):
+        raise ClientError("not a reply", where=where, fix='{"id": RECORD, "kind": KIND, "text": REPLY}') from None

@@ -1,0 +1,61 @@
+"""A teacher by rule: it writes all three kinds from the context text alone, as a language model would."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+from vistune.errors import ClientError
+from vistune.llm.client import Client, Reply, Request
+from vistune.llm.providers import providers
+from vistune.scene.context import parse_context
+from vistune.scene.writer import SceneWriter
+
+TURNS = (6, 10)
+"""The fewest and the most questions of a conversation."""
+
+
+@providers.register("symbolic")
+class SymbolicClient(Client):
+    """Needs no key, no network and no model; the same request always gets the same reply.
+
+    It says only what captions and boxes bear out, so it wants both for every kind. Kinds it knows:
+    conversation, detail, reasoning.
+    """
+
+    name = "symbolic"
+    context: Mapping[str, Collection[str]] = MappingProxyType({"conversation": ("captions", "boxes")})
+
+    async def complete(self, request: Request) -> Reply:
+        """The reply in the wire format; an empty one where there is nothing to write about (no boxes)."""
+        captions, boxes = parse_context(request.query)
+        writer = SceneWriter(
+            captions,
+            boxes,
+            random.Random(replace(request, max_tokens=None, temperature=None, schema=None).key(self.name)),
+        )
+        writers: dict[str, Callable[[SceneWriter], str]] = {
+            "conversation": _conversation,
+            "detail": SceneWriter.description,
+            "reasoning": _reasoning,
+        }
+        if request.kind not in writers:
+            raise ClientError(
+                f"the symbolic teacher, which goes by rules, cannot write '{request.kind}'",
+                fix=f"name a --teacher; this one writes: {', '.join(writers)}",
+            )
+        return Reply(writers[request.kind](writer) if boxes else "", self.name)
+
+
+def _conversation(writer: SceneWriter) -> str:
+    return _blocks(writer.conversation(writer.rng.randint(*TURNS)))
+
+
+def _reasoning(writer: SceneWriter) -> str:
+    return _blocks([writer.reasoning()])
+
+
+def _blocks(pairs: list[tuple[str, str]]) -> str:
+    return "\n===\n".join(f"Question:\n{question}\n===\nAnswer:\n{answer}" for question, answer in pairs)

@@ -1,0 +1,142 @@
+"""The recipe of `vistune generate`: the annotated images, the kinds of data, the teacher, and what a run may take.
+
+The options of the command line are these fields, with their docstrings as help; each base class is a group of them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from vistune.recipe.schema import Section
+
+Count = Annotated[int, Field(ge=1, le=10**15)]
+Amount = Annotated[float, Field(gt=0, le=10**15)]
+
+
+class AnnotationOptions(Section):
+    """annotated images"""
+
+    data: str | None = None
+    """Annotated images: a folder, a file, or hub:owner/name."""
+    split: str | None = None
+    """Split of the data (default: train, where the format always has splits)."""
+    source: str | None = None
+    """Format of the annotations (default: detected where exactly one fits)."""
+    images: str | None = None
+    """Folder that image paths start from (captions, caps_boxes)."""
+    image_column: str | None = None
+    """Column of images (captions, caps_boxes, datasets)."""
+    caption_column: list[str] = []
+    """Column of captions (captions, caps_boxes, datasets); may be repeated."""
+    objects_column: str | None = None
+    """Column of boxes (datasets; default: objects)."""
+    box_format: Literal["xywh", "xyxy"] | None = None
+    """Layout of the boxes in pixels (datasets; default: xywh)."""
+    subset: str | None = None
+    """Configuration of the data set (datasets)."""
+    category_names: str | None = None
+    """File with the names of the classes, one a line (yolo)."""
+    skip_bad_records: bool = False
+    """Leave out records with a mistake instead of stopping at the first one."""
+
+
+class WritingOptions(Section):
+    """instruction data"""
+
+    kinds: dict[str, str] = {"conversation": "all", "detail": "all", "reasoning": "all"}
+    """Kinds of data and the number or share of images for each, e.g. conversation=58k,detail=0.3,reasoning=all."""
+    kind_dir: str | None = None
+    """Folder of a custom kind, or of several (docs/kinds.md)."""
+    language: str = "en"
+    """Language that the teacher writes in."""
+    caption_language: str = "en"
+    """Language of the captions, for the questions of stage 1."""
+    balance_captions: str | None = None
+    """spaCy pipeline for LLaVA's CC3M filter of stage 1's captions: rare concepts are kept, frequent ones cut."""
+    format: Literal["llava", "messages", "parquet"] = "llava"
+    """File format of the conversations."""
+    image_side: Literal["first", "random"] = "first"
+    """Place of <image> in the first turn: before the question, or on a random side as in the paper."""
+    keep_near_duplicates: bool = False
+    """Keep samples that say nearly the same as one about an earlier image; exact duplicates are always removed."""
+    limit: Count | None = None
+    """Number of images to read, from the first."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of all random choices."""
+
+    @field_validator("kinds", mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        """The text form `conversation=58k,detail=0.3`; a name alone means all images. Numbers of YAML become text."""
+        if isinstance(value, str):
+            pairs = [tuple(map(str.strip, item.partition("=")[::2])) for item in value.split(",")]
+            names = [name for name, _ in pairs]
+            if not all(names):
+                raise ValueError(f"a kind has no name in '{value}'")
+            if twice := next((name for name in names if names.count(name) > 1), None):
+                raise ValueError(f"the kind '{twice}' is given twice")
+            value = {name: amount or "all" for name, amount in pairs}
+        if not isinstance(value, dict):
+            return value
+        return {
+            name: str(amount) if isinstance(amount, int | float) and not isinstance(amount, bool) else amount
+            for name, amount in value.items()
+        }
+
+
+class TeacherOptions(Section):
+    """teacher"""
+
+    teacher: str = "symbolic"
+    """Model that writes: symbolic (rules, no model), openai:MODEL, anthropic:MODEL, batch:MODEL (OpenAI's Batch API),
+    local:FOLDER_OR_HUB_ID (in this process), scripted:FILE (recorded replies)."""
+    base_url: str | None = None
+    """Server, up to and including /v1 (default: OpenAI's or Anthropic's)."""
+    key_env: str | None = None
+    """Environment variable that holds the API key (default: OPENAI_API_KEY or ANTHROPIC_API_KEY)."""
+    headers: Annotated[dict[str, str], Field(exclude=True)] = {}
+    """HTTP header NAME=VALUE to send with every request; may be repeated. Never written to a file."""
+    timeout: Amount | None = None
+    """Seconds until a request is given up (default: 600)."""
+
+
+class RequestOptions(Section):
+    """requests"""
+
+    concurrency: Count | None = None
+    """Maximum number of requests in flight (default: 16; for batches, 1,000)."""
+    max_tokens: Count | None = None
+    """Maximum length of a reply in tokens (default: 2048 for remote teachers)."""
+    attempts: Count | None = None
+    """Maximum number of replies to request for a sample until one can be parsed (default: 2 for remote teachers,
+    1 for others)."""
+    retries: Annotated[int, Field(ge=0)] = 8
+    """Number of retries of a request that got no reply."""
+    patience: Amount = 10.0
+    """Minutes without any reply until the run gives up."""
+    retry_failed: bool = False
+    """Send requests again that the teacher refused for good in earlier runs."""
+
+
+class SpendingOptions(Section):
+    """spending"""
+
+    price: str | None = None
+    """Price IN:OUT[:CACHED] in USD per million tokens of input, output and cached input."""
+    max_usd: Amount | None = None
+    """Maximum spending in USD of all runs into the folder together; needs a price."""
+    max_total_tokens: Count | None = None
+    """Maximum number of input and output tokens of all runs into the folder together."""
+
+
+class ShardOptions(Section):
+    """several machines"""
+
+    shard: str | None = None
+    """Part I/N of the images to write about; the part of an image depends on its id alone."""
+
+
+class GenerateRecipe(ShardOptions, SpendingOptions, RequestOptions, TeacherOptions, WritingOptions, AnnotationOptions):
+    """A run of `vistune generate`. Paths are relative to the working directory."""

@@ -1,0 +1,111 @@
+"""What all recipes share: a schema that is checked, read from YAML with changes, and written whole.
+
+A field's docstring is its help on the command line and in the reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from vistune.errors import RecipeError, did_you_mean
+from vistune.recipe.yaml_file import override, read_yaml
+from vistune.storage import atomic_text
+
+
+class Section(BaseModel):
+    """A part of a recipe. An unknown key is an error."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False
+    )
+
+
+T = TypeVar("T", bound=Section)
+
+
+def load(schema: type[T], path: Path, overrides: Sequence[str] = ()) -> T:
+    """The recipe in a YAML file, with `overrides` such as `stages.align.data=FILE` (a stage by its name).
+
+    `path` may be the name of a shipped recipe if there is no such file. Raises RecipeError (file, key, suggestion) for
+    a file that cannot be read and for a key or value that is not allowed.
+    """
+    content = read_yaml(path)
+    for setting in overrides:
+        override(content, setting)
+    try:
+        return schema.model_validate(content)
+    except ValidationError as error:
+        raise _explain(schema, error.errors()[0], content, path, overrides) from None
+
+
+def save(recipe: Section, path: Path) -> None:
+    """Write the whole recipe as YAML, defaults included. Raises StorageError if the disk is full."""
+    with atomic_text(path) as file:
+        file.write(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+
+
+def describe(schema: type[Section]) -> str:
+    """Every key of a recipe with its meaning and default, for help and the reference."""
+    return "\n".join(
+        f"  {key}{'' if field.is_required() else f' (default: {field.default})'}\n      {field.description}"
+        for key, field in keys(schema)
+    )
+
+
+def keys(schema: type[Section], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every key by its dotted name: first those of the section itself, then those of the sections in it, each once."""
+    inner: dict[type[Section], str] = {}
+    for name, field in schema.model_fields.items():
+        section = _section_in(field.annotation)
+        if section is None:
+            yield f"{prefix}{name}", field
+            continue
+        if field.description:
+            yield f"{prefix}{name}", field
+        item = ("<name>." if "name" in section.model_fields else "<number>.") if _is_list(field.annotation) else ""
+        inner.setdefault(section, f"{prefix}{name}.{item}")
+    for section, place in inner.items():
+        yield from keys(section, place)
+
+
+def _section_in(annotation: Any) -> type[Section] | None:
+    """The section that a field's type holds, alone or in a list."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next(filter(None, map(_section_in, get_args(annotation))), None)
+
+
+def _is_list(annotation: Any) -> bool:
+    return getattr(annotation, "__origin__", None) is list or any(map(_is_list, get_args(annotation)))
+
+
+def _explain(
+    schema: type[Section], error: ErrorDetails, content: Any, path: Path, overrides: Sequence[str]
+) -> RecipeError:
+    """The error in the user's terms: a stage by its name, the override if one set the key, a suggestion."""
+    key, section, parent = "", schema, schema
+    for part in error["loc"]:
+        if isinstance(part, str) and not isinstance(content, dict):
+            continue  # which kind of value pydantic took it for
+        content = content.get(part) if isinstance(content, dict) else content[int(part)]
+        named = isinstance(part, int) and isinstance(content, dict)
+        key += f".{content.get('name', part) if named else part}"
+        field = section.model_fields.get(str(part))
+        parent, section = section, (_section_in(field.annotation) if field else None) or section
+    key = key[1:]
+    origin = next((f"--set {item}" for item in overrides if item.partition("=")[0] == key), f"{path}: {key}")
+    if error["type"] == "extra_forbidden":
+        return RecipeError("unknown key", where=origin, fix=did_you_mean(str(error["loc"][-1]), section.model_fields))
+    if error["type"] == "missing":
+        wanted = parent.model_fields.get(str(error["loc"][-1]))
+        return RecipeError("this key is missing", where=origin, fix=(wanted.description or "") if wanted else "")
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    value = "" if isinstance(error["input"], dict) else f" (it is {error['input']!r})"
+    return RecipeError(message + value, where=origin.removesuffix(": "))

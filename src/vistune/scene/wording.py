@@ -1,0 +1,55 @@
+"""The symbolic teacher's wordings (phrases.yaml), and the words that fill them."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from vistune.resources import load_yaml
+from vistune.scene.english import with_article
+from vistune.scene.facts import RELATIONS
+
+
+@cache
+def phrases() -> dict[str, Any]:
+    """The whole file: for each type of question its `questions` and answers."""
+    return dict(load_yaml("vistune.scene", "phrases.yaml"))
+
+
+def questions(kind: str) -> tuple[str, ...]:
+    """The question templates of one type: existence, count, position, relation, category, neighbor …"""
+    return tuple(phrases()[kind]["questions"])
+
+
+@cache
+def common_objects() -> tuple[str, ...]:
+    """COCO's 80 categories, for questions about what is not there."""
+    return tuple(name.strip() for name in phrases()["objects"].split(","))
+
+
+def place(position: str) -> str:
+    """A position with its preposition: `top left` -> `at the top left`."""
+    preposition = {"center": "in", "left": "on", "right": "on"}.get(position, "at")
+    return f"{preposition} the {position}"
+
+
+def spoken(relation: str) -> str:
+    """A relation as it is said: `left of` -> `to the left of`."""
+    return f"to the {relation}" if relation.endswith(" of") else relation
+
+
+def inverse(relation: str) -> str:
+    """The opposite relation as it is said."""
+    return spoken(RELATIONS[relation])
+
+
+def capital(text: str) -> str:
+    """The text with its first letter in upper case."""
+    return text[:1].upper() + text[1:]
+
+
+def fill(template: str, **words: str) -> str:
+    """A template with its placeholders filled; `{A_thing}` is `{a_thing}` with a capital."""
+    if "thing" in words:
+        words.setdefault("a_thing", with_article(words["thing"]))
+    return template.format(**words, **{capital(key): capital(value) for key, value in words.items()})

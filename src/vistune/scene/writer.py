@@ -1,0 +1,212 @@
+"""What the symbolic teacher can truthfully say about captions and boxes: turns, descriptions, reasoning."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from vistune.records import Box
+from vistune.scene.english import counted, listed, number, plural, with_article
+from vistune.scene.facts import RELATIONS, counts, holds, larger, only, position
+from vistune.scene.wording import common_objects, fill, inverse, phrases, place, spoken
+
+Pair = tuple[str, str]
+"""A question and its answer."""
+
+
+@dataclass(frozen=True)
+class SceneWriter:
+    """Writes about one scene, with its random choices drawn from `rng`."""
+
+    captions: Sequence[str]
+    boxes: Sequence[Box]
+    rng: random.Random
+
+    # --- questions with one right answer: each gives a pair, or None where the boxes leave it open
+
+    def existence_yes(self) -> Pair | None:
+        """Asks for a category that is there."""
+        name = self._any_category()
+        n = counts(self.boxes)[name]
+        return self._ask("existence", "affirmed", thing=name, things=plural(name), counted=counted(name, n))
+
+    def existence_no(self) -> Pair | None:
+        """Asks for a common object that is not there, by box or by caption."""
+        told = " ".join(self.captions).lower()
+        present = counts(self.boxes)
+        absent = [name for name in common_objects() if name not in present and name not in told]
+        if not absent:
+            return None
+        name = self.rng.choice(absent)
+        return self._ask("existence", "denied", thing=name, things=plural(name))
+
+    def count(self) -> Pair | None:
+        """Asks how many there are of a category."""
+        name = self._any_category()
+        n = counts(self.boxes)[name]
+        words = {"thing": name, "things": plural(name)}
+        question = fill(self.rng.choice(phrases()["count"]["questions"]), **words)
+        words |= {"n": number(n), "is_are": "is" if n == 1 else "are"}
+        words["things"] = name if n == 1 else plural(name)
+        return question, fill(self.rng.choice(phrases()["count"]["answers"]), **words)
+
+    def position(self) -> Pair | None:
+        """Asks where the only object of its category is."""
+        found = [(box, where) for box in self._unique() if (where := position(box))]
+        if not found:
+            return None
+        box, where = self.rng.choice(found)
+        return self._ask("position", "answers", thing=box.category, place=place(where))
+
+    def relation(self) -> Pair | None:
+        """Asks whether one object is left of, right of, above or below another; half of the time it is."""
+        found = self._relations()
+        if not found:
+            return None
+        a, b, true = self.rng.choice(found)
+        yes = self.rng.random() < 0.5
+        asked = true if yes else RELATIONS[true]
+        words = {"thing": a.category, "other": b.category, "relation": spoken(asked), "inverse": inverse(asked)}
+        return self._ask("relation", "affirmed" if yes else "denied", **words)
+
+    def category(self) -> Pair | None:
+        """Asks what is in a region that holds exactly one object, all others being clearly elsewhere."""
+        where = [position(box) for box in self.boxes]
+        found = [(box, here) for box, here in zip(self.boxes, where, strict=True) if here and where.count(here) == 1]
+        if not found or None in where:
+            return None
+        box, here = self.rng.choice(found)
+        return self._ask("category", "answers", thing=box.category, place=place(here))
+
+    def neighbor(self) -> Pair | None:
+        """Asks what is on one side of an object, where exactly one thing is."""
+        found = []
+        for b in self._unique():
+            for relation in RELATIONS:
+                sides = [(a, holds(relation, a, b)) for a in self.boxes if a is not b]
+                there = [a for a, side in sides if side]
+                if len(there) == 1 and all(side is not None for _, side in sides):
+                    found.append((there[0], b, relation))
+        if not found:
+            return None
+        a, b, relation = self.rng.choice(found)
+        return self._ask("neighbor", "answers", thing=a.category, other=b.category, relation=spoken(relation))
+
+    def size(self) -> Pair | None:
+        """Asks which of two objects is larger."""
+        unique = self._unique()
+        found = [(a, b) for a in unique for b in unique if a is not b and larger(a, b)]
+        if not found:
+            return None
+        big, small = self.rng.choice(found)
+        thing, other = self.rng.sample([big.category, small.category], 2)
+        words = {"thing": thing, "other": other, "larger": big.category, "smaller": small.category}
+        return self._ask("size", "answers", **words)
+
+    def listing(self) -> Pair:
+        """Asks what there is."""
+        first = next(iter(counts(self._reading()).values()))
+        return self._ask("list", "answers", listed=self._listing(), is_are="is" if first == 1 else "are")
+
+    # --- the three kinds
+
+    def conversation(self, turns: int) -> list[Pair]:
+        """Up to `turns` questions and answers, most often about counts, places, relations and what is somewhere.
+
+        No fact is asked for twice: the second answer could be copied from the first, without a look at the image.
+        """
+        ways: list[tuple[Callable[[], Pair | None], int]] = [
+            (self.existence_yes, 2), (self.existence_no, 2), (self.count, 3), (self.position, 3), (self.relation, 3),
+            (self.category, 3), (self.neighbor, 2), (self.size, 1), (self.listing, 1),
+        ]  # fmt: skip
+        pairs: dict[tuple[str, ...], Pair] = {}
+        for way in self.rng.sample([way for way, _ in ways], k=20, counts=[often for _, often in ways]):
+            if (pair := way()) and len(pairs) < turns:
+                pairs.setdefault((way.__name__, *(self.named(pair) or pair)), pair)
+        return list(pairs.values())
+
+    def named(self, pair: Pair) -> tuple[str, ...]:
+        """The scene's categories that a question or its answer names."""
+        told = " ".join(pair).lower()
+        return tuple(name for name in counts(self.boxes) if name in told or plural(name) in told)
+
+    def description(self) -> str:
+        """A detailed description: what there is, the background if a caption tells it, where each thing is."""
+        ground = re.search(r"\b((?:\w+ and )?\w+) background", " ".join(self.captions), re.IGNORECASE)
+        setting = f" on {with_article(ground[1].lower())} background" if ground else ""
+        sentences = [f"The image shows {self._listing()}{setting}."]
+        for name, n in counts(self._reading()).items():
+            where = [position(box) for box in self._reading() if box.category == name]
+            places = [place(here) for here in where if here]
+            if len(places) < n:
+                continue
+            if n == 1:
+                sentences.append(f"The {name} is {places[0]}.")
+            else:
+                sentences.append(f"The {plural(name)} are {listed(places)}.")
+        return " ".join(sentences)
+
+    def reasoning(self) -> Pair:
+        """One question that takes several steps, and the steps to its answer."""
+        found = counts(self._reading())
+        ways = [self._total]
+        ranked = found.most_common(2)
+        if len(ranked) == 2 and ranked[0][1] > ranked[1][1]:
+            ways.append(self._most)
+        if len({round(8 * box.center[0]) for box in self.boxes}) == len(self.boxes) > 1:
+            ways.append(self._leftmost)
+        if len({round(8 * box.center[1]) for box in self.boxes}) == len(self.boxes) > 1:
+            ways.append(self._order)
+        return self.rng.choice(ways)()
+
+    def _total(self) -> Pair:
+        total = len(self.boxes)
+        answer = f"I count each kind of object: {listed(self._tally())}."
+        things = "There is one object" if total == 1 else f"There are {number(total)} objects"
+        return self._reason("total"), f"{answer} {things} altogether."
+
+    def _most(self) -> Pair:
+        most = counts(self._reading()).most_common(1)[0][0]
+        return self._reason("most"), f"I count {listed(self._tally())}. So {plural(most)} appear most often."
+
+    def _leftmost(self) -> Pair:
+        row = [box.category for box in sorted(self.boxes, key=lambda box: box.center[0])]
+        answer = f"From left to right there are {listed([with_article(name) for name in row])}."
+        return self._reason("leftmost"), f"{answer} So the {row[0]} comes first and the {row[-1]} comes last."
+
+    def _order(self) -> Pair:
+        column = [box.category for box in sorted(self.boxes, key=lambda box: box.center[1])]
+        answer = f"At the top there is {with_article(column[0])}. Below it, in this order, I pass "
+        return self._reason("order"), answer + listed([with_article(name) for name in column[1:]]) + "."
+
+    # --- helpers
+
+    def _reason(self, way: str) -> str:
+        return str(self.rng.choice(phrases()["reasoning"][way]))
+
+    def _ask(self, kind: str, outcome: str, **words: str) -> Pair:
+        question = fill(self.rng.choice(phrases()[kind]["questions"]), **words)
+        return question, fill(self.rng.choice(phrases()[kind][outcome]), **words)
+
+    def _any_category(self) -> str:
+        return self.rng.choice(list(counts(self.boxes)))
+
+    def _unique(self) -> Sequence[Box]:
+        return [box for name in counts(self.boxes) if (box := only(self.boxes, name))]
+
+    def _relations(self) -> Sequence[tuple[Box, Box, str]]:
+        unique = self._unique()
+        return [(a, b, name) for a in unique for b in unique if a is not b for name in RELATIONS if holds(name, a, b)]
+
+    def _reading(self) -> Sequence[Box]:
+        """The boxes row by row, each row from left to right."""
+        return sorted(self.boxes, key=lambda box: (int(8 * box.center[1]), box.center[0]))
+
+    def _tally(self) -> list[str]:
+        found = counts(self._reading())
+        return [f"{number(n)} {name if n == 1 else plural(name)}" for name, n in found.items()]
+
+    def _listing(self) -> str:
+        return listed([counted(name, n) for name, n in counts(self._reading()).items()])

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from vistune.errors import ClientError
+from vistune.llm import Message, Request, open_client
+from vistune.llm.providers.scripted import ScriptedClient
+
+
+def asked(record: str, kind: str = "detail") -> Request:
+    return Request("", (Message("user", "x"),), kind, record_id=record)
+
+
+def test_by_record_and_kind() -> None:
+    client = ScriptedClient({("1", "detail"): "one", ("2", "detail"): "two"})
+    assert asyncio.run(client.complete(asked("2"))).text == "two"
+    with pytest.raises(ClientError, match="record '1', reasoning"):
+        asyncio.run(client.complete(asked("1", "reasoning")))
+
+
+def test_in_order_until_they_are_used_up() -> None:
+    client = ScriptedClient(["one", "two"])
+    assert [asyncio.run(client.complete(asked(n))).text for n in "ab"] == ["one", "two"]
+    with pytest.raises(ClientError, match="no scripted reply"):
+        asyncio.run(client.complete(asked("c")))
+
+
+@pytest.mark.parametrize("line", ["not json", '{"id": "1", "kind": "detail"}', "[]"])
+def test_a_bad_line_is_named(line: str, tmp_path: Path) -> None:
+    file = tmp_path / "replies.jsonl"
+    file.write_text('{"id": "1", "kind": "detail", "text": "one"}\n' + line)
+    with pytest.raises(ClientError, match=r"replies\.jsonl:2"):
+        open_client(f"scripted:{file}")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ClientError, match=r"gone\.jsonl"):
+        open_client(f"scripted:{tmp_path / 'gone.jsonl'}")
