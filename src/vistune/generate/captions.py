@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from vistune.generate.filters import has_role_marker
-from vistune.generate.hostile import aims
+from vistune.generate.injection import aims
 from vistune.generate.kinds import brief_questions
 from vistune.generate.languages import ENGLISH
 from vistune.generate.output import image_path

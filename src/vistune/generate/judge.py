@@ -7,7 +7,7 @@ from typing import Any
 
 from vistune.generate.attempts import Answer, chosen_answer
 from vistune.generate.filters import Sample, reasons
-from vistune.generate.hostile import prompt_leak
+from vistune.generate.injection import prompt_leak
 from vistune.generate.judged import Judged, Verdict
 from vistune.generate.output import image_path
 from vistune.generate.parse import Parsed, ReplyError

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from vistune.errors import VistuneError, did_you_mean
 from vistune.generate.amounts import Amount, Lowest, Quota, check_amounts
-from vistune.generate.hostile import hostile_context
 from vistune.generate.ids import Ids
+from vistune.generate.injection import hostile_context
 from vistune.generate.kinds import Kind, Prompts
 from vistune.generate.output import image_path
 from vistune.generate.shard import Part, Shard

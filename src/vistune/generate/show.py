@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from vistune.generate.hostile import hostile_context
+from vistune.generate.injection import hostile_context
 from vistune.generate.kinds import Kind
 from vistune.records import ImageRecord
 from vistune.scene.context import format_context

@@ -12,9 +12,9 @@ import pytest
 from rich.console import Console
 
 from matching import matching_text
-from vistune.generate import generate, hostile
+from vistune.generate import generate, injection
 from vistune.generate.filters import Sample
-from vistune.generate.hostile import hostile_context, prompt_leak
+from vistune.generate.injection import hostile_context, prompt_leak
 from vistune.generate.kinds import kind_names, load_kind
 from vistune.generate.parse import parse_reply
 from vistune.llm import Client, Reply, Request
@@ -126,8 +126,8 @@ def test_eight_words_of_the_system_prompt_in_a_row_are_a_leak() -> None:
 def test_every_text_that_a_pattern_matches_is_searched() -> None:
     """The quick look at a text's words passes over nothing that the patterns would find."""
     random_ = random.Random(0)
-    for pattern in (one for some in hostile._patterns().values() for one in some):
-        made = {hostile._plain(matching_text(pattern, random_)) for _ in range(500)}
+    for pattern in (one for some in injection._patterns().values() for one in some):
+        made = {injection._plain(matching_text(pattern, random_)) for _ in range(500)}
         matching = [text for text in made if pattern.search(text)]
         assert len(matching) > len(made) / 10, pattern.pattern
-        assert [text for text in matching if not hostile.aims(text)] == [], pattern.pattern
+        assert [text for text in matching if not injection.aims(text)] == [], pattern.pattern

@@ -21,7 +21,7 @@ from vistune.scene.context import Part, one_line
 from vistune.scene.english import words_of
 
 _UNUSUAL = re.compile(r"[^a-z0-9 ,.'-]|-{4}|(?:\b[a-z] ){7}|gpt|jailbr")
-"""A hostile text has something of this, or one of the `words` of hostile.yaml."""
+"""A hostile text has something of this, or one of the `words` of injection.yaml."""
 _SPACES = str.maketrans(",.'-", "    ")
 _CHARACTERS = {ord("\u2018"): "'", ord("\u2019"): "'", ord("\u201c"): '"', ord("\u201d"): '"', ord("\xad"): ""}
 
@@ -78,7 +78,7 @@ def _patterns() -> dict[str, tuple[re.Pattern[str], ...]]:
 
 @cache
 def _load() -> dict[str, Any]:
-    return dict(load_yaml("vistune.generate", "hostile.yaml"))
+    return dict(load_yaml("vistune.generate", "injection.yaml"))
 
 
 @cache
