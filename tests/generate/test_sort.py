@@ -13,10 +13,10 @@ from rich.console import Console
 
 from vistune.data.source import Source
 from vistune.errors import VistuneError
+from vistune.formats.conversations import FORMATS, output_path
 from vistune.generate import Style, generate
 from vistune.generate.judged import Judged
 from vistune.generate.kinds import Prompts
-from vistune.generate.output import FORMATS, output_path
 from vistune.generate.plan import make_plan
 from vistune.generate.report import Report
 from vistune.generate.sort import sort_replies, write_sorted

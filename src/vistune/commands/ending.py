@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def tell(task: Task, outcome: Outcome) -> None:
     """Say all of it. Raises what ended the run early."""
-    from vistune.generate.output import output_path
+    from vistune.formats.conversations import output_path
 
     out, style = task.out, task.style
     stages = {f"stage {n}": output_path(out / name, style.format) for n, name in enumerate(("align", "instruct"), 1)}

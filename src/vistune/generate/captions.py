@@ -7,11 +7,11 @@ from dataclasses import KW_ONLY, dataclass
 from itertools import islice
 from pathlib import Path
 
+from vistune.formats.conversations import image_path
 from vistune.generate.filters import has_role_marker
 from vistune.generate.injection import aims
 from vistune.generate.kinds import brief_questions
 from vistune.generate.languages import ENGLISH
-from vistune.generate.output import image_path
 from vistune.records import IMAGE_TOKEN, Conversation, ImageRecord, Turn
 from vistune.scene.context import one_line
 from vistune.seeded import bits, pick

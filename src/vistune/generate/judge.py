@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from vistune.formats.conversations import image_path
 from vistune.generate.attempts import Answer, chosen_answer
 from vistune.generate.filters import Sample, reasons
 from vistune.generate.injection import prompt_leak
 from vistune.generate.judged import Judged, Verdict
-from vistune.generate.output import image_path
 from vistune.generate.parse import Parsed, ReplyError
 from vistune.generate.plan import Plan, Planned
 from vistune.generate.store import Store

@@ -8,11 +8,11 @@ from itertools import islice
 from pathlib import Path
 
 from vistune.errors import VistuneError, did_you_mean
+from vistune.formats.conversations import image_path
 from vistune.generate.amounts import Amount, Lowest, Quota, check_amounts
 from vistune.generate.ids import Ids
 from vistune.generate.injection import hostile_context
 from vistune.generate.kinds import Kind, Prompts
-from vistune.generate.output import image_path
 from vistune.generate.shard import Part, Shard
 from vistune.llm.client import Request
 from vistune.records import ImageRecord

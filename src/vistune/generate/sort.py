@@ -14,11 +14,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, TextIO
 
+from vistune.formats.conversations import to_json, write_conversations
 from vistune.generate.attempts import Answer
 from vistune.generate.duplicates import Duplicates, Found
 from vistune.generate.judge import judge
 from vistune.generate.judged import Judged
-from vistune.generate.output import to_json, write_conversations
 from vistune.generate.plan import Plan, Planned
 from vistune.generate.report import Report
 from vistune.generate.spool import Spool

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from rich.console import Console
 
 from vistune.errors import Stopped, VistuneError
+from vistune.formats.conversations import write_conversations
 from vistune.generate.amounts import Amount
 from vistune.generate.board import Board
 from vistune.generate.budget import Budget
@@ -24,7 +25,6 @@ from vistune.generate.estimate import KindEstimate, estimate
 from vistune.generate.kinds import Prompts, brief_questions
 from vistune.generate.languages import ENGLISH
 from vistune.generate.limits import Limits
-from vistune.generate.output import write_conversations
 from vistune.generate.plan import Plan, make_plan
 from vistune.generate.report import Report
 from vistune.generate.shard import Shard

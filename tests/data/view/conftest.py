@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from vistune.formats.conversations import to_json, write_conversations
 from vistune.generate.judged import Judged
-from vistune.generate.output import to_json, write_conversations
 from vistune.records import Box, ImageRecord, Turn
 from vistune.storage import atomic_text
 

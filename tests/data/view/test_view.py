@@ -11,7 +11,7 @@ from vistune.cli import main
 from vistune.data.view import write_view
 from vistune.data.view.samples import draw_samples
 from vistune.errors import DataError
-from vistune.generate.output import FORMATS, output_path, write_conversations
+from vistune.formats.conversations import FORMATS, output_path, write_conversations
 from vistune.records import Conversation, ImageRecord, Turn
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from vistune.data.conversation import image_values, to_conversation
 from vistune.data.readers import open_reader
 from vistune.errors import DataError
-from vistune.generate.output import FORMATS, output_path
+from vistune.formats.conversations import FORMATS, output_path
 from vistune.recipe.training import DataRecipe
 from vistune.records import Turn
 from vistune.seeded import HashSample

@@ -1,4 +1,4 @@
-"""What the stage leaves behind: conversations in a training format, and JSON lines about each reply."""
+"""Conversations as files that `vistune train` reads: LLaVA's JSON list, JSON lines of messages, parquet."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from vistune.errors import MissingPackageError, VistuneError, did_you_mean
+from vistune.errors import VistuneError, did_you_mean, require
 from vistune.records import Conversation, ImageRecord
 from vistune.storage import atomic_path, atomic_text
 
@@ -78,12 +78,8 @@ def write_messages(conversations: Iterable[Conversation], path: Path) -> int:
 
 def write_parquet(conversations: Iterable[Conversation], path: Path) -> int:
     """Write `id`, `kind`, `image` (a path) and `conversations` as columns; returns how many rows there were."""
-    try:
-        import pyarrow as pa  # type: ignore[import-untyped]
-        from pyarrow import parquet
-    except ImportError:
-        what, fix = "writing parquet needs the package pyarrow", "pip install 'vistune[data]'"
-        raise MissingPackageError(what, where=str(path), fix=fix) from None
+    pa = require("pyarrow", "data", "writing parquet", where=str(path))
+    parquet = require("pyarrow.parquet", "data", "writing parquet", where=str(path))
     turn = pa.struct([("from", pa.string()), ("value", pa.string())])
     columns = [("id", pa.string()), ("kind", pa.string()), ("image", pa.string()), ("conversations", pa.list_(turn))]
     schema, count, left = pa.schema(columns), 0, iter(conversations)
@@ -108,12 +104,12 @@ def to_json(row: Mapping[str, Any]) -> str:
 
 
 def image_path(record: ImageRecord, images: Path | None) -> str:
-    """The image's path below the folder `images`; without a folder, its file name."""
+    """What a conversation says of its image: the path below the folder `images`, without a folder the file name.
+
+    Raises VistuneError for an image that is not below the folder.
+    """
     if images is None:
         return record.image.name
-    path, folder = record.image.as_posix(), f"{images.as_posix()}/"
-    if path.startswith(folder):
-        return path[len(folder) :]  # nearly always, in a third of the time
     try:
         return record.image.relative_to(images).as_posix()
     except ValueError:

@@ -10,7 +10,7 @@ import pytest
 
 from vistune.data.source import Source
 from vistune.errors import StorageError, VistuneError
-from vistune.generate.output import FORMATS, output_path, to_json, write_conversations
+from vistune.formats.conversations import FORMATS, output_path, to_json, write_conversations
 from vistune.recipe.training import DataRecipe
 from vistune.records import Conversation, Turn
 from vistune.storage import atomic_text
