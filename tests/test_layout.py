@@ -12,8 +12,8 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "vistune"
 BASE = ("errors", "records", "registry", "resources", "storage", "interrupt", "seeded")
 FLOW = (
-    "recipe", "scene", "pages", "formats", "llm", "sources", "generate", "data", "model", "train", "evaluate", "serve",
-    "export", "mini", "commands", "cli",
+    "recipe", "scene", "pages", "formats", "llm", "sources", "generate", "data", "view", "model", "train", "evaluate",
+    "serve", "export", "mini", "commands", "cli",
 )  # fmt: skip
 ORDER = dict.fromkeys(BASE, 0) | {name: place for place, name in enumerate(FLOW, 1)}
 FILES = sorted(SOURCE.rglob("*.py"))

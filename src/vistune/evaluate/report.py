@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import chain, zip_longest
@@ -11,10 +13,10 @@ from typing import Any
 from PIL import Image
 
 from vistune.errors import DataError
-from vistune.evaluate import plots
 from vistune.evaluate.run import load_answers, load_scores, sections
 from vistune.evaluate.statistics import Measure, difference
-from vistune.pages import environment
+from vistune.pages import render
+from vistune.pages.charts import CURVE_SIZE, loss_curve
 from vistune.pages.pictures import embed, place_boxes
 from vistune.records import ImageRecord
 
@@ -41,15 +43,15 @@ def write_report(
     """
     scores = [load_scores(folder) for folder in evaluations]
     answers = [load_answers(folder) for folder in evaluations]
-    page = environment("vistune.evaluate").get_template("report.html")
-    html = page.render(
+    html = render(
+        "evaluation.html",
         title=title,
         about=about,
         scores=scores,
         gaps=[_gap(answers[0], other, column.label) for other, column in zip(answers[1:], scores[1:], strict=True)],
         sections=sections(scores),
-        plots=[plot for name, log in logs.items() if (plot := plots.loss_plot(name, log))],
-        plot_size=(plots.WIDTH, plots.HEIGHT),
+        plots=[curve for name, log in logs.items() if (curve := loss_curve(name, _losses(log)))],
+        plot_size=CURVE_SIZE,
         cards=_cards(answers, [column.label for column in scores], records, images),
         made=made,
     )
@@ -57,6 +59,13 @@ def write_report(
     path = out / "report.html"
     path.write_text(html, encoding="utf-8")
     return path
+
+
+def _losses(log: Path) -> list[tuple[float, float]]:
+    """(step, loss) of each line of a log.jsonl whose loss is a finite number."""
+    rows = [json.loads(line) for line in log.read_text("utf-8").splitlines() if line.strip()]
+    found = [(float(row["step"]), row.get("loss")) for row in rows]
+    return [(step, float(loss)) for step, loss in found if isinstance(loss, int | float) and math.isfinite(loss)]
 
 
 def _gap(mine: Sequence[dict[str, Any]], other: Sequence[dict[str, Any]], label: str) -> tuple[str, Measure]:

@@ -16,8 +16,9 @@ from vistune.generate.quality.cost import Cost
 from vistune.generate.quality.counters import Histogram
 from vistune.generate.quality.coverage import Coverage
 from vistune.generate.quality.diversity import Diversity
-from vistune.generate.quality.page import render
 from vistune.generate.quality.references import load_references
+from vistune.pages import render
+from vistune.pages.charts import BAR_SIZE, BarChart, bar_chart
 from vistune.seeded import HashSample
 from vistune.storage import atomic_text
 
@@ -120,7 +121,22 @@ class Report:
         with atomic_text(path) as file:
             file.write(json.dumps(self.to_dict(), indent=2) + "\n")
         with atomic_text(path.with_suffix(".html")) as file:
-            file.write(render(self))
+            file.write(self.page())
+
+    def page(self) -> str:
+        """The report as one HTML file; the same for the same replies."""
+        references = load_references()
+        parts = ("question_words", "words", "turns")
+        charts = {
+            name: {part: _chart(getattr(kind, part), references["kinds"].get(name, {}).get(part)) for part in parts}
+            for name, kind in self.kinds.items()
+            if kind.accepted
+        }
+        examples = {name: sample.items() for name, sample in self.examples.items()}
+        return render(
+            "quality.html", report=self.to_dict(), charts=charts, references=references, examples=examples,
+            size=BAR_SIZE,
+        )  # fmt: skip
 
     def table(self) -> Table:
         """The figures for the terminal; `pairs` and `words` are means per sample and per answer."""
@@ -161,6 +177,10 @@ class Report:
                 name, words, *distinct, actions, named, _told(per["output"], ",.0f"), _told(per["usd"], ".5f")
             )
         return table
+
+
+def _chart(lengths: Histogram, reference: dict[str, float] | None) -> BarChart:
+    return bar_chart(lengths.bins, lengths.to_dict(), lengths.quantile(0.99), reference)
 
 
 def _told(value: float | None, form: str) -> str:

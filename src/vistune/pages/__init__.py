@@ -1,21 +1,23 @@
-"""Pages that are one HTML file with everything in it, readable without a network."""
+"""Pages that are one HTML file with everything in it, readable without a network. All HTML is rendered here."""
 
 from __future__ import annotations
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
-def environment(package: str) -> Environment:
-    """The templates of `package` (its folder `templates`) and those that all pages share; everything is escaped."""
+def render(template: str, **values: Any) -> str:
+    """A page of this package's folder `templates`; every value is escaped."""
     environment = Environment(
-        loader=ChoiceLoader([PackageLoader(package), PackageLoader("vistune.pages")]),
+        loader=PackageLoader("vistune.pages"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["percent"] = percent
-    return environment
+    return environment.get_template(template).render(**values)
 
 
 def percent(value: float | None) -> str:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from vistune.data.view.page import write_view
+from vistune.view.page import write_view
 
 __all__ = ["write_view"]

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from vistune.cli import main
-from vistune.data.view import write_view
-from vistune.data.view.samples import draw_samples
 from vistune.errors import DataError
 from vistune.formats.conversations import FORMATS, output_path, write_conversations
 from vistune.records import Conversation, ImageRecord, Turn
+from vistune.view import write_view
+from vistune.view.samples import draw_samples
 
 
 @pytest.fixture(scope="module")

@@ -7,19 +7,19 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 from PIL import Image, ImageOps
 
+from vistune import pages
 from vistune.data.values import content, file_name
-from vistune.data.view.samples import Shown, draw_samples, kinds_and_reasons
 from vistune.errors import DataError
-from vistune.pages import environment
 from vistune.pages.pictures import embed, place_boxes
 from vistune.records import IMAGE_TOKEN, ImageRecord, Turn
+from vistune.resources import read_text
+from vistune.view.samples import Shown, draw_samples, kinds_and_reasons
 
 _SHAPE = (640, 480)
 """The frame's size in pixels where neither the image nor its record is there."""
@@ -54,12 +54,11 @@ def write_view(
 
 def render(samples: Sequence[Shown], images: Path, records: Mapping[str, ImageRecord], title: str) -> str:
     """The page as HTML; `records` by sample id. Nothing in it can run but its own script, whose hash it names."""
-    script = (resources.files(__package__) / "templates" / "view.js").read_text("utf-8")
+    script = read_text("vistune.pages", "templates/view.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page = environment("vistune.data.view").get_template("view.html")
     cards = [_card(one, images, records.get(one.id)) for one in samples]
     choices = kinds_and_reasons(samples)
-    return page.render(title=title, cards=cards, choices=choices, script=Markup(script), digest=digest)
+    return pages.render("view.html", title=title, cards=cards, choices=choices, script=Markup(script), digest=digest)
 
 
 def _find_records(samples: Iterable[Shown], images: Path, records: Iterable[ImageRecord]) -> dict[str, ImageRecord]:
