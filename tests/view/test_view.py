@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +45,11 @@ def test_even_what_got_in_could_not_run(page: Path, pages: Any, tmp_path: Path) 
     assert "violates the following Content Security Policy" in pages.complaints.pop()
 
 
-def test_images_boxes_and_what_is_missing(page: Path, pages: Any) -> None:
+def test_images_boxes_and_what_is_missing(page: Path, pages: Any, records: list[ImageRecord]) -> None:
     shown = pages.open(page)
     sizes = shown.eval_on_selector_all("article img", "all => all.map(one => [one.naturalWidth, one.naturalHeight])")
     assert sizes == [[64, 48]] * 30
-    assert shown.locator(".frame.gone .why").all_inner_texts() == ["15.png is not there"] * 2
+    assert shown.locator(".frame.gone .why").all_inner_texts() == [f"{records[15].image} does not exist"] * 2
     frame, box = (
         shown.locator(f"article .frame {part}").first.bounding_box() for part in ("img", "rect[data-name=dog]")
     )
@@ -107,7 +108,7 @@ def test_samples_are_drawn_by_seed(run: Path) -> None:
 def test_rejected_samples_alone_with_their_raw_text(run: Path) -> None:
     rows = [json.loads(line) for line in (run / "rejected.jsonl").read_text().splitlines()]
     drawn = draw_samples(run, 200, 0, only_rejected=True)
-    assert [(one.id, one.text, one.about["reasons"]) for one in drawn] == [
+    assert [(one.id, one.text, one.provenance["reasons"]) for one in drawn] == [
         (row["id"], row["text"], row["reasons"]) for row in rows
     ]
     with pytest.raises(DataError, match="holds no rejected samples"):
@@ -140,6 +141,60 @@ def test_an_image_within_the_record_and_one_that_is_broken(tmp_path: Path, recor
     assert html.count("data:image/webp") == 1
     assert "broken.png cannot be read" in html
     assert "no image" in html
+
+
+def test_the_images_folder_is_the_one_that_the_run_noted(
+    run: Path, records: list[ImageRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+
+    def images(data: Path, given: Path | None = None) -> int:
+        write_view(data, tmp_path / "v.html", images=given, limit=100)
+        return (tmp_path / "v.html").read_text().count("data:image/webp")
+
+    folder = records[0].image.parent
+    assert images(copy) == 0
+    (copy / "run.json").write_text(json.dumps({"images": str(folder)}))
+    assert images(copy) == 30
+    assert images(copy / "instruct.json") == 24  # the accepted ones
+    assert images(copy, tmp_path) == 0  # what the user names comes first
+    (copy / "run.json").write_text(json.dumps({"images": "pictures"}))
+    (tmp_path / "pictures").symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    assert images(copy) == 30
+    (copy / "run.json").write_text(json.dumps({"images": None}))
+    assert images(copy) == 0
+    (copy / "run.json").write_text('{"images"')
+    with pytest.raises(DataError, match=r"run\.json: not valid JSON"):
+        images(copy)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[" * 100_000,
+        "{",
+        "[]",
+        '"text"',
+        "{}",
+        '{"id": 5}',
+        '{"id": "1", "kind": "x", "verdict": "filtered", "image": "a"}',
+    ],
+)
+def test_a_damaged_line_of_provenance_is_named(line: str, run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    good = (run / "rejected.jsonl").read_text().splitlines()[0]
+    (copy / "rejected.jsonl").write_text(f"{good}\n{line}\n")
+    with pytest.raises(DataError, match=r"rejected\.jsonl: line 2"):
+        draw_samples(copy, 5, 0)
+
+
+def test_the_data_is_not_overwritten(run: Path, tmp_path: Path) -> None:
+    data = tmp_path / "x.json"
+    data.write_bytes((run / "instruct.json").read_bytes())
+    with pytest.raises(DataError, match="would overwrite the data"):
+        write_view(data, data)
+    assert data.read_bytes() == (run / "instruct.json").read_bytes()
 
 
 def test_the_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

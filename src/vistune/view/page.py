@@ -19,12 +19,13 @@ from vistune.errors import DataError
 from vistune.pages.pictures import embed, place_boxes
 from vistune.records import IMAGE_TOKEN, ImageRecord, Turn
 from vistune.resources import read_text
-from vistune.view.samples import Shown, draw_samples, kinds_and_reasons
+from vistune.storage import atomic_text
+from vistune.view.samples import ViewSample, draw_samples, images_folder
 
 _SHAPE = (640, 480)
-"""The frame's size in pixels where neither the image nor its record is there."""
-_TOLD = ("id", "kind", "verdict", "reasons", "image", "text")
-"""What the page shows of the provenance elsewhere."""
+"""The frame's size in pixels where neither the image nor its record is known."""
+_SHOWN_APART = ("id", "kind", "verdict", "reasons", "image", "text")
+"""Keys of the provenance that the page shows outside of its table."""
 
 
 def write_view(
@@ -37,83 +38,98 @@ def write_view(
     seed: int = 0,
     only_rejected: bool = False,
 ) -> int:
-    """Write a page of at most `limit` samples of `data`, drawn by `seed`, to the file `out`; returns how many.
+    """Write a page of at most `limit` samples of `data`, drawn by `seed`, to the file `out`; returns their number.
 
     `data`: what `generate` wrote, or a file of conversations (see `draw_samples`). Image paths start from `images`,
-    or else from the folder of `data`. `records` are the annotated images, from which captions and boxes are taken:
-    found by the record's id where the data says it, else by the image's path. Raises DataError.
+    by default the folder that the run noted, else that of `data`. `records` are the annotated images, for captions
+    and boxes; a sample's record is found by the record's id where the provenance has it, else by the image's path.
+    Raises DataError.
     """
+    if out.exists() and data.exists() and out.samefile(data):
+        raise DataError("the page would overwrite the data", where=str(out), fix="give another file with --out")
     samples = draw_samples(data, limit, seed, only_rejected=only_rejected)
-    base = images or (data if data.is_dir() else data.parent)
-    found = _find_records(samples, base, records)
-    html = render(samples, base, found, title=str(data.name or data))
+    folder = images or images_folder(data)
+    html = render(samples, folder, _find_records(samples, folder, records), title=str(data.name or data))
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(html, encoding="utf-8", errors="replace")
+    with atomic_text(out) as file:
+        file.write(html)
     return len(samples)
 
 
-def render(samples: Sequence[Shown], images: Path, records: Mapping[str, ImageRecord], title: str) -> str:
-    """The page as HTML; `records` by sample id. Nothing in it can run but its own script, whose hash it names."""
+def render(samples: Sequence[ViewSample], images: Path, records: Mapping[str, ImageRecord], title: str) -> str:
+    """The page as HTML; `records` by sample id. Its security policy lets no script run but its own, by hash."""
     script = read_text("vistune.pages", "templates/view.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    cards = [_card(one, images, records.get(one.id)) for one in samples]
-    choices = kinds_and_reasons(samples)
-    return pages.render("view.html", title=title, cards=cards, choices=choices, script=Markup(script), digest=digest)
+    cards = [_card(sample, images, records.get(sample.id)) for sample in samples]
+    return pages.render(
+        "view.html", title=title, cards=cards, choices=_choices(samples), script=Markup(script), digest=digest
+    )
 
 
-def _find_records(samples: Iterable[Shown], images: Path, records: Iterable[ImageRecord]) -> dict[str, ImageRecord]:
-    """The record of each sample that has one, by the sample's id; one pass, only these are kept."""
+def _choices(samples: Sequence[ViewSample]) -> dict[str, list[str]]:
+    """The values that the page can be filtered by: kinds, verdicts and reasons, sorted."""
+    generated = [sample.provenance for sample in samples if sample.provenance]
+    return {
+        "kind": sorted({sample.kind for sample in samples if sample.kind}),
+        "verdict": sorted({row["verdict"] for row in generated}),
+        "reason": sorted({reason for row in generated for reason in row["reasons"]}),
+    }
+
+
+def _find_records(
+    samples: Iterable[ViewSample], images: Path, records: Iterable[ImageRecord]
+) -> dict[str, ImageRecord]:
+    """The record of each sample that has one, by the sample's id; one pass over `records`."""
     by_id: dict[str, list[str]] = {}
     by_path: dict[Path, list[str]] = {}
-    for one in samples:
-        if "record" in one.about:
-            by_id.setdefault(one.about["record"], []).append(one.id)
-        elif name := file_name(one.image):
-            by_path.setdefault(images / name, []).append(one.id)
+    for sample in samples:
+        if "record" in sample.provenance:
+            by_id.setdefault(sample.provenance["record"], []).append(sample.id)
+        elif name := file_name(sample.image):
+            by_path.setdefault(images / name, []).append(sample.id)
     return {
         id_: record for record in records for id_ in by_id.get(record.id, ()) or by_path.get(record.image, ())
     }  # fmt: skip
 
 
-def _card(one: Shown, images: Path, record: ImageRecord | None) -> dict[str, Any]:
-    picture, missing = _picture(one, images, record)
+def _card(sample: ViewSample, images: Path, record: ImageRecord | None) -> dict[str, Any]:
+    picture, missing = _picture(sample, images, record)
     width, height = picture.size if picture else (record.width, record.height) if record else _SHAPE
     boxes = place_boxes(record.boxes, width, height) if record else []
-    categories = {item["name"]: item["hue"] for item in boxes}
     return {
-        "id": one.id,
-        "kind": one.kind,
-        "verdict": one.about.get("verdict", ""),
-        "reasons": one.about.get("reasons", []),
+        "id": sample.id,
+        "kind": sample.kind,
+        "verdict": sample.provenance.get("verdict", ""),
+        "reasons": sample.provenance.get("reasons", []),
         "image": embed(picture) if picture else "",
         "missing": missing,
         "size": (width, height),
         "boxes": boxes,
-        "categories": categories,
+        "categories": {box["name"]: box["hue"] for box in boxes},
         "captions": record.captions if record else (),
-        "turns": [Turn(turn.role, turn.text.replace(IMAGE_TOKEN, "").strip()) for turn in one.turns],
-        "text": one.text,
-        "about": {name: _told(value) for name, value in one.about.items() if name not in _TOLD},
+        "turns": [Turn(turn.role, turn.text.replace(IMAGE_TOKEN, "").strip()) for turn in sample.turns],
+        "text": sample.text,
+        "provenance": {
+            key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            for key, value in sample.provenance.items()
+            if key not in _SHOWN_APART
+        },
     }
 
 
-def _picture(one: Shown, images: Path, record: ImageRecord | None) -> tuple[Image.Image | None, str]:
-    """The image in RGB, or why there is none."""
-    if one.image is None:
+def _picture(sample: ViewSample, images: Path, record: ImageRecord | None) -> tuple[Image.Image | None, str]:
+    """The image in RGB, or the reason why it is missing."""
+    if sample.image is None:
         return None, "no image"
-    name = file_name(one.image)
+    name = file_name(sample.image)
     path = record.image if record else images / name if name is not None else None
     try:
-        file = path.open("rb") if path else io.BytesIO(content(one.image, one.id))
+        file = path.open("rb") if path else io.BytesIO(content(sample.image, sample.id))
         with file, Image.open(file) as image:
             return ImageOps.exif_transpose(image).convert("RGB"), ""
     except FileNotFoundError:
-        return None, f"{name or path} is not there"
+        return None, f"{path or name} does not exist"
     except DataError as error:
         return None, str(error)
-    except Exception:  # Pillow's decoders raise all sorts of errors for a corrupt file
+    except Exception:  # Pillow's decoders raise many types of errors for a corrupt file
         return None, f"{name or 'the image'} cannot be read"
-
-
-def _told(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

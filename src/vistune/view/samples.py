@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,24 +17,26 @@ from vistune.records import Turn
 from vistune.seeded import HashSample
 
 _ACCEPTED, _REJECTED = "provenance.jsonl", "rejected.jsonl"
+_KEYS = {"id": str, "kind": str, "verdict": str, "reasons": list, "image": str}
+"""Keys of a line of provenance that the page relies on."""
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A sample to look at. `image` is the value that its record has: a file's name, or the image itself.
+class ViewSample:
+    """A sample to look at. `image` is the value of its record: a file's name, or the image itself.
 
-    `about` is its provenance where there is one, with verdict and reasons; `text` the raw reply where it has no turns.
+    `provenance` is that of a generated sample, with verdict and reasons; `text` the raw reply where it has no turns.
     """
 
     id: str
     kind: str = ""
     turns: tuple[Turn, ...] = ()
     image: Any = None
-    about: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
     text: str = ""
 
 
-def draw_samples(data: Path, limit: int, seed: int, *, only_rejected: bool = False) -> list[Shown]:
+def draw_samples(data: Path, limit: int, seed: int, *, only_rejected: bool = False) -> list[ViewSample]:
     """At most `limit` samples of `data`, drawn by `seed`, in the order of the data.
 
     `data` is a folder that `generate` wrote, or a data file of any format that training reads. Raises DataError.
@@ -46,66 +48,75 @@ def draw_samples(data: Path, limit: int, seed: int, *, only_rejected: bool = Fal
     return _of_file(data, limit, seed)
 
 
-def _of_run(folder: Path, limit: int, seed: int, only_rejected: bool) -> list[Shown]:
+def images_folder(data: Path) -> Path:
+    """The folder that image paths of `data` start from: as its run noted it in run.json, else that of `data`.
+
+    Raises DataError for a run.json that cannot be read.
+    """
+    folder = data if data.is_dir() else data.parent
+    path = folder / "run.json"
+    if not path.is_file():
+        return folder
+    try:
+        images = json.loads(path.read_text("utf-8")).get("images")
+    except (ValueError, AttributeError, RecursionError) as error:
+        fix = "name the folder of the images with --images, and remove the file"
+        raise DataError(f"not valid JSON: {error}", where=str(path), fix=fix) from None
+    return Path(images) if isinstance(images, str) else folder
+
+
+def _of_run(folder: Path, limit: int, seed: int, only_rejected: bool) -> list[ViewSample]:
     names = (_REJECTED,) if only_rejected else (_ACCEPTED, _REJECTED)
     rows = HashSample[tuple[int, dict[str, Any]]](limit, str(seed))
-    lines = (row for name in names for row in _rows(folder / name))
+    lines = (row for name in names for row in _provenance(folder / name))
     for number, row in enumerate(lines):
-        rows.add(str(row["id"]), lambda found=(number, row): found)  # type: ignore[misc]
-    drawn = [row for _, row in sorted(rows.items(), key=lambda one: one[0])]
-    wanted = {str(row["id"]) for row in drawn if row["verdict"] == "accepted"}
-    turns = _turns(folder, wanted)
+        rows.add(row["id"], lambda item=(number, row): item)  # type: ignore[misc]
+    drawn = [row for _, row in sorted(rows.items(), key=lambda item: item[0])]
+    turns = _turns(folder, {row["id"] for row in drawn if row["verdict"] == "accepted"})
     return [
-        Shown(str(row["id"]), row["kind"], turns.get(str(row["id"]), ()), row["image"], row, row.pop("text", ""))
+        ViewSample(row["id"], row["kind"], turns.get(row["id"], ()), row["image"], row, row.pop("text", ""))
         for row in drawn
     ]
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8", newline="\n") as file:
+def _provenance(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
         for number, line in enumerate(file, 1):
+            where = f"{path}: line {number}"
             try:
-                yield json.loads(line)
-            except ValueError as error:
-                raise DataError(f"not valid JSON: {error}", where=f"{path}: line {number}") from None
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise DataError(f"not valid JSON: {error}", where=where) from None
+            for key, kind in _KEYS.items():
+                if not isinstance(row, dict) or not isinstance(row.get(key), kind):
+                    fix = "give the folder that generate wrote"
+                    raise DataError(
+                        f"no line of provenance: '{key}' is missing or no {kind.__name__}", where=where, fix=fix
+                    )
+            yield row
 
 
-def _turns(folder: Path, wanted: set[str]) -> dict[str, tuple[Turn, ...]]:
-    """The turns of the samples with these ids."""
-    if not wanted:
+def _turns(folder: Path, ids: set[str]) -> dict[str, tuple[Turn, ...]]:
+    """The turns of the accepted samples with these ids."""
+    if not ids:
         return {}
     files = [path for form in FORMATS if (path := output_path(folder / "instruct", form)).is_file()]
     if not files:
         raise DataError("the conversations are missing", where=str(folder / "instruct.json"), fix="generate again")
-    found = (one for one in _conversations(files[0]) if one.id in wanted)
-    return {one.id: one.turns for one in found}
+    reader = open_reader(DataRecipe(path=str(files[0])))
+    samples = (_sample(row, number, reader.where(number)) for number, row in enumerate(reader.scan()))
+    return {sample.id: sample.turns for sample in samples if sample.id in ids}
 
 
-def _of_file(path: Path, limit: int, seed: int) -> list[Shown]:
-    rows = HashSample[int](limit, str(seed))
+def _of_file(path: Path, limit: int, seed: int) -> list[ViewSample]:
+    numbers = HashSample[int](limit, str(seed))
     reader = open_reader(DataRecipe(path=str(path)))
     for number, _ in enumerate(reader.scan()):
-        rows.add(str(number), lambda number=number: number)  # type: ignore[misc]
-    return [_shown(reader[number], number, reader.where(number)) for number in sorted(rows.items())]
+        numbers.add(str(number), lambda number=number: number)  # type: ignore[misc]
+    return [_sample(reader[number], number, reader.where(number)) for number in sorted(numbers.items())]
 
 
-def _conversations(path: Path) -> Iterator[Shown]:
-    reader = open_reader(DataRecipe(path=str(path)))
-    for number, row in enumerate(reader.scan()):
-        yield _shown(row, number, reader.where(number))
-
-
-def _shown(row: Any, number: int, where: str) -> Shown:
-    found = to_conversation(row, number, where, lambda _, place: str(place))
-    shown = Shown(found.id, found.kind, found.turns)
-    return replace(shown, image=image_values(row, where)[0]) if found.images else shown
-
-
-def kinds_and_reasons(samples: Iterable[Shown]) -> dict[str, list[str]]:
-    """What there is to filter by: the kinds, verdicts and reasons of the samples, sorted."""
-    samples = list(samples)
-    return {
-        "kind": sorted({one.kind for one in samples if one.kind}),
-        "verdict": sorted({one.about["verdict"] for one in samples if one.about}),
-        "reason": sorted({reason for one in samples for reason in one.about.get("reasons", ())}),
-    }
+def _sample(row: Any, number: int, where: str) -> ViewSample:
+    conversation = to_conversation(row, number, where, lambda _, place: str(place))
+    sample = ViewSample(conversation.id, conversation.kind, conversation.turns)
+    return replace(sample, image=image_values(row, where)[0]) if conversation.images else sample
