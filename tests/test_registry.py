@@ -11,7 +11,7 @@ from vistune.registry import Registry
 
 @pytest.fixture
 def shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry[type]:
-    """A registry over a package of its own with two modules."""
+    """A registry over a package of its own with two entries and a helper."""
     package = tmp_path / "shape_kinds"
     package.mkdir()
     (package / "__init__.py").write_text(
@@ -21,6 +21,7 @@ def shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry[type]:
         (package / f"{name}.py").write_text(
             f"from shape_kinds import shapes\n\n@shapes.register('{name}')\nclass Shape:\n    called = '{name}'\n"
         )
+    (package / "_helper.py").write_text("raise ImportError('a helper is no entry')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     from shape_kinds import shapes  # type: ignore[import-not-found]
 

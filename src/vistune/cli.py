@@ -213,7 +213,7 @@ def _eval(args: argparse.Namespace) -> None:
     from vistune.sources.image_files import with_size
 
     records = [with_size(record) for record in read_records(args)]
-    from vistune.evaluate.run import evaluate, print_scores
+    from vistune.evaluate.runner import evaluate, print_scores
 
     label = args.checkpoint.name + (" (blind)" if args.blind else "")
     scores = evaluate(

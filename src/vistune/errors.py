@@ -1,4 +1,4 @@
-"""Every error that is the user's to fix: what is wrong, where, and how to fix it."""
+"""The errors that a user can fix: what is wrong, where, and how to fix it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from typing import Any
 
 
 class VistuneError(Exception):
-    """A user error. The command line prints it without a traceback and exits with `exit_code`."""
+    """A user's mistake. The command line prints it without a traceback and exits with `exit_code`.
+
+    `what` is wrong, `where` is the file and record, `fix` is what to do.
+    """
 
     exit_code = 2
 
@@ -27,11 +30,11 @@ class AnnotationError(VistuneError):
 
 
 class RecipeError(VistuneError):
-    """A recipe says something that vistune does not understand."""
+    """A recipe has an unknown key or a value that cannot be used."""
 
 
 class ClientError(VistuneError):
-    """A teacher or judge cannot be asked or does not answer."""
+    """A teacher or judge cannot be reached or does not answer."""
 
 
 class DataError(VistuneError):
@@ -43,28 +46,30 @@ class CheckpointError(VistuneError):
 
 
 class StorageError(VistuneError):
-    """The disk is full. What was being written is removed; what was written before is left."""
+    """The disk is full. The unfinished file is removed; earlier ones are left."""
 
     exit_code = 74  # EX_IOERR of sysexits.h
 
 
 class MissingPackageError(VistuneError):
-    """An optional package is needed; the fix is the line that installs it."""
+    """An optional package is missing; the fix is the line that installs it."""
 
 
 class Stopped(KeyboardInterrupt):
-    """SIGINT or SIGTERM ended a training that can go on; as KeyboardInterrupt, it passes `except Exception`."""
+    """SIGINT or SIGTERM ended a training that can be resumed.
+
+    As a KeyboardInterrupt it passes `except Exception`.
+    """
 
     def __init__(self, number: int, when: str = "") -> None:
-        self.exit_code = 128 + number  # as shells give it
-        super().__init__(f"stopped by {signal.Signals(number).name}{when}: the same command goes on from there")
+        self.exit_code = 128 + number  # as shells do
+        super().__init__(f"stopped by {signal.Signals(number).name}{when}: the same command resumes from there")
 
 
 def require(package: str, extra: str, purpose: str, *, where: str = "") -> Any:
-    """The module of an optional package, which `purpose` ("reading parquet") needs.
+    """The module `package` of an optional dependency; `purpose` ("reading parquet") is for the message.
 
-    Raises MissingPackageError with the line that installs vistune's `extra`, or the package itself where no extra
-    has it (`extra` empty).
+    Raises MissingPackageError with the line that installs vistune's `extra`, or the package itself if `extra` is "".
     """
     try:
         return importlib.import_module(package)
@@ -75,7 +80,7 @@ def require(package: str, extra: str, purpose: str, *, where: str = "") -> Any:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A suggestion for a mistyped `name` out of `known`, or the list of what there is."""
+    """A suggestion for a mistyped `name` out of `known`, or the list of all."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1)
     return f"did you mean '{close[0]}'?" if close else f"one of: {', '.join(known)}"

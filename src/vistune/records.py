@@ -1,15 +1,14 @@
-"""The typed records that pass between the stages; nothing else does."""
+"""The typed records that pass between the stages, and the only things that do."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 Role = Literal["system", "user", "assistant"]
 IMAGE_TOKEN = "<image>"
-"""Stands in a turn's text for the image's tokens (LLaVA's format)."""
+"""The place of the image in a turn's text (LLaVA's format)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +37,8 @@ class Box:
 class ImageRecord:
     """An image as the text-only teacher sees it: captions and boxes.
 
-    `width` and `height` are in pixels, 0 where the annotations do not say. The image file need not be there, for the
-    teacher never sees it. `origin` names the annotation file and record it came from, for error messages.
+    `width` and `height` are in pixels, 0 where the annotations have none. The image file need not exist: the teacher
+    never sees it. `origin` names the annotation file and its record, for error messages.
     """
 
     id: str
@@ -61,7 +60,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """A training sample: alternating turns, user first, a system's before them at most, and its images (by path).
+    """A training sample: an optional system turn, then user and assistant in turn, and the images (by path).
 
     The n-th `<image>` of the user's turns, in order, stands for the n-th image; any further ones are text.
     """
@@ -70,12 +69,11 @@ class Conversation:
     turns: tuple[Turn, ...]
     images: tuple[str, ...] = ()
     kind: str = ""
-    provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question of a benchmark. `type` groups the scores, `seen` says if training used its wording."""
+    """A question of a benchmark. Scores are grouped by `type`; `seen` is whether training used this wording."""
 
     id: str
     image: Path
@@ -86,18 +84,8 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a model said to a question."""
-
-    question_id: str
-    prompt: str
-    text: str
-    model_id: str
-
-
-@dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether an answer is right; `reason` says why it is unscored (`correct` is None) or how it was read."""
+    """Whether an answer is right. `correct` is None for an unscored one; `reason` is why, or how it was read."""
 
     question_id: str
     correct: bool | None

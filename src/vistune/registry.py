@@ -1,4 +1,4 @@
-"""Look-up by exact name of the things that come in kinds: one new file in `package`, of its name, is one new entry."""
+"""Look-up by exact name of the things that come in kinds: an entry is a file of that name in one package."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """The entries of one kind, found in the modules of `package`.
+    """The entries of one kind: each in a module of `package` of its name; modules named `_…` are helpers.
 
-    An entry's own module alone is imported for it; all are for the list of names.
+    `get` imports the entry's own module only, `names` all of them.
     """
 
     def __init__(self, kind: str, package: str) -> None:
@@ -24,7 +24,7 @@ class Registry(Generic[T]):
         self._imported = False
 
     def register(self, name: str) -> Callable[[T], T]:
-        """A decorator that enters what it decorates under `name`; a second entry of that name is a ValueError."""
+        """A decorator that enters an object under `name`. Raises ValueError for a second entry of that name."""
 
         def enter(entry: T) -> T:
             if name in self._entries:
@@ -35,7 +35,7 @@ class Registry(Generic[T]):
         return enter
 
     def get(self, name: str) -> T:
-        """The entry of that exact name; an unknown one is a VistuneError with a suggestion."""
+        """The entry of exactly that name. Raises VistuneError, with a suggestion, for an unknown one."""
         if name not in self._entries and name in self._modules():
             self._import(name)
         if name not in self._entries and name not in (known := self.names()):
@@ -51,7 +51,8 @@ class Registry(Generic[T]):
         return sorted(self._entries)
 
     def _modules(self) -> list[str]:
-        return [module.name for module in pkgutil.iter_modules(importlib.import_module(self.package).__path__)]
+        modules = pkgutil.iter_modules(importlib.import_module(self.package).__path__)
+        return [module.name for module in modules if not module.name.startswith("_")]
 
     def _import(self, name: str) -> None:
         importlib.import_module(f"{self.package}.{name}")

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from vistune.evaluate.benchmarks import Setting
-from vistune.evaluate.benchmarks.chair import Chair
-from vistune.generate.kinds import load_kind
+from vistune.evaluate.benchmarks.chair import PROMPT, Chair
+from vistune.generate.kinds import Prompts
 from vistune.records import Box, ImageRecord
 
 RECORDS = [
@@ -33,14 +33,16 @@ def test_silence_is_no_proof_of_not_hallucinating() -> None:
 
 
 def test_the_question_is_one_of_the_teachers() -> None:
-    assert {question.text for question in Chair(RECORDS, Setting()).questions} <= set(load_kind("detail").questions)
+    assert {question.text for question in Chair(RECORDS, Setting()).questions} <= set(
+        Prompts().load("detail").questions
+    )
 
 
-def test_verdicts_say_what_is_made_up_and_left_out() -> None:
-    chair = Chair(RECORDS, Setting(describe="Tell me all."))
+def test_verdicts_name_hallucinated_and_missed_objects() -> None:
+    chair = Chair(RECORDS, Setting())
     question = chair.questions[0]
-    assert (question.text, question.reference) == ("Tell me all.", "dog, cat")
+    assert (question.text, question.reference) == (PROMPT, "dog, cat")
     wrong = chair.judge(question, "A dog eats a hot dog.")
-    assert (wrong.correct, wrong.reason) == (False, "not there: hot dog; left out: cat")
+    assert (wrong.correct, wrong.reason) == (False, "hallucinated: hot dog; missed: cat")
     assert chair.judge(question, "A cat and a dog").correct is True
     assert chair.judge(question, "").correct is None

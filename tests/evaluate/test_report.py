@@ -11,7 +11,7 @@ import pytest
 from vistune.errors import DataError
 from vistune.evaluate.benchmarks import Setting, benchmarks
 from vistune.evaluate.report import write_report
-from vistune.evaluate.run import evaluate
+from vistune.evaluate.runner import evaluate
 from vistune.records import ImageRecord
 
 Says = type
@@ -58,7 +58,7 @@ def write(run: Path, records: list[ImageRecord], **changed: object) -> str:
         "evaluations": [run / "tuned", run / "blind"],
         "records": records,
         "logs": {"align": run / "log.jsonl"},
-        "made": {"seed": "0", HOSTILE: HOSTILE},
+        "details": {"seed": "0", HOSTILE: HOSTILE},
         "title": HOSTILE,
     }
     path = write_report(run / "out", **(settings | changed))
@@ -100,7 +100,7 @@ def test_wrong_answers_are_marked_with_the_right_one(run: Path, records: list[Im
     page = write(run, records, images=40)
     exact = [json.loads(line) for line in (run / "tuned/answers.jsonl").read_text().splitlines()]
     wrong = [row for row in exact if row["correct"] is False]
-    assert page.count('<li class="bad">') == page.count('class="want">Right: ') == len(wrong) > 10
+    assert page.count('<li class="bad">') == page.count('class="want">Correct: ') == len(wrong) > 10
 
 
 def test_the_gallery_shows_images_with_and_without_a_wrong_answer(run: Path, records: list[ImageRecord]) -> None:

@@ -1,1 +1,1 @@
-"""The last stage before use: a model's answers on held-out images, judged, with the report."""
+"""Evaluation: a model's answers about held-out images, judged, with scores and a report."""

@@ -1,4 +1,4 @@
-"""What an answer in free words says, for questions with one exact answer."""
+"""Reads an answer in free text to a question with one exact answer."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ _SAME = {"upper": "top", "lower": "bottom", "middle": "center", "centre": "cente
 _SAME |= {"topmost": "top", "bottommost": "bottom", "leftmost": "left", "rightmost": "right"}
 _REGIONS = ("top", "bottom", "left", "right", "center")
 _WHOLE = "image|picture|photo|photograph|scene|frame"
-# "to the left of the dog" tells no region of the image, "to the left of the image" does
+# "to the left of the dog" is no region of the image, "to the left of the image" is one
 _RELATION = re.compile(rf"\b(?:left|right|top|bottom) (?:side )?of (?!(?:(?:the|this) )?(?:{_WHOLE})\b)")
 
 
 def read_answer(kind: str, text: str, question: str, finder: MentionFinder) -> tuple[str | None, str]:
-    """What `text` answers to a question of type `kind`, in the form of a reference answer, and how it was read.
+    """The answer in `text` to a question of type `kind`, in the form of a reference answer, and how it was read.
 
-    Case, punctuation and articles do not matter and the answer may be a sentence. The first is None when the text
-    gives no answer of that kind (an empty text never does); the second then says why.
+    Case, punctuation and articles do not matter; the answer may be a sentence. The first is None for a text without
+    an answer of that kind (as an empty one); the second is then the reason.
     """
     words = re.findall(r"[a-z]+|\d+", text.lower())
     if not words:
@@ -55,14 +55,14 @@ def _region(text: str) -> tuple[str | None, str]:
         if {"top", "bottom"} <= named or {"left", "right"} <= named:
             return None, f"names several regions: {listed(sides)}"
         if named:
-            found = " ".join(sides) or "center"
-            return found, f"says {found}"
+            region = " ".join(sides) or "center"
+            return region, f"says {region}"
     return None, "names no region"
 
 
 def _object(text: str, question: str, finder: MentionFinder) -> tuple[str | None, str]:
-    asked = finder.find(question)
+    given = finder.find(question)
     for category in finder.find(text):
-        if category not in asked:
+        if category not in given:
             return category, f"names {category}"
-    return None, "names no known object" if not asked else "names no object besides the question's"
+    return None, "names no known object" if not given else "names no object but the question's"

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file with everything in it, readable without network or scripts."""
+"""The report of an evaluation: one HTML file with everything in it, readable without a network or scripts."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from typing import Any
 from PIL import Image
 
 from vistune.errors import DataError
-from vistune.evaluate.run import load_answers, load_scores, sections
+from vistune.evaluate.runner import load_answers, load_scores, sections
 from vistune.evaluate.statistics import Measure, difference
 from vistune.pages import render
 from vistune.pages.charts import CURVE_SIZE, loss_curve
 from vistune.pages.pictures import embed, place_boxes
 from vistune.records import ImageRecord
+from vistune.storage import atomic_text
 
 
 def write_report(
@@ -27,17 +28,17 @@ def write_report(
     evaluations: Sequence[Path],
     records: Sequence[ImageRecord],
     logs: Mapping[str, Path],
-    made: Mapping[str, str],
+    details: Mapping[str, str],
     title: str = "vistune",
     about: str = "",
     images: int = 12,
 ) -> Path:
-    """Writes `out/report.html` and returns its path.
+    """Write `out/report.html`; returns its path.
 
-    `evaluations` are folders that `evaluate` wrote: first the model that the report is about, then its baselines on
-    the same questions. `logs` are the stages' log.jsonl by stage. `about` opens the page with a sentence on whose
-    images these are; `made` says how all was made (recipe, seed …), in the order given. Up to `images` of the
-    evaluated images are shown, half of them with a wrong answer if there are.
+    `evaluations` are folders that `evaluate` wrote: first that of the model in question, then its baselines on the
+    same questions. `logs` are the stages' log.jsonl by stage. `about` is the page's first sentence; `details` are
+    listed at its end (recipe, seed …). Up to `images` of the evaluated images are shown, half of them with a wrong
+    answer where there are enough.
 
     Raises CheckpointError for a folder without scores, DataError for an image that cannot be read.
     """
@@ -53,23 +54,23 @@ def write_report(
         plots=[curve for name, log in logs.items() if (curve := loss_curve(name, _losses(log)))],
         plot_size=CURVE_SIZE,
         cards=_cards(answers, [column.label for column in scores], records, images),
-        made=made,
+        details=details,
     )
     out.mkdir(parents=True, exist_ok=True)
-    path = out / "report.html"
-    path.write_text(html, encoding="utf-8")
-    return path
+    with atomic_text(out / "report.html") as file:
+        file.write(html)
+    return out / "report.html"
 
 
 def _losses(log: Path) -> list[tuple[float, float]]:
     """(step, loss) of each line of a log.jsonl whose loss is a finite number."""
     rows = [json.loads(line) for line in log.read_text("utf-8").splitlines() if line.strip()]
-    found = [(float(row["step"]), row.get("loss")) for row in rows]
-    return [(step, float(loss)) for step, loss in found if isinstance(loss, int | float) and math.isfinite(loss)]
+    points = [(float(row["step"]), row.get("loss")) for row in rows]
+    return [(step, float(loss)) for step, loss in points if isinstance(loss, int | float) and math.isfinite(loss)]
 
 
 def _gap(mine: Sequence[dict[str, Any]], other: Sequence[dict[str, Any]], label: str) -> tuple[str, Measure]:
-    """How much more often the first model is right than another on the exact-answer questions both were asked."""
+    """The accuracy of the first model minus that of another, on the exact-answer questions that both answered."""
     theirs = {row["question_id"]: bool(row["correct"]) for row in other}
     both = [row for row in mine if row["benchmark"] == "scene_qa" and row["question_id"] in theirs]
     right, others = [bool(row["correct"]) for row in both], [theirs[row["question_id"]] for row in both]
@@ -77,21 +78,21 @@ def _gap(mine: Sequence[dict[str, Any]], other: Sequence[dict[str, Any]], label:
 
 
 def _cards(
-    answers: Sequence[Sequence[dict[str, Any]]], labels: Sequence[str], records: Sequence[ImageRecord], most: int
+    answers: Sequence[Sequence[dict[str, Any]]], labels: Sequence[str], records: Sequence[ImageRecord], limit: int
 ) -> list[dict[str, Any]]:
     """The gallery: images with a wrong answer and images without, in turn."""
-    told: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    by_image: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in answers[0]:
-        told[row["image"]].append(row)
+        by_image[row["image"]].append(row)
     others = [
         (label, {row["question_id"]: row for row in rows}) for label, rows in zip(labels[1:], answers[1:], strict=True)
     ]
-    shown = [record for record in records if str(record.image) in told]
-    flawed = [record for record in shown if any(row["correct"] is False for row in told[str(record.image)])]
-    fine = [record for record in shown if record not in flawed]
-    wrong = _spread(flawed, max(most // 2, most - len(fine)))
-    mixed = chain.from_iterable(zip_longest(wrong, _spread(fine, most - len(wrong))))
-    return [_card(record, told[str(record.image)], others) for record in mixed if record]
+    answered = [record for record in records if str(record.image) in by_image]
+    flawed = [record for record in answered if any(row["correct"] is False for row in by_image[str(record.image)])]
+    fine = [record for record in answered if record not in flawed]
+    wrong = _spread(flawed, max(limit // 2, limit - len(fine)))
+    mixed = chain.from_iterable(zip_longest(wrong, _spread(fine, limit - len(wrong))))
+    return [_card(record, by_image[str(record.image)], others) for record in mixed if record]
 
 
 def _spread(records: Sequence[ImageRecord], n: int) -> list[ImageRecord]:
@@ -103,11 +104,11 @@ def _spread(records: Sequence[ImageRecord], n: int) -> list[ImageRecord]:
 def _card(
     record: ImageRecord, rows: Sequence[dict[str, Any]], others: Sequence[tuple[str, Mapping[str, dict[str, Any]]]]
 ) -> dict[str, Any]:
-    asked = [
-        row | {"others": [(label, said[row["question_id"]]) for label, said in others if row["question_id"] in said]}
+    answered = [
+        row | {"others": [(label, by_id[row["question_id"]]) for label, by_id in others if row["question_id"] in by_id]}
         for row in rows
     ]
-    exact = [row for row in asked if row["benchmark"] == "scene_qa"]
+    exact = [row for row in answered if row["benchmark"] == "scene_qa"]
     return {
         "id": record.id,
         "image": _embedded(record.image),
@@ -116,7 +117,7 @@ def _card(
         "boxes": place_boxes(record.boxes, record.width, record.height),
         "exact": exact,
         "right": sum(bool(row["correct"]) for row in exact),
-        "described": [row for row in asked if row["benchmark"] == "chair"],
+        "described": [row for row in answered if row["benchmark"] == "chair"],
     }
 
 

@@ -1,4 +1,4 @@
-"""Scores with the uncertainty that they have."""
+"""Scores and their uncertainty: 95 % confidence intervals."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Measure:
 
 def share(outcomes: Iterable[bool]) -> Measure:
     """The share that is true, with Wilson's score interval (Wilson 1927), which holds near 0 and 1 as well."""
-    found = list(outcomes)
-    n = len(found)
+    values = list(outcomes)
+    n = len(values)
     if not n:
         return Measure(None, None, None, 0)
-    p = sum(found) / n
+    p = sum(values) / n
     middle = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z / (1 + _Z**2 / n) * (p * (1 - p) / n + _Z**2 / (4 * n**2)) ** 0.5
     return Measure(p, min(p, max(0.0, middle - half)), max(p, min(1.0, middle + half)), n)
@@ -36,7 +36,7 @@ def share(outcomes: Iterable[bool]) -> Measure:
 def ratio(parts: Sequence[tuple[float, float]], seed: int = 0) -> Measure:
     """The sum of numerators over the sum of denominators, one pair an image, e.g. (wrong, all) mentions.
 
-    The interval is a percentile bootstrap over the images, since what is said about one image hangs together.
+    The interval is a percentile bootstrap over the images, since the mentions of one image are not independent.
     `n` is the sum of the denominators.
     """
     table = np.asarray(parts, dtype=float).reshape(-1, 2)  # (images, 2)

@@ -54,7 +54,7 @@ class Judged:
 
     def conversation(self, turns: tuple[Turn, ...]) -> Conversation:
         """The training sample, with `turns` that show the image."""
-        return Conversation(self.id, turns, (str(self.about["image"]),), self.kind, self.about)
+        return Conversation(self.id, turns, (str(self.about["image"]),), self.kind)
 
     def dump(self) -> bytes:
         """All of it, for this process to read again."""

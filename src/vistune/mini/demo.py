@@ -15,7 +15,7 @@ from rich.console import Console
 
 from vistune.errors import VistuneError
 from vistune.evaluate.report import write_report
-from vistune.evaluate.run import Scores, evaluate, print_scores
+from vistune.evaluate.runner import Scores, evaluate, print_scores
 from vistune.generate import Style, generate
 from vistune.llm import open_client
 from vistune.mini.dataset import write_dataset
@@ -67,7 +67,7 @@ def run_demo(out: Path, seed: int, *, images: int = TRAIN, held_out: int = TEST)
         evaluations=[out / "eval" / one.label for one in scores],
         records=held_out_records,
         logs={stage: run / stage / "log.jsonl" for stage in files},
-        made=made,
+        details=made,
         title="vistune demo",
         about="A visual assistant for Emoji-COCO, trained in minutes on a CPU.",
     )

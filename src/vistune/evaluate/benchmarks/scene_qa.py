@@ -18,15 +18,15 @@ from vistune.scene.english import number, plural
 from vistune.scene.mentions import MentionFinder, vocabulary
 
 TYPES = ("existence", "count", "position", "relation", "category")
-"""What is asked, in the order of the tables."""
-_MOST = 6  # larger counts are not asked for
-_UNSEEN = 4  # one question in so many is worded as training never was
-_NEAR = 0.07  # an object this close to a region might be said to be in it
+"""The types of questions, in the order of the tables."""
+_MAX_COUNT = 6  # no question has a larger count as its answer
+_UNSEEN = 4  # one question in four has a wording that training never used
+_NEAR = 0.07  # an object this close to a region (in image sizes) might be described as in it
 
 
 @dataclass(frozen=True)
 class _Draft:
-    """A question before it is worded: the group of wordings, what fills them, the answer."""
+    """A question without its wording: the group of wordings, the words that fill them, the answer."""
 
     type: str
     wording: str
@@ -38,9 +38,9 @@ class _Draft:
 class SceneQA:
     """Up to two questions of each type about every image, with one right answer each.
 
-    Yes/no questions come in pairs, one of each answer, so always answering "yes" scores half. What is absent is
-    drawn as often as it is present elsewhere, so that guessing by category does not help either. A count takes an
-    image's most numerous category first, so that "one" is no safe guess.
+    Yes/no questions come in pairs, one of each answer, so that always answering "yes" scores half. Absent categories
+    are drawn as often as they are present elsewhere, so that guessing by category does not help either. Counts are
+    of an image's most numerous categories, so that "one" is no safe guess.
     """
 
     max_new_tokens: int = 40
@@ -59,9 +59,9 @@ class SceneQA:
         )
 
     def judge(self, question: Question, text: str) -> Verdict:
-        """Right if the text says the reference answer and nothing else first; unreadable is wrong."""
-        said, how = read_answer(question.type, text, question.text, self.finder)
-        return Verdict(question.id, said == question.reference, how)
+        """Right if the first answer in the text is the reference; unreadable is wrong."""
+        answer, how = read_answer(question.type, text, question.text, self.finder)
+        return Verdict(question.id, answer == question.reference, how)
 
     def measure(self, texts: Sequence[str]) -> Mapping[str, Measure]:
         """`accuracy` over all questions, of each type (`accuracy/count` …), of `seen` and `unseen` wordings."""
@@ -81,7 +81,7 @@ def unseen(wording: str) -> tuple[str, ...]:
 
 
 def _worded(drafts: Sequence[tuple[ImageRecord, _Draft]], seed: int) -> Iterable[Question]:
-    """The drafts of one type as questions, exactly a quarter of them (rounded) in unseen wordings."""
+    """The drafts of one type as questions, a quarter of them (rounded) in unseen wordings."""
     new = set(random.Random(f"{seed}/unseen").sample(range(len(drafts)), round(len(drafts) / _UNSEEN)))
     for index, (record, draft) in enumerate(drafts):
         rng = random.Random(f"{seed}/{record.id}/{index}")
@@ -111,7 +111,7 @@ def _thing(name: str) -> dict[str, str]:
 def _existence(
     record: ImageRecord, present: Mapping[str, int], finder: MentionFinder, rng: random.Random
 ) -> Iterable[_Draft]:
-    """One category that is there, and one that neither a box nor a caption has but that occurs elsewhere."""
+    """A category of a box, and one that is in no box or caption of the image but in other images."""
     there = sorted({box.category for box in record.boxes})
     told = finder.find(". ".join(record.captions))
     absent = [name for name in sorted(present) if name not in there and name not in told]
@@ -123,7 +123,7 @@ def _existence(
 
 def _count(boxes: Sequence[Box], rng: random.Random) -> Iterable[_Draft]:
     """The two most numerous categories."""
-    found = [(name, n) for name, n in sorted(facts.counts(boxes).items()) if n <= _MOST]
+    found = [(name, n) for name, n in sorted(facts.counts(boxes).items()) if n <= _MAX_COUNT]
     rng.shuffle(found)
     found.sort(key=lambda item: -item[1])  # equal ones stay shuffled
     for name, n in found[:2]:

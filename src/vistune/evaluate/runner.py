@@ -1,4 +1,4 @@
-"""Puts a model's answers to the benchmarks' questions beside the right ones."""
+"""Runs a model on every benchmark's questions, has the answers judged and writes both to files."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from rich.console import Console
 from rich.table import Table
 
 from vistune.errors import CheckpointError, DataError
-from vistune.evaluate.benchmarks import DESCRIBE, Setting, benchmarks
+from vistune.evaluate.benchmarks import Setting, benchmarks
 from vistune.evaluate.statistics import Measure
 from vistune.records import ImageRecord, Question, Verdict
+from vistune.storage import atomic_text
 
 GRAY = (128, 128, 128)
 """The colour of the blind baseline's images."""
 
 
 class Answerer(Protocol):
-    """What is evaluated; `model.assistant.Assistant` is one."""
+    """The model under evaluation; `model.assistant.Assistant` is one."""
 
     def answer(
         self, prompts: Sequence[tuple[Image.Image | Path, str]], *, max_new_tokens: int, batch_size: int
@@ -32,7 +33,7 @@ class Answerer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What an evaluation measured, by name, with 95 % intervals."""
+    """The measures of an evaluation by name, with 95 % intervals."""
 
     label: str
     measures: Mapping[str, Measure]
@@ -43,7 +44,7 @@ class Scores:
 
     @property
     def accuracy(self) -> float | None:
-        """The share of exact-answer questions that are answered rightly."""
+        """The share of correct answers to the questions with one exact answer."""
         return self.value("accuracy")
 
     @property
@@ -73,80 +74,79 @@ def evaluate(
     limit: int | None = None,
     blank_images: bool = False,
     batch_size: int = 64,
-    describe: str = DESCRIBE,
 ) -> Scores:
-    """Asks every benchmark's questions about `records` and writes `out/answers.jsonl` and `out/scores.json`.
+    """Answer every benchmark's questions about `records`; writes `out/answers.jsonl` and `out/scores.json`.
 
-    `assistant` may be a checkpoint's folder. `blank_images` puts a uniform gray in place of every image: what can
-    be guessed. `limit` asks about the first so many images only.
+    `assistant` may be the folder of a checkpoint. `blank_images` replaces every image by a uniform gray: the result
+    is what can be guessed. `limit` is the number of images with questions, from the first.
 
-    Raises DataError if there is nothing to ask about.
+    Raises DataError if there is no question.
     """
     model = _load(assistant) if isinstance(assistant, str | Path) else assistant
     model_id = str(assistant) if isinstance(assistant, str | Path) else label
-    setting = Setting(seed, limit, describe)
     rows: list[dict[str, Any]] = []
     measures: dict[str, Measure] = {}
     for name in benchmarks.names():
-        benchmark = benchmarks.get(name)(records, setting)
+        benchmark = benchmarks.get(name)(records, Setting(seed, limit))
         prompts = _prompts(benchmark.questions, records, blank_images)
         texts = model.answer(prompts, max_new_tokens=benchmark.max_new_tokens, batch_size=batch_size)
         verdicts = [benchmark.judge(*pair) for pair in zip(benchmark.questions, texts, strict=True)]
         rows += _rows(name, benchmark.questions, texts, verdicts, model_id)
         measures |= benchmark.measure(texts)
     if not rows:
-        raise DataError("there is nothing to ask about: no image has a box", fix="give annotated images")
+        raise DataError("there is no question: no image has a box", fix="give images with boxes")
     scores = Scores(label, measures)
     out.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
-    (out / "answers.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (out / "scores.json").write_text(json.dumps(scores.as_json(), indent=2) + "\n", encoding="utf-8")
+    with atomic_text(out / "answers.jsonl") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    with atomic_text(out / "scores.json") as file:
+        file.write(json.dumps(scores.as_json(), indent=2) + "\n")
     return scores
 
 
 def load_scores(folder: Path) -> Scores:
-    """The scores that `evaluate` left in `folder`; CheckpointError where there are none."""
+    """The scores that `evaluate` wrote to `folder`. Raises CheckpointError if there are none."""
     path = folder / "scores.json"
     if not path.is_file():
         raise CheckpointError("there are no scores here", where=str(path), fix="run `vistune eval` first")
-    found = json.loads(path.read_text("utf-8"))
-    return Scores(found["label"], {name: Measure(**measure) for name, measure in found["measures"].items()})
+    content = json.loads(path.read_text("utf-8"))
+    return Scores(content["label"], {name: Measure(**measure) for name, measure in content["measures"].items()})
 
 
 def load_answers(folder: Path) -> list[dict[str, Any]]:
-    """The rows of the answers.jsonl that `evaluate` left in `folder`."""
+    """The rows of the answers.jsonl that `evaluate` wrote to `folder`."""
     return [json.loads(line) for line in (folder / "answers.jsonl").read_text("utf-8").splitlines()]
 
 
 def print_scores(scores: Sequence[Scores], console: Console | None = None) -> None:
-    """The scores as a table, one column each, with their intervals."""
+    """Print the scores as a table, one column each, with their intervals."""
     table = Table("", title="Scores, % (95 % interval)")
     for column in scores:
         table.add_column(column.label, justify="right")
     for rows in sections(scores).values():
         for title, name in rows:
-            table.add_row(title, *[formatted(column.measures[name]) for column in scores])
+            table.add_row(title, *[_formatted(column.measures[name]) for column in scores])
         table.add_section()
     (console or Console()).print(table)
 
 
-_OTHERS = {
+_SECTIONS = {
     "By wording": {"as in training": "seen", "never in training": "unseen"},
     "Detailed descriptions": {
-        "objects made up (CHAIR)": "chair",
+        "hallucinated mentions (CHAIR_i)": "chair",
         "descriptions with one (CHAIR_s)": "chair_s",
-        "objects told (recall)": "recall",
+        "objects mentioned (recall)": "recall",
     },
 }
 
 
 def sections(scores: Sequence[Scores]) -> dict[str, list[tuple[str, str]]]:
-    """How tables list the measures: for each section its rows' titles and measures."""
+    """The sections of a table of scores: for each the titles of its rows and the names of their measures."""
     exact = {"all questions": "accuracy"} | {kind: f"accuracy/{kind}" for kind in scores[0].by_type}
-    return {title: list(rows.items()) for title, rows in ({"Exact answers": exact} | _OTHERS).items()}
+    return {title: list(rows.items()) for title, rows in ({"Exact answers": exact} | _SECTIONS).items()}
 
 
-def formatted(measure: Measure) -> str:
+def _formatted(measure: Measure) -> str:
     """`93.1 (91.0-94.8)`, in per cent; a dash where there was nothing to measure."""
     if measure.value is None or measure.low is None or measure.high is None:
         return "-"
@@ -163,7 +163,7 @@ def _load(path: str | Path) -> Answerer:
 def _prompts(
     questions: Sequence[Question], records: Sequence[ImageRecord], blank: bool
 ) -> list[tuple[Image.Image | Path, str]]:
-    """Each question with its image, or with gray of the image's size: one object a size, which a model sees once."""
+    """Each question with its image, or with gray of the image's size: one object a size, encoded once."""
     if not blank:
         return [(question.image, question.text) for question in questions]
     sizes = {record.image: (record.width, record.height) for record in records}
@@ -174,7 +174,7 @@ def _prompts(
 def _rows(
     benchmark: str, questions: Sequence[Question], texts: Sequence[str], verdicts: Sequence[Verdict], model_id: str
 ) -> Iterator[dict[str, Any]]:
-    """One row an answer: LLaVA's keys of an answer file, and the verdict's."""
+    """A row for each answer: the keys of LLaVA's answer files, and those of the verdict."""
     for question, text, verdict in zip(questions, texts, verdicts, strict=True):
         yield {
             "question_id": question.id,

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from vistune.errors import DataError, VistuneError
 from vistune.evaluate.benchmarks import Setting, benchmarks
-from vistune.evaluate.run import evaluate, load_answers, load_scores, print_scores
+from vistune.evaluate.runner import evaluate, load_answers, load_scores, print_scores
 from vistune.records import ImageRecord
 
 Says = type
@@ -70,7 +70,7 @@ def test_files(records: list[ImageRecord], says: Says, tmp_path: Path) -> None:
 
 
 def test_nothing_to_ask_and_no_scores_are_clear_errors(says: Says, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no image has a box"):
+    with pytest.raises(DataError, match="there is no question"):
         evaluate(says(lambda *_: ""), [], out=tmp_path, label="none")
     with pytest.raises(VistuneError, match="no scores here"):
         load_scores(tmp_path)
