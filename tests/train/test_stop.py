@@ -70,7 +70,7 @@ def test_a_signal_ends_the_run_after_its_step_with_a_state(
     assert process.exitcode == 128 + number
     newest = _states(tmp_path / "run")[-1]
     step = int(newest.removeprefix("step-"))
-    assert f"\nstopped by {number.name} after step {step}/13 of stage tune: the same command goes on" in told
+    assert f"\nstopped by {number.name} after step {step}/13 of stage tune: the same command resumes" in told
     assert "Traceback" not in told
     assert _ends_as(tmp_path / "run", finished)
 
