@@ -71,9 +71,9 @@ def main() -> None:
 
 def make_data(folder: Path) -> Path:
     """A few pictures with instruction data for both stages."""
+    from vistune.demo.dataset import write_dataset
     from vistune.generate import Style, generate
     from vistune.llm import open_client
-    from vistune.mini.dataset import write_dataset
     from vistune.sources import sources
 
     write_dataset(folder / "images", seed=0, train=40, val=0, test=0)

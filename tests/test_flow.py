@@ -17,7 +17,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, backbones: Path) -> Path:
     """A folder with the outputs of every command: `emoji`, `instruct`, `run`, `scores`."""
     folder = tmp_path_factory.mktemp("flow")
     sizes = ["--train", "8", "--val", "0", "--test", "3"]
-    assert main(["mini", "dataset", "--out", f"{folder}/emoji", *sizes]) == 0
+    assert main(["demo-data", "--out", f"{folder}/emoji", *sizes]) == 0
     assert main(["generate", f"{folder}/emoji", "--out", f"{folder}/instruct"]) == 0
     assert main(train(folder, backbones)) == 0
     scored = ["--data", f"{folder}/emoji", "--out", f"{folder}/scores", "--limit", "2"]

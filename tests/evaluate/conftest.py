@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vistune.mini.captions import captions
-from vistune.mini.drawing import draw
-from vistune.mini.scenes import sample_scene
+from vistune.demo.captions import captions
+from vistune.demo.dataset import draw
+from vistune.demo.scenes import sample_scene
 from vistune.records import ImageRecord
 
 Prompts = Sequence[tuple[Image.Image | Path, str]]

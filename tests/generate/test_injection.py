@@ -12,14 +12,14 @@ import pytest
 from rich.console import Console
 
 from matching import matching_text
+from vistune.demo.captions import captions as mini_captions
+from vistune.demo.scenes import sample_scene
 from vistune.generate import generate, injection
 from vistune.generate.filters import Sample
 from vistune.generate.injection import hostile_context, prompt_leak
 from vistune.generate.kinds import kind_names, load_kind
 from vistune.generate.parse import parse_reply
 from vistune.llm import Client, Reply, Request
-from vistune.mini.captions import captions as mini_captions
-from vistune.mini.scenes import sample_scene
 from vistune.records import Box, ImageRecord, Turn
 
 HERE = Path(__file__).parent

@@ -30,7 +30,7 @@ def resolve(name: str, part: Literal["vision", "language"]) -> str:
     `ID:FILE.gguf` is a GGUF file of a hub id, which is fetched. Raises CheckpointError for a path that is not there.
     """
     if name == "mini":
-        folder = Path(str(resources.files("vistune"))) / "mini" / "backbones" / part
+        folder = Path(str(resources.files("vistune"))) / "demo" / "backbones" / part
         if not folder.is_dir():
             raise CheckpointError("this installation has no miniature backbones", where=str(folder))
         return str(folder)

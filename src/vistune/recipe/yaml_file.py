@@ -11,8 +11,8 @@ import yaml
 from vistune.errors import RecipeError, did_you_mean
 
 
-def _shipped() -> Path:
-    """The folder of our recipes: in an installed package, or beside `src`."""
+def shipped() -> Path:
+    """The folder of the shipped recipes: in an installed package, or beside `src` in a checkout."""
     package = Path(str(resources.files("vistune")))
     installed = package / "recipes"
     return installed if installed.is_dir() else package.parents[1] / "recipes"
@@ -23,7 +23,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     Raises RecipeError for a file that cannot be read or holds no mapping.
     """
-    ours = _shipped() / f"{path}.yaml"
+    ours = shipped() / f"{path}.yaml"
     if path.name == str(path) and not path.exists() and ours.is_file():
         path = ours
     try:
@@ -31,7 +31,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         near = [str(other) for other in path.parent.glob("*.yaml")]
         if path.name == str(path):
-            near += [other.stem for other in _shipped().glob("*.yaml")]
+            near += [other.stem for other in shipped().glob("*.yaml")]
         raise RecipeError("there is no such recipe", where=str(path), fix=did_you_mean(str(path), near)) from None
     except OSError as error:
         raise RecipeError(f"cannot be read: {error.strerror}", where=str(path)) from None

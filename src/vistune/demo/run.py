@@ -1,0 +1,137 @@
+"""`vistune demo`: the whole flow on Emoji-COCO, each step the very one that a user runs on other data."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from vistune.demo.dataset import write_dataset
+from vistune.errors import VistuneError
+from vistune.evaluate.report import write_report
+from vistune.evaluate.runner import Scores, evaluate, print_scores
+from vistune.generate import Style, generate
+from vistune.llm import open_client
+from vistune.model.assistant import Assistant
+from vistune.recipe.yaml_file import shipped
+from vistune.records import ImageRecord
+from vistune.sources import sources
+
+KINDS = {"conversation": 1.0, "detail": 0.8, "reasoning": 0.1}
+TRAIN, TEST = 3000, 150
+"""How many images there are to learn from, and how many are held out."""
+PROCESSES = min(2, os.cpu_count() or 1)
+"""How many train."""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Have torch compute with one thread meanwhile; also a decorator, as `@one_thread()`.
+
+    With another number of threads, sums have another order and results other last bits.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@one_thread()
+def run_demo(out: Path, seed: int, *, images: int = TRAIN, held_out: int = TEST) -> None:
+    """Make Emoji-COCO, write instruction data, train both stages, score them and write the report, all in `out`.
+
+    Interrupted, the same call goes on with the training where it was.
+    """
+    console = Console(highlight=False)
+    start = time.perf_counter()
+    data, run = out / "data", out / "train"
+    _heading(console, 1, f"Annotated images: Emoji-COCO, {images} to learn from, {held_out} held out")
+    write_dataset(data, seed=seed, train=images, val=0, test=held_out)
+    read = sources.get("coco")
+    _heading(console, 2, "Generate: a teacher that sees captions and boxes only writes the instruction data")
+    report = generate(
+        read(data, "train"), open_client("symbolic"), out / "instruct", kinds=KINDS, seed=seed, style=Style(images=data)
+    )
+    console.print(report.table())
+    _heading(console, 3, "Train: first the projector on captions, then projector and language model on instructions")
+    files = {"align": out / "instruct/align.json", "tune": out / "instruct/instruct.json"}
+    overrides = [f"seed={seed}"]
+    for stage, file in files.items():
+        overrides += [f"stages.{stage}.data={file}", f"stages.{stage}.images={data}"]
+    _train(overrides, run)
+    tuned = run / "tune"
+    _heading(console, 4, "Evaluate on images and combinations that training never saw")
+    held_out_records = list(read(data, "test"))
+    scores = _score(run, held_out_records, out / "eval", seed)
+    print_scores(scores, console)
+    seconds = time.perf_counter() - start
+    made = {"seed": str(seed), "images": f"{images} for training, {held_out} held out", "seconds": f"{seconds:.0f}"}
+    page = write_report(
+        out,
+        evaluations=[out / "eval" / one.label for one in scores],
+        records=held_out_records,
+        logs={stage: run / stage / "log.jsonl" for stage in files},
+        details=made,
+        title="vistune demo",
+        about="A visual assistant for Emoji-COCO, trained in minutes on a CPU.",
+    )
+    _write_scores(out / "scores.json", scores, seed, seconds)
+    image = held_out_records[0].image
+    console.print(f"\nreport: {page}\nchat:   vistune chat {tuned} --image {image}", soft_wrap=True)
+
+
+def _train(overrides: list[str], out: Path) -> None:
+    """Train by the command, in two processes that share each batch where there are two cores.
+
+    Where these cannot talk to each other, one goes on alone.
+    """
+    command = ["-m", "vistune.cli", "train", str(shipped() / "mini.yaml"), "--out", str(out)]
+    for override in overrides:
+        command += ["--set", override]
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={PROCESSES}"]
+    # products this small take longer on two threads; modules of the working directory must not replace ours
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"}
+    for before in ([launcher] if PROCESSES > 1 else []) + [[]]:
+        if subprocess.run([sys.executable, *before, *command], env=environment, check=False).returncode == 0:
+            return
+    raise VistuneError("the training did not finish", where=str(out), fix="the same command goes on where it was")
+
+
+def _heading(console: Console, number: int, text: str) -> None:
+    console.print(f"\n[bold]{number}. {text}[/bold]")
+
+
+def _score(run: Path, records: list[ImageRecord], out: Path, seed: int) -> list[Scores]:
+    """The tuned model, stage 1 alone, and the tuned model without seeing."""
+    tuned = Assistant.load(run / "tune")
+    aligned = Assistant.load(run / "align")
+    return [
+        evaluate(tuned, records, out=out / "tuned", label="tuned", seed=seed),
+        evaluate(aligned, records, out=out / "aligned", label="aligned", seed=seed),
+        evaluate(tuned, records, out=out / "blind", label="blind", seed=seed, blank_images=True),
+    ]
+
+
+def _write_scores(path: Path, scores: list[Scores], seed: int, seconds: float) -> None:
+    found: dict[str, Any] = {one.label: one.as_json() for one in scores}
+    found |= {"seconds": round(seconds, 1), "peak_rss_mb": round(_peak_rss_mb()), "seed": seed}
+    path.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+
+
+def _peak_rss_mb() -> float:
+    """At most so much memory, in megabytes, this process and those that train held together."""
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes here
+    own, largest = (resource.getrusage(one).ru_maxrss for one in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return (own + PROCESSES * largest) * unit / 1e6

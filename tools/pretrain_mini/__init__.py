@@ -1,0 +1,1 @@
+"""Training of the miniature backbones in `vistune/demo/backbones`: `python -m tools.pretrain_mini`."""

@@ -1,0 +1,85 @@
+"""The last lesson of the miniature LM: what it had learned least, counting and naming what is somewhere."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from functools import lru_cache
+
+from tools.pretrain_mini.corpus import (
+    BOS,
+    CELLS,
+    DESCRIBE,
+    END,
+    PLACE_WORDS,
+    Document,
+    checklist_of,
+    dialogue,
+    document,
+    raster,
+    training_scene,
+)  # fmt: skip
+from tools.pretrain_mini.vision import SIZES
+from vistune.demo.captions import captions
+from vistune.demo.scenes import BACKGROUNDS, Scene, crowded_scene
+from vistune.scene.writer import Pair, SceneWriter
+
+
+@lru_cache(maxsize=1)
+def practice_scene(seed: int, index: int) -> Scene:
+    """A training scene; in every second things stand several times."""
+    return crowded_scene(seed, index) if index % 2 else training_scene(seed, index)
+
+
+def practice(seed: int, index: int) -> Document:
+    """The document number `index`; four in a row are about the same scene, every second is told loosely."""
+    scene = practice_scene(seed, index // 4)
+    rng = random.Random(f"practice/{seed}/{index}")
+    told = _document(scene, rng)
+    return loosened(told, rng) if index % 2 else told
+
+
+def _document(scene: Scene, rng: random.Random) -> Document:
+    way = rng.random()
+    told = captions(scene, rng)
+    if way < 0.08:
+        return Document(((BOS, False), (CELLS, False), (rng.choice(told) + END, True)), raster(scene))
+    if way < 0.4:
+        kinds = ("counts", "counts", "tally", "regions", "regions", "beside", "beside")
+        return checklist_of(scene, rng, rng.choice(kinds))
+    return dialogue(_pairs(SceneWriter(told, scene.boxes, rng), rng), raster(scene))
+
+
+def _pairs(writer: SceneWriter, rng: random.Random) -> list[Pair]:
+    """Questions, most of them counts and names; no fact is asked for twice, as the second answer would be a copy."""
+    ways: list[tuple[Callable[[], Pair | None], int]] = [
+        (writer.count, 8), (writer.category, 7), (writer.neighbor, 6), (writer.position, 3), (writer.relation, 3),
+        (writer.existence_yes, 1), (writer.existence_no, 2), (writer.size, 1),
+    ]  # fmt: skip
+    pairs: dict[tuple[str, ...], Pair] = {}
+    for way in rng.sample([way for way, _ in ways], k=31, counts=[often for _, often in ways]):
+        if pair := way():
+            pairs.setdefault((way.__name__, *writer.named(pair)), pair)
+    found = list(pairs.values())
+    extra = rng.random()
+    if extra < 0.15:
+        found.insert(rng.randrange(len(found) + 1), (rng.choice(DESCRIBE), writer.description()))
+    elif extra < 0.3:
+        found.insert(rng.randrange(len(found) + 1), writer.listing() if extra < 0.2 else writer.reasoning())
+    return found
+
+
+def loose_document(seed: int, index: int) -> Document:
+    """A document; in every second the cells weigh place, size and background as they like, as a projector's will."""
+    told = document(seed, index)
+    return loosened(told, random.Random(f"loose/{seed}/{index}")) if index % 2 else told
+
+
+def loosened(told: Document, rng: random.Random) -> Document:
+    """The document with cells that weigh place, size and background each by a random factor."""
+    gains = {kind: rng.uniform(0, 1.5) for kind in ("place", "size", "ground")}
+    kinds = dict.fromkeys(PLACE_WORDS, "place") | dict.fromkeys(SIZES, "size") | dict.fromkeys(BACKGROUNDS, "ground")
+    cells = [
+        {word: weight * gains.get(kinds.get(word, ""), 1.0) for word, weight in cell.items()} for cell in told.cells
+    ]
+    return Document(told.pieces, tuple(cells))
