@@ -52,7 +52,7 @@ def test_the_order_of_the_replies_changes_nothing(tmp_path: Path) -> None:
 def test_a_report_on_nothing_is_a_page_all_the_same(tmp_path: Path) -> None:
     Report(["conversation"]).write(tmp_path / "report.json")
     assert json.loads((tmp_path / "report.json").read_text())["asked"] == 0
-    assert "None was." in (tmp_path / "report.html").read_text()
+    assert "No sample was rejected." in (tmp_path / "report.html").read_text()
 
 
 def test_the_references_are_those_of_the_90_answers() -> None:
