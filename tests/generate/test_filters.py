@@ -14,7 +14,7 @@ from vistune.generate.filters.phrases import phrases
 from vistune.generate.filters.roles import role_marker
 from vistune.generate.filters.sample import Text
 from vistune.generate.kinds import kind_names, load_kind
-from vistune.generate.parse import parse_answer, parse_dialogue
+from vistune.generate.replies import parse_reply
 from vistune.records import Turn
 
 CONTEXT = "A brown dog sleeps next to a chair.\nThe dog is lying on a red rug.\n\ndog: [0.1, 0.2, 0.3, 0.4]"
@@ -101,7 +101,7 @@ def test_questions_are_judged_too(judge: Callable[[Sample], bool]) -> None:
 
 def test_echo() -> None:
     question = "What color is the dog?"
-    example = parse_dialogue(load_kind("conversation").examples[0][1])[1].text
+    example = parse_reply(load_kind("conversation").examples[0][1]).turns[1].text
     captions = "A brown dog sleeps next to a chair. The dog is lying on a red rug."
     assert echo(sample("What color is the dog? It is brown.", question))
     assert echo(sample(example))
@@ -140,7 +140,8 @@ def test_all_reasons_are_given_in_order() -> None:
 def test_our_own_examples_would_be_accepted(name: str) -> None:
     kind = load_kind(name)
     for context, reply in kind.examples:
-        turns = parse_answer(reply, kind.questions[0]) if kind.questions else parse_dialogue(reply)
+        turns = parse_reply(reply, bool(kind.questions)).turns
+        turns = (Turn("user", kind.questions[0]), *turns) if kind.questions else turns
         codes = reasons(Sample(kind, context, turns))
         assert codes == ("echo",)  # of themselves
 

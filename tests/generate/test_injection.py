@@ -18,7 +18,7 @@ from vistune.generate import generate, injection
 from vistune.generate.filters import Sample
 from vistune.generate.injection import hostile_context, prompt_leak
 from vistune.generate.kinds import kind_names, load_kind
-from vistune.generate.parse import parse_reply
+from vistune.generate.replies import parse_reply
 from vistune.llm import Client, Reply, Request
 from vistune.records import Box, ImageRecord, Turn
 

@@ -12,7 +12,7 @@ from vistune.errors import VistuneError
 from vistune.generate import generate
 from vistune.generate.kinds import Prompts, brief_questions, kind_names, load_kind
 from vistune.generate.languages import language_code, prompts
-from vistune.generate.parse import parse_reply
+from vistune.generate.replies import parse_reply
 from vistune.records import Box, ImageRecord
 
 RECORD = ImageRecord("7", Path("7.jpg"), 10, 10, ("A dog.",), (Box("dog", 0.1, 0.2, 0.3, 0.4),))

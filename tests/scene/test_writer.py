@@ -11,7 +11,7 @@ import pytest
 
 from vistune.errors import ClientError
 from vistune.evaluate.reading import read_answer
-from vistune.generate.parse import parse_dialogue
+from vistune.generate.replies import parse_reply
 from vistune.llm import Request, open_client
 from vistune.llm.client import Message
 from vistune.records import Box
@@ -148,7 +148,7 @@ def test_the_client_writes_the_wire_format_from_the_text_alone() -> None:
     client = open_client("symbolic")
     replies = [asyncio.run(client.complete(request(CONTEXT, seed=seed))).text for seed in (0, 0, 1)]
     assert replies[0] == replies[1] != replies[2]
-    turns = parse_dialogue(replies[0])
+    turns = parse_reply(replies[0]).turns
     assert len(turns) >= 8
     assert parse_context(CONTEXT)[1][1].category == "cat"
 

@@ -23,9 +23,9 @@ from vistune.generate.breaker import Breaker
 from vistune.generate.budget import Budget
 from vistune.generate.limits import Limits
 from vistune.generate.pace import Pace, Ticket
-from vistune.generate.parse import Parsed
 from vistune.generate.plan import Planned
 from vistune.generate.price import NOTHING, Cost
+from vistune.generate.replies import ParsedReply
 from vistune.generate.store import Failure, Store, Stored
 from vistune.llm.client import Client, Reply, RequestError
 from vistune.scene.english import well_formed
@@ -92,7 +92,7 @@ def _unsettled(planned: Planned, teacher: str, store: Store, attempts: int, retr
             return None if failure and failure.final and not retry_failed else Job(planned, one)
         settled = stored.settled
         if settled is None:  # the run died before anybody looked at the reply
-            settled = number >= attempts or isinstance(read(planned.kind, stored.reply), Parsed)
+            settled = number >= attempts or isinstance(read(planned.kind, stored.reply), ParsedReply)
             store.settle(one.key, settled)
         number += 1
         if settled or number > attempts:
@@ -212,7 +212,7 @@ class Asker:
         stored = Stored(reply, job.sent + 1, cost, True if last else None)
         await self._store.put(key, stored)
         said = read(job.planned.kind, reply)
-        can_be_read = isinstance(said, Parsed)
+        can_be_read = isinstance(said, ParsedReply)
         if not last:
             self._store.settle(key, can_be_read)
         if last or can_be_read:

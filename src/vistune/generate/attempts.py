@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from itertools import count
 
 from vistune.generate.kinds import Kind
-from vistune.generate.parse import Parsed, ReplyError, parse_reply
 from vistune.generate.plan import Planned
+from vistune.generate.replies import ParsedReply, ReplyError, parse_reply
 from vistune.generate.store import Store, Stored
 from vistune.llm.client import Reply, Request
 from vistune.seeded import bits
@@ -29,7 +29,7 @@ class Answer:
 
     attempt: Attempt
     stored: Stored
-    read: Parsed | ReplyError
+    read: ParsedReply | ReplyError
 
 
 def attempt(planned: Planned, teacher: str, number: int) -> Attempt:
@@ -55,12 +55,12 @@ def chosen_answer(planned: Planned, teacher: str, store: Store) -> Answer | None
     """The first reply that can be read, else the last one; None if there is none."""
     found = None
     for found in answers(planned, teacher, store):
-        if found.stored.settled or isinstance(found.read, Parsed):  # after a settled one nobody was asked
+        if found.stored.settled or isinstance(found.read, ParsedReply):  # after a settled one nobody was asked
             break
     return found
 
 
-def read(kind: Kind, reply: Reply) -> Parsed | ReplyError:
+def read(kind: Kind, reply: Reply) -> ParsedReply | ReplyError:
     """What the reply says, if it has, or can be repaired to, the form that was asked for; else why not."""
     try:
         return parse_reply(reply.text, bool(kind.questions), reply.finish)

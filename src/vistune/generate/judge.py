@@ -10,8 +10,8 @@ from vistune.generate.attempts import Answer, chosen_answer
 from vistune.generate.filters import Sample, reasons
 from vistune.generate.injection import prompt_leak
 from vistune.generate.judged import Judged, Verdict
-from vistune.generate.parse import Parsed, ReplyError
 from vistune.generate.plan import Plan, Planned
+from vistune.generate.replies import ParsedReply, ReplyError
 from vistune.generate.store import Store
 from vistune.llm.client import Request
 from vistune.records import Turn
@@ -44,7 +44,7 @@ def judge(
 
 
 def _judge(
-    planned: Planned, request: Request, read: Parsed | ReplyError, plan: Plan
+    planned: Planned, request: Request, read: ParsedReply | ReplyError, plan: Plan
 ) -> tuple[dict[str, Any], tuple[Turn, ...]]:
     """The verdict with its reasons, and the turns where there are any."""
     kind = planned.kind

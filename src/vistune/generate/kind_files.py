@@ -18,7 +18,7 @@ import yaml
 
 from vistune.errors import VistuneError, did_you_mean
 from vistune.generate.languages import ENGLISH, language_name
-from vistune.generate.parse import ReplyError, parse_reply
+from vistune.generate.replies import ReplyError, parse_reply
 from vistune.scene.context import PARTS, Part, parse_context
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from vistune.errors import VistuneError, did_you_mean
 from vistune.generate.kind_files import KindFolder, read_text
 from vistune.generate.languages import ENGLISH, UNSPACED, language_code, language_name, prompts
-from vistune.generate.parse import parse_reply, to_json
+from vistune.generate.replies import parse_reply, to_json
 from vistune.llm.client import Message, Request
 from vistune.records import ImageRecord
 from vistune.scene.context import PARTS, Part, format_context, has_context, parse_context

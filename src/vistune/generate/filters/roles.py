@@ -11,6 +11,7 @@ _NAME = r"(?:user|human|assistant|system|question|answer|gpt|chatgpt|ai|bot|mode
 _MARKER = re.compile(
     rf"""
     <image> | <\|[^|>]*\|> | </?s> | \[/?inst\] | <</?sys>> | <(?:start|end)_of_turn> | <(?:bos|eos|pad|unk)> | ={{3}}
+    | </?(?:\w+:)?(?:think|thinking|reasoning)>
     | ^[ \t>*]*\#{{3}} | ^[ \t>*_\#\[-]*{_NAME}(?:[ ]?\#?\d{{1,2}})?[ \t*_\]]*:
     | [.?!"')*][ ]+\**(?:user|human|assistant|question|answer)\**:[ ]   # the next turn within a line
     """,

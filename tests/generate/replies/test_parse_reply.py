@@ -5,7 +5,8 @@ import random
 
 import pytest
 
-from vistune.generate.parse import Parsed, ReplyError, parse_answer, parse_dialogue, parse_reply, to_json
+from vistune.generate.filters import has_role_marker
+from vistune.generate.replies import ParsedReply, ReplyError, parse_reply, to_json
 from vistune.records import Turn
 
 GOOD = "Question:\nWhat is it?\n===\nAnswer:\nA dog.\n===\nQuestion:\nWhere?\n===\nAnswer:\nOn the left,\nby the door."
@@ -15,7 +16,7 @@ TURNS = (
     Turn("user", "Where?"),
     Turn("assistant", "On the left,\nby the door."),
 )
-JSON = to_json(Parsed(TURNS))
+JSON = to_json(ParsedReply(TURNS))
 PRETTY = json.dumps(json.loads(JSON), indent=2)
 FIRST = TURNS[:2]
 
@@ -33,8 +34,8 @@ FIRST = TURNS[:2]
         f"\n{PRETTY}\n",
     ],
 )
-def test_the_forms_asked_for_need_no_repair(text: str) -> None:
-    assert parse_reply(text) == Parsed(TURNS)
+def test_the_requested_formats_need_no_repair(text: str) -> None:
+    assert parse_reply(text) == ParsedReply(TURNS)
 
 
 @pytest.mark.parametrize(
@@ -59,35 +60,37 @@ def test_the_forms_asked_for_need_no_repair(text: str) -> None:
         (f"```json\n{PRETTY}\n```", ["code_fence"]),
         (f"Here is the JSON you asked for:\n```json\n{PRETTY}\n```\nEnjoy!", ["code_fence", "chatter"]),
         (f"Here you are: {JSON} Enjoy!", ["chatter"]),
-        (JSON.replace('"}]', '",}, ]'), ["trailing_comma"]),
+        (JSON.replace('"}]', '",}, ]'), ["json"]),
         (JSON.replace('"', "\u201c"), ["quotes"]),
-        (JSON.replace('"', "'"), ["quotes"]),
+        (JSON.replace('"', "'"), ["json"]),
+        (JSON.replace("}, {", "} {"), ["json"]),
+        (JSON.replace('"answer"', '"answer'), ["json"]),
         (JSON.replace("\\n", "\n"), ["raw_text"]),
         (JSON.replace('"turns"', '"Conversation"'), []),
         (json.dumps(json.loads(JSON)["turns"]), []),
         ("\n".join(map(json.dumps, json.loads(JSON)["turns"])), ["several_objects"]),
     ],
 )
-def test_what_is_harmless_is_repaired_and_told(text: str, repairs: list[str]) -> None:
-    assert parse_reply(text) == Parsed(TURNS, tuple(repairs))
+def test_harmless_mistakes_are_repaired_and_named(text: str, repairs: list[str]) -> None:
+    assert parse_reply(text) == ParsedReply(TURNS, tuple(repairs))
 
 
 @pytest.mark.parametrize("text", [GOOD[: GOOD.rindex("===")], GOOD[: GOOD.rindex("\nOn")], GOOD[: GOOD.index("Where")]])
-def test_of_a_text_cut_off_the_whole_pairs_are_kept(text: str) -> None:
-    assert parse_reply(text) == Parsed(FIRST, ("truncated",))
+def test_a_truncated_text_keeps_its_whole_pairs(text: str) -> None:
+    assert parse_reply(text) == ParsedReply(FIRST, ("truncated",))
 
 
-def test_what_ended_at_the_token_limit_loses_its_last_pair() -> None:
-    assert parse_reply(GOOD, finish="length") == Parsed(FIRST, ("truncated",))
-    assert parse_reply(GOOD, finish="stop") == Parsed(TURNS)
-    assert parse_reply(JSON, finish="length") == Parsed(TURNS)  # closed, so it is whole
+def test_a_text_that_ends_at_the_token_limit_loses_its_last_pair() -> None:
+    assert parse_reply(GOOD, finish="length") == ParsedReply(FIRST, ("truncated",))
+    assert parse_reply(GOOD, finish="stop") == ParsedReply(TURNS)
+    assert parse_reply(JSON, finish="length") == ParsedReply(TURNS)  # closed, so it is whole
     with pytest.raises(ReplyError, match="truncated"):
-        parse_reply("A dog on the", alone=True, finish="length")
+        parse_reply("A dog on the", answer_only=True, finish="length")
     with pytest.raises(ReplyError, match="truncated"):
         parse_reply(GOOD[: GOOD.index("===\nQuestion")], finish="length")
 
 
-def test_json_cut_off_anywhere_keeps_whole_turns_only() -> None:
+def test_truncated_json_keeps_whole_turns_only() -> None:
     for text in (JSON, PRETTY):
         whole = text.index("}") + 1
         for end in range(whole, len(text)):
@@ -123,25 +126,62 @@ def test_json_cut_off_anywhere_keeps_whole_turns_only() -> None:
         ('{"turns": [{"question": "A?", "answer": 3}]}', "wrong_schema"),
         ('{"turns": [{"question": "A?", "answer": " "}]}', "empty_turn"),
         ('{"turns": [{"question": "A?", "answer": "B" C}, {"question": "D?", "answer": "E."}]}', "broken_json"),
-        ('{"turns": [{"question": "A "big" one?", "answer": "B."}]}', "broken_json"),
+        ('{"turns": [{"question": "A", "answer": "B"}, {"answer": "C", "x": "D",}]}', "wrong_schema"),
+        ('{"turns": [{"question": "A?", "answer": "It is"a.}, {"question": "B?" "answer", "c"}]}', "broken_json"),
     ],
 )
-def test_what_is_wrong_has_a_reason(text: str, reason: str) -> None:
+def test_an_unusable_reply_has_a_reason(text: str, reason: str) -> None:
     with pytest.raises(ReplyError, match=f"^{reason}$"):
         parse_reply(text)
 
 
+def test_json_repair_keeps_quotes_within_a_text() -> None:
+    parsed = parse_reply('{"turns": [{"question": "A "big" one?", "answer": "B."}]}')
+    assert parsed == ParsedReply((Turn("user", 'A "big" one?'), Turn("assistant", "B.")), ("json",))
+
+
+@pytest.mark.parametrize("prefix", ["", '{"turns": [{"question": ', '{"answer": ', '{"turns": [{"q": "A?", "answer": '])
+@pytest.mark.parametrize("count", [1_000, 200_000])
+@pytest.mark.parametrize("answer_only", [False, True])
+def test_deep_nesting_is_broken_json(prefix: str, count: int, answer_only: bool) -> None:
+    for bracket in ("[", '{"a": '):
+        with pytest.raises(ReplyError, match=r"^broken_json$"):
+            parse_reply(prefix + bracket * count, answer_only)
+
+
+@pytest.mark.parametrize("thoughts", [
+    "<think>\nQuestion: what?\n===\n</think>",
+    "The picture has a dog.\n</think>",  # the chat template has opened the tag
+    "<think></think>\n<think>\nFirst, the dog.\n</think>",
+    "<seed:think>Okay, let me see.</seed:think>",
+    "<THINKING>a</think> b </Thinking>",
+    "<reasoning>a</reasoning>",
+])  # fmt: skip
+def test_thoughts_are_cut(thoughts: str) -> None:
+    for text in (GOOD, JSON):
+        assert parse_reply(f"{thoughts}\n{text}") == ParsedReply(TURNS, ("thinking",))
+    assert parse_reply(f"{thoughts}\nA dog.", answer_only=True).turns == (Turn("assistant", "A dog."),)
+    with pytest.raises(ReplyError, match=r"^unfinished_thinking$"):
+        parse_reply(f"{thoughts}\n<think>So, the image", answer_only=True)
+
+
+def test_a_think_tag_left_over_is_a_role_marker() -> None:
+    answer = parse_reply("A dog. <think>Is it one?", answer_only=True).turns[0].text
+    assert has_role_marker(answer)
+    assert has_role_marker(parse_reply('{"answer": "So.</think> A dog."}', answer_only=True).turns[0].text)
+
+
 def test_equal_signs_and_letters_within_a_block_end_nothing() -> None:
-    turns = parse_dialogue("Question:\nWhat does the sign say?\n===\nAnswer:\nIt says a === b.\nA: red\nB: blue")
+    turns = parse_reply("Question:\nWhat does the sign say?\n===\nAnswer:\nIt says a === b.\nA: red\nB: blue").turns
     assert turns[1].text == "It says a === b.\nA: red\nB: blue"
     quoted = json.dumps({"turns": [{"question": 'Is {"question": "x"} shown?', "answer": "No,} it is ] not, }."}]})
     assert parse_reply(quoted).turns[1].text == "No,} it is ] not, }."
 
 
-def test_an_answer_alone() -> None:
-    assert parse_answer(" A dog. \n", "What?") == (Turn("user", "What?"), Turn("assistant", "A dog."))
+def test_an_answer_only() -> None:
+    assert parse_reply(" A dog. \n", answer_only=True).turns == (Turn("assistant", "A dog."),)
     with pytest.raises(ReplyError, match="empty_reply"):
-        parse_answer(" \n", "What?")
+        parse_reply(" \n", answer_only=True)
 
 
 @pytest.mark.parametrize(
@@ -149,22 +189,24 @@ def test_an_answer_alone() -> None:
     [
         ("A dog.\n\nIt sits.", []),
         ('{"answer": "A dog.\\n\\nIt sits."}', []),
-        ('```json\n{"answer": "A dog.\\n\\nIt sits.",}\n```', ["code_fence", "trailing_comma"]),
-        ("{'answer': 'A dog.\\n\\nIt sits.'}", ["quotes"]),
+        ('```json\n{"answer": "A dog.\\n\\nIt sits.",}\n```', ["code_fence", "json"]),
+        ("{'answer': 'A dog.\\n\\nIt sits.'}", ["json"]),
         ('{"description": "A dog.\\n\\nIt sits."}', ["other_key"]),
         ("Answer:\nA dog.\n\nIt sits.", ["marker"]),
         ("Sure! Here is a detailed look:\n\nA dog.\n\nIt sits.", ["chatter"]),
         ("A dog.\n\nIt sits.\n\nLet me know if you want more!", ["chatter"]),
     ],
 )
-def test_repairs_of_an_answer_alone(text: str, repairs: list[str]) -> None:
-    assert parse_reply(text, alone=True) == Parsed((Turn("assistant", "A dog.\n\nIt sits."),), tuple(repairs))
+def test_repairs_of_an_answer(text: str, repairs: list[str]) -> None:
+    assert parse_reply(text, answer_only=True) == ParsedReply(
+        (Turn("assistant", "A dog.\n\nIt sits."),), tuple(repairs)
+    )
 
 
 @pytest.mark.parametrize("text", ['{"answer": "A dog', '{"answer":', '{"answer": "A dog."'])
-def test_a_cut_off_answer_is_not_repaired(text: str) -> None:
+def test_a_truncated_answer_is_not_repaired(text: str) -> None:
     with pytest.raises(ReplyError, match="truncated"):
-        parse_reply(text, alone=True)
+        parse_reply(text, answer_only=True)
 
 
 @pytest.mark.parametrize(
@@ -173,13 +215,13 @@ def test_a_cut_off_answer_is_not_repaired(text: str) -> None:
         ('{"colour": 3}', "wrong_schema"),
         ('{"title": "A dog", "text": "It sits."}', "wrong_schema"),
         ('{"description": " "}', "wrong_schema"),
-        ('{"description": "A "big" dog."}', "broken_json"),
+        ('{"description": "A dog" sits."}', "broken_json"),
     ],
 )
 def test_an_object_is_no_answer(text: str, reason: str) -> None:
     with pytest.raises(ReplyError, match=f"^{reason}$"):
-        parse_reply(text, alone=True)
-    assert parse_reply('[A "dog"]: it sits.', alone=True).turns[0].text == '[A "dog"]: it sits.'
+        parse_reply(text, answer_only=True)
+    assert parse_reply('[A "dog"]: it sits.', answer_only=True).turns[0].text == '[A "dog"]: it sits.'
 
 
 def test_noise_never_swaps_roles() -> None:

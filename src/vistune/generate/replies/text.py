@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from vistune.generate.reply_error import ReplyError
+from vistune.generate.replies.error import ReplyError
 
 _SEPARATOR = re.compile(r"^[ \t*_`]*={3,}[ \t*_`]*$", re.MULTILINE)
 _RULE = re.compile(r"^[ \t]*(?:-{3,}|\*{3,}|_{3,})[ \t]*$", re.MULTILINE)
@@ -35,9 +35,9 @@ def text_pairs(text: str, repairs: list[str], cut: bool = False) -> list[tuple[s
         repairs.append("truncated")
     if not blocks:
         raise ReplyError("truncated")
-    if not all(said for _, said in blocks):
+    texts = [text for _, text in blocks]
+    if not all(texts):
         raise ReplyError("empty_turn")
-    texts = [said for _, said in blocks]
     return list(zip(texts[::2], texts[1::2], strict=True))
 
 
@@ -58,7 +58,7 @@ def _blocks(text: str, repairs: list[str]) -> list[_Block]:
     parts = [part for part in parts if part.strip()]
     found: list[_Block] = []
     for index, part in enumerate(parts):
-        marked = _marked(part, repairs, first=not found, most=2 if len(parts) > 1 else None)
+        marked = _marked(part, repairs, first=not found, maximum=2 if len(parts) > 1 else None)
         if marked:
             found += marked
         elif index == 0 or (index == len(parts) - 1 and found and found[-1][0] == "a"):
@@ -70,10 +70,10 @@ def _blocks(text: str, repairs: list[str]) -> list[_Block]:
     return found
 
 
-def _marked(part: str, repairs: list[str], first: bool, most: int | None) -> list[_Block]:
+def _marked(part: str, repairs: list[str], first: bool, maximum: int | None) -> list[_Block]:
     """The blocks of a part, more than one where a separator is missing; none if it does not begin with a marker.
 
-    Where there are separators, one may be missing here and there, but a part with more than `most` markers quotes some.
+    Where there are separators, one may be missing, but a part with more than `maximum` markers quotes some of them.
     """
     markers = list(_LOOSE.finditer(part))
     if not markers or (part[: markers[0].start()].strip() and not first):
@@ -82,7 +82,7 @@ def _marked(part: str, repairs: list[str], first: bool, most: int | None) -> lis
     markers = [marker for marker in markers if (len(marker[1]) == 1) == short]
     if part[: markers[0].start()].strip():
         repairs.append("chatter")
-    if most and len(markers) > most:
+    if maximum and len(markers) > maximum:
         raise ReplyError("wrong_order")
     if not all(_STRICT.fullmatch(part, marker.start(), marker.end()) for marker in markers):
         repairs.append("marker")

@@ -1,0 +1,174 @@
+"""Replies in the JSON format: `{"turns": [{"question": …, "answer": …}]}`, or `{"answer": …}`.
+
+Strict JSON first; then, where the reply ends too early, its complete turns; then the package json_repair. What that
+returns counts only if it has the same letters in the same order as the reply, for it also guesses.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import json_repair
+
+from vistune.generate.replies.error import ReplyError
+
+_START = re.compile(
+    r"(?:[\[{]\s*){1,4}[\"'\u201c](?:turns|questions?|answer|conversation|dialogue|pairs|q|a)\b", re.IGNORECASE
+)
+_ONE_TEXT = re.compile(r"\s*(?:[\[{]\s*){1,3}[\"'\u201c]\w[^\"'\u201d]*[\"'\u201d]\s*:")
+_LISTS = ("turns", "conversation", "dialogue", "questions", "pairs")
+_TOO_DEEP = re.compile(r"(?:\s*[\[{]){9}")
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}"]', re.DOTALL)  # a lone quote opens a string that never ends
+_CURLY = str.maketrans("\u201c\u201d", '""')
+_CLOSING = {"{": "}", "[": "]"}
+_SWALLOWED = re.compile(r"""(?:\\"|['\u201d])\s*[:}\]]|[{\[]\s*(?:\\"|['\u201c])""")
+"""What is left of quotes and brackets where a string has swallowed the next one, in a value as JSON."""
+_MAX_DEPTH = 8
+"""Ours is three deep; what is nested further is never a dialogue, and deep enough it ends every recursive parser."""
+_MAX_REPAIR = 200_000
+"""Characters that json_repair gets to see."""
+
+
+def looks_like_json(text: str) -> bool:
+    """Whether a reply holds an object with one of our keys, complete or not."""
+    start = _START.search(text)
+    if start is None:
+        return _TOO_DEEP.match(text) is not None
+    return "===" not in text[: start.start()] and len(text[: start.start()].split()) <= 30
+
+
+def looks_like_one_text(text: str) -> bool:
+    """Whether a reply is an object with some key."""
+    return _ONE_TEXT.match(text) is not None
+
+
+def read_pairs(text: str, repairs: list[str]) -> list[tuple[str, str]]:
+    """The questions with their answers. Raises ReplyError."""
+    turns = _turns(_value(text, repairs, drop_incomplete=True))
+    pairs = [(_text(turn, "question", "q"), _text(turn, "answer", "a")) for turn in turns]
+    if not pairs:
+        raise ReplyError("empty_reply")
+    return pairs
+
+
+def read_answer(text: str, repairs: list[str]) -> str:
+    """The answer, or the one text of an object under another key. Raises ReplyError, also for a truncated one."""
+    value = _value(text, repairs, drop_incomplete=False)
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if looks_like_json(text):
+        return _text(value, "answer", "a")
+    texts = list(value.values()) if isinstance(value, dict) else []
+    if len(texts) != 1 or not isinstance(texts[0], str) or not texts[0].strip():
+        raise ReplyError("wrong_schema")
+    repairs.append("other_key")
+    return texts[0].strip()
+
+
+def _value(text: str, repairs: list[str], drop_incomplete: bool) -> Any:
+    """The reply's JSON as Python objects, with harmless mistakes repaired. Raises ReplyError."""
+    start = _START.search(text) or _ONE_TEXT.match(text)
+    if start is None:
+        raise ReplyError("broken_json")
+    body = text[start.start() :]
+    if '"' not in body and body != (body := body.translate(_CURLY)):
+        repairs.append("quotes")
+    ended = body.rstrip().endswith(("}", "]"))
+    complete = _complete(body)
+    value = _decoded(body, repairs)
+    if value is None and complete and drop_incomplete:
+        value = _decoded(complete, repairs) or _repaired(complete, repairs)
+        repairs += ["truncated"] if value else []
+    if value is None and ended:  # a quote too many looks like a string without an end
+        value = _repaired(body, repairs)
+    if value is None:
+        raise ReplyError("broken_json" if ended else "truncated")
+    repairs += ["chatter"] if text[: start.start()].strip() else []
+    return value
+
+
+def _decoded(body: str, repairs: list[str]) -> Any:
+    """The value of strict JSON, or of JSON but for raw line ends, or a list of several; None for anything else."""
+    for strict in (True, False):
+        try:
+            values, end = _objects(body, json.JSONDecoder(strict=strict))
+        except (ValueError, RecursionError):
+            continue
+        repairs += [] if strict else ["raw_text"]
+        repairs += ["several_objects"] if len(values) > 1 else []
+        repairs += ["chatter"] if body[end:].strip(" \n\t,`") else []
+        return values if len(values) > 1 else values[0]
+    return None
+
+
+def _objects(body: str, decoder: json.JSONDecoder) -> tuple[list[Any], int]:
+    """The objects that follow each other, with any words between, and where the last ends. Raises ValueError."""
+    value, end = decoder.raw_decode(body)
+    values = [value]
+    while start := _START.search(body, end):
+        value, end = decoder.raw_decode(body, start.start())
+        values.append(value)
+    return values, end
+
+
+def _complete(body: str) -> str:
+    """A body that ends too early, up to its last complete object and with all brackets closed; else the empty text.
+
+    Raises ReplyError where it is nested deeper than any dialogue.
+    """
+    stack, closing, end = "", "", 0
+    for token in _TOKEN.finditer(body):
+        if token[0] in _CLOSING:
+            stack += _CLOSING[token[0]]
+            if len(stack) > _MAX_DEPTH:
+                raise ReplyError("broken_json")
+        elif token[0] == '"':
+            break
+        elif stack.endswith(token[0]):
+            stack = stack[:-1]
+            if token[0] == "}" or not stack:
+                closing, end = stack[::-1], token.end()
+    return body[:end] + closing if stack and end else ""
+
+
+def _repaired(body: str, repairs: list[str]) -> Any:
+    """What json_repair makes of the body; None where it leaves out, adds, swaps or swallows something."""
+    if len(body) > _MAX_REPAIR:
+        return None
+    body = body[: max(body.rfind("}"), body.rfind("]")) + 1]
+    try:
+        value = json_repair.loads(f"[{body}]", skip_json_loads=True)
+    except (ValueError, RecursionError):  # a number of thousands of digits
+        return None
+    dumped = json.dumps(value, ensure_ascii=False)
+    if _SWALLOWED.search(dumped) or _letters(dumped) != _letters(body):
+        return None
+    repairs.append("json")
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def _letters(text: str) -> list[str]:
+    text = re.sub(r"\\u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), text)
+    return re.findall(r"[^\W_]", re.sub(r"\\.", "", text))
+
+
+def _turns(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        named = {str(key).lower(): content for key, content in value.items()}
+        lists = [named[name] for name in _LISTS if isinstance(named.get(name), list)]
+        return lists[0] if lists else [value]
+    if not isinstance(value, list):
+        raise ReplyError("wrong_schema")
+    return [turn for one in value for turn in (_turns(one) if isinstance(one, dict) else [one])]
+
+
+def _text(turn: Any, *names: str) -> str:
+    named = {str(key).lower(): content for key, content in turn.items()} if isinstance(turn, dict) else {}
+    texts = [named[name] for name in names if isinstance(named.get(name), str)]
+    if not texts:
+        raise ReplyError("wrong_schema")
+    if not texts[0].strip():
+        raise ReplyError("empty_turn")
+    return str(texts[0]).strip()
