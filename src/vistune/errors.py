@@ -41,6 +41,10 @@ class DataError(VistuneError):
     """A training sample or an image cannot be used."""
 
 
+class TrainingError(VistuneError):
+    """Training cannot continue: its loss or gradient is no longer finite."""
+
+
 class CheckpointError(VistuneError):
     """A checkpoint is missing, incomplete or of an unsupported family."""
 

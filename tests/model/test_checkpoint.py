@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,38 @@ def test_the_configs_are_complete(saved: Any) -> None:
     assert (path / "chat_template.jinja").is_file()
     image_processor = json.loads((path / "processor_config.json").read_text())["image_processor"]
     assert image_processor["image_processor_type"] in ("LlavaImageProcessor", "LlavaImageProcessorPil")
+
+
+def test_the_saved_tokenizer_pads_on_the_left_and_knows_nothing_of_image_backends(
+    backbones: Path, tmp_path: Path
+) -> None:
+    language = Path(shutil.copytree(backbones / "language", tmp_path / "language"))
+    config = json.loads((language / "tokenizer_config.json").read_text())
+    for side in ("right", None):  # what the language model's own file says
+        config |= {"padding_side": side}
+        config = {key: value for key, value in config.items() if value is not None}
+        (language / "tokenizer_config.json").write_text(json.dumps(config))
+        saved = tmp_path / f"saved {side}"
+        save_checkpoint(*assemble(str(backbones / "vision"), str(language), projector="linear"), saved)
+        save_checkpoint(*load_checkpoint(saved), tmp_path / f"again {side}")
+        for path in (saved, tmp_path / f"again {side}"):
+            written = json.loads((path / "tokenizer_config.json").read_text())
+            assert written["padding_side"] == AutoProcessor.from_pretrained(path).tokenizer.padding_side == "left"
+            assert '"pil"' not in "".join(file.read_text() for file in path.glob("*.json"))
+
+
+def test_a_published_image_processor_that_knows_no_padding_is_read(saved: Any, tmp_path: Path) -> None:
+    """As llava-hf/llava-1.5-7b-hf has it: CLIP's, in a file of its own."""
+    path = Path(shutil.copytree(saved[0], tmp_path / "published"))
+    processor = json.loads((path / "processor_config.json").read_text())
+    own = processor.pop("image_processor")
+    own = {key: own[key] for key in ("crop_size", "image_mean", "image_std")} | {
+        "image_processor_type": "CLIPImageProcessor", "do_center_crop": True, "size": {"shortest_edge": 28},
+    }  # fmt: skip
+    (path / "processor_config.json").write_text(json.dumps(processor))
+    (path / "preprocessor_config.json").write_text(json.dumps(own))
+    answer = Assistant.load(path, "cpu").chat(_pictures()[0], "how many dogs", max_new_tokens=12)
+    assert answer == _generate(path, _pictures()[0], [Turn("user", "how many dogs")], parts=False)
 
 
 def test_what_is_loaded_computes_what_was_saved(saved: Any) -> None:

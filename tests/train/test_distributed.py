@@ -161,6 +161,21 @@ def test_killed_they_go_on_to_the_same_weights(launch: Launch, small_rate: Any, 
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+def test_the_environment_of_accelerate_does_not_change_the_training(start: Any, finished: Any, tmp_path: Path) -> None:
+    recipe, out = finished
+    environment = {
+        "ACCELERATE_MIXED_PRECISION": "bf16", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4",
+        "ACCELERATE_DYNAMO_BACKEND": "eager",
+    }  # fmt: skip
+    code = "import os; os.environ |= environment; from vistune.train.run import train; train(recipe, out)"
+    process = start(code, environment=environment, recipe=recipe, out=tmp_path)
+    process.join()
+    assert process.exitcode == 0
+    for stage in ("align", "tune"):
+        files = [run / stage / "model.safetensors" for run in (tmp_path, out)]
+        assert files[0].read_bytes() == files[1].read_bytes()
+
+
 def test_a_mistake_is_told_once_and_ends_all(launch: Launch, make_recipe: Any, tmp_path: Path) -> None:
     codes, told = launch(make_recipe(batch_size=1, micro_batch_size=1), tmp_path / "run", DDP)
     assert codes == [2, 2]
@@ -171,4 +186,4 @@ def test_a_mistake_is_told_once_and_ends_all(launch: Launch, make_recipe: Any, t
     codes, told = launch(make_recipe(), tmp_path / "run", {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"})
     assert codes == [2, 2]
     assert "only version 2 of FSDP is supported" in told
-    assert not [*(tmp_path / "run").iterdir()]
+    assert not (tmp_path / "run").exists()

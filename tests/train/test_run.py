@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 import signal
 from hashlib import sha256
@@ -14,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import CLIPVisionModel
 
-from vistune.errors import CheckpointError, DataError, MissingPackageError, RecipeError
+from vistune.errors import CheckpointError, DataError, MissingPackageError, RecipeError, TrainingError
 from vistune.model.assistant import Assistant
 from vistune.recipe import schema
 from vistune.recipe.training import Recipe
@@ -231,6 +232,49 @@ def test_a_missing_tracker_is_told_before_any_training(make_recipe: Any, tmp_pat
     assert not (tmp_path / "align").exists()
 
 
+def test_a_stage_may_be_called_features_and_other_folders_stay(make_recipe: Any, tmp_path: Path) -> None:
+    for mine in ("features", ".features"):
+        (tmp_path / mine).mkdir()
+        (tmp_path / mine / "thesis.txt").write_text("precious")
+    recipe = make_recipe(epochs=1.5)
+    recipe = recipe.model_copy(update={"stages": [recipe.stages[0].model_copy(update={"name": "features"})]})
+    assert train(recipe, tmp_path) == tmp_path / "features"
+    assert Assistant.load(tmp_path / "features", "cpu")
+    assert (tmp_path / "features" / "thesis.txt").read_text() == "precious"
+    assert [path.name for path in (tmp_path / ".features").iterdir()] == ["thesis.txt"]
+
+
+def test_a_failed_start_leaves_its_folder_to_another_recipe(make_recipe: Any, tmp_path: Path) -> None:
+    recipe, run = make_recipe(epochs=0.4), tmp_path / "run"
+    wrong = recipe.model_copy(update={"model": recipe.model.model_copy(update={"vision_tower": str(tmp_path)})})
+    for broken, error in ((wrong, CheckpointError), (make_recipe(data=str(tmp_path / "none.json")), DataError)):
+        with pytest.raises(error):
+            train(broken, run)
+        assert not run.exists()
+    run.mkdir()
+    schema.save(wrong, run / "recipe.yaml")  # as an earlier version left it
+    train(recipe, run)
+    assert schema.load(Recipe, run / "recipe.yaml") == recipe
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "recipe.yaml").write_text("teacher: symbolic\n")
+    with pytest.raises(RecipeError, match=r"other.recipe\.yaml: "):
+        train(recipe, tmp_path / "other")
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_states(make_recipe: Any, tmp_path: Path) -> None:
+    recipe = make_recipe(learning_rate=1e25, warmup_ratio=0, checkpoint_every=1, log_every=1)
+    with pytest.raises(TrainingError) as caught:
+        train(recipe.model_copy(update={"stages": recipe.stages[1:]}), tmp_path)
+    steps = [line["step"] for line in _log(tmp_path, "tune")]  # every line is JSON
+    state = tmp_path / "tune" / "state" / f"step-{steps[-1]:08}"
+    what = rf"stages\.tune: .*nan in step {steps[-1] + 1}/13, on the conversations (\d+, ){{3}}\d+\n  fix: .*{state}"
+    assert re.search(what, str(caught.value))
+    assert caught.value.exit_code == 2
+    assert all(weight.isfinite().all() for weight in load_file(state / "weights.safetensors").values())
+    assert "NaN" not in (tmp_path / "tune" / "log.jsonl").read_text()
+    assert not (tmp_path / "tune" / "config.json").exists()
+
+
 def test_bf16_trains_and_saves_float32(make_recipe: Any, tmp_path: Path) -> None:
     recipe = make_recipe(epochs=1).model_copy(update={"precision": "bf16"})
     weights = load_file(train(recipe, tmp_path) / "model.safetensors")
@@ -255,7 +299,7 @@ def test_kept_features_change_nothing_and_spare_the_tower(
         run = tmp_path / str(room)
         train(make_recipe().model_copy(update={"feature_cache_gb": room}), run)
         assert _hashes(run) == _hashes(out)
-        assert not (run / "features").exists()
+        assert not (run / ".features").exists()
         counts.append(sum(seen))
         seen.clear()
     images = {turn["image"] for turn in json.loads(Path(make_recipe().stages[1].data).read_text())}

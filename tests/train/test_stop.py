@@ -114,5 +114,5 @@ def test_a_disk_that_is_full_before_any_state_leaves_nothing_half_written(
         told = output.read()
     assert process.exitcode == 74
     assert f"error: {tmp_path / 'run' / 'align'}: cannot be written: File too large" in told
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"recipe.yaml", "align", "features"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"recipe.yaml", "align", ".features"}
     assert _ends_as(tmp_path / "run", finished)

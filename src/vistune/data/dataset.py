@@ -95,6 +95,10 @@ class Dataset:
         [outcome] = self._encode([int(self._numbers[index])])
         return outcome if isinstance(outcome, Sample) else None
 
+    def ids(self, indices: Sequence[int]) -> list[str]:
+        """The ids of the conversations at these indices, as the data has them."""
+        return [self._conversation(int(self._numbers[index])).id for index in indices]
+
     def order(self, seed: int) -> Order:
         """The order of the samples; those that begin with the same image are a group."""
         groups = number_groups(np.concatenate([source.keys for source in self._sources])[self._numbers])

@@ -95,7 +95,8 @@ def to_pixels(processor: Any, image: Image.Image, where: str = "") -> Tensor:
     """
     long, short = max(image.size), min(image.size)
     side = processor.size.get("shortest_edge") or 0  # the other edge grows with it
-    if max(long**2 * getattr(processor, "do_pad", False), side**2 * long // short) > _MOST_PIXELS:
+    pads = getattr(processor, "do_pad", False)  # None in processors that know no padding, as CLIP's
+    if max(long**2 if pads else 0, side**2 * long // short) > _MOST_PIXELS:
         what = f"the image is too long and thin ({image.width} x {image.height} pixels)"
         raise DataError(what, where=where, fix="cut it, or remove its record")
     return torch.from_numpy(processor(image, return_tensors="np")["pixel_values"][0])

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from huggingface_hub import save_torch_state_dict
 from torch import Tensor
-from transformers import AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
+from transformers import AutoImageProcessor, AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
 from transformers.core_model_loading import revert_weight_conversion
 
 from vistune.errors import CheckpointError
@@ -75,6 +75,8 @@ def save_checkpoint(
             part.dtype = dtype
         config.save_pretrained(partial)
         model.generation_config.save_pretrained(partial)
+        # decoder-only models generate in batches from the left; transformers saves only what it was initialised with
+        processor.tokenizer.padding_side = processor.tokenizer.init_kwargs["padding_side"] = "left"
         processor.save_pretrained(partial)
 
 
@@ -86,7 +88,9 @@ def load_checkpoint(path: Path, *, one_layer: bool = False) -> tuple[LlavaForCon
     _check(path)
     model = read_pretrained(LlavaForConditionalGeneration, path)
     try:
-        processor = AutoProcessor.from_pretrained(path, backend="pil")
+        processor = AutoProcessor.from_pretrained(path)
+        # the backend is an argument of the image processor alone: the tokenizer would save it as its own
+        processor.image_processor = AutoImageProcessor.from_pretrained(path, backend="pil")
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from None
     if one_layer and getattr(model.config, MARK, None) == "linear":

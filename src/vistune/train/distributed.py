@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator, DistributedType  # type: ignore[import-untyped]
-from accelerate.utils import broadcast_object_list  # type: ignore[import-untyped]
+from accelerate.utils import GradientAccumulationPlugin, broadcast_object_list  # type: ignore[import-untyped]
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -28,7 +28,11 @@ T = TypeVar("T")
 def start_processes() -> Accelerator:
     """What this process knows of the others. Raises RecipeError for a way of distributing that is not supported."""
     alone = "LOCAL_RANK" not in os.environ
-    accelerator = Accelerator(cpu=None if alone or torch.accelerator.is_available() else True)
+    # given one by one, as Accelerate takes from the environment what is not: the recipe decides how to train
+    accelerator = Accelerator(
+        cpu=None if alone or torch.accelerator.is_available() else True, mixed_precision="no", dynamo_backend="no",
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+    )  # fmt: skip
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         raise RecipeError("DeepSpeed is not supported", fix="accelerate launch --use_fsdp --fsdp_version 2")
     if _wants_shards() and os.environ.get("FSDP_VERSION", "1") != "2":

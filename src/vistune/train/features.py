@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,15 @@ def open_features(
     dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
     limit = int(recipe.feature_cache_gb * 2**30)
     return FeatureCache(folder / _version(model, processor, dtype), shape, dtype, limit)
+
+
+def remove_features(folder: Path) -> None:
+    """Remove the features that `open_features` put into `folder`, and nothing else that may be there."""
+    for file in folder.glob("*/*.bin"):
+        file.unlink()
+    for empty in (*folder.glob("*"), folder):
+        with suppress(OSError):  # it is not there, or holds something of the user's
+            empty.rmdir()
 
 
 def keeps_features(recipe: Recipe, stage: StageRecipe) -> bool:

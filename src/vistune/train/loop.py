@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from signal import SIGTERM
 
@@ -16,7 +17,7 @@ from vistune.data.dataset import Dataset
 from vistune.data.features import FeatureCache
 from vistune.data.images import ImageStore
 from vistune.data.loader import Loader
-from vistune.errors import Stopped
+from vistune.errors import Stopped, TrainingError
 from vistune.interrupt import StopAfterStep
 from vistune.recipe.training import StageRecipe, TrackerName
 from vistune.train.distributed import clip, decide, gradients_kept, prepare, unshard
@@ -25,6 +26,8 @@ from vistune.train.optim import adamw, schedule, total_steps
 from vistune.train.resume import Progress, best_weights, load_state, load_weights, newest_state, save_state
 from vistune.train.stages import TargetLoss, checkpoint_layers, freeze
 from vistune.train.validate import Validation
+
+_NAMED_IDS = 8
 
 
 def train_stage(
@@ -49,7 +52,8 @@ def train_stage(
 
     The loss of a step is the cross-entropy summed over the target tokens of its whole batch divided by their
     number, whatever the micro-batch size and the number of processes. In the end all weights are whole in the main
-    process. Raises DataError if the data changed, StorageError if the disk is full, Stopped if a signal came.
+    process. Raises DataError if the data changed, StorageError if the disk is full, Stopped if a signal came,
+    TrainingError at the first loss or gradient norm that is not finite.
     """
     seed_step(seed, 0, 0)
     freeze(model, stage.trains)
@@ -72,6 +76,14 @@ def train_stage(
     if held_out:
         unkept = ImageStore(held_out.image, processor.image_processor)
         validation = Validation(held_out, unkept, stage, accelerator, bf16=bf16)
+
+    def check_finite(figures: Mapping[str, float]) -> None:
+        """Ends the training in all processes, which have the same figures, at the first one that is not finite."""
+        if not all(map(math.isfinite, figures.values())):
+            ids = dataset.ids(dataset.order(seed).step(progress.done - 1, stage.batch_size))
+            when = f"step {progress.done}/{total}"
+            decide(accelerator, lambda: _diverged(figures, when, stage, ids, states))
+
     signals, main, ended = StopAfterStep(), accelerator.is_main_process, progress.stale == stage.early_stopping
     log = Log(folder, progress.done, total, silent=not main, project=project, log_to=log_to)
     with signals.noting(), log:
@@ -96,6 +108,7 @@ def train_stage(
             tokens = sum(len(batch.input_ids) for batch in step.micro_batches)
             told = torch.stack([summed, summed.new_tensor(tokens), summed.new_tensor(signals.noted)])
             loss_sum, tokens, stop = accelerator.reduce(told, "sum").tolist()  # so all end after the same step
+            check_finite({"loss": loss_sum, "gradient norm": norm})  # before this step is logged or saved
             progress.loss_sum += loss_sum
             progress.targets += step.targets
             log.step(progress.done, stage.batch_size, tokens)
@@ -108,6 +121,7 @@ def train_stage(
             best = False
             if validation and (last or progress.done % stage.validate_every == 0):
                 figures = {"val/loss": validation.loss(module)}
+                check_finite(figures)
                 log.write(progress.done, figures)
                 best = stage.early_stopping is not None and progress.improved(figures["val/loss"])
             if stop or best or (progress.done % stage.checkpoint_every == 0 and not last):
@@ -119,6 +133,17 @@ def train_stage(
     if progress.best_step:
         load_weights(decide(accelerator, lambda: best_weights(states, progress)), weights)
     unshard(module, keep=main)
+
+
+def _diverged(figures: Mapping[str, float], when: str, stage: StageRecipe, ids: Sequence[str], states: Path) -> None:
+    """Raises TrainingError with the figures that are not finite, the step's conversations and the last state."""
+    broken = ", ".join(f"{name} {value}" for name, value in figures.items() if not math.isfinite(value))
+    named = [*ids[:_NAMED_IDS], *([f"{len(ids) - _NAMED_IDS} more"] if len(ids) > _NAMED_IDS else [])]
+    what = f"{broken} in {when}, on the conversations {', '.join(named)}"
+    state = newest_state(states)
+    saved = f"the last good state is {state}" if state else "no state has been saved yet"
+    fix = f"check these conversations, or train with a lower learning_rate in another output folder; {saved}"
+    raise TrainingError(what, where=f"stages.{stage.name}", fix=fix)
 
 
 def seed_step(seed: int, step: int, process: int) -> None:

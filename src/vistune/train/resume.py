@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from vistune.errors import CheckpointError, DataError, RecipeError
+from vistune.model.checkpoint import is_complete
 from vistune.recipe import schema
 from vistune.recipe.training import Recipe
 from vistune.storage import atomic_folder, atomic_text, find_damage
@@ -27,6 +28,7 @@ _KEPT = 2
 """How many states a stage keeps while it trains: a damaged one has one before it."""
 _FREE = ("log_to", "log_every", "checkpoint_every", "micro_batch_size", "feature_cache_gb", "compile")
 """What a run may go on with changed: it makes no difference to the result, or only one of rounding."""
+_RECIPE = "recipe.yaml"
 _WEIGHTS, _MOMENTS, _PROGRESS = "weights.safetensors", "optimizer.safetensors", "progress.json"
 
 
@@ -176,21 +178,30 @@ def trim_log(path: Path, step: int) -> None:
 
 
 def check_recipe(recipe: Recipe, out: Path) -> None:
-    """Keep the recipe in `out`. Raises RecipeError, naming what changed, if another run was begun there."""
-    path = out / "recipe.yaml"
-    if path.exists():
-        before, now = _flat(schema.load(Recipe, path).model_dump()), _flat(recipe.model_dump())
-        changed = [
-            f"{key} was {before.get(key, 'not there')!r}, is {now.get(key, 'not there')!r}"
-            for key in {**before, **now}
-            if before.get(key) != now.get(key) and key.rpartition(".")[2] not in _FREE
-        ]
-        if changed:
-            fix = "choose another output folder, or delete this one to train anew"
-            raise RecipeError(f"a run with another recipe is there: {'; '.join(changed)}", where=str(out), fix=fix)
-        if before == now:
-            return
-    schema.save(recipe, path)
+    """Raises RecipeError, naming what differs, if a run of another recipe has trained something in `out`."""
+    path = out / _RECIPE
+    if not path.exists():
+        return
+    earlier = schema.load(Recipe, path)  # fails for a recipe of another kind, which a run must not replace either
+    before, now = _flat(earlier.model_dump()), _flat(recipe.model_dump())
+    changed = [
+        f"{key} was {before.get(key, 'not there')!r}, is {now.get(key, 'not there')!r}"
+        for key in {**before, **now}
+        if before.get(key) != now.get(key) and key.rpartition(".")[2] not in _FREE
+    ]
+    if changed and _has_trained(out):
+        fix = "choose another output folder, or delete this one to train anew"
+        raise RecipeError(f"a run with another recipe is there: {'; '.join(changed)}", where=str(out), fix=fix)
+
+
+def save_recipe(recipe: Recipe, out: Path) -> None:
+    """Write the recipe into `out`, as soon as nothing but the training itself can fail any more."""
+    out.mkdir(parents=True, exist_ok=True)
+    schema.save(recipe, out / _RECIPE)
+
+
+def _has_trained(out: Path) -> bool:
+    return any(any(folder.glob("state/step-*")) or is_complete(folder) for folder in out.iterdir())
 
 
 def check_processes(recipe: Recipe, processes: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from functools import partial
 from pathlib import Path
 
@@ -24,16 +23,16 @@ from vistune.recipe.training import LoraRecipe, Recipe, StageRecipe
 from vistune.storage import storage_errors
 from vistune.train.compiled import check_compiler, compile_layers
 from vistune.train.distributed import decide, end_processes, main_first, start_processes
-from vistune.train.features import open_features
+from vistune.train.features import open_features, remove_features
 from vistune.train.finished import check_start, tidy, unfinished_stages
 from vistune.train.half import hold_half, is_held_half, restore
 from vistune.train.loop import train_stage
-from vistune.train.resume import check_processes, check_recipe
+from vistune.train.resume import check_processes, check_recipe, save_recipe
 from vistune.train.stages import freeze
 from vistune.train.trackers import check_trackers
 
-_FEATURES = "features"
-"""The folder, in a run's, of what its frozen vision tower has seen; gone when the run is finished."""
+_FEATURES = ".features"
+"""The run's folder of features of its frozen vision tower, until the run is finished; no stage can have this name."""
 
 
 def train(recipe: Recipe, out: Path) -> Path:
@@ -57,7 +56,6 @@ def _train(recipe: Recipe, out: Path) -> Path:
     folders = [out / stage.name for stage in recipe.stages]
 
     def begin() -> list[int]:
-        out.mkdir(parents=True, exist_ok=True)
         check_processes(recipe, accelerator.num_processes)
         check_recipe(recipe, out)
         check_trackers(recipe)
@@ -74,7 +72,7 @@ def _train(recipe: Recipe, out: Path) -> Path:
         base = folders[n - 1] if n else starting_point(recipe)
         _run(base, recipe, recipe.stages[n], data[n], accelerator, folders[n])
         decide(accelerator, partial(tidy, folders[: n + 1]))
-    decide(accelerator, lambda: shutil.rmtree(out / _FEATURES, ignore_errors=True))
+    decide(accelerator, lambda: remove_features(out / _FEATURES))
     return folders[-1]
 
 
@@ -114,6 +112,7 @@ def _run(
     told = dataset.summary()
     for line in told:
         accelerator.print(f"{stage.name}: {line}")
+    decide(accelerator, lambda: save_recipe(recipe, folder.parent))
     kept = open_features(recipe, stage, model, processor, folder.parent / _FEATURES)
     freeze(model, stage.trains)
     if recipe.precision == "bf16":
