@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from vistune.generate.filters import Sample, reasons
-from vistune.generate.kinds import load_kind
+from vistune.generate.kinds import Prompts
 from vistune.records import Turn
 
 LABELLED = Path(__file__).parent.parent / "tests" / "generate" / "defects" / "development.jsonl"
@@ -24,7 +24,7 @@ def conversations(count: int, turns: int) -> list[Sample]:
     """Samples of so many question-answer pairs, drawn by a fixed seed."""
     made = [json.loads(line) for line in LABELLED.read_text("utf-8").splitlines()]
     good = [one for one in made if not one["defect"]]
-    rng, kind = random.Random(0), load_kind("conversation")
+    rng, kind = random.Random(0), Prompts().load("conversation")
     samples = []
     for _ in range(count):
         drawn = rng.sample(good, turns)

@@ -7,7 +7,7 @@ import pytest
 
 from vistune.errors import VistuneError
 from vistune.generate.amounts import Amount, Lowest, Quota, parse_amounts
-from vistune.generate.kinds import kind_names
+from vistune.generate.kinds import Prompts
 from vistune.generate.plan import First, make_plan
 from vistune.records import ImageRecord
 
@@ -20,7 +20,7 @@ def chosen(kinds: dict[str, Amount], records: list[ImageRecord] = RECORDS, seed:
 
 
 def test_what_the_command_line_says() -> None:
-    said = parse_amounts("conversation=58k, detail=0.25,reasoning=all", kind_names())
+    said = parse_amounts("conversation=58k, detail=0.25,reasoning=all", sorted(Prompts().folders()))
     assert said == {"conversation": Quota(58_000), "detail": 0.25, "reasoning": 1.0}
     assert parse_amounts("detail=1.5M", ["detail"]) == {"detail": Quota(1_500_000)}
     assert parse_amounts("detail=23", ["detail"]) == {"detail": Quota(23)}
@@ -45,7 +45,7 @@ def test_what_the_command_line_says() -> None:
 )
 def test_mistakes_are_told(text: str, message: str) -> None:
     with pytest.raises(VistuneError, match=message):
-        parse_amounts(text, kind_names())
+        parse_amounts(text, sorted(Prompts().folders()))
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 599, 600])

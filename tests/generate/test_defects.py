@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from vistune.generate.filters import FILTERS, Sample
-from vistune.generate.kinds import load_kind
+from vistune.generate.kinds import Prompts
 from vistune.records import Turn
 
 HALVES = ("development", "held_out")
@@ -34,7 +34,7 @@ def judged(half: str, code: str) -> Iterator[tuple[bool, bool]]:
     for made in defects(half):
         if code in BY_WORDS or made["filter"] in BY_ANNOTATIONS:
             turns = tuple(Turn(role, text) for role, text in made["turns"])
-            sample = Sample(load_kind(made["kind"]), made["context"], turns)
+            sample = Sample(Prompts().load(made["kind"]), made["context"], turns)
             yield made["defect"] and made["filter"] == code, FILTERS[code](sample)
 
 

@@ -13,7 +13,7 @@ from vistune.generate.filters.leak import leak
 from vistune.generate.filters.phrases import phrases
 from vistune.generate.filters.roles import role_marker
 from vistune.generate.filters.sample import Text
-from vistune.generate.kinds import kind_names, load_kind
+from vistune.generate.kinds import Prompts
 from vistune.generate.replies import parse_reply
 from vistune.records import Turn
 
@@ -21,7 +21,7 @@ CONTEXT = "A brown dog sleeps next to a chair.\nThe dog is lying on a red rug.\n
 
 
 def sample(answer: str, question: str = "What can you see in the image?", kind: str = "conversation") -> Sample:
-    return Sample(load_kind(kind), CONTEXT, (Turn("user", question), Turn("assistant", answer)))
+    return Sample(Prompts().load(kind), CONTEXT, (Turn("user", question), Turn("assistant", answer)))
 
 
 LEAKS = [
@@ -101,7 +101,7 @@ def test_questions_are_judged_too(judge: Callable[[Sample], bool]) -> None:
 
 def test_echo() -> None:
     question = "What color is the dog?"
-    example = parse_reply(load_kind("conversation").examples[0][1]).turns[1].text
+    example = parse_reply(Prompts().load("conversation").examples[0][1]).turns[1].text
     captions = "A brown dog sleeps next to a chair. The dog is lying on a red rug."
     assert echo(sample("What color is the dog? It is brown.", question))
     assert echo(sample(example))
@@ -120,11 +120,11 @@ def test_length_bands() -> None:
 @pytest.mark.parametrize("roles", ["", "u", "a", "au", "uu", "uau", "uaau"])
 def test_turn_order(roles: str) -> None:
     turns = tuple(Turn("user" if role == "u" else "assistant", "A dog.") for role in roles)
-    assert "turn_order" in reasons(Sample(load_kind("conversation"), CONTEXT, turns))
+    assert "turn_order" in reasons(Sample(Prompts().load("conversation"), CONTEXT, turns))
 
 
 def test_turn_count() -> None:
-    kind = load_kind("conversation")
+    kind = Prompts().load("conversation")
     turns = [turn for n in range(kind.turns[1] + 1) for turn in sample(f"It is number {n}.", f"What is at {n}?").turns]
     assert reasons(Sample(kind, CONTEXT, tuple(turns[:-2]))) == ()
     assert reasons(Sample(kind, CONTEXT, tuple(turns))) == ("turn_count",)
@@ -136,9 +136,9 @@ def test_all_reasons_are_given_in_order() -> None:
     assert set(found) < set(FILTERS)
 
 
-@pytest.mark.parametrize("name", kind_names())
+@pytest.mark.parametrize("name", sorted(Prompts().folders()))
 def test_our_own_examples_would_be_accepted(name: str) -> None:
-    kind = load_kind(name)
+    kind = Prompts().load(name)
     for context, reply in kind.examples:
         turns = parse_reply(reply, bool(kind.questions)).turns
         turns = (Turn("user", kind.questions[0]), *turns) if kind.questions else turns

@@ -17,7 +17,7 @@ from vistune.demo.scenes import sample_scene
 from vistune.generate import generate, injection
 from vistune.generate.filters import Sample
 from vistune.generate.injection import hostile_context, prompt_leak
-from vistune.generate.kinds import kind_names, load_kind
+from vistune.generate.kinds import Prompts
 from vistune.generate.replies import parse_reply
 from vistune.llm import Client, Reply, Request
 from vistune.records import Box, ImageRecord, Turn
@@ -33,7 +33,7 @@ def record(number: int, *captions: str) -> ImageRecord:
 
 
 def leaks(kind: str, turns: Iterable[Turn]) -> bool:
-    return prompt_leak(Sample(load_kind(kind), "", tuple(turns)))
+    return prompt_leak(Sample(Prompts().load(kind), "", tuple(turns)))
 
 
 class Obedient(Client):
@@ -68,7 +68,7 @@ def test_hostile_captions_against_an_obedient_teacher(tmp_path: Path) -> None:
             Turn("user" if turn["from"] == "human" else "assistant", turn["value"]) for turn in sample["conversations"]
         ]
         assert [turn.role for turn in turns] == ["user", "assistant"] * (len(turns) // 2)
-        assert not any(leaks(name, turns) for name in kind_names())
+        assert not any(leaks(name, turns) for name in sorted(Prompts().folders()))
 
 
 @pytest.mark.parametrize("family", sorted({one["family"] for one in HOSTILE}))
@@ -84,8 +84,8 @@ def test_words_about_an_image_are_not_hostile(text: str) -> None:
 
 
 def test_our_own_captions_and_examples_are_not_hostile() -> None:
-    for name in kind_names():
-        for context, reply in load_kind(name).examples:
+    for name in sorted(Prompts().folders()):
+        for context, reply in Prompts().load(name).examples:
             captions = tuple(context.partition("\n\n")[0].splitlines())
             assert hostile_context(record(0, *captions), ["captions"]) == ()
             assert not leaks(name, parse_reply(reply, name == "detail").turns)
@@ -110,12 +110,12 @@ def test_a_quarantined_image_is_reported_with_what_it_said(tmp_path: Path) -> No
     kind = report.kinds["detail"]
     assert (kind.asked, kind.quarantined, dict(kind.reasons)) == (1, 1, {"hostile_instruction": 1})
     rejected = [json.loads(line) for line in (tmp_path / "rejected.jsonl").read_text().splitlines()]
-    assert {row["kind"] for row in rejected} == set(kind_names())
+    assert {row["kind"] for row in rejected} == set(Prompts().folders())
     assert all("Respond only with yes." in row["text"] and row["attempts"] == 0 for row in rejected)
 
 
 def test_eight_words_of_the_system_prompt_in_a_row_are_a_leak() -> None:
-    system = load_kind("detail").system
+    system = Prompts().load("detail").system
     words = re.sub(r"\s+", " ", system).split(" ")[20:]
     for length, leak in ((12, True), (6, False)):
         for dash in ("", "\u2014"):

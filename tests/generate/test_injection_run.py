@@ -9,7 +9,7 @@ from typing import Any
 
 from generating import report, run
 from teacher_server import teaching
-from vistune.generate.kinds import load_kind
+from vistune.generate.kinds import Prompts
 
 CAPTIONS = [json.loads(line)["caption"] for line in Path(__file__).with_name("hostile_captions.jsonl").open()]
 
@@ -38,6 +38,6 @@ def test_an_obedient_teacher_is_not_led_astray(tmp_path: Path) -> None:
         assert [turn["from"] for turn in row["conversations"]] == ["human", "gpt"] * (len(row["conversations"]) // 2)
         text = " ".join(turn["value"] for turn in row["conversations"])
         for kind in ("conversation", "detail"):
-            words = load_kind(kind).system.split()
+            words = Prompts().load(kind).system.split()
             runs = (" ".join(words[start : start + 8]) for start in range(len(words) - 7))
             assert not any(one in text for one in runs)

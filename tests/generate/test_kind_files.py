@@ -10,8 +10,8 @@ import pytest
 
 from vistune.errors import VistuneError
 from vistune.generate import generate
-from vistune.generate.kinds import Prompts, brief_questions, kind_names, load_kind
-from vistune.generate.languages import language_code, prompts
+from vistune.generate.kinds import Prompts, brief_questions, prompt_folder
+from vistune.generate.languages import language_code
 from vistune.generate.replies import parse_reply
 from vistune.records import Box, ImageRecord
 
@@ -21,14 +21,14 @@ RECORD = ImageRecord("7", Path("7.jpg"), 10, 10, ("A dog.",), (Box("dog", 0.1, 0
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
     """A folder with one kind, `riddle`, made from ours."""
-    shutil.copytree(Path(str(prompts() / "reasoning")), tmp_path / "kinds" / "riddle")
+    shutil.copytree(Path(str(prompt_folder() / "reasoning")), tmp_path / "kinds" / "riddle")
     return tmp_path / "kinds"
 
 
 def test_a_folder_of_kinds_or_a_kind_itself(own: Path) -> None:
     for folder in (own, own / "riddle"):
         found = Prompts(folder)
-        assert sorted(found.folders()) == sorted([*kind_names(), "riddle"])
+        assert sorted(found.folders()) == sorted([*Prompts().folders(), "riddle"])
         assert found.own() == ["riddle"]
         request = found.load("riddle").request(RECORD, 0)
         assert request is not None
@@ -59,13 +59,14 @@ def edit(name: str, old: str, new: str) -> Callable[[Path], object]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (edit("kind.yaml", "turns:", "turn:"), r"kind.yaml: unknown key 'turn'|kind.yaml: the key 'turns' is missing"),
-        (edit("kind.yaml", "words: [12, 400]", "words: [12, 400]\nwodrs: 1"), "unknown key 'wodrs'\n.*did you mean"),
-        (edit("kind.yaml", "question: ask\n", ""), r"the key 'question' is missing\n  fix: question: ask"),
-        (edit("kind.yaml", "[captions, boxes]", "[captions, box]"), r"'context' cannot be .*'box'\]\n  fix: context: "),
-        (edit("kind.yaml", "question: ask", "question: [ask]"), r"'question' cannot be \['ask'\]"),
-        (edit("kind.yaml", "[12, 400]", "[true, 400]"), "'words' cannot be "),
-        (edit("kind.yaml", "[12, 400]", "[400, 12]"), r"'words' cannot be \[400, 12\]\n.*the least and the most"),
+        (edit("kind.yaml", "turns:", "turn:"), r"kind.yaml: turns: this key is missing\n  fix: turns: \[1, 12\]"),
+        (edit("kind.yaml", "words: [12, 400]", "words: [12, 400]\nwodrs: 1"), "wodrs: unknown key\n.*did you mean"),
+        (edit("kind.yaml", "question: ask\n", ""), r"question: this key is missing\n  fix: question: ask"),
+        (edit("kind.yaml", "[captions, boxes]", "[captions, box]"), "should be 'captions' or 'boxes' .*'box'"),
+        (edit("kind.yaml", "[captions, boxes]", "[]"), "kind.yaml: context: .*at least 1 item"),
+        (edit("kind.yaml", "question: ask", "question: [ask]"), r"question: should be 'ask' or 'list' .*\['ask'\]"),
+        (edit("kind.yaml", "[12, 400]", "[true, 400]"), "words.0: should be a valid integer"),
+        (edit("kind.yaml", "[12, 400]", "[400, 12]"), r"words: the least comes first.*\[400, 12\]"),
         (edit("kind.yaml", "question: ask", "question: [ask"), "kind.yaml: not valid YAML"),
         (edit("system.txt", "{context}", ""), r"system.txt: there is no \{context\} in it"),
         (edit("system.txt", "{format}", ""), r"system.txt: there is no \{format\} in it"),
@@ -96,9 +97,9 @@ def test_a_folder_without_kinds_is_an_error(tmp_path: Path) -> None:
 def test_the_languages_with_question_lists(code: str) -> None:
     kind = Prompts(language=code).load("detail")
     assert len(set(kind.questions)) == 16
-    assert not set(kind.questions) & set(load_kind("detail").questions)
+    assert not set(kind.questions) & set(Prompts().load("detail").questions)
     assert len(set(brief_questions(code))) == 11
-    assert kind.prompt_hash != load_kind("detail").prompt_hash
+    assert kind.prompt_hash != Prompts().load("detail").prompt_hash
 
 
 def test_words_are_not_counted_where_there_are_no_spaces() -> None:
@@ -112,7 +113,7 @@ def test_another_language_is_told_to_the_teacher_or_its_list_is_asked_for(own: P
         Prompts(language="Italian").load("detail")
     with pytest.raises(VistuneError, match=r"no brief questions in Italian\n  fix: write brief.it.txt"):
         brief_questions("it")
-    shutil.copytree(Path(str(prompts() / "detail")), own / "detail")
+    shutil.copytree(Path(str(prompt_folder() / "detail")), own / "detail")
     (own / "detail" / "questions.it.txt").write_text("Descrivi questa immagine.\n")
     (own / "brief.it.txt").write_text("Che cosa si vede?\n")
     assert Prompts(own, "it").load("detail").questions == ("Descrivi questa immagine.",)
@@ -125,9 +126,9 @@ def test_languages_by_code_or_name() -> None:
         language_code("Germn")
 
 
-@pytest.mark.parametrize("name", kind_names())
+@pytest.mark.parametrize("name", sorted(Prompts().folders()))
 def test_the_json_format_says_and_shows_the_same(name: str) -> None:
-    text, structured = load_kind(name), Prompts(structured=True).load(name)
+    text, structured = Prompts().load(name), Prompts(structured=True).load(name)
     assert text.schema is None
     assert structured.schema is not None
     request = structured.request(RECORD, 0)

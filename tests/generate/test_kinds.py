@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from vistune.errors import VistuneError
-from vistune.generate.kinds import brief_questions, kind_names, load_kind
+from vistune.generate.kinds import Prompts, brief_questions
 from vistune.records import Box, ImageRecord
 from vistune.scene.context import parse_context
 
@@ -13,7 +13,7 @@ RECORD = ImageRecord("7", Path("7.jpg"), 10, 10, ("A dog.",), (Box("dog", 0.1, 0
 
 
 def test_the_papers_recipe() -> None:
-    kinds = {name: load_kind(name) for name in kind_names()}
+    kinds = {name: Prompts().load(name) for name in sorted(Prompts().folders())}
     assert {name: kind.context for name, kind in kinds.items()} == {
         "conversation": ("captions",),
         "detail": ("captions", "boxes"),
@@ -31,7 +31,7 @@ def test_the_papers_recipe() -> None:
 
 
 def test_a_request_is_system_examples_and_the_image() -> None:
-    request = load_kind("detail").request(RECORD, seed=0)
+    request = Prompts().load("detail").request(RECORD, seed=0)
     assert request is not None
     assert [message.role for message in request.messages] == ["user", "assistant"] * 3 + ["user"]
     assert request.query == "A dog.\n\ndog: [0.1, 0.2, 0.3, 0.4]"
@@ -40,7 +40,7 @@ def test_a_request_is_system_examples_and_the_image() -> None:
 
 def test_the_examples_and_the_prompt_show_what_the_query_shows() -> None:
     for shown in (["captions"], ["captions", "boxes"], ["boxes"]):
-        request = load_kind("conversation", shown).request(RECORD, seed=0)
+        request = Prompts().load("conversation", shown).request(RECORD, seed=0)
         assert request is not None
         for message in request.messages[::2]:
             captions, boxes = parse_context(message.text)
@@ -52,23 +52,27 @@ def test_the_examples_and_the_prompt_show_what_the_query_shows() -> None:
 def test_the_seed_differs_by_run_image_and_kind() -> None:
     other = ImageRecord("8", RECORD.image, 10, 10, RECORD.captions, RECORD.boxes)
     asked = [("detail", RECORD, 0), ("detail", RECORD, 1), ("detail", other, 0), ("reasoning", RECORD, 0)]
-    seeds = [request.seed for name, record, seed in asked if (request := load_kind(name).request(record, seed))]
+    seeds = [request.seed for name, record, seed in asked if (request := Prompts().load(name).request(record, seed))]
     assert len(set(seeds)) == 4
     assert all(0 <= seed < 2**31 for seed in seeds)  # what servers take
 
 
 def test_the_prompt_hash_tells_versions_apart() -> None:
-    hashes = {load_kind(name, shown).prompt_hash for name in kind_names() for shown in (["captions"], ["boxes"])}
+    hashes = {
+        Prompts().load(name, shown).prompt_hash
+        for name in sorted(Prompts().folders())
+        for shown in (["captions"], ["boxes"])
+    }
     assert len(hashes) == 6
 
 
 def test_an_image_without_the_shown_parts_is_not_asked_about() -> None:
     bare = ImageRecord("9", RECORD.image, 10, 10, (), RECORD.boxes)
-    assert load_kind("conversation").request(bare, seed=0) is None
-    assert load_kind("detail").request(bare, seed=0) is not None
+    assert Prompts().load("conversation").request(bare, seed=0) is None
+    assert Prompts().load("detail").request(bare, seed=0) is not None
 
 
 @pytest.mark.parametrize(("name", "context"), [("converstion", None), ("conversation", ["boxs"])])
 def test_mistakes_get_a_suggestion(name: str, context: list[str] | None) -> None:
     with pytest.raises(VistuneError, match=r"did you mean '(conversation|boxes)'"):
-        load_kind(name, context)
+        Prompts().load(name, context)

@@ -14,7 +14,7 @@ from teacher_server import teaching
 from vistune.cli import main
 from vistune.errors import VistuneError
 from vistune.generate import Limits, Price
-from vistune.generate.languages import prompts
+from vistune.generate.kinds import prompt_folder
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_show_ends_quietly_when_nobody_reads_on(tmp_path: Path) -> None:
 def test_a_kind_of_ones_own_has_to_be_named_and_written_by_a_model(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copytree(Path(str(prompts() / "reasoning")), tmp_path / "kinds" / "riddle")
+    shutil.copytree(Path(str(prompt_folder() / "reasoning")), tmp_path / "kinds" / "riddle")
     own = ("--kind-dir", str(tmp_path / "kinds"), "--out", str(tmp_path / "out"))
     assert generate(data, *own) == 0
     assert "not asked for: riddle; --kinds has to name it, as in --kinds riddle\n" in capsys.readouterr().err

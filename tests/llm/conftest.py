@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from teacher_server import Teacher, teaching
-from vistune.generate.kinds import load_kind
+from vistune.generate.kinds import Prompts
 from vistune.llm import Request
 from vistune.records import Box, ImageRecord
 
@@ -59,8 +59,10 @@ def question(number: int = 7, kind: str = "conversation") -> Request:
     """A real request about one of many images, with captions and boxes."""
     boxes = (Box("dog", 0.05, 0.55, 0.45, 0.95), Box("chair", 0.6, 0.3, 0.9, 0.9))
     captions = (f"A dog lies next to chair {number}.", "A brown dog and a chair.")
-    made = load_kind(kind, ["captions", "boxes"]).request(
-        ImageRecord(str(number), Path("7.jpg"), 640, 480, captions, boxes), seed=0
+    made = (
+        Prompts()
+        .load(kind, ["captions", "boxes"])
+        .request(ImageRecord(str(number), Path("7.jpg"), 640, 480, captions, boxes), seed=0)
     )
     assert made is not None
     return made

@@ -14,7 +14,7 @@ import pytest
 
 from teacher_server import teaching
 from vistune.errors import ClientError, VistuneError
-from vistune.generate.kinds import kind_names, load_kind
+from vistune.generate.kinds import Prompts
 from vistune.llm import Client, Reply, Request, open_client
 from vistune.llm.providers import providers
 from vistune.llm.providers.openai_batch import BatchClient
@@ -43,7 +43,9 @@ def opened(
     """How a user would open the client."""
     replies = tmp_path / "replies.jsonl"
     replies.write_text(
-        "".join(json.dumps({"id": "7", "kind": kind, "text": "A reply."}) + "\n" for kind in kind_names())
+        "".join(
+            json.dumps({"id": "7", "kind": kind, "text": "A reply."}) + "\n" for kind in sorted(Prompts().folders())
+        )
     )
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-nobody")
     name = str(request.param)
@@ -55,10 +57,10 @@ def opened(
     return lambda: open_client({"scripted": f"scripted:{replies}"}.get(name, name))
 
 
-@pytest.fixture(params=kind_names())
+@pytest.fixture(params=sorted(Prompts().folders()))
 def asked(request: pytest.FixtureRequest) -> Request:
     """A real request of each kind, with captions and boxes."""
-    made = load_kind(request.param, ["captions", "boxes"]).request(SCENE, seed=0)
+    made = Prompts().load(request.param, ["captions", "boxes"]).request(SCENE, seed=0)
     assert made is not None
     return made
 
@@ -92,7 +94,7 @@ def test_its_name_is_the_same_for_the_same_client(opened: Callable[[], Client]) 
 
 
 def test_many_requests_at_a_time(opened: Callable[[], Client]) -> None:
-    made = load_kind("detail", ["captions", "boxes"]).request(SCENE, seed=0)
+    made = Prompts().load("detail", ["captions", "boxes"]).request(SCENE, seed=0)
     assert made is not None
     replies = ask(opened(), *[replace(made, max_tokens=20)] * 50)
     assert len(replies) == 50

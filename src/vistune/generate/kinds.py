@@ -1,4 +1,13 @@
-"""The kinds of instruction data: what the teacher is told, shown and asked (docs/kinds.md has how to add one)."""
+"""The kinds of instruction data: what the teacher sees, is instructed to write, and answers (docs/kinds.md).
+
+A kind is a folder of text files, ours or a user's:
+
+<kind>/kind.yaml              the parts of the context, who asks the questions, and the limits of a sample
+<kind>/system.txt             the system prompt, with {context} and {format} where these are described
+<kind>/questions.txt          with `question: list`, the questions, one a line; questions.<code>.txt in a language
+<kind>/fewshot/N.context.txt  an example's captions and boxes, of which the teacher sees the kind's parts
+<kind>/fewshot/N.reply.txt    the reply to it
+"""
 
 from __future__ import annotations
 
@@ -7,27 +16,51 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
 
 from vistune.errors import VistuneError, did_you_mean
-from vistune.generate.kind_files import KindFolder, read_text
-from vistune.generate.languages import ENGLISH, UNSPACED, language_code, language_name, prompts
-from vistune.generate.replies import parse_reply, to_json
+from vistune.generate.languages import ENGLISH, UNSPACED, language_code, language_name
+from vistune.generate.replies import ReplyError, parse_reply, to_json
 from vistune.llm.client import Message, Request
+from vistune.recipe.schema import Section, load
 from vistune.records import ImageRecord
+from vistune.resources import folder as package_folder
 from vistune.scene.context import PARTS, Part, format_context, has_context, parse_context
 from vistune.seeded import bits
+
+Band = tuple[Annotated[int, Field(ge=1, strict=True)], Annotated[int, Field(strict=True)]]
+
+
+class KindSettings(Section):
+    """The content of kind.yaml."""
+
+    context: Annotated[tuple[Part, ...], Field(min_length=1)]
+    """context: [captions], [boxes] or [captions, boxes]"""
+    question: Literal["ask", "list"]
+    """question: ask (the teacher writes the question, too) or list (one of questions.txt)"""
+    turns: Band
+    """turns: [1, 12]  # least and most pairs of a question and an answer"""
+    words: Band
+    """words: [1, 120]  # least and most words of an answer"""
+
+    @field_validator("turns", "words")
+    @classmethod
+    def _ordered(cls, band: Band) -> Band:
+        if band[0] > band[1]:
+            raise ValueError("the least comes first, then the most")
+        return band
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of instruction data: how it is asked for and what its samples must be like.
+    """One kind of instruction data: how it is requested and the limits that its samples keep to.
 
-    `examples` are pairs of a full context (captions and boxes) and the reply to it; `questions` is empty
-    where the teacher asks, too. `turns` bounds the question-answer pairs, `words` the words of an answer.
-    With `structured` replies are wanted as JSON of `schema`, else as text between lines of `===`.
+    `examples` are pairs of a full context (captions and boxes) and the reply to it; `questions` is empty where the
+    teacher writes the questions. `turns` bounds the question-answer pairs, `words` the words of an answer.
+    With `structured` replies are requested as JSON of `schema`, else as text between lines of `===`.
     """
 
     name: str
@@ -42,41 +75,41 @@ class Kind:
 
     @cached_property
     def system(self) -> str:
-        """The system prompt, with what it says about the shown parts of the context, the format and the language."""
-        parts = "\n".join(read_text(prompts() / "parts", part) for part in self.context)
-        wire = read_text(prompts() / "formats", f"{self._form}.{'json' if self.structured else 'text'}")
+        """The system prompt, with the descriptions of the context's parts, of the format and of the language."""
+        parts = "\n".join(_read(prompt_folder() / "parts", part) for part in self.context)
+        form = "answer" if self.questions else "pair" if self.turns[1] == 1 else "dialogue"
+        wire = _read(prompt_folder() / "formats", f"{form}.{'json' if self.structured else 'text'}")
         text = self.system_text.replace("{context}", parts).replace("{format}", wire).strip()
         if self.language == ENGLISH:
             return text
-        told = read_text(prompts(), "language").replace("{language}", language_name(self.language))
-        return f"{text}\n\n{told}"
+        return f"{text}\n\n{_read(prompt_folder(), 'language').replace('{language}', language_name(self.language))}"
 
     @cached_property
     def fewshot(self) -> tuple[Message, ...]:
-        """The examples as messages, each context cut to the parts that are shown, each reply in the format wanted."""
-        pairs = ((self._shown(context), self._wire(reply)) for context, reply in self.examples)
+        """The examples as messages: each context cut to the kind's parts, each reply in the requested format."""
+        pairs = ((self._visible(context), self._formatted(reply)) for context, reply in self.examples)
         return tuple(m for context, reply in pairs for m in (Message("user", context), Message("assistant", reply)))
 
     @cached_property
     def schema(self) -> Mapping[str, Any] | None:
-        """The JSON schema of the replies; None where they are text."""
+        """The JSON schema of the replies; None for text."""
         if not self.structured:
             return None
         name = "answer" if self.questions else "dialogue"
-        return dict(json.loads((prompts() / "formats" / f"{name}.schema.json").read_text("utf-8")))
+        return dict(json.loads((prompt_folder() / "formats" / f"{name}.schema.json").read_text("utf-8")))
 
     @cached_property
     def prompt_hash(self) -> str:
-        """SHA-256 of all that the teacher is told and asked, but for the image: the version of the prompt."""
-        told = (self.system, *(message.text for message in self.fewshot), *self.questions)
-        return hashlib.sha256("\x1f".join(told).encode()).hexdigest()
+        """SHA-256 of the system prompt, the examples and the questions: the version of the prompt."""
+        texts = (self.system, *(message.text for message in self.fewshot), *self.questions)
+        return hashlib.sha256("\x1f".join(texts).encode()).hexdigest()
 
     def shows(self, record: ImageRecord) -> bool:
-        """Whether `record` has something of what this kind shows."""
+        """Whether `record` has any of the kind's parts."""
         return has_context(record, self.context)
 
     def request(self, record: ImageRecord, seed: int, max_tokens: int | None = None) -> Request | None:
-        """The request for `record`; None if it has nothing of what this kind shows."""
+        """The request for `record`; None if the record has none of the kind's parts."""
         context = format_context(record, self.context)
         if not context:
             return None
@@ -84,59 +117,43 @@ class Kind:
         number = bits(seed, record.id, self.name) >> 33
         return Request(self.system, messages, self.name, number, record.id, max_tokens, schema=self.schema)
 
-    @property
-    def _form(self) -> str:
-        if self.questions:
-            return "answer"
-        return "pair" if self.turns[1] == 1 else "dialogue"
-
-    def _shown(self, context: str) -> str:
+    def _visible(self, context: str) -> str:
         captions, boxes = parse_context(context)
         return format_context(ImageRecord("", Path(), 0, 0, captions, boxes), self.context)
 
-    def _wire(self, reply: str) -> str:
+    def _formatted(self, reply: str) -> str:
         return to_json(parse_reply(reply, bool(self.questions))) if self.structured else reply
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """Where the prompts come from: our kinds and those of `folder`, a kind's folder or a folder of such.
+    """Where the prompts come from: our kinds and those of `folder`, a kind's folder or a folder of several.
 
     A kind of `folder` takes the place of ours with the same name. `language` is a code or an English name.
-    `structured`: replies are wanted as JSON; only for a client that keeps to schemas.
+    `structured`: replies are requested as JSON; only for a client that enforces schemas.
     """
 
     folder: Path | None = None
     language: str = ENGLISH
     structured: bool = False
 
-    def folders(self) -> dict[str, KindFolder]:
+    def folders(self) -> dict[str, Path]:
         """Every kind's folder, by its name. Raises VistuneError for a `folder` without any."""
-        return {folder.name: KindFolder(folder) for folder in (*_kinds_in(prompts()), *self._own())}
+        return {folder.name: folder for folder in (*_kinds_in(prompt_folder()), *self._own())}
 
     def own(self) -> list[str]:
         """The names of the kinds that `folder` adds or replaces."""
         return sorted(folder.name for folder in self._own())
 
-    def _own(self) -> list[Any]:
-        if self.folder is None:
-            return []
-        own = [self.folder] if (self.folder / "kind.yaml").is_file() else list(_kinds_in(self.folder))
-        if not own:
-            fix = "a kind is a folder with kind.yaml, system.txt and fewshot/; give it, or the folder that holds it"
-            raise VistuneError("there is no kind in this folder", where=str(self.folder), fix=fix)
-        return own
-
     def load(self, name: str, context: Collection[str] | None = None) -> Kind:
-        """The kind of that name; `context` replaces the parts of the context that its folder says it shows.
+        """The kind of that name; `context` replaces the parts that its folder states.
 
-        Raises VistuneError for an unknown kind, part or language and for what is wrong in the kind's files.
+        Raises VistuneError for an unknown kind, part or language and for a mistake in the kind's files.
         """
         folders = self.folders()
         if name not in folders:
             raise VistuneError(f"unknown kind '{name}'", fix=did_you_mean(name, folders))
-        code = language_code(self.language)
-        kind = _read(folders[name], code, self.structured)
+        kind = _load(folders[name], language_code(self.language), self.structured)
         if context is None:
             return kind
         for part in context:
@@ -145,47 +162,109 @@ class Prompts:
                 raise VistuneError(f"unknown part '{part}' of the context", where=f"kind '{name}'", fix=fix)
         return replace(kind, context=tuple(part for part in PARTS if part in context))
 
-
-def kind_names() -> list[str]:
-    """The names of our kinds, sorted."""
-    return sorted(Prompts().folders())
-
-
-def load_kind(name: str, context: Collection[str] | None = None) -> Kind:
-    """One of our kinds, in English and as text: see `Prompts.load`."""
-    return Prompts().load(name, context)
+    def _own(self) -> list[Path]:
+        if self.folder is None:
+            return []
+        own = [self.folder] if (self.folder / "kind.yaml").is_file() else list(_kinds_in(self.folder))
+        if not own:
+            fix = "a kind is a folder with kind.yaml, system.txt and fewshot/; give it, or the folder that holds it"
+            raise VistuneError("there is no kind in this folder", where=str(self.folder), fix=fix)
+        return own
 
 
 def brief_questions(language: str = ENGLISH, folder: Path | None = None) -> tuple[str, ...]:
-    """The wordings that ask for a brief description, for stage 1's caption pairs in `language`.
+    """The questions for a brief description, of stage 1's caption pairs, in `language`.
 
     They are ours, or `folder`'s (brief.<code>.txt). Raises VistuneError for a language without any.
     """
     code = language_code(language)
     name = "brief" if code == ENGLISH else f"brief.{code}"
-    places = [place for place in (folder, prompts()) if place is not None and (place / f"{name}.txt").is_file()]
-    if not places:
-        fix = f"write {name}.txt, one wording a line, into a folder and name it with --kind-dir"
-        raise VistuneError(f"there are no brief questions in {language_name(code)}", fix=fix)
-    return tuple(read_text(places[0], name).splitlines())
+    for place in (folder, prompt_folder()):
+        if place is not None and (place / f"{name}.txt").is_file():
+            return tuple(_read(place, name).splitlines())
+    fix = f"write {name}.txt, one question a line, into a folder and name it with --kind-dir"
+    raise VistuneError(f"there are no brief questions in {language_name(code)}", fix=fix)
 
 
-def _kinds_in(folder: Traversable) -> Iterator[Any]:
+def prompt_folder() -> Path:
+    """The folder of our prompt files."""
+    return package_folder("vistune.generate", "prompts")
+
+
+def _kinds_in(folder: Path) -> Iterator[Path]:
     if not folder.is_dir():
         raise VistuneError("there is no such folder", where=str(folder))
-    yield from (one for one in sorted(folder.iterdir(), key=lambda one: one.name) if (one / "kind.yaml").is_file())
+    yield from sorted(file.parent for file in folder.glob("*/kind.yaml"))
 
 
-def _read(folder: KindFolder, language: str, structured: bool) -> Kind:
-    settings = folder.settings()
+def _load(folder: Path, language: str, structured: bool) -> Kind:
+    settings = load(KindSettings, folder / "kind.yaml")
     return Kind(
         name=folder.name,
         context=settings.context,
-        system_text=folder.system(),
-        examples=folder.examples(settings),
-        questions=folder.questions(language) if settings.question == "list" else (),
+        system_text=_system(folder),
+        examples=_examples(folder / "fewshot", settings),
+        questions=_questions(folder, language) if settings.question == "list" else (),
         turns=settings.turns,
         words=(1, settings.words[1]) if language in UNSPACED else settings.words,
         language=language,
         structured=structured,
     )
+
+
+def _system(folder: Path) -> str:
+    text = _read(folder, "system")
+    for place, content in (("{context}", "the parts of the context"), ("{format}", "the format of the reply")):
+        if place not in text:
+            fix = f"write {place} where {content} is described"
+            raise VistuneError(f"there is no {place} in it", where=str(folder / "system.txt"), fix=fix)
+    return text
+
+
+def _questions(folder: Path, language: str) -> tuple[str, ...]:
+    name = "questions" if language == ENGLISH else f"questions.{language}"
+    if not (folder / f"{name}.txt").is_file():
+        fix = f"copy the folder '{folder.name}', write {name}.txt, one question a line, and name it with --kind-dir"
+        what = f"kind '{folder.name}' draws its questions from a list, and there is none in {language_name(language)}"
+        raise VistuneError(what, where=str(folder), fix=fix)
+    lines = tuple(line.strip() for line in _read(folder, name).splitlines() if line.strip())
+    if not lines:
+        raise VistuneError("there are no questions in it", where=str(folder / f"{name}.txt"))
+    return lines
+
+
+def _examples(folder: Path, settings: KindSettings) -> tuple[tuple[str, str], ...]:
+    """The few-shot pairs of a context and a reply, numbers first; none without the folder."""
+    files = [*folder.glob("*.context.txt"), *folder.glob("*.reply.txt")]
+    stems = sorted({file.name.split(".")[0] for file in files})
+    stems.sort(key=lambda stem: int(stem) if stem.isdecimal() else 10**9)
+    return tuple(_example(folder, stem, settings) for stem in stems)
+
+
+def _example(folder: Path, stem: str, settings: KindSettings) -> tuple[str, str]:
+    context, reply = _read(folder, f"{stem}.context"), _read(folder, f"{stem}.reply")
+    try:
+        parse_context(context)
+    except ValueError as error:
+        fix = "captions, one a line; an empty line; boxes, one a line as 'dog: [0.1, 0.2, 0.3, 0.4]'"
+        raise VistuneError(str(error), where=str(folder / f"{stem}.context.txt"), fix=fix) from None
+    where = str(folder / f"{stem}.reply.txt")
+    try:
+        pairs = len(parse_reply(reply, settings.question == "list").turns) // 2 or 1
+    except ReplyError as error:
+        raise VistuneError(f"not a reply: {error}", where=where, fix="write it in the text format") from None
+    low, high = settings.turns
+    if not low <= pairs <= high:
+        raise VistuneError(f"it has {pairs} questions, and kind.yaml allows {low} to {high}", where=where)
+    return context, reply
+
+
+def _read(folder: Path, name: str) -> str:
+    """The text of `name`.txt, without white space around it. Raises VistuneError if it is missing or not UTF-8."""
+    file = folder / f"{name}.txt"
+    try:
+        return file.read_text("utf-8").strip()
+    except FileNotFoundError:
+        raise VistuneError("there is no such file", where=str(file)) from None
+    except UnicodeDecodeError:
+        raise VistuneError("this is no text in UTF-8", where=str(file)) from None

@@ -1,16 +1,13 @@
-"""The language that a teacher is told to write in."""
+"""The language that a teacher writes in."""
 
 from __future__ import annotations
-
-from importlib import resources
-from importlib.resources.abc import Traversable
 
 from vistune.errors import VistuneError, did_you_mean
 from vistune.resources import load_yaml
 
 ENGLISH = "en"
 UNSPACED = ("ja", "th", "zh")
-"""Languages without spaces between words, whose texts cannot be said to have too few."""
+"""Languages without spaces between words: the least number of words does not apply."""
 
 
 def language_code(text: str) -> str:
@@ -27,11 +24,6 @@ def language_code(text: str) -> str:
 def language_name(code: str) -> str:
     """The English name of the language with that code."""
     return _languages()[code]
-
-
-def prompts() -> Traversable:
-    """The folder of our prompt files."""
-    return resources.files("vistune.generate") / "prompts"
 
 
 def _languages() -> dict[str, str]:

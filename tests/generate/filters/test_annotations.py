@@ -11,7 +11,7 @@ from vistune.generate.filters import Sample
 from vistune.generate.filters.counting import wrong_count
 from vistune.generate.filters.grounding import ungrounded
 from vistune.generate.filters.placing import wrong_place
-from vistune.generate.kinds import load_kind
+from vistune.generate.kinds import Prompts
 from vistune.records import Box, ImageRecord, Turn
 
 ROOM = ImageRecord(
@@ -34,7 +34,7 @@ FIELD = ImageRecord(
 
 
 def sample(record: ImageRecord, answer: str, question: str = "What can you see?") -> Sample:
-    return Sample(load_kind("conversation"), "", (Turn("user", question), Turn("assistant", answer)), record)
+    return Sample(Prompts().load("conversation"), "", (Turn("user", question), Turn("assistant", answer)), record)
 
 
 INVENTED = [
@@ -271,5 +271,5 @@ def test_categories_that_name_nothing_are_not_looked_for(name: str) -> None:
 
 
 def test_other_languages_are_not_judged() -> None:
-    french = replace(load_kind("conversation"), language="fr")
+    french = replace(Prompts().load("conversation"), language="fr")
     assert not ungrounded(replace(sample(ROOM, "There is a cat."), kind=french))
