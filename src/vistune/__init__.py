@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,8 @@ from vistune.records import Box, Conversation, ImageRecord, Turn
 if TYPE_CHECKING:
     from vistune.model.assistant import Assistant
 
-__all__ = ["Box", "Conversation", "ImageRecord", "Turn", "VistuneError", "load"]
+__all__ = ["Box", "Conversation", "ImageRecord", "Turn", "VistuneError", "__version__", "load"]
+__version__ = version("vistune")
 
 
 def load(checkpoint: str | Path, device: str | None = None) -> Assistant:

@@ -1,103 +1,108 @@
-"""What the commands share: how their help looks, and options that several of them have."""
+"""Options of the command line from the fields of a recipe: a field's docstring is the help, its type the form."""
 
 from __future__ import annotations
 
 import argparse
-import math
 import sys
-from collections.abc import Callable
+from collections.abc import Collection, Iterator
+from inspect import get_annotations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
-from vistune.errors import AnnotationError
+from pydantic.fields import FieldInfo
+
+from vistune.recipe.generation import AnnotationOptions
+from vistune.recipe.schema import Section, default_text, load, option_name
 
 if TYPE_CHECKING:
+    from vistune.errors import AnnotationError
     from vistune.sources import Source
 
-_MOST = 10**15
-"""More than that is a mistake, and more than some of what uses these numbers can take."""
+
+def add_options(command: Any, section: type[Section], skip: Collection[str] = ()) -> None:
+    """Add an option for each field of `section`, in groups by the base class that declares it.
+
+    `max_tokens` becomes --max-tokens. bool: a switch. Literal: one of its values. list and dict: may be repeated.
+    What is not given is not set, so that a recipe's file, or the default, holds.
+    """
+    for base, names in _groups(section):
+        group = command.add_argument_group((base.__doc__ or "").strip())
+        for name in names:
+            if name not in skip:
+                group.add_argument(option_name(name), **_describe(name, section.model_fields[name]))
 
 
-def formatted(make: Callable[..., argparse.ArgumentParser], *names: str, **options: Any) -> argparse.ArgumentParser:
-    """A parser whose help keeps the line ends of its texts."""
-    return make(*names, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+def given_options(args: argparse.Namespace, section: type[Section]) -> dict[str, Any]:
+    """The values of the options that were given, by the names of the fields."""
+    return {name: getattr(args, name) for name in section.model_fields if hasattr(args, name)}
 
 
-def add_command(commands: Any, name: str, run: Callable[[Any], None], summary: str, **options: Any) -> Any:
-    """A new command; `run` gets its arguments, `summary` becomes its help."""
-    parser = formatted(commands.add_parser, name, help=summary, description=f"{summary}.", **options)
-    parser.set_defaults(run=run)
-    return parser
+def _groups(section: type[Section]) -> Iterator[tuple[type[Section], list[str]]]:
+    for base in reversed(section.__mro__):
+        if issubclass(base, Section) and (
+            names := [name for name in get_annotations(base) if name in base.model_fields]
+        ):
+            yield base, names
 
 
-def add_out(command: Any, default: str | None = None) -> None:
-    """--out, the folder to write."""
-    known = {"default": Path(default)} if default else {"required": True}
-    help_ = "the folder to write" + (f" (default: {default})" if default else "")
-    command.add_argument("--out", type=Path, metavar="DIR", help=help_, **known)
+def _describe(name: str, field: FieldInfo) -> dict[str, Any]:
+    """The arguments of `add_argument` for a field."""
+    types = list(_types(field.annotation))
+    argument: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS, "help": _help(field)}
+    if bool in types:
+        return argument | {"action": "store_true"}
+    if literal := next((kind for kind in types if get_origin(kind) is Literal), None):
+        return argument | {"choices": get_args(literal)}
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    argument["metavar"] = extra.get("metavar", "N" if int in types else name.rpartition("_")[2].upper())
+    if any(get_origin(kind) in (list, dict) for kind in types):
+        return argument | {"action": "append"}
+    if "bare" in extra:  # the value of an option that stands alone
+        return argument | {"nargs": "?", "const": extra["bare"]}
+    return argument
 
 
-def add_seed(command: Any) -> None:
-    """--seed."""
-    command.add_argument("--seed", type=count, default=0, metavar="N", help="of all random choices (default: 0)")
+def _types(annotation: Any) -> Iterator[Any]:
+    """The alternatives of a type, without None and without pydantic's constraints."""
+    if get_origin(annotation) is Annotated:
+        yield from _types(get_args(annotation)[0])
+    elif get_origin(annotation) in (Union, UnionType):
+        for part in get_args(annotation):
+            yield from _types(part)
+    elif annotation is not NoneType:
+        yield annotation
 
 
-def add_data(command: Any, name: str, split: str) -> None:
-    """The annotated images: the argument `name`, --split, --source, its options, --skip-bad-records."""
-    known = {"required": True} if name.startswith("-") else {}
-    add = command.add_argument
-    add(name, type=Path, metavar="PATH", help="the annotated images: a folder or file, or hub:owner/name", **known)
-    add("--split", metavar="NAME", help=f"which of them (default: {split}, where the source always has splits)")
-    add("--source", default="coco", metavar="NAME", help="the annotations' format (default: coco)")
-    add("--images", type=Path, metavar="DIR", help="the folder that image paths start from (captions, caps_boxes)")
-    add("--image-column", metavar="NAME", help="the column of images (captions, caps_boxes, datasets)")
-    add("--caption-column", action="append", metavar="NAME", help="a column of captions, of the same; may be repeated")
-    add("--objects-column", metavar="NAME", help="the column of boxes (datasets; default: objects)")
-    add("--box-format", choices=("xywh", "xyxy"), help="what its boxes are, in pixels (datasets; default: xywh)")
-    add("--subset", metavar="NAME", help="the data set's configuration (datasets)")
-    add("--category-names", type=Path, metavar="FILE", help="the classes' names, one a line (yolo)")
-    add("--skip-bad-records", action="store_true", help="leave out records with a mistake instead of stopping at one")
-    command.set_defaults(default_split=split)
+def _help(field: FieldInfo) -> str:
+    text = " ".join((field.description or "").split()).removesuffix(".")
+    default = default_text(field)
+    if default and "(default" not in text:
+        text += f" (default: {default})"
+    return text.replace("%", "%%")
 
 
-_SOURCE_OPTIONS = (
-    "images", "image_column", "caption_column", "objects_column", "box_format", "subset", "category_names",
-)  # fmt: skip
-
-
-def read_records(args: argparse.Namespace) -> Source:
-    """The records of the images that `add_data` names."""
+def read_records(options: AnnotationOptions, data: str, default_split: str) -> Source:
+    """The annotated images at `data`; `default_split` is the split where the format always has some."""
     from vistune.sources import open_source, sources, stop
 
-    def skip(error: AnnotationError) -> None:
-        print(f"left out: {error}", file=sys.stderr)
-
-    split = args.split or (args.default_split if sources.get(args.source).needs_split else None)
-    options = {name: value for name in _SOURCE_OPTIONS if (value := getattr(args, name)) is not None}
-    on_error = skip if args.skip_bad_records else stop
-    return open_source(args.source, args.data, split, on_error=on_error, **options)
-
-
-def count(text: str) -> int:
-    """A whole number from 0 up."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 0 up")
-    return int(text)
+    further = {name: value for name in _SOURCE_OPTIONS if (value := getattr(options, name))}
+    for name in {"images", "category_names"} & further.keys():
+        further[name] = Path(further[name])
+    source = options.source or "coco"
+    split = options.split or (default_split if sources.get(source).needs_split else None)
+    on_error = _print_skipped if options.skip_bad_records else stop
+    return open_source(source, Path(data), split, on_error=on_error, **further)
 
 
-def positive(text: str) -> int:
-    """A whole number from 1 up."""
-    if not text.isdecimal() or not 1 <= int(text) <= _MOST:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 up to 10^15")
-    return int(text)
+_SOURCE_OPTIONS = set(AnnotationOptions.model_fields) - {"data", "split", "source", "skip_bad_records"}
 
 
-def positive_number(text: str) -> float:
-    """A number above 0; neither infinite nor `nan`, with which nothing can be compared."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value <= _MOST:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0 and up to 10^15")
-    return value
+def annotation_options(args: argparse.Namespace) -> AnnotationOptions:
+    """The annotation options of the command line."""
+    return load(AnnotationOptions, None, options=given_options(args, AnnotationOptions))
+
+
+def _print_skipped(error: AnnotationError) -> None:
+    """Print which record --skip-bad-records leaves out, and why."""
+    print(f"left out: {error}", file=sys.stderr)

@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vistune.cli.options import add_command, add_seed, count
+from vistune.cli.options import add_options, annotation_options, read_records
+from vistune.cli.parsing import add_command, add_seed, count
+from vistune.recipe.generation import AnnotationOptions
 
 if TYPE_CHECKING:
     from vistune.records import ImageRecord
@@ -16,29 +18,30 @@ if TYPE_CHECKING:
 def add_view(commands: Any) -> None:
     """Add the command."""
     command = add_command(
-        commands, "view", _view, "show samples of instruction data with their images, in one HTML file"
+        commands,
+        "view",
+        _view,
+        "Show samples of instruction data with their images, in one HTML file",
+        usage="%(prog)s DATA [OPTIONS]",
     )
     add = command.add_argument
-    add("data", type=Path, metavar="DATA", help="a file of conversations, or the folder that generate wrote")
-    add("--images", type=Path, metavar="DIR", help="the folder that image paths start from (default: that of DATA)")
-    add("--annotations", type=Path, metavar="DIR", help="the annotated images, for their boxes and captions")
-    add("--source", default="coco", metavar="NAME", help="the annotations' format (default: coco)")
-    add("--split", metavar="NAME", help="which of them (default: train, where the source always has splits)")
-    add("--limit", type=count, default=50, metavar="N", help="samples to show (default: 50)")
-    add("--rejected", action="store_true", help="show only what was filtered or quarantined")
-    add("--out", type=Path, metavar="FILE", help="the page (default: view.html beside the data)")
+    add("data", type=Path, metavar="DATA", help="File of conversations, or a folder that generate wrote")
+    add("--images", type=Path, metavar="DIR", help="Folder that image paths start from (default: that of the run)")
+    add("--limit", type=count, default=50, metavar="N", help="Number of samples to show (default: 50)")
+    add("--rejected", action="store_true", help="Show only samples that were filtered or quarantined")
+    add("--out", type=Path, metavar="FILE", help="File to write (default: view.html beside the data)")
     add_seed(command)
+    add("--annotations", metavar="PATH", help="Annotated images, to show their boxes and captions")
+    add_options(command, AnnotationOptions, skip=("data", "images"))
 
 
 def _view(args: argparse.Namespace) -> None:
-    from vistune.sources import open_source, sources
     from vistune.view import write_view
 
     out = args.out or (args.data if args.data.is_dir() else args.data.parent) / "view.html"
     records: Iterable[ImageRecord] = ()
     if args.annotations:
-        split = args.split or ("train" if sources.get(args.source).needs_split else None)
-        records = open_source(args.source, args.annotations, split, on_error=lambda _: None)
+        records = read_records(annotation_options(args), args.annotations, "train")
     shown = write_view(
         args.data, out, images=args.images, records=records, limit=args.limit, seed=args.seed,
         only_rejected=args.rejected,

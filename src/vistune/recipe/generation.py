@@ -15,16 +15,21 @@ Count = Annotated[int, Field(ge=1, le=10**15)]
 Amount = Annotated[float, Field(gt=0, le=10**15)]
 
 
+def _option(**form: str) -> Any:
+    """The form of a command-line option: `metavar` stands for its value; `bare` is its value if none is given."""
+    return Field(json_schema_extra={**form})
+
+
 class AnnotationOptions(Section):
     """annotated images"""
 
     data: str | None = None
     """Annotated images: a folder, a file, or hub:owner/name."""
     split: str | None = None
-    """Split of the data (default: train, where the format always has splits)."""
+    """Split of the data (default: train, for eval test, if the format always has splits)."""
     source: str | None = None
     """Format of the annotations (default: detected where exactly one fits)."""
-    images: str | None = None
+    images: Annotated[str | None, _option(metavar="DIR")] = None
     """Folder that image paths start from (captions, caps_boxes)."""
     image_column: str | None = None
     """Column of images (captions, caps_boxes, datasets)."""
@@ -36,7 +41,7 @@ class AnnotationOptions(Section):
     """Layout of the boxes in pixels (datasets; default: xywh)."""
     subset: str | None = None
     """Configuration of the data set (datasets)."""
-    category_names: str | None = None
+    category_names: Annotated[str | None, _option(metavar="FILE")] = None
     """File with the names of the classes, one a line (yolo)."""
     skip_bad_records: bool = False
     """Leave out records with a mistake instead of stopping at the first one."""
@@ -45,7 +50,11 @@ class AnnotationOptions(Section):
 class WritingOptions(Section):
     """instruction data"""
 
-    kinds: dict[str, str] = {"conversation": "all", "detail": "all", "reasoning": "all"}
+    kinds: Annotated[dict[str, str], _option(metavar="KIND=AMOUNT,...")] = {
+        "conversation": "all",
+        "detail": "all",
+        "reasoning": "all",
+    }
     """Kinds of data and the number or share of images for each, e.g. conversation=58k,detail=0.3,reasoning=all."""
     kind_dir: str | None = None
     """Folder of a custom kind, or of several (docs/kinds.md)."""
@@ -53,8 +62,9 @@ class WritingOptions(Section):
     """Language that the teacher writes in."""
     caption_language: str = "en"
     """Language of the captions, for the questions of stage 1."""
-    balance_captions: str | None = None
-    """spaCy pipeline for LLaVA's CC3M filter of stage 1's captions: rare concepts are kept, frequent ones cut."""
+    balance_captions: Annotated[str | None, _option(metavar="PIPELINE", bare="en_core_web_sm")] = None
+    """spaCy pipeline for LLaVA's CC3M filter of stage 1's captions: rare concepts are kept, frequent ones cut
+    (en_core_web_sm if no pipeline is named)."""
     format: Literal["llava", "messages", "parquet"] = "llava"
     """File format of the conversations."""
     image_side: Literal["first", "random"] = "first"
@@ -63,13 +73,15 @@ class WritingOptions(Section):
     """Keep samples that say nearly the same as one about an earlier image; exact duplicates are always removed."""
     limit: Count | None = None
     """Number of images to read, from the first."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of all random choices."""
 
     @field_validator("kinds", mode="before")
     @classmethod
     def _from_text(cls, value: Any) -> Any:
         """The text form `conversation=58k,detail=0.3`; a name alone means all images. Numbers of YAML become text."""
+        if isinstance(value, list):
+            value = ",".join(map(str, value))
         if isinstance(value, str):
             pairs = [tuple(map(str.strip, item.partition("=")[::2])) for item in value.split(",")]
             names = [name for name, _ in pairs]
@@ -94,12 +106,24 @@ class TeacherOptions(Section):
     local:FOLDER_OR_HUB_ID (in this process), scripted:FILE (recorded replies)."""
     base_url: str | None = None
     """Server, up to and including /v1 (default: OpenAI's or Anthropic's)."""
-    key_env: str | None = None
+    key_env: Annotated[str | None, _option(metavar="NAME")] = None
     """Environment variable that holds the API key (default: OPENAI_API_KEY or ANTHROPIC_API_KEY)."""
-    headers: Annotated[dict[str, str], Field(exclude=True)] = {}
+    headers: Annotated[dict[str, str], Field(exclude=True, json_schema_extra={"metavar": "NAME=VALUE"})] = {}
     """HTTP header NAME=VALUE to send with every request; may be repeated. Never written to a file."""
-    timeout: Amount | None = None
+    timeout: Annotated[Amount | None, _option(metavar="SECONDS")] = None
     """Seconds until a request is given up (default: 600)."""
+
+    @field_validator("headers", mode="before")
+    @classmethod
+    def _split_headers(cls, value: Any) -> Any:
+        """A list of NAME=VALUE. The error does not repeat the text, which may hold a key."""
+        if not isinstance(value, list):
+            return value
+        pairs = [str(header).partition("=") for header in value]
+        for number, (name, sign, _) in enumerate(pairs, 1):
+            if not (name and sign):
+                raise ValueError(f"header number {number} is not NAME=VALUE")
+        return {name: header for name, _, header in pairs}
 
 
 class RequestOptions(Section):
@@ -114,7 +138,7 @@ class RequestOptions(Section):
     1 for others)."""
     retries: Annotated[int, Field(ge=0)] = 8
     """Number of retries of a request that got no reply."""
-    patience: Amount = 10.0
+    patience: Annotated[Amount, _option(metavar="MINUTES")] = 10.0
     """Minutes without any reply until the run gives up."""
     retry_failed: bool = False
     """Send requests again that the teacher refused for good in earlier runs."""
@@ -123,7 +147,7 @@ class RequestOptions(Section):
 class SpendingOptions(Section):
     """spending"""
 
-    price: str | None = None
+    price: Annotated[str | None, _option(metavar="IN:OUT[:CACHED]")] = None
     """Price IN:OUT[:CACHED] in USD per million tokens of input, output and cached input."""
     max_usd: Amount | None = None
     """Maximum spending in USD of all runs into the folder together; needs a price."""
@@ -134,7 +158,7 @@ class SpendingOptions(Section):
 class ShardOptions(Section):
     """several machines"""
 
-    shard: str | None = None
+    shard: Annotated[str | None, _option(metavar="I/N")] = None
     """Part I/N of the images to write about; the part of an image depends on its id alone."""
 
 

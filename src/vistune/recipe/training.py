@@ -166,7 +166,7 @@ class Recipe(Section):
 
     name: str
     """What the run is called."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """The seed of everything random: the projector's first weights, the order of the data."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """What the forward and backward passes compute in; the weights are trained in fp32."""

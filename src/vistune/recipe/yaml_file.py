@@ -10,6 +10,9 @@ import yaml
 
 from vistune.errors import RecipeError, did_you_mean
 
+NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
+"""What PyYAML raises: also for bytes that are no UTF-8, dates and numbers that do not exist, and 1,000 brackets."""
+
 
 def shipped() -> Path:
     """The folder of the shipped recipes: in an installed package, or beside `src` in a checkout."""
@@ -18,24 +21,31 @@ def shipped() -> Path:
     return installed if installed.is_dir() else package.parents[1] / "recipes"
 
 
+def shipped_recipe(name: str) -> Path:
+    """The file of a shipped recipe. Raises RecipeError with a suggestion for an unknown name."""
+    path = shipped() / f"{name}.yaml"
+    if not path.is_file():
+        names = [other.stem for other in shipped().glob("*.yaml")]
+        raise RecipeError("there is no such recipe", where=name, fix=did_you_mean(name, names))
+    return path
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The content of a recipe's file, or of the one of ours with that name if there is no such file.
+    """The content of a recipe's file, or of the shipped recipe of that name if there is no such file.
 
     Raises RecipeError for a file that cannot be read or holds no mapping.
     """
-    ours = shipped() / f"{path}.yaml"
-    if path.name == str(path) and not path.exists() and ours.is_file():
-        path = ours
+    is_name = path.name == str(path)
+    if is_name and not path.exists() and path.suffix != ".yaml":
+        path = shipped_recipe(path.name)
     try:
         content = yaml.safe_load(path.read_text("utf-8"))
     except FileNotFoundError:
         near = [str(other) for other in path.parent.glob("*.yaml")]
-        if path.name == str(path):
-            near += [other.stem for other in shipped().glob("*.yaml")]
         raise RecipeError("there is no such recipe", where=str(path), fix=did_you_mean(str(path), near)) from None
     except OSError as error:
         raise RecipeError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except NOT_YAML as error:
         raise RecipeError(f"not valid YAML: {' '.join(str(error).split())}", where=str(path)) from None
     if not isinstance(content, dict):
         raise RecipeError("a recipe is a mapping of keys to values", where=str(path))
@@ -60,7 +70,7 @@ def override(content: dict[str, Any], setting: str) -> None:
         raise RecipeError("only a single value can be set", where=where, fix="stages.<name>.<key>=VALUE")
     try:
         target[last] = yaml.safe_load(text) if text.startswith(("[", "{")) or text == "null" else text
-    except yaml.YAMLError:
+    except NOT_YAML:
         raise RecipeError("the value is not valid YAML", where=where, fix="e.g. [projector, language]") from None
 
 
