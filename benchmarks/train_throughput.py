@@ -258,7 +258,7 @@ def prepare(folder: Path, arguments: argparse.Namespace) -> None:
 
 
 def show(results: dict[str, dict[str, Any]], arguments: argparse.Namespace) -> None:
-    """The table, as docs/performance.md has it."""
+    """The table, as benchmarks/results/training.md has it."""
     print(f"{arguments.shape}, stage {arguments.stage}, {arguments.threads} threads, fp32\n")
     print("| | samples/s | ours / peer | peak MB | ours / peer | losses of the first and last two steps |")
     print("|---|---|---|---|---|---|")

@@ -167,7 +167,7 @@ def _left_out(task: Task, report: Report) -> Iterator[str]:
     if empty and task.client.name == "symbolic":
         yield (
             f"{empty:,} samples are empty (empty_reply): the symbolic teacher writes from boxes, and there are none\n"
-            "  fix: name a --teacher; language models write from captions, too (docs/generate.md)"
+            "  fix: name a --teacher; language models write from captions, too (docs/guides/teachers.md)"
         )
 
 

@@ -16,8 +16,8 @@ Verdict = Literal["accepted", "filtered", "quarantined"]
 class Judged:
     """A sample with its verdict. `text` is the raw reply.
 
-    `about` is its line of the provenance file (see docs/quality.md), `turns` are empty where the reply could not be
-    parsed, `categories` are those of the image's boxes, each once.
+    `about` is its line of the provenance file (docs/reference/generation-files.md), `turns` are empty where the reply
+    could not be parsed, `categories` are those of the image's boxes, each once.
     """
 
     about: Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""The kinds of instruction data: what the teacher sees, is instructed to write, and answers (docs/kinds.md).
+"""The kinds of instruction data: what the teacher sees, is instructed to write, and answers (docs/guides/own-kinds.md).
 
 A kind is a folder of text files, ours or a user's:
 

@@ -154,7 +154,7 @@ class Report:
         return table
 
     def quality_table(self) -> Table:
-        """What the accepted samples are like, for the terminal; what it means is in docs/quality.md."""
+        """What the accepted samples are like, for the terminal; what it means is in docs/concepts/quality.md."""
         references = load_references()
         table = Table(title="accepted samples", box=SIMPLE_HEAD, caption_justify="left")
         table.caption = (

@@ -57,7 +57,7 @@ class WritingOptions(Section):
     }
     """Kinds of data and the number or share of images for each, e.g. conversation=58k,detail=0.3,reasoning=all."""
     kind_dir: str | None = None
-    """Folder of a custom kind, or of several (docs/kinds.md)."""
+    """Folder of a custom kind, or of several (docs/guides/own-kinds.md)."""
     language: str = "en"
     """Language that the teacher writes in."""
     caption_language: str = "en"

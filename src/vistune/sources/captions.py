@@ -20,7 +20,7 @@ _LOOKED_AT = 100
 
 @sources.register("captions")
 class Captions(Stream):
-    """A file with an image and one or more captions in each row; see docs/sources.md for the columns' names.
+    """A file with an image and one or more captions in each row; docs/reference/annotations.md has the columns' names.
 
     Rows of one image that follow each other become one record. `images` is the folder that the images' paths start
     from, in place of the file's.
