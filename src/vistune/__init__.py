@@ -2,7 +2,7 @@
 
     annotations ─ sources ─> ImageRecord ─ generate ─> Conversation ─ data ─> Batch ─ train ─> checkpoint
                                                                          model ──────┘      │
-                                                     report <─ evaluate ── Answer, Verdict <┤
+                                                             report <─ evaluate ── Verdict <┤
                                                                                     serve <─┘
 
 >>> import vistune
@@ -27,7 +27,7 @@ __version__ = version("vistune")
 
 
 def load(checkpoint: str | Path, device: str | None = None) -> Assistant:
-    """The assistant of a checkpoint folder, on the GPU if there is one. Raises CheckpointError."""
+    """The assistant of a checkpoint folder, on `device` (default: a GPU if there is one). Raises CheckpointError."""
     from vistune.model.assistant import Assistant
 
     return Assistant.load(checkpoint, device)

@@ -12,13 +12,13 @@ from PIL import Image
 from vistune.records import Box
 
 _SIDE = 448
-"""Images are embedded at most this large (pixels)."""
+"""Maximum side of an embedded image in pixels."""
 _HUES = (212, 28, 145, 330, 265, 85, 185, 355)
-"""The boxes' colours, far apart from one to the next."""
+"""Hues of the boxes' colours in degrees; neighbours differ clearly."""
 
 
 def embed(image: Image.Image) -> str:
-    """An image in RGB as a data URI, at most `_SIDE` pixels large."""
+    """An image in RGB as a data URI, scaled down to `_SIDE` pixels."""
     picture = image.copy()
     picture.thumbnail((_SIDE, _SIDE))
     buffer = io.BytesIO()
@@ -27,12 +27,12 @@ def embed(image: Image.Image) -> str:
 
 
 def place_boxes(boxes: Iterable[Box], width: int, height: int) -> list[dict[str, Any]]:
-    """Each box in pixels, with its label's place and size inside the image; the largest boxes first."""
+    """Each box in pixels, with the rectangle of its label inside the image; the largest boxes first."""
     boxes = tuple(boxes)
     names = list(dict.fromkeys(box.category for box in boxes))
     size = 0.046 * max(width, height)
 
-    def placed(box: Box) -> dict[str, Any]:
+    def place(box: Box) -> dict[str, Any]:
         x, y = box.x1 * width, box.y1 * height
         label = size * (0.62 * len(box.category) + 0.8)
         return {
@@ -43,4 +43,4 @@ def place_boxes(boxes: Iterable[Box], width: int, height: int) -> list[dict[str,
             "size": size,
         }
 
-    return [placed(box) for box in sorted(boxes, key=lambda box: -box.area)]
+    return [place(box) for box in sorted(boxes, key=lambda box: -box.area)]

@@ -112,21 +112,21 @@ def _existence(
     record: ImageRecord, present: Mapping[str, int], finder: MentionFinder, rng: random.Random
 ) -> Iterable[_Draft]:
     """A category of a box, and one that is in no box or caption of the image but in other images."""
-    there = sorted({box.category for box in record.boxes})
-    told = finder.find(". ".join(record.captions))
-    absent = [name for name in sorted(present) if name not in there and name not in told]
-    if there and absent:
+    boxed = sorted({box.category for box in record.boxes})
+    mentioned = finder.find(". ".join(record.captions))
+    absent = [name for name in sorted(present) if name not in boxed and name not in mentioned]
+    if boxed and absent:
         missing = rng.choices(absent, [present[name] for name in absent])[0]
-        yield _Draft("existence", "existence", "yes", _thing(rng.choice(there)))
+        yield _Draft("existence", "existence", "yes", _thing(rng.choice(boxed)))
         yield _Draft("existence", "existence", "no", _thing(missing))
 
 
 def _count(boxes: Sequence[Box], rng: random.Random) -> Iterable[_Draft]:
     """The two most numerous categories."""
-    found = [(name, n) for name, n in sorted(facts.counts(boxes).items()) if n <= _MAX_COUNT]
-    rng.shuffle(found)
-    found.sort(key=lambda item: -item[1])  # equal ones stay shuffled
-    for name, n in found[:2]:
+    counts = [(name, n) for name, n in sorted(facts.counts(boxes).items()) if n <= _MAX_COUNT]
+    rng.shuffle(counts)
+    counts.sort(key=lambda item: -item[1])  # equal ones stay shuffled
+    for name, n in counts[:2]:
         yield _Draft("count", "count", number(n), _thing(name))
 
 
@@ -142,43 +142,43 @@ def _position(boxes: Sequence[Box], rng: random.Random) -> Iterable[_Draft]:
 
 
 def _relation(boxes: Sequence[Box], rng: random.Random) -> Iterable[_Draft]:
-    """One relation that holds and one that does not; where two objects are not level there are both."""
+    """One relation that holds and one that does not; two objects that are not level have both."""
     unique = _unique(boxes, rng)
     pairs = [(a, b, name) for a in unique for b in unique if a is not b for name in facts.RELATIONS]
     for answer in ("yes", "no"):
-        found = [(a, b, name) for a, b, name in pairs if facts.holds(name, a, b) is (answer == "yes")]
-        if found:
-            a, b, name = rng.choice(found)
+        choices = [(a, b, name) for a, b, name in pairs if facts.holds(name, a, b) is (answer == "yes")]
+        if choices:
+            a, b, name = rng.choice(choices)
             words = {"thing": a.category, "other": b.category, "relation": wording.spoken(name)}
             yield _Draft("relation", "relation", answer, words)
 
 
 def _category(boxes: Sequence[Box], rng: random.Random) -> Iterable[_Draft]:
-    """What is in a region that one object has to itself, and what is the only thing on one side of another."""
+    """The only object in a region, and the only object on one side of another."""
     alone = _alone(boxes)
     if alone:
         box, where = rng.choice(alone)
         yield _Draft("category", "category", box.category, {"place": wording.place(where)})
-    beside = _beside(boxes, _unique(boxes, rng))
-    if beside:
-        box, other, name = rng.choice(beside)
+    neighbors = _neighbors(boxes, _unique(boxes, rng))
+    if neighbors:
+        box, other, name = rng.choice(neighbors)
         words = {"other": other.category, "relation": wording.spoken(name)}
         yield _Draft("category", "neighbor", box.category, words)
 
 
 def _alone(boxes: Sequence[Box]) -> list[tuple[Box, str]]:
-    """The objects that alone can be meant by their region; at the `left` something at the top left is, too."""
-    might_be = [_regions(box) for box in boxes]
+    """The objects that no other one can be confused with by their region; `left` includes the top left."""
+    possible = [_regions(box) for box in boxes]
     placed = [(box, where) for box in boxes if (where := facts.position(box))]
     return [
         (box, where)
         for box, where in placed
-        if sum(any(set(where.split()) <= set(region.split()) for region in regions) for regions in might_be) == 1
+        if sum(any(set(where.split()) <= set(region.split()) for region in regions) for regions in possible) == 1
     ]
 
 
 def _regions(box: Box) -> set[str]:
-    """Where the box might be said to be: its region, and those that it would be in if it stood a little aside."""
+    """The regions that may describe the box: its own, and those that it would be in with a small shift."""
     shifts = (-_NEAR, 0.0, _NEAR)
     moved = [
         replace(box, x1=box.x1 + dx, x2=box.x2 + dx, y1=box.y1 + dy, y2=box.y2 + dy) for dx in shifts for dy in shifts
@@ -186,13 +186,13 @@ def _regions(box: Box) -> set[str]:
     return {where for box in moved if (where := facts.position(box))}
 
 
-def _beside(boxes: Sequence[Box], unique: Sequence[Box]) -> list[tuple[Box, Box, str]]:
-    """Each (a, b, relation) where `a` alone is so to the unique `b`, and everything else clearly is not."""
-    found = []
+def _neighbors(boxes: Sequence[Box], unique: Sequence[Box]) -> list[tuple[Box, Box, str]]:
+    """Each (a, b, relation) that holds for `a` alone and the unique `b`, and clearly does not for any other object."""
+    neighbors = []
     for b in unique:
         for name in facts.RELATIONS:
             sides = [(a, facts.holds(name, a, b)) for a in boxes if a is not b]
-            there = [a for a, side in sides if side]
-            if len(there) == 1 and all(side is not None for _, side in sides):
-                found.append((there[0], b, name))
-    return found
+            holding = [a for a, side in sides if side]
+            if len(holding) == 1 and all(side is not None for _, side in sides):
+                neighbors.append((holding[0], b, name))
+    return neighbors
