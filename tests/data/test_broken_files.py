@@ -11,8 +11,7 @@ import pytest
 from datasets import Dataset, DatasetDict
 from pyarrow import parquet
 
-from vistune.data.readers import open_reader
-from vistune.data.source import Source
+from vistune.data.source import DataSource
 from vistune.errors import DataError, MissingPackageError
 from vistune.recipe.training import DataRecipe
 
@@ -20,17 +19,17 @@ TALK = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
 ROWS = [{"id": str(i), "conversations": TALK} for i in range(3)]
 
 
-def opened(path: Path | str, **keys: str) -> Source:
-    return Source(DataRecipe(path=str(path), **keys))
+def opened(path: Path | str, **keys: str) -> DataSource:
+    return DataSource(DataRecipe(path=str(path), **keys))
 
 
 def test_the_format_is_told_by_the_ending_or_by_what_a_folder_holds(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone: there is no such file or folder\n.*hub:owner/name"):
         opened(tmp_path / "gone")
-    with pytest.raises(DataError, match=r"not a format of data that is known here\n.*webdataset"):
+    with pytest.raises(DataError, match=r"not in a known data format\n.*webdataset"):
         opened(tmp_path)
     (tmp_path / "x.csv").write_text("a")
-    with pytest.raises(DataError, match=r"x\.csv: not a format"):
+    with pytest.raises(DataError, match=r"x\.csv: not in a known data format"):
         opened(tmp_path / "x.csv")
     for name in ("a.parquet", "b.tar"):
         (tmp_path / name).write_bytes(b"")
@@ -122,6 +121,7 @@ def test_what_is_wrong_with_a_tar_file(tmp_path: Path) -> None:
 def test_a_missing_package_is_named_with_the_line_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    parquet.write_table(pa.Table.from_pylist(ROWS), tmp_path / "x.parquet")
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     with pytest.raises(MissingPackageError, match=r"needs the package datasets\n.*pip install 'vistune\[data\]'"):
-        open_reader(DataRecipe(path=str(tmp_path / "x.parquet")))
+        opened(tmp_path)

@@ -55,9 +55,44 @@ def test_a_system_message_comes_first_and_an_empty_one_is_none() -> None:
         assert [turn.role for turn in read(row).turns] == ["system", "user", "assistant"][-kept:]
 
 
+def test_the_key_system_is_the_systems_turn() -> None:
+    row = {"system": "Be brief.", "conversations": turns("q", "a")}
+    assert read(row) == read({"conversations": [{"from": "system", "value": "Be brief."}, *turns("q", "a")]})
+    assert [turn.role for turn in read({**row, "system": " "}).turns] == ["user", "assistant"]
+    empty = {"from": "system", "value": ""}
+    assert read({**row, "conversations": [empty, *turns("q", "a")]}) == read(row)
+
+
+@pytest.mark.parametrize(
+    ("key", "asked", "answered", "message"),
+    [
+        ("loss", None, True, ""), ("loss", False, True, ""), ("weight", 0, 1, ""), ("train", None, None, ""),
+        ("loss", None, False, r"\(id x\), turn 1: 'loss': False is not supported.*\n  fix: remove the key 'loss'"),
+        ("weight", 0, 0, "turn 1: 'weight': 0 is not supported: every answer is learned"),
+        ("weight", None, 0.5, "turn 1: 'weight': 0.5 is not supported"),
+        ("train", True, True, "turn 0: 'train': True is not supported: only answers are learned"),
+    ],
+)  # fmt: skip
+def test_keys_that_change_what_is_learned_are_never_ignored(
+    key: str, asked: object, answered: object, message: str
+) -> None:
+    question, answer = turns("q", "a")
+    row = {"id": "x", "conversations": [{**question, key: asked}, {**answer, key: answered}]}
+    if message:
+        with pytest.raises(DataError, match=message):
+            read(row)
+    else:
+        assert read(row) == read({"id": "x", "conversations": turns("q", "a")})
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
+        ({"system": "s", "conversations": [{"from": "system", "value": "t"}, *turns("q", "a")]}, "both a key 'system'"),
+        ({"system": 3, "conversations": turns("q", "a")}, "'system' is not a text"),
+        ({"conversations": [{"from": ["human"], "value": "q"}]}, r"turn 0: unknown speaker \['human'\]"),
+        ({"image": {"path": 5}, "conversations": turns("<image>", "a")}, "not a file's name: 5"),
+        ({"image": "iVBORw0K" * 999, "conversations": turns("<image>", "a")}, r"name: (iVBORw0K){5}…\n  fix: .*base64"),
         (3, "record 7: not an object"),
         ({"id": "x"}, r"\(id x\): the key 'conversations' is missing"),
         ({"conversations": "text"}, "'conversations' is not a list"),
@@ -83,7 +118,7 @@ def test_a_system_message_comes_first_and_an_empty_one_is_none() -> None:
         ({"image": {"bytes": None, "path": None}, "conversations": turns("q", "a")}, "neither bytes nor a path"),
         ({"messages": [{"role": "user", "content": [{"type": "video"}]}]}, "neither text nor an image"),
         ({"messages": [{"role": "user", "content": ["q"]}]}, "neither text nor an image"),
-        ({"messages": [{"role": "user", "content": [URL, {"type": "text", "text": "<image>?"}]}]}, "says <image>"),
+        ({"messages": [{"role": "user", "content": [URL, {"type": "text", "text": "<image>?"}]}]}, "contains <image>"),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}, {"role": "assistant", "content": "a"}]},
          "<image> without an image"),
     ],

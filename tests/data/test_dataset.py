@@ -142,8 +142,14 @@ def test_a_system_message_is_encoded_and_never_a_target(write: Any, encoder: Enc
     plain = row(0)
     told = [{"from": "system", "value": "two people"}, *plain["conversations"]]
     long = [*told, {"from": "human", "value": "how " * 90}, {"from": "gpt", "value": "a"}]
-    rows = [plain, {**plain, "conversations": told}, {**plain, "conversations": long}]
-    without, with_, cut = Dataset(open_sources([write(rows)]), encoder, 100).preview
+    rows = [
+        plain,
+        {**plain, "conversations": told},
+        {**plain, "conversations": long},
+        {**plain, "system": "two people"},
+    ]
+    without, with_, cut, keyed = Dataset(open_sources([write(rows)]), encoder, 100).preview
+    assert keyed.input_ids.tolist() == with_.input_ids.tolist()
     assert len(with_.input_ids) > len(without.input_ids)
     assert with_.targets.sum() == without.targets.sum()
     assert cut.input_ids.tolist() == with_.input_ids.tolist()

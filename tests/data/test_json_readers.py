@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from vistune import json_stream
-from vistune.data.readers import open_reader
-from vistune.data.source import Source
+from vistune.data.source import DataSource
 from vistune.errors import DataError
+from vistune.formats import Location, json_list, stop
 from vistune.recipe.training import DataRecipe
 
 
@@ -24,19 +23,20 @@ def test_a_list_is_read_alike_whatever_the_pieces(tmp_path: Path, monkeypatch: p
     alphabet = 'a"\\{}[],: \n\u00e4\u65e5\U0001f415\ud7ff'
     records = [record(i, "x" + "".join(rng.choices(alphabet, k=rng.randrange(60)))) for i in range(30)]
     for size, options in ((1, {}), (7, {"indent": 2}), (64, {"ensure_ascii": False})):
-        monkeypatch.setattr(json_stream, "_CHUNK", size)
+        monkeypatch.setattr(json_list, "_CHUNK", size)
         path = tmp_path / f"{size}.json"
         path.write_text("\ufeff" * (size == 7) + " \n" + json.dumps(records, **options) + "\n", "utf-8")
-        reader = open_reader(DataRecipe(path=str(path)))
-        assert list(reader.scan()) == records
-        assert [reader[i] for i in reversed(range(30))] == records[::-1]
+        reader = json_list.JsonList(Location(str(path), DataError))
+        rows = list(reader.scan(stop))
+        assert [row.values for row in rows] == records
+        assert [reader.read(row.place) for row in rows[::-1]] == rows[::-1]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "not a list of records"),
-        ('{"id": 1}', "not a list of records"),
+        ('{\n"id": 1}', "not a list of records"),
         ("[]", "no conversations"),
         ("[ {} {}]", "record 0: the key 'conversations' is missing"),
         (json.dumps([record(0)])[:-1], "record 1: not valid JSON: it is cut off"),
@@ -56,7 +56,7 @@ def test_what_is_no_list_is_named_with_its_place(tmp_path: Path, text: str | byt
     path = tmp_path / "x.json"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(DataError, match=message) as caught:
-        Source(DataRecipe(path=str(path)))
+        DataSource(DataRecipe(path=str(path)))
     assert str(caught.value).startswith(str(path))
 
 
@@ -64,7 +64,7 @@ def test_a_line_that_is_broken_is_named(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text(f"{json.dumps(record(0))}\n\n{json.dumps(record(1))[:-1]}\n")
     with pytest.raises(DataError, match=r"x\.jsonl: line 3: not valid JSON"):
-        Source(DataRecipe(path=str(path)))
+        DataSource(DataRecipe(path=str(path)))
 
 
 def test_a_large_file_takes_no_memory(tmp_path: Path) -> None:
@@ -72,5 +72,5 @@ def test_a_large_file_takes_no_memory(tmp_path: Path) -> None:
     with path.open("w") as file:  # 60 MB
         file.write("[" + ",".join(json.dumps(record(i, "x" * 2000)) for i in range(30_000)) + "]")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert len(Source(DataRecipe(path=str(path)))) == 30_000
+    assert len(DataSource(DataRecipe(path=str(path)))) == 30_000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30_000

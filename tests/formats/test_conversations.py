@@ -8,7 +8,7 @@ from pathlib import Path
 import datasets
 import pytest
 
-from vistune.data.source import Source
+from vistune.data.source import DataSource
 from vistune.errors import StorageError, VistuneError
 from vistune.formats.conversations import FORMATS, output_path, to_json, write_conversations
 from vistune.recipe.training import DataRecipe
@@ -39,7 +39,7 @@ def images(tmp_path: Path) -> Path:
 def test_what_is_written_is_what_our_own_readers_read(form: str, images: Path) -> None:
     written = conversations(5)
     assert write_conversations(written, images / "instruct", form) == 5
-    read = list(Source(DataRecipe(path=str(output_path(images / "instruct", form)), images=str(images))))
+    read = list(DataSource(DataRecipe(path=str(output_path(images / "instruct", form)), images=str(images))))
     assert [(one.id, one.turns) for one in read] == [(one.id, one.turns) for one in written]
     assert [one.images for one in read] == [(str(images / one.images[0]),) for one in written]
 

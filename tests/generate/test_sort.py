@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from vistune.data.source import Source
+from vistune.data.source import DataSource
 from vistune.errors import VistuneError
 from vistune.formats.conversations import FORMATS, output_path
 from vistune.generate import Style, generate
@@ -58,10 +58,12 @@ def test_every_format_holds_the_same_conversations(
     report = generate(here, teacher, tmp_path / "out", kinds=KINDS, style=style, console=quiet)
     for stem, count in (("instruct", report.totals()["accepted"]), ("align", report.pairs)):
         path = output_path(tmp_path / "out" / stem, form)
-        read = list(Source(DataRecipe(path=str(path), images=str(tmp_path))))  # raises for what training could not use
+        read = list(
+            DataSource(DataRecipe(path=str(path), images=str(tmp_path)))
+        )  # raises for what training could not use
         assert len(read) == count == len({one.id for one in read})
     about = lines(tmp_path / "out" / "provenance.jsonl")
-    instruct = Source(DataRecipe(path=str(output_path(tmp_path / "out" / "instruct", form)), images=str(tmp_path)))
+    instruct = DataSource(DataRecipe(path=str(output_path(tmp_path / "out" / "instruct", form)), images=str(tmp_path)))
     assert [one.id for one in instruct] == [row["id"] for row in about]
     assert [one.images[0] for one in instruct] == [str(tmp_path / row["image"]) for row in about]
     first = [one.turns[0].text.startswith("<image>") for one in instruct]

@@ -9,8 +9,7 @@ import pytest
 
 from vistune.errors import AnnotationError
 from vistune.records import Box, ImageRecord
-from vistune.sources.coco import Coco, read_coco
-from vistune.sources.coco_layout import CocoFiles, find_coco
+from vistune.sources.coco import Coco, CocoFiles, find_coco, read_coco
 
 
 def read(folder: Path, split: str, **options: Any) -> list[ImageRecord]:
@@ -76,8 +75,8 @@ def test_images_in_sub_folders(coco: Path) -> None:
     [
         ("images", 1, {"file_name": "box only.jpg"}, "is missing\n  fix: did you mean 'boxes only.jpg'?"),
         ("images", 0, {"width": 100}, "captions_train.json has another file name or size"),
-        ("images", 1, {"width": 0}, "no sizes in pixels: [0, 50]"),
-        ("images", 1, {"width": 50.5}, "no sizes in pixels: [50.5, 50]"),
+        ("images", 1, {"width": 0}, "not sizes in pixels: [0, 50]"),
+        ("images", 1, {"width": 50.5}, "not sizes in pixels: [50.5, 50]"),
         ("images", 1, {"id": 7}, "another image of this file has the same id"),
         ("images", 1, {"id": [9]}, "'id' is neither a number nor a text"),
         ("annotations", 0, {"bbox": [20, 10, 185, 50]}, "outside its image of 200 x 100 pixels (street.jpg)"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vistune.errors import AnnotationError, VistuneError
-from vistune.sources import Source, open_source, sources
+from vistune.sources import Source, detect, open_source, sources
 
 
 @pytest.fixture(params=sources.names())
@@ -78,6 +78,23 @@ def test_options_are_checked(name: str, example: Path) -> None:
 def test_an_unknown_source_is_an_error_with_a_suggestion() -> None:
     with pytest.raises(VistuneError, match="did you mean 'captions'"):
         open_source("caption", Path())
+
+
+def test_it_is_detected_by_its_content(name: str, example: Path) -> None:
+    assert detect(example) == name
+    assert type(open_source(None, example, "train" if sources.get(name).needs_split else None)) is sources.get(name)
+
+
+def test_a_path_that_no_source_or_several_fit_is_an_error_with_the_candidates(coco: Path, sidecar: Path) -> None:
+    with pytest.raises(AnnotationError, match=r"cocoo: there is no such file or folder\n  fix: did you mean 'coco'"):
+        detect(coco.with_name("cocoo"))
+    (coco.parent / "empty").mkdir()
+    with pytest.raises(AnnotationError, match=r"empty: no source recognises this folder\n  fix: .*--source captions"):
+        detect(coco.parent / "empty")
+    for file in coco.glob("*.json"):
+        file.rename(sidecar / file.name)
+    with pytest.raises(AnnotationError, match=r"several sources fit: coco, sidecar\n  fix: choose --source coco or"):
+        open_source(None, sidecar)
 
 
 @pytest.mark.parametrize(("own", "other"), list(pairwise([*sources.names(), sources.names()[0]])))

@@ -77,7 +77,7 @@ def test_an_address_is_where_wget_would_put_it(tmp_path: Path) -> None:
         ),
         ("x.csv", "image,caption\n1.jpg,A dog, brown.\n", r"line 2: it has 3 fields, and the first line has 2"),
         ("x.csv", 'image,caption\n1.jpg,"A dog.\n' + "x" * 140_000, "not valid CSV"),
-        ("x.csv", "image,caption\n", "there is no record in it"),
+        ("x.csv", "image,caption\n", "it has no records"),
         (
             "x.csv",
             'image,caption\n1.jpg,"A dog.\n2.jpg,A cat.\n3.jpg,A.\n',
@@ -91,11 +91,15 @@ def test_an_address_is_where_wget_would_put_it(tmp_path: Path) -> None:
         ),
         ("x.csv", 'image,caption\n1.jpg,"A\n2.jpg,5",\n', "line 2: up to line 3, it has 3 fields"),
         ("x.csv", 'image,"cap"tion\n1.jpg,A\n', "line 1: not valid CSV"),
-        ("x.json", "[" * 100_000, r"record 0: not valid JSON: too many brackets .*\n  fix: a record is"),
+        (
+            "x.json",
+            "[" * 100_000,
+            r"record 0: not valid JSON: too many nested .*\n  fix: a record is",
+        ),
         ("x.jsonl", '{"image": "1.jpg", "caption": "A dog."}\n{"image": ', r"x.jsonl: line 2: not valid JSON"),
         ("x.jsonl", '{"image": "1.jpg", "caption": "A dog."}\n[1]', r"x.jsonl: line 2: this is not an object"),
-        ("x.jsonl", '{"image": 3, "caption": "A dog."}', r"line 1: the image is no path: 3"),
-        ("x.jsonl", '{"image": "1.jpg", "caption": {"a": 1}}', r"line 1: a caption is no text"),
+        ("x.jsonl", '{"image": 3, "caption": "A dog."}', r"line 1: the image is not a path: 3"),
+        ("x.jsonl", '{"image": "1.jpg", "caption": {"a": 1}}', r"line 1: a caption is not a text"),
         ("x.json", '[{"image": "1.jpg", "caption": "A dog."}, {', r"record 1: not valid JSON: it is cut off"),
         ("x.json", '{"a": [\n1]}', "not a list of records"),
     ],
@@ -195,8 +199,8 @@ def test_a_bad_record_is_told_once_however_often_it_is_read(tmp_path: Path) -> N
         ({"category": "dog", "bbox": [0.5, 0.2, 0.4, 0.9]}, "has no size"),
         ({"category": "dog", "bbox": [0.5, 0.2, 0.4]}, "not four numbers"),
         ({"category": "dog", "bbox": [0.1, 0.2, float("nan"), 0.9]}, "not four numbers"),
-        ({"category": "", "bbox": [0.1, 0.2, 0.3, 0.9]}, "the category is no text"),
-        ("dog", "this is no object"),
+        ({"category": "", "bbox": [0.1, 0.2, 0.3, 0.9]}, "the category is not a text"),
+        ("dog", "this is not an object"),
     ],
 )
 def test_caps_boxes_are_checked(tmp_path: Path, instance: Any, message: str) -> None:

@@ -31,7 +31,7 @@ def add_eval(commands: Any) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    from vistune.sources.image_files import with_size
+    from vistune.sources import with_size
 
     records = [with_size(record) for record in read_records(annotation_options(args), args.data, "test")]
     announce_loading()

@@ -1,32 +1,40 @@
-"""A record of a data file as a `Conversation`, in any of the layouts that people have.
+"""A row of a data file as a `Conversation`, in any of the layouts that people have.
 
-- LLaVA and ShareGPT: `conversations: [{"from": "human" | "gpt", "value": text}]`;
+- LLaVA and ShareGPT: `conversations: [{"from": "human" | "gpt", "value": text}]`, perhaps with `system`;
 - OpenAI and TRL: `messages: [{"role": "user" | "assistant", "content": text or parts}]`, where parts are
   `{"type": "text", "text"}`, `{"type": "image"}` and `{"type": "image_url", "image_url": {"url"}}`;
 - images beside them in `image` or `images` (LLaVA, LLaMA-Factory, ms-swift, `datasets`) or in the parts: a file's
-  name, or an image that the record brings along: bytes, `{"bytes", "path"}`, `data:image/…;base64,…`.
+  name, or the image itself: bytes, `{"bytes", "path"}`, `data:image/…;base64,…`.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from vistune.errors import DataError
 from vistune.records import IMAGE_TOKEN, Conversation, Role, Turn
 
+COLUMNS = ("id", "kind", "system", "image", "images", "conversations", "messages")
+"""The keys of a row that are read."""
 _SPEAKERS: dict[str, Role] = {
     "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"
 }  # fmt: skip
+_SWITCHES = ("loss", "train", "weight")
+"""Keys of a turn that say whether it is learned: ms-swift's `loss`, axolotl's `train`, OpenAI's `weight`."""
+_LONGEST_NAME = 4096
+"""Characters of the longest file name; anything longer is data."""
 NameImage = Callable[[Any, int], str]
-"""Names an image by its value in the record and its place among the record's images."""
+"""Names an image by its value in the row and its place among the row's images."""
 
 
 def to_conversation(row: Any, number: int, where: str, name_image: NameImage) -> Conversation:
-    """The conversation of the record `row`, checked; `number` is its id if it has none.
+    """The conversation of a row, checked; `number` is its id if it has none.
 
     Raises DataError with `where`: a missing key, an unknown speaker, turns out of order, no answer, an empty text,
-    not as many `<image>` as images.
+    a key that would change what is learned, not as many `<image>` as images.
     """
     if not isinstance(row, dict):
         raise DataError("not an object", where=where)
@@ -36,6 +44,7 @@ def to_conversation(row: Any, number: int, where: str, name_image: NameImage) ->
     turns = tuple(_turn(turn, index, where) for index, turn in enumerate(_messages(row, where)))
     if turns and turns[0].role == "system" and not turns[0].text.strip():
         turns = turns[1:]  # ShareGPT has empty ones
+    turns = (*_system(row, turns, where), *turns)
     _check_order(turns, where)
     values = image_values(row, where)
     _check_marks(turns, len(values), where)
@@ -44,7 +53,7 @@ def to_conversation(row: Any, number: int, where: str, name_image: NameImage) ->
 
 
 def image_values(row: Mapping[str, Any], where: str) -> list[Any]:
-    """The record's images as it has them, in order: those of `images` or `image`, else those of its parts."""
+    """The row's images as it has them, in order: those of `images` or `image`, else those of its parts."""
     found = row.get("images") if row.get("images") is not None else row.get("image")
     values = found if isinstance(found, list) else [] if found is None else [found]
     if not values:
@@ -52,19 +61,55 @@ def image_values(row: Mapping[str, Any], where: str) -> list[Any]:
     for value in values:
         if isinstance(value, dict) and value.get("bytes") is None and not value.get("path"):
             raise DataError("an image has neither bytes nor a path", where=where)
-        if not isinstance(value, (str, bytes, dict)) or not value:
+        if not isinstance(value, str | bytes | dict) or not value:
             raise DataError("'image' is not a file's name", where=where)
+        name: Any = file_name(value)
+        if name is not None and (not isinstance(name, str) or len(name) > _LONGEST_NAME):
+            what = f"'image' is not a file's name: {str(name)[:40]}…"
+            raise DataError(what, where=where, fix="write an image's bytes as data:image/png;base64,…")
     return values
+
+
+def file_name(value: Any) -> str | None:
+    """The file that an image value names; None if the row embeds the image."""
+    if isinstance(value, dict):
+        name: str | None = value["path"] if value.get("bytes") is None else None
+        return name
+    return value if isinstance(value, str) and not value.startswith("data:") else None
+
+
+def embedded_image(value: Any, where: str) -> bytes:
+    """The bytes of an image that a row embeds. Raises DataError for broken base64."""
+    found = value["bytes"] if isinstance(value, dict) else value
+    if isinstance(found, str):
+        try:
+            found = base64.b64decode(found.partition(";base64,")[2], validate=True)
+        except binascii.Error as error:
+            raise DataError(f"not base64: {error}", where=where) from None
+    return bytes(found)
 
 
 def _messages(row: Mapping[str, Any], where: str) -> list[Any]:
     key = "conversations" if row.get("conversations") is not None else "messages"
     messages = row.get(key)
     if messages is None:
-        raise DataError("the key 'conversations' is missing", where=where, fix="it, or 'messages', holds the turns")
+        fix = "'conversations' or 'messages' holds the turns"
+        raise DataError("the key 'conversations' is missing", where=where, fix=fix)
     if not isinstance(messages, list):
         raise DataError(f"'{key}' is not a list", where=where)
     return messages
+
+
+def _system(row: Mapping[str, Any], turns: tuple[Turn, ...], where: str) -> tuple[Turn, ...]:
+    """The system turn that the key `system` holds (ShareGPT in LLaMA-Factory and ms-swift)."""
+    system = row.get("system")
+    if system is None or system == "":
+        return ()
+    if not isinstance(system, str):
+        raise DataError("'system' is not a text", where=where)
+    if turns and turns[0].role == "system":
+        raise DataError("it has both a key 'system' and a system turn", where=where, fix="remove one of them")
+    return (Turn("system", system),) if system.strip() else ()
 
 
 def _image_parts(row: Mapping[str, Any]) -> list[Any]:
@@ -78,27 +123,40 @@ def _image_parts(row: Mapping[str, Any]) -> list[Any]:
 
 
 def _part_value(part: Mapping[str, Any]) -> Any:
-    """What the part says about its image, if it does: TRL's `image`, OpenAI's `image_url`, a `path` or `url`."""
+    """What the part says of its image, if anything: TRL's `image`, OpenAI's `image_url`, a `path` or `url`."""
     value = next((part[key] for key in ("image", "image_url", "path", "url") if part.get(key)), None)
     return value["url"] if isinstance(value, dict) and "url" in value else value
 
 
 def _turn(turn: Any, index: int, where: str) -> Turn:
+    where = f"{where}, turn {index}"
     speaker = text = None
     if isinstance(turn, dict):  # a table has every key in every turn, some without a value
         speaker = turn.get("from") or turn.get("role")
         text = turn.get("value") if turn.get("value") is not None else turn.get("content")
     if speaker is None or text is None:
-        wanted = "'from' and 'value', or 'role' and 'content'"
-        raise DataError(f"a turn needs the keys {wanted}", where=f"{where}, turn {index}")
-    if speaker not in _SPEAKERS:
+        raise DataError("a turn needs the keys 'from' and 'value', or 'role' and 'content'", where=where)
+    if not isinstance(speaker, str) or speaker not in _SPEAKERS:
         fix = "use 'human' or 'gpt', 'user' or 'assistant'"
-        raise DataError(f"unknown speaker {speaker!r}", where=f"{where}, turn {index}", fix=fix)
+        raise DataError(f"unknown speaker {speaker!r}", where=where, fix=fix)
     if isinstance(text, list):
-        text = _join(text, f"{where}, turn {index}")
+        text = _join(text, where)
     if not isinstance(text, str) or not (text.strip() or (speaker == "system" and index == 0)):
-        raise DataError("the text is empty", where=f"{where}, turn {index}")
-    return Turn(_SPEAKERS[speaker], text)
+        raise DataError("the text is empty", where=where)
+    role = _SPEAKERS[speaker]
+    _check_switches(turn, role, where)
+    return Turn(role, text)
+
+
+def _check_switches(turn: Mapping[str, Any], role: Role, where: str) -> None:
+    """Raises DataError where another tool would learn from other turns than all of the assistant's."""
+    learned = role == "assistant"
+    for key in _SWITCHES:
+        value = turn.get(key)
+        if value is not None and value != learned:
+            whole = "every answer is learned" if learned else "only answers are learned"
+            fix = f"remove the key '{key}'" + (", or leave this exchange out of the data" if learned else "")
+            raise DataError(f"'{key}': {value!r} is not supported: {whole}", where=where, fix=fix)
 
 
 def _join(parts: list[Any], where: str) -> str:
@@ -115,7 +173,8 @@ def _join(parts: list[Any], where: str) -> str:
     joined = "\n".join(texts)
     shown = sum(part["type"] != "text" for part in parts)
     if shown and joined.count(IMAGE_TOKEN) > shown:
-        raise DataError(f"a text beside an image says {IMAGE_TOKEN}", where=where, fix="say it otherwise")
+        fix = "write it in another way"
+        raise DataError(f"a text part contains {IMAGE_TOKEN} beside an image part", where=where, fix=fix)
     return joined
 
 
@@ -125,7 +184,7 @@ def _check_order(turns: tuple[Turn, ...], where: str) -> None:
     first = int(turns[0].role == "system")
     for index, turn in enumerate(turns[first:]):
         if turn.role != ("user", "assistant")[index % 2]:
-            fix = "human and gpt take turns, human first; a system's turn may only be the first"
+            fix = "human and gpt take turns, human first; only the first turn may be the system's"
             raise DataError(f"turn {first + index} is out of order", where=where, fix=fix)
     if turns[-1].role == "user":
         raise DataError("the last turn is the user's", where=where, fix="end with the assistant's answer")

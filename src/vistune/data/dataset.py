@@ -12,7 +12,7 @@ import numpy as np
 from vistune.data.encode import Encoder, Sample
 from vistune.data.images import ImageFile, read_image
 from vistune.data.order import Numbers, Order, number_groups
-from vistune.data.source import Source
+from vistune.data.source import DataSource
 from vistune.errors import DataError
 from vistune.recipe.training import DataRecipe
 from vistune.records import Conversation
@@ -26,7 +26,7 @@ _BATCH = 256
 
 def open_sources(
     entries: Sequence[DataRecipe], *, skip_bad_records: bool = False, tell: Callable[[str], None] = print
-) -> list[Source]:
+) -> list[DataSource]:
     """The data files of a stage, each read through once. Raises DataError with file and record.
 
     Bad records may be left out instead; `tell` gets the first few by name, and how many there are.
@@ -34,7 +34,7 @@ def open_sources(
     sources = []
     for entry in entries:
         skipped = _Skipped(tell)
-        sources.append(Source(entry, skipped if skip_bad_records else None))
+        sources.append(DataSource(entry, skipped if skip_bad_records else None))
         if skipped.count:
             tell(f"{entry.label()}: {skipped.count} records left out")
     return sources
@@ -63,7 +63,7 @@ class Dataset:
     """
 
     def __init__(
-        self, sources: Sequence[Source], encoder: Encoder, max_length: int, tell: Callable[[str], None] = print,
+        self, sources: Sequence[DataSource], encoder: Encoder, max_length: int, tell: Callable[[str], None] = print,
         ahead: int = AHEAD,
     ) -> None:  # fmt: skip
         self._sources, self._encoder, self._max_length = sources, encoder, max_length

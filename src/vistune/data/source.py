@@ -1,4 +1,4 @@
-"""One data file of a stage: its conversations by number, all of them checked before the first is used."""
+"""One data set of a stage: its conversations by number, all of them checked before the first is used."""
 
 from __future__ import annotations
 
@@ -12,29 +12,55 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vistune.data.conversation import image_values, to_conversation
+from vistune.data.conversation import COLUMNS, embedded_image, file_name, image_values, to_conversation
 from vistune.data.images import ImageFile
-from vistune.data.readers import open_reader
-from vistune.data.values import content, file_name
 from vistune.errors import DataError
+from vistune.formats import Format, Location, Place, Row, fitting, formats, stop
 from vistune.recipe.training import DataRecipe
 from vistune.records import Conversation
 
 _INSIDE = "//"
-"""Between the data's path and the place of an image that a record brings along; no file's path has it."""
+"""Between the data's path and the place of an embedded image; no file's path has it."""
 
 
-class Source:
-    """The conversations of a data file. All of it is read once on opening; eight bytes a record are kept.
+def open_rows(data: DataRecipe) -> Format:
+    """The rows of a data set, whatever its format; `to_conversation` reads them.
 
-    An image's name says where it is: the file's path, or `data.parquet//17.0` for the first image that record 17
-    brings along. So images of the same name are the same image, in whichever sources.
+    Raises DataError if nothing is there, no format or several fit, or a table has no conversations.
+    """
+    readable = [name for name in fitting(data.path) if formats.get(name).random_access]
+    if len(readable) > 1:
+        raise DataError(f"it holds data of several formats ({', '.join(readable)})", where=data.path)
+    if not data.path.startswith("hub:") and not Path(data.path).exists():
+        fix = "check the stage's `data`; a data set of the hub is written hub:owner/name"
+        raise DataError("there is no such file or folder", where=data.path, fix=fix)
+    if not readable:
+        names = ", ".join(name for name in formats.names() if formats.get(name).random_access)
+        fix = f"data is read from {names}, recognised by the file's ending or the folder's files"
+        raise DataError("not in a known data format", where=data.path, fix=fix)
+    kind = formats.get(readable[0])
+    for key in ("split", "subset"):
+        if getattr(data, key) is not None and key not in kind.options:
+            raise DataError(f"data in the format {readable[0]} has no '{key}'", where=data.path, fix="remove the key")
+    rows = kind(Location(data.path, DataError, data.split, data.subset, COLUMNS))
+    columns = rows.columns()
+    if columns is not None and not {"conversations", "messages"} & {*columns}:
+        fix = f"it has the columns {', '.join(columns)}"
+        raise DataError("there is no column 'conversations' or 'messages'", where=data.label(), fix=fix)
+    return rows
+
+
+class DataSource:
+    """The conversations of a data set. All of it is read once on opening; 40 bytes a conversation are kept.
+
+    An image's name says where it is: the file's path, or `data.parquet//17.0` for the first image that conversation 17
+    embeds. So images of the same name are the same image, in whichever sources.
     """
 
     def __init__(self, data: DataRecipe, skip: Callable[[DataError], None] | None = None) -> None:
-        """Raises DataError, with file and record, for the first record that cannot be used or lacks an image file.
+        """Raises DataError, with file and row, for the first row that cannot be used or lacks an image file.
 
-        With `skip`, such records are left out and it gets their errors. A broken file is an error all the same.
+        With `skip`, such rows are left out and it gets their errors. A broken file is an error all the same.
         """
         self.label = data.label()
         """What messages call it."""
@@ -43,8 +69,9 @@ class Source:
         self._images = None if data.images is None else str(Path(data.images))
         if self._images is not None and not Path(self._images).is_dir():
             raise DataError("there is no such folder", where=self._images, fix="check the stage's `images`")
-        self._reader = open_reader(data)
-        self._records = array("q")  # (n), the number of each conversation's record
+        self._rows = open_rows(data)
+        self._numbers = array("q")  # (n), of each conversation's row, counted from 0
+        self._places = array("q")  # (3n), where that row is
         self.keys: NDArray[np.uint64] = np.fromiter(self._scan(skip), dtype=np.uint64)
         """(n), the same for conversations that begin with the same image, else different"""
         if not len(self.keys):
@@ -54,62 +81,67 @@ class Source:
         return len(self.keys)
 
     def __getitem__(self, number: int) -> Conversation:
-        record = self._records[number]
-        return self._conversation(self._reader[record], record)
+        return self._conversation(self._rows.read(self._place(number)), self._numbers[number], number)
 
     def __iter__(self) -> Iterator[Conversation]:
         return (self[number] for number in range(len(self)))
 
     def holds(self, name: str) -> bool:
-        """Whether the image is one that a record here brings along."""
+        """Whether the image is one that a row here embeds."""
         return name.startswith(self.label + _INSIDE)
 
     def image(self, name: str) -> ImageFile:
-        """An image that a record brings along. Raises DataError if it is not to be had."""
+        """An embedded image. Raises DataError if it cannot be read."""
         number, index = map(int, name.rpartition(_INSIDE)[2].split("."))
-        where = f"{self._reader.where(number)}, image {index}"
-        return ImageFile(content(image_values(self._reader[number], where)[index], where), where)
+        row = self._rows.read(self._place(number))
+        where = f"{row.where}, image {index}"
+        return ImageFile(embedded_image(image_values(row.values, where)[index], where), where)
+
+    def _place(self, number: int) -> Place:
+        first, offset, length = self._places[3 * number : 3 * number + 3]
+        return first, offset, length
 
     def _scan(self, skip: Callable[[DataError], None] | None) -> Iterator[int]:
         """The key of every conversation."""
         digest = blake2b()
-        known: set[int] = set()  # image files that are there
-        for number, row in enumerate(self._reader.scan()):
+        known: set[int] = set()  # image files that exist
+        for number, row in enumerate(self._rows.scan(stop, images=True)):
+            index = len(self._numbers)
             try:
-                conversation = self._conversation(row, number)
-                keys = self._check_images(conversation, number, known)
+                conversation = self._conversation(row, number, index)
+                keys = self._check_images(conversation, row, known)
             except DataError as error:
                 if skip is None:
                     raise
                 skip(error)
                 continue
             digest.update("\0".join((*conversation.images, *(turn.text for turn in conversation.turns))).encode())
-            self._records.append(number)
+            self._numbers.append(number)
+            self._places.extend(row.place)
             yield keys[0] if keys else _hash(f"{self.label}{_INSIDE}{number}")
         self.digest = digest.hexdigest()
         """The hash of all texts and image names."""
 
-    def _check_images(self, conversation: Conversation, number: int, known: set[int]) -> list[int]:
-        """The keys of the images, which are there."""
+    def _check_images(self, conversation: Conversation, row: Row, known: set[int]) -> list[int]:
+        """The keys of the images. Raises DataError for a missing one."""
         keys = [_hash(name) for name in conversation.images]
         for name, key in zip(conversation.images, keys, strict=True):
             if key not in known and not self.holds(name):
                 if not Path(name).is_file():
-                    where = f"{self._reader.where(number)} (id {conversation.id})"
-                    raise DataError(f"its image {name} is missing", where=where)
+                    raise DataError(f"its image {name} is missing", where=f"{row.where} (id {conversation.id})")
                 known.add(key)
         return keys
 
-    def _conversation(self, row: Any, number: int) -> Conversation:
+    def _conversation(self, row: Row, number: int, index: int) -> Conversation:
         try:
-            return to_conversation(row, number, "", lambda value, place: self._name(value, f"{number}.{place}"))
+            return to_conversation(row.values, number, "", lambda value, place: self._name(value, index, place))
         except DataError as error:
-            raise DataError(error.what, where=self._reader.where(number) + error.where, fix=error.fix) from None
+            raise DataError(error.what, where=row.where + error.where, fix=error.fix) from None
 
-    def _name(self, image: Any, place: str) -> str:
+    def _name(self, image: Any, index: int, place: int) -> str:
         file = file_name(image)
         if file is None:
-            return f"{self.label}{_INSIDE}{place}"
+            return f"{self.label}{_INSIDE}{index}.{place}"
         if self._images is None:
             raise DataError(f"its image {file} is a file", fix="set the stage's `images`, the folder of such files")
         return os.path.join(self._images, file)  # noqa: PTH118, a path object costs ten times as much

@@ -1,1 +1,125 @@
-"""Files as rows, whatever their format; what a row means is for who reads it."""
+"""Files as rows and rows as files. What a row means is up to the reader: `sources` and `data`.
+
+One format a file. `conversations` writes what the package makes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+from vistune.errors import VistuneError
+from vistune.registry import Registry
+
+OnError = Callable[[Any], None]
+"""Gets the error of a bad row: raises it, or notes it so that the row is left out."""
+Place = tuple[int, int, int]
+"""Where a row is: a number (row, line, shard), and for files that are read in pieces its offset and length in bytes."""
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+"""The endings of image files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Which rows to read, and the class of the errors about them."""
+
+    path: str
+    """A file, a folder, or `hub:owner/name`."""
+    error: type[VistuneError]
+    split: str | None = None
+    subset: str | None = None
+    columns: tuple[str, ...] = ()
+    """The columns to read of a table; none: all."""
+
+    @property
+    def label(self) -> str:
+        """What error messages call it."""
+        chosen = ", ".join(name for name in (self.subset, self.split) if name)
+        return f"{self.path} [{chosen}]" if chosen else self.path
+
+    def unreadable(self, error: OSError) -> VistuneError:
+        """The error for a file that the system does not open or read."""
+        return self.error(f"cannot be read: {error.strerror or error}", where=self.path)
+
+
+class Row(NamedTuple):
+    """One row: a dict in a sound file, with what error messages call its place."""
+
+    values: Any
+    where: str
+    place: Place
+
+
+class Format(Protocol):
+    """The rows of a file, a folder or a data set of the hub, in order, read in bounded memory.
+
+    What is missing or broken is an error of the location's class that names file and row.
+    """
+
+    options: ClassVar[tuple[str, ...]]
+    """Which of `split` and `subset` the format has."""
+    random_access: ClassVar[bool]
+    """Whether `read` works."""
+
+    def __init__(self, location: Location) -> None: ...
+
+    @staticmethod
+    def fits(path: str) -> bool:
+        """Whether `path` is in this format, by its name or, for a folder, by its files."""
+
+    def columns(self) -> list[str] | None:
+        """The names of a table's columns; None where each row has its own keys."""
+
+    def scan(self, on_error: OnError, *, images: bool = False) -> Iterator[Row]:
+        """Every row once. A bad row goes to `on_error`; what ends the reading raises.
+
+        An embedded image's bytes are not read: with `images` one byte stands for them, without they may be missing.
+        """
+
+    def read(self, place: Place) -> Row:
+        """The row at a place that `scan` gave, with the bytes of its images."""
+
+
+formats: Registry[type[Format]] = Registry("file format", "vistune.formats")
+
+
+def fitting(path: str) -> list[str]:
+    """The names of the formats that `path` may be in."""
+    return [name for name in formats.names() if formats.get(name).fits(path)]
+
+
+def stop(error: VistuneError) -> None:
+    """The strict way with a bad row: its error ends the reading."""
+    raise error
+
+
+def parse_json(data: str | bytes, where: str, error: type[VistuneError]) -> Any:
+    """The value of a JSON text; a byte-order mark is skipped. Raises `error`."""
+    try:
+        return json.loads(data.removeprefix(b"\xef\xbb\xbf") if isinstance(data, bytes) else data)
+    except (ValueError, RecursionError) as broken:  # JSON's and Unicode's errors are ValueErrors
+        raise error(f"not valid JSON: {json_problem(broken)}", where=where, fix=_json_fix(broken)) from None
+
+
+def json_problem(broken: Exception) -> str:
+    """What is wrong with a JSON text, by its decoder's error."""
+    return "too many nested brackets" if isinstance(broken, RecursionError) else str(broken)
+
+
+def not_utf8(broken: UnicodeDecodeError, where: str, error: type[VistuneError]) -> VistuneError:
+    """The error for a text in another encoding, like Latin-1 or Excel's UTF-16."""
+    return error(f"not text in UTF-8 ({broken.reason})", where=where, fix="save it as UTF-8")
+
+
+def read_slice(path: Path, place: Place) -> bytes:
+    """The bytes at a place of a file. They are read, not mapped: memory does not grow with what was read."""
+    with path.open("rb", buffering=0) as file:
+        file.seek(place[1])
+        return file.read(place[2])
+
+
+def _json_fix(broken: Exception) -> str:
+    return "save it as UTF-8" if isinstance(broken, UnicodeDecodeError) else ""

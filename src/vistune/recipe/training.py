@@ -15,61 +15,57 @@ FolderName = Annotated[str, Field(pattern=r"^[\w-]+$")]
 
 
 class ModelRecipe(Section):
-    """Parts that the assistant is assembled from."""
+    """What the assistant is assembled from."""
 
     vision_tower: str
-    """Vision tower: a hub id, a folder, or `mini`."""
+    """The vision tower: a hub id, a folder, or `mini`."""
     language_model: str
-    """Language model: a hub id, a folder, a GGUF file (or ID:FILE.gguf), or `mini`."""
+    """The language model: a hub id, a folder, a GGUF file (or ID:FILE.gguf), or `mini`."""
     projector: Literal["linear", "mlp2x_gelu"]
-    """Map from image features to the language model's embeddings: `linear` as in the paper, `mlp2x_gelu` as in
-    LLaVA-1.5."""
+    """What maps image features to the language model's embeddings: the paper's `linear`, v1.5's `mlp2x_gelu`."""
     feature_layer: int = -2
-    """Index of the vision tower's hidden state that the projector reads; -2 is the output of the second to last
-    layer."""
+    """The vision tower's hidden state that the projector reads; -2 is the output of the layer before the last."""
     feature_strategy: Literal["default", "full"] | None = None
-    """`default` drops the class token, `full` keeps it; unset: dropped if the tower has one."""
+    """`default` drops the class token, `full` keeps it; none: dropped where the tower has one."""
     chat_template: str | None = None
-    """Chat template: `vicuna_v1`, `vicuna_v0` (LLaVA v0), `chatml`; unset: that of the language model."""
+    """The chat template: `vicuna_v1`, `vicuna_v0` (LLaVA v0), `chatml`; none: the language model's own."""
     image_aspect: Literal["pad", "crop", "stretch"] = "pad"
-    """Way to make an image square: `pad` with the mean color (LLaVA-1.5), `crop` the center (LLaVA v1), or
-    `stretch`."""
+    """How an image becomes a square: `pad` with the mean colour (v1.5), `crop` the centre (v1), or `stretch`."""
     image_size: Count | None = None
-    """Side of the square in pixels; unset: that of the vision tower. For another size, position embeddings are
-    interpolated."""
+    """The square's side in pixels; none: the vision tower's own. For another one its positions are interpolated."""
 
 
 class LoraRecipe(Section):
-    """Low-rank adapters of linear layers of the language model; the defaults are those of LLaVA-1.5."""
+    """Low-rank adapters beside linear layers of the language model; the defaults are LLaVA-1.5's."""
 
     rank: Count = 128
-    """Rank of the adapters."""
+    """The adapters' rank."""
     alpha: Count = 256
-    """Scale of the adapters: their output is multiplied by alpha / rank."""
+    """alpha / rank scales what the adapters add."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    """Dropout probability of the adapters' input."""
+    """The share of an adapter's inputs that training drops."""
     targets: Annotated[list[str], Field(min_length=1)] | None = None
-    """Names of the layers, e.g. [q_proj, v_proj]; unset: all linear layers but the language model head."""
+    """The layers' names, e.g. [q_proj, v_proj]; none: all linear layers, without the head."""
     quantize: Literal["nf4"] | None = None
-    """Quantization of the frozen layers to four bits (QLoRA); needs the package bitsandbytes."""
+    """Keep the language model's layers beside them in four bits (QLoRA); needs the package bitsandbytes."""
 
 
 class DataRecipe(Section):
     """One file of conversations in a stage's data."""
 
     path: str
-    """File or folder of conversations, or `hub:owner/name`."""
+    """A file or folder of conversations, or `hub:owner/name`."""
     images: str | None = None
-    """Folder that image paths start from; unset: that of the stage."""
+    """The folder that the data's image paths start from; none: the stage's."""
     weight: Annotated[float, Field(gt=0)] = 1.0
-    """Number of passes over this data in one epoch; of a partial pass, the next epoch takes the rest."""
+    """How often one epoch passes over this data; of a part of a pass, the next epoch takes the rest."""
     split: str | None = None
-    """Split of a data set of the hub or on disk (default: train); in a parquet folder, the files `<split>-*`."""
+    """The split of a data set of the hub or on disk (none: train); of a parquet folder, the files `<split>-*`."""
     subset: str | None = None
-    """Subset (configuration) of a data set of the hub."""
+    """The subset (configuration) of a data set of the hub."""
 
     def label(self) -> str:
-        """Name of the data in messages."""
+        """What messages call it."""
         chosen = ", ".join(name for name in (self.subset, self.split) if name)
         return f"{self.path} [{chosen}]" if chosen else self.path
 
@@ -87,58 +83,56 @@ class StageRecipe(Section):
     """One stage of training; it starts from the checkpoint of the stage before."""
 
     name: FolderName
-    """Name of the stage, and of the folder of its checkpoint in the run's folder."""
+    """The stage's name; its checkpoint is the folder of this name in the run's folder."""
     data: Data
-    """Conversations: JSON, JSON lines, parquet, `datasets` or WebDataset; or a list of such, mixed by weight."""
+    """The conversations: JSON, JSON lines, parquet, `datasets` or WebDataset; or a list of such, mixed by weight."""
     images: str | None = None
-    """Folder that image paths start from; unset if the data holds the images themselves."""
+    """The folder that the data's image paths start from; none where the data holds the images themselves."""
     skip_bad_records: bool = False
-    """Leave out records that cannot be used or lack their image, with a message for each, instead of stopping."""
+    """Leave out records that cannot be used or lack their image, named and counted, instead of stopping at one."""
     template: str | None = None
-    """Chat template of this stage only (`plain` for caption pairs); unset: that of the model."""
+    """The chat template of this stage only (`plain` for caption pairs); none: the model's."""
     trains: Annotated[list[Part], Field(min_length=1)]
-    """Parts that are trained; all others are frozen. `lora` trains adapters instead of the language model."""
+    """The parts that are trained; all others are frozen. `lora` is adapters in the language model's place."""
     lora: LoraRecipe | None = None
-    """Adapters of the part `lora`; unset: those of LLaVA-1.5."""
+    """The adapters of the part `lora`; none: LLaVA-1.5's."""
     epochs: Annotated[float, Field(gt=0)]
-    """Number of passes over the data; may be a fraction."""
+    """Passes over the data; may be a fraction."""
     batch_size: Count
-    """Number of conversations in one optimizer step, over all processes."""
+    """Conversations in one optimizer step, over all processes."""
     micro_batch_size: Count
-    """Approximate number of conversations in one forward pass of one process; no effect on the result."""
+    """About how many conversations one forward pass of one process takes; no effect on the result."""
     learning_rate: Annotated[float, Field(gt=0)]
-    """Peak learning rate of AdamW."""
+    """The peak learning rate of AdamW."""
     learning_rates: dict[Part, Annotated[float, Field(gt=0)]] = {}
-    """Peak learning rates of single parts that differ from `learning_rate`, e.g. {projector: 2.0e-3}."""
+    """Peak learning rates of single parts, where they differ from `learning_rate`: {projector: 2.0e-3}."""
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.03
-    """Share of all steps in which the learning rate rises to its peak."""
+    """The share of all steps in which the learning rate rises."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """Learning rate after the warm-up: it falls to zero along a cosine or a line, or stays constant."""
+    """How the learning rate goes on after it has risen: it falls to zero along a cosine or a line, or it stays."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Weight decay of AdamW."""
+    """AdamW's weight decay."""
     adam_betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
-    """Decay rates of AdamW's running means of the gradient and of its square."""
+    """How slowly AdamW's means of the gradients and of their squares move."""
     max_length: Count = 2048
-    """Maximum number of tokens of a conversation, including those of the image."""
+    """The most tokens of a conversation, the image's included."""
     activation_checkpointing: Annotated[float, Field(ge=0, le=1)] = 0
-    """Share of the language model's layers whose activations are recomputed in the backward pass: less memory, more
-    time; no effect on the result."""
+    """The share of the language model's layers that are computed again in the backward pass: less memory, more time;
+    no effect on the result."""
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
-    """Maximum norm of the gradient."""
+    """The gradient's largest norm."""
     checkpoint_every: Count = 500
-    """Number of optimizer steps between saved training states; an interrupted run resumes from the last one."""
+    """Steps between the states that an interrupted run resumes from."""
     log_every: Count = 10
-    """Number of optimizer steps between lines of the log."""
+    """Steps between the lines of the log."""
     validation_data: Data | None = None
-    """Conversations that are not trained on; their mean loss is logged as val/loss."""
+    """Conversations that are not trained on; the loss on all of them is logged as val/loss."""
     validate_every: Count = 500
-    """Number of optimizer steps between validations; there is another one at the end of the stage."""
+    """Steps between these losses; one is taken at the stage's end, too."""
     early_stopping: Count | None = None
-    """Number of validations in a row without a new lowest loss that end the stage; the weights of the lowest loss are
-    kept."""
+    """End the stage after so many of these losses in a row without a new lowest, and take the weights of the lowest."""
     save: Literal["full", "trained"] = "full"
-    """Content of the checkpoint: the whole model, or only the `trained` parts and the name of the model they belong
-    to."""
+    """What the checkpoint holds: the whole model, or only what was `trained` and the name of what it was trained on."""
 
     @model_validator(mode="after")
     def _parts_agree(self) -> StageRecipe:
@@ -155,7 +149,7 @@ class StageRecipe(Section):
         return self
 
     def sources(self, *, validation: bool = False) -> list[DataRecipe]:
-        """The parts of the data, or of the validation data, each with its folder of images."""
+        """The files of the data, or of the validation data, each with its folder of images."""
         data = (self.validation_data or []) if validation else self.data
         entries = [DataRecipe(path=data)] if isinstance(data, str) else data
         return [entry.model_copy(update={"images": entry.images or self.images}) for entry in entries]
@@ -168,30 +162,29 @@ class StageRecipe(Section):
 
 
 class Recipe(Section):
-    """A training run. Paths are relative to the working directory."""
+    """A whole training run. Paths are relative to the working directory."""
 
     name: str
-    """Name of the run."""
+    """What the run is called."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Seed of all random choices: the initial weights of the projector, the order of the data."""
+    """The seed of everything random: the projector's first weights, the order of the data."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Precision of the forward and backward passes; the weights are trained in fp32."""
+    """What the forward and backward passes compute in; the weights are trained in fp32."""
     compile: bool = False
-    """Compile the language model's layers (torch.compile): a slow first step, then faster ones. On a CPU it needs
-    g++."""
+    """Compile the language model's layers (torch.compile): a slow first step, then faster ones. CPUs need g++."""
     feature_cache_gb: Annotated[float, Field(ge=0)] = 20
-    """Maximum size in gigabytes of the cache of a frozen tower's features in the run's folder, used if epochs or stages
-    repeat images; 0: no cache."""
+    """The most gigabytes of a frozen tower's features that are kept in the run's folder while it trains, where epochs
+    or stages repeat images; 0: none."""
     log_to: list[TrackerName] = ["tensorboard"]
-    """Trackers of the training curves, besides each stage's log.jsonl: tensorboard, wandb, trackio."""
+    """Where the figures are looked at, besides each stage's log.jsonl: tensorboard, wandb, trackio."""
     model: ModelRecipe | None = None
-    """Parts that the assistant is assembled from."""
+    """What the assistant is assembled from."""
     start: str | None = None
-    """Folder of the checkpoint that the first stage starts from, instead of `model`."""
+    """In place of `model`, the folder of an assistant's checkpoint that the first stage starts from."""
     save_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """dtype of whole checkpoints, from which the next stage starts; 16 bits take half of the space."""
+    """The numbers of whole checkpoints, which the next stage starts from; rounded ones take half of the space."""
     stages: Annotated[list[StageRecipe], Field(min_length=1)]
-    """Stages of training, in order."""
+    """The stages, in order."""
 
     @model_validator(mode="after")
     def _begins_somewhere(self) -> Recipe:

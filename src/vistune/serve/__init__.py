@@ -1,1 +1,1 @@
-"""Chatting with a trained assistant."""
+"""Talking with a trained assistant."""

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from vistune.errors import AnnotationError, did_you_mean
+from vistune.errors import AnnotationError
+from vistune.formats import stop
 from vistune.records import ImageRecord
 from vistune.registry import Registry
+from vistune.sources._helpers import OnError, image_size, missing
 
-OnError = Callable[[AnnotationError], None]
-"""What a bad record is given to: raise it, or note it and leave the record out."""
-
-
-def stop(error: AnnotationError) -> None:
-    """The strict way with a bad record: nothing is read."""
-    raise error
+__all__ = ["OnError", "Source", "detect", "open_source", "sources", "stop", "with_size"]
 
 
 class Source(Protocol):
-    """The annotated images of one split of a path, in the order of the files; they can be gone through again.
+    """The annotated images of one split of a path, in the order of the files; they can be iterated again.
 
-    A path, a file or a split that is not there is an AnnotationError; a bad record goes to `on_error`, once. Further
+    A path, a file or a split that does not exist is an AnnotationError; a bad record goes to `on_error`, once. Further
     keyword arguments are the source's options.
     """
 
@@ -36,7 +33,7 @@ class Source(Protocol):
 
     @staticmethod
     def fits(path: Path) -> bool:
-        """Whether what is at `path` is in this format, by its content."""
+        """Whether `path` is in this format, by its content."""
 
     def __iter__(self) -> Iterator[ImageRecord]: ...
 
@@ -44,12 +41,28 @@ class Source(Protocol):
 sources: Registry[type[Source]] = Registry("annotation source", "vistune.sources")
 
 
-def open_source(name: str, path: Path, split: str | None = None, *, on_error: OnError = stop, **options: Any) -> Source:
-    """The source of that name. An option that it does not have is an AnnotationError.
+def detect(path: Path) -> str:
+    """The name of the one source that fits. Raises AnnotationError if none or several do."""
+    fitting = _fitting(path)
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        what = f"several sources fit: {', '.join(fitting)}"
+        raise AnnotationError(what, where=str(path), fix=f"choose {_options(fitting)}")
+    if not path.exists():
+        raise missing(path)
+    what = f"no source recognises this {'folder' if path.is_dir() else 'file'}"
+    raise AnnotationError(what, where=str(path), fix=f"name its format: {_options(sources.names())}")
 
-    So is a path in another format; the error then says which source would read it.
+
+def open_source(
+    name: str | None, path: Path, split: str | None = None, *, on_error: OnError = stop, **options: Any
+) -> Source:
+    """The source of that name, or the one that `detect` finds. An option that it does not have is an AnnotationError.
+
+    So is a path in another format; the error then names the source that fits.
     """
-    source = sources.get(name)
+    source = sources.get(name or (name := detect(path)))
     known = [key for key in inspect.signature(source).parameters if key not in ("path", "split", "on_error")]
     for key in options:
         if key not in known:
@@ -58,18 +71,28 @@ def open_source(name: str, path: Path, split: str | None = None, *, on_error: On
     try:
         return source(path, split, on_error=on_error, **options)
     except AnnotationError as error:
-        if source.fits(path):
+        if source.fits(path) or not (others := [other for other in _fitting(path) if other != name]):
             raise
-        others = [f"--source {other}" for other in sources.names() if other != name and sources.get(other).fits(path)]
-        if not others:
-            raise
-        raise AnnotationError(error.what, where=error.where, fix=f"try {' or '.join(others)}") from None
+        raise AnnotationError(error.what, where=error.where, fix=f"try {_options(others)}") from None
 
 
-def no_split(split: str | None, known: list[str], where: Path) -> AnnotationError:
-    """The error for a split that is not there."""
-    fix = did_you_mean(split or "", known) if known else "leave --split out: this format has no splits"
-    return AnnotationError(f"there is no split '{split}'", where=str(where), fix=fix)
+def with_size(record: ImageRecord) -> ImageRecord:
+    """The record with its image's size, read from the file where the annotations do not have it."""
+    if record.width and record.height:
+        return record
+    size = image_size(record.image)
+    if size is None:
+        fix = "the size is needed: put the image there, or name its folder with --images"
+        raise AnnotationError(f"the image {record.image} cannot be read", where=record.origin, fix=fix)
+    return replace(record, width=size[0], height=size[1])
+
+
+def _fitting(path: Path) -> list[str]:
+    return [name for name in sources.names() if sources.get(name).fits(path)]
+
+
+def _options(names: list[str]) -> str:
+    return " or ".join(f"--source {name}" for name in names)
 
 
 def _flag(option: str) -> str:

@@ -12,10 +12,9 @@ from pathlib import Path
 from vistune.errors import AnnotationError
 from vistune.records import Box
 from vistune.sources import sources
-from vistune.sources.boxes import fraction_box
-from vistune.sources.captions import Captions, has_columns
-from vistune.sources.columns import CAPTIONS, IMAGE, find, usual
-from vistune.sources.rows import Row
+from vistune.sources._helpers import fraction_box
+from vistune.sources._rows import CAPTIONS, IMAGE, Row, find, has_columns, usual
+from vistune.sources.captions import Captions
 
 _INSTANCES = ("instances", "boxes", "objects")
 _CATEGORY = ("category", "category_name", "label", "name")
@@ -52,12 +51,12 @@ def _box(instance: object, where: str) -> Box:
     if isinstance(instance, list | tuple) and len(instance) == 2:  # [category, [x1, y1, x2, y2]]
         return fraction_box(instance[0], instance[1], where, _FORM)
     if not isinstance(instance, Mapping):
-        raise AnnotationError("this is no object", where=where, fix='{"category": …, "bbox": […]}')
+        raise AnnotationError("this is not an object", where=where, fix='{"category": …, "bbox": […]}')
     return fraction_box(_value(instance, _CATEGORY), _value(instance, _BBOX), where, _FORM)
 
 
 def _value(instance: Mapping[str, object], names: tuple[str, ...]) -> object:
-    """What is under the first of these names, None if there is none of them."""
+    """The value under the first of these names that is there, else None."""
     for name in names:
         if name in instance:
             return instance[name]

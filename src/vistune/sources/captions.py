@@ -9,21 +9,29 @@ from pathlib import Path
 
 from vistune.errors import AnnotationError
 from vistune.records import Box, ImageRecord
-from vistune.sources import OnError, no_split, sources, stop
-from vistune.sources.columns import CAPTIONS, IMAGE, find, image_name, record_id, texts, usual, value_of
-from vistune.sources.rows import ENDINGS, Row, read_rows
-from vistune.sources.stream import Stream
-
-_LOOKED_AT = 100
-"""So many rows are looked at before a file is said not to have a column."""
+from vistune.sources import OnError, sources, stop
+from vistune.sources._helpers import Stream, no_split
+from vistune.sources._rows import (
+    CAPTIONS,
+    FIRST_ROWS,
+    IMAGE,
+    Row,
+    find,
+    has_columns,
+    image_name,
+    read_rows,
+    record_id,
+    texts,
+    value_of,
+)  # fmt: skip
 
 
 @sources.register("captions")
 class Captions(Stream):
     """A file with an image and one or more captions in each row; docs/reference/annotations.md has the columns' names.
 
-    Rows of one image that follow each other become one record. `images` is the folder that the images' paths start
-    from, in place of the file's.
+    Rows of one image that follow each other become one record. Image paths start from the folder `images`, by default
+    the file's.
     """
 
     def __init__(
@@ -35,7 +43,7 @@ class Captions(Stream):
             raise no_split(split, [], path)
         self.images = images or path.parent
         self._given = (image_column,) if image_column else (), tuple(caption_column)
-        self._look()
+        self._check_columns()
 
     @staticmethod
     def fits(path: Path) -> bool:
@@ -56,7 +64,7 @@ class Captions(Stream):
                 if image is None:
                     continue
             if image == name:  # a mistake in one of its rows leaves the image out
-                before = _together(before, record) if before and record else None
+                before = _merge(before, record) if before and record else None
                 continue
             if before:
                 yield before
@@ -75,41 +83,25 @@ class Captions(Stream):
     def _boxes(self, row: Row) -> Iterator[Box]:  # noqa: ARG002
         return iter(())
 
-    def _look(self) -> None:
+    def _check_columns(self) -> None:
         """Raises AnnotationError, about the first row, if none of the first ones has the columns."""
-        bad: AnnotationError | None = None
-        wrong: AnnotationError | None = None
-
-        def note(error: AnnotationError) -> None:
-            nonlocal bad
-            bad = bad or error
-
-        for row in islice(read_rows(self.path, note), _LOOKED_AT):
+        broken: list[AnnotationError] = []
+        incomplete: list[AnnotationError] = []
+        for row in islice(read_rows(self.path, broken.append), FIRST_ROWS):
             try:
                 return self._check(row)
             except AnnotationError as error:
-                wrong = wrong or error
-        raise wrong or bad or AnnotationError("there is no record in it", where=str(self.path))
+                incomplete.append(error)
+        raise next(iter(incomplete + broken), None) or AnnotationError("it has no records", where=str(self.path))
 
     def _check(self, row: Row) -> None:
-        """Raises AnnotationError if the columns are not there."""
+        """Raises AnnotationError if the row lacks the columns."""
         find(row, self._given[0], IMAGE, "images", "--image-column")
         self._captions(row)
 
 
-def _together(record: ImageRecord, more: ImageRecord) -> ImageRecord:
-    """The record with what another row says of its image; many files repeat the boxes in each row."""
+def _merge(record: ImageRecord, more: ImageRecord) -> ImageRecord:
+    """One record of two rows about an image; many files repeat the boxes in each row."""
     captions = (text for text in more.captions if text not in record.captions)
     boxes = (box for box in more.boxes if box not in record.boxes)
     return replace(record, captions=(*record.captions, *captions), boxes=(*record.boxes, *boxes))
-
-
-def has_columns(path: Path, wanted: Sequence[tuple[str, ...]]) -> bool:
-    """Whether one of the first rows of a file has a column out of each of `wanted`."""
-    if not path.is_file() or path.suffix.lower() not in ENDINGS:
-        return False
-    try:
-        rows = islice(read_rows(path, lambda _: None), _LOOKED_AT)
-        return any(all(usual(row, one) for one in wanted) for row in rows)
-    except AnnotationError:
-        return False

@@ -8,26 +8,39 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
-from vistune.errors import AnnotationError
+from vistune.errors import AnnotationError, did_you_mean
+from vistune.formats import parse_json
 from vistune.records import Box, ImageRecord
 from vistune.sources import OnError, sources, stop
-from vistune.sources.boxes import is_number
-from vistune.sources.coco_layout import annotation_files, find_coco
-from vistune.sources.stream import closest, not_json
+from vistune.sources._helpers import closest, is_number
 
 _TOLERANCE = 1.0  # pixels
+_SINGULAR = {"images": "image", "annotations": "annotation", "categories": "category"}
+
+
+class CocoFiles(NamedTuple):
+    """The files of a split; one of captions and instances may be missing.
+
+    `images` is the folder for the images; `there` says whether it exists.
+    """
+
+    captions: Path | None
+    instances: Path | None
+    images: Path
+    there: bool = True
 
 
 @sources.register("coco")
 class Coco:
-    """A split of a folder in COCO's layout (see `find_coco`), gathered in memory, as its files force one to.
+    """A split of a folder in COCO's layout (see `find_coco`), in memory: its files are not ordered by image.
 
-    Where there is a folder with the images, every one has to be in it.
+    If there is a folder of images, every image has to be in it.
     """
 
     needs_split: ClassVar[bool] = True
@@ -39,7 +52,7 @@ class Coco:
     @staticmethod
     def fits(path: Path) -> bool:
         """By the files' names."""
-        return path.is_dir() and bool(annotation_files(path))
+        return path.is_dir() and bool(_annotation_files(path))
 
     def __iter__(self) -> Iterator[ImageRecord]:
         return iter(self._records)
@@ -50,19 +63,38 @@ def read_coco(
 ) -> list[ImageRecord]:
     """The images of either file with their captions and boxes; an image may lack one of the two.
 
-    Unless `there` is false, every image has to be in the folder `images`.
+    Unless `there` is false, every image has to be in the folder `images`. Raises AnnotationError.
     """
     if there and not images.is_dir():
         raise AnnotationError("there is no such folder", where=str(images), fix=closest(images))
     existing = frozenset(path.name for path in images.iterdir()) if there else None
     drafts = _Drafts(images, existing, on_error)
     if captions:
-        drafts.read(_File(captions, _load(captions)), lambda row, draft: draft.captions.append(_caption(row)))
+        drafts.read(_File(captions), lambda row, draft: draft.captions.append(_caption(row)))
     if instances:
-        file = _File(instances, _load(instances))
+        file = _File(instances)
         categories = _categories(file)
         drafts.read(file, lambda row, draft: draft.boxes.append(_box(row, draft, categories)))
     return drafts.records()
+
+
+def find_coco(folder: Path, split: str) -> CocoFiles:
+    """The files of `split`, like `train` or `train2014`.
+
+    Annotations are sought in `folder` and `folder/annotations`, images in `folder/<split>`,
+    `folder/images/<split>` and `folder/images`. Raises AnnotationError if there are no annotations.
+    """
+    if not folder.is_dir():
+        what = "this is a file, not a folder" if folder.exists() else "there is no such folder"
+        raise AnnotationError(what, where=str(folder), fix=closest(folder))
+    found = _annotation_files(folder)
+    if not found:
+        fix = "COCO's files are called captions_<split>.json and instances_<split>.json"
+        raise AnnotationError("no annotation files in COCO's format are here", where=str(folder), fix=fix)
+    name = _split(split, found, folder)
+    places = (folder / name, folder / "images" / name, folder / "images")
+    images = next((place for place in places if place.is_dir()), None)
+    return CocoFiles(found[name].get("captions"), found[name].get("instances"), images or places[0], images is not None)
 
 
 @dataclass(slots=True)
@@ -105,41 +137,37 @@ class _Row:
         raise self.wrong(f"the key '{name}' is missing", f"rename '{close[0]}'?" if close else "")
 
 
-@dataclass(frozen=True, slots=True)
 class _File:
-    path: Path
-    content: Mapping[str, Any]
+    """A JSON file. Raises AnnotationError if it cannot be read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise AnnotationError("there is no such file", where=str(path), fix=closest(path)) from None
+        except OSError as error:
+            raise AnnotationError(f"cannot be read: {error.strerror}", where=str(path)) from None
+        self._content = parse_json(content, str(path), AnnotationError)
+        if not isinstance(self._content, dict):
+            raise AnnotationError("COCO's format is an object with 'images' and 'annotations'", where=str(path))
 
     def rows(self, key: str, on_error: OnError) -> Iterator[_Row]:
         """The records under `key`."""
-        records = _Row(self.content, self.path, "the file").key(key)
+        records = _Row(self._content, self.path, "the file").key(key)
         if not isinstance(records, list):
             raise AnnotationError(f"'{key}' is not a list", where=str(self.path))
-        singular = {"images": "image", "annotations": "annotation", "categories": "category"}[key]
         for index, values in enumerate(records):
             if isinstance(values, dict):
-                yield _Row(values, self.path, f"{singular} {values['id']}" if "id" in values else f"{key}[{index}]")
+                name = f"{_SINGULAR[key]} {values['id']}" if "id" in values else f"{key}[{index}]"
+                yield _Row(values, self.path, name)
             else:
                 on_error(AnnotationError("this is not an object", where=f"{self.path}: {key}[{index}]"))
 
 
-def _load(path: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise AnnotationError("there is no such file", where=str(path), fix=closest(path)) from None
-    except OSError as error:
-        raise AnnotationError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    except (ValueError, RecursionError) as error:  # JSON's and Unicode's errors are ValueErrors
-        raise not_json(error, str(path)) from None
-    if not isinstance(content, dict):
-        raise AnnotationError("COCO's format is an object with 'images' and 'annotations'", where=str(path))
-    return content
-
-
 @dataclass(frozen=True, slots=True)
 class _Drafts:
-    """The images that are being gathered. One with a mistake in either file is told once and left out as a whole."""
+    """The images while they are gathered. One with a mistake in either file is reported once and left out."""
 
     images: Path
     existing: frozenset[str] | None
@@ -149,7 +177,15 @@ class _Drafts:
 
     def read(self, file: _File, take: Callable[[_Row, _Draft], None]) -> None:
         """Add the file's images, then `take` each annotation into the image that it belongs to."""
-        for key, rows, do in (("id", "images", self._add), ("image_id", "annotations", self._taking(file, take))):
+
+        def add_to_image(row: _Row) -> None:
+            image_id = row.key("image_id")
+            draft = self.by_id.get(image_id)
+            if draft is None or file.path not in draft.files:
+                raise row.wrong(f"there is no image with the id {image_id!r}", "add it to 'images'")
+            take(row, draft)
+
+        for key, rows, do in (("id", "images", self._add_image), ("image_id", "annotations", add_to_image)):
             for row in file.rows(rows, self.on_error):
                 image_id = row.values.get(key)
                 if self.left_out and str(image_id) in self.left_out:
@@ -165,11 +201,11 @@ class _Drafts:
         """The images without a mistake."""
         return [draft.record() for draft in self.by_id.values() if draft.id not in self.left_out]
 
-    def _add(self, row: _Row) -> None:
+    def _add_image(self, row: _Row) -> None:
         key, name = row.key("id"), row.key("file_name")
         size = row.key("width"), row.key("height")
         if not all(is_number(side) and side >= 1 and side == int(side) for side in size):
-            raise row.wrong(f"width and height are no sizes in pixels: {_short(list(size))}")
+            raise row.wrong(f"width and height are not sizes in pixels: {_short(list(size))}")
         if not isinstance(name, str) or not name:
             raise row.wrong(f"'file_name' is not a name: {_short(name)}")
         image = self.images / name
@@ -181,16 +217,6 @@ class _Drafts:
         if (draft.image, draft.width, draft.height) != (image, *size):
             raise row.wrong(f"{draft.files[0]} has another file name or size for this image")
         draft.files.append(row.file)
-
-    def _taking(self, file: _File, take: Callable[[_Row, _Draft], None]) -> Callable[[_Row], None]:
-        def to_its_image(row: _Row) -> None:
-            image_id = row.key("image_id")
-            draft = self.by_id.get(image_id)
-            if draft is None or file.path not in draft.files:
-                raise row.wrong(f"there is no image with the id {image_id!r}", "add it to 'images'")
-            take(row, draft)
-
-        return to_its_image
 
 
 def _categories(file: _File) -> dict[int | str, str]:
@@ -244,3 +270,23 @@ def _box(row: _Row, image: _Draft, categories: Mapping[int | str, str]) -> Box:
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _annotation_files(folder: Path) -> dict[str, dict[str, Path]]:
+    """The captions and instances files in a folder and its `annotations`, by split."""
+    found: dict[str, dict[str, Path]] = {}
+    for path in [*sorted(folder.glob("*.json")), *sorted(folder.glob("annotations/*.json"))]:
+        if match := re.fullmatch(r"(captions|instances)_(.+)", path.stem):
+            found.setdefault(match[2], {})[match[1]] = path
+    return found
+
+
+def _split(split: str, found: Iterable[str], folder: Path) -> str:
+    """The split of that name, or the only one that adds a year to it."""
+    if split in found:
+        return split
+    dated = sorted(name for name in found if re.fullmatch(re.escape(split) + r"\d{4}", name))
+    if len(dated) == 1:
+        return dated[0]
+    fix = f"one of: {', '.join(dated)}" if dated else did_you_mean(split, found)
+    raise AnnotationError(f"there is no split '{split}'", where=str(folder), fix=fix)

@@ -7,17 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from vistune.errors import AnnotationError, MissingPackageError, VistuneError
+from vistune.errors import AnnotationError
+from vistune.formats import Location
+from vistune.formats._table import load_with_datasets
+from vistune.formats.hub import PREFIX
+from vistune.formats.saved import SavedDataset, load_saved
 from vistune.records import Box, ImageRecord
-from vistune.sources import OnError, no_split, sources, stop
-from vistune.sources.boxes import fraction_box, is_number
-from vistune.sources.columns import CAPTIONS, IDS, IMAGE, find, image_name, texts, value_of
-from vistune.sources.image_files import image_files, image_size
-from vistune.sources.rows import Row
-from vistune.sources.stream import Stream
+from vistune.sources import OnError, sources, stop
+from vistune.sources._helpers import Stream, four_numbers, fraction_box, image_files, image_size
+from vistune.sources._rows import CAPTIONS, IMAGE, Row, find, given_id, image_name, texts, value_of
 
-_HUB = "hub:"
-_SAVED = ("dataset_info.json", "dataset_dict.json", "state.json")
 _BOX_FORM = "boxes are pixels, [x, y, width, height] or, with --box-format xyxy, [x1, y1, x2, y2]"
 
 
@@ -36,7 +35,7 @@ class Datasets(Stream):
         box_format: Literal["xywh", "xyxy"] = "xywh", subset: str | None = None,
     ) -> None:  # fmt: skip
         name = path.as_posix()
-        if not name.startswith(_HUB):
+        if not name.startswith(PREFIX):
             super().__init__(path, split, on_error=on_error)
             if not self.fits(path):
                 fix = "the folder that save_to_disk wrote, an imagefolder, parquet files, or hub:owner/name"
@@ -44,7 +43,8 @@ class Datasets(Stream):
         else:
             super().__init__(Path(), split, on_error=on_error)
         self.path, self.images = path, path if path.is_dir() else Path()
-        self._rows = _load(path, split or "train", subset)
+        location = Location(name, AnnotationError, split or "train", subset)
+        self._rows = load_with_datasets(lambda datasets: _load(datasets, location), location)
         self._features = dict(self._rows.features or {})
         for column, feature in self._features.items():
             if type(feature).__name__ == "Image":  # its bytes stay as they are
@@ -56,13 +56,14 @@ class Datasets(Stream):
     @staticmethod
     def fits(path: Path) -> bool:
         """By the files that save_to_disk writes, or those of an imagefolder."""
-        if path.as_posix().startswith(_HUB):
+        if path.as_posix().startswith(PREFIX):
             return True
         if not path.is_dir():
             return False
-        meta = any(next(path.glob(f"**/metadata.{ending}"), None) for ending in ("csv", "jsonl", "parquet"))
-        saved = any((path / name).is_file() for name in _SAVED)
-        return saved or next(path.glob("**/*.parquet"), None) is not None or (meta and any(image_files(path)))
+        if SavedDataset.fits(str(path)) or next(path.glob("**/*.parquet"), None):
+            return True
+        meta = any(next(path.glob(f"**/metadata.{ending}"), None) for ending in ("csv", "jsonl"))
+        return meta and any(image_files(path))
 
     def _read(self, on_error: OnError) -> Iterator[ImageRecord]:
         for number, values in enumerate(self._rows):
@@ -92,7 +93,7 @@ class Datasets(Stream):
 
     def _name(self, row: Row, value: Any, number: int) -> tuple[str, str]:
         """The image's path, which many rows do not have, and the record's id."""
-        known = next((str(row.values[name]) for name in IDS if isinstance(row.values.get(name), str | int)), "")
+        known = given_id(row)
         if isinstance(value, Mapping) and not value.get("path"):
             name = f"{known or f'{self._split}-{number:08}'}.jpg"
         else:
@@ -116,40 +117,18 @@ class Datasets(Stream):
             yield names[category] if names and isinstance(category, int) and category < len(names) else category, bbox
 
     def _box(self, category: Any, bbox: Any, size: tuple[int, int], where: str) -> Box:
-        if not isinstance(bbox, list | tuple) or len(bbox) != 4 or not all(map(is_number, bbox)):
-            raise AnnotationError(f"a box is not four numbers: {str(bbox)[:60]}", where=where, fix=_BOX_FORM)
-        x, y, a, b = bbox
+        x, y, a, b = four_numbers(bbox, where, _BOX_FORM)
         x2, y2 = (x + a, y + b) if self._form == "xywh" else (a, b)
         width, height = size
         return fraction_box(category, [x / width, y / height, x2 / width, y2 / height], where, _BOX_FORM)
 
 
-def _load(path: Path, split: str, subset: str | None) -> Any:
-    """The rows of a split. Raises MissingPackageError without the package, AnnotationError if it cannot load."""
-    try:
-        import datasets  # type: ignore[import-untyped]
-    except ImportError:
-        what, fix = "reading this format needs the package datasets", "pip install 'vistune[data]'"
-        raise MissingPackageError(what, where=str(path), fix=fix) from None
-    name = path.as_posix()
-    try:
-        if any((path / file).is_file() for file in _SAVED):
-            rows = datasets.load_from_disk(name)
-            if not isinstance(rows, datasets.DatasetDict):
-                known = str(rows.split or "train")
-                return rows if split in ("train", known) else _no_split(split, [known], path)
-            return rows[split] if split in rows else _no_split(split, list(rows), path)
-        return datasets.load_dataset(name.removeprefix(_HUB), subset, split=split, streaming=True)
-    except VistuneError:
-        raise
-    except Exception as error:  # it raises what its many readers raise
-        raise AnnotationError(
-            f"cannot be read: {error.__cause__ or error}", where=f"{name}, split '{split}'"
-        ) from error
-
-
-def _no_split(split: str, known: list[str], path: Path) -> Any:
-    raise no_split(split, known, path)
+def _load(datasets: Any, location: Location) -> Any:
+    """The rows of a split."""
+    if SavedDataset.fits(location.path):
+        return load_saved(datasets, location)
+    name = location.path.removeprefix(PREFIX)
+    return datasets.load_dataset(name, location.subset, split=location.split, streaming=True)
 
 
 def _class_names(feature: Any) -> list[str] | None:
@@ -170,6 +149,6 @@ def _size(row: Row, image: Any) -> tuple[int, int]:
         file = image.get("path") if isinstance(image, Mapping) else image
         found = image_size(io.BytesIO(content)) if content else image_size(str(file))
         if found is None:
-            raise row.wrong("the image's size is not known", "add columns width and height, or the image itself")
+            raise row.wrong("the image's size is unknown", "add columns width and height, or the image itself")
         return found
     return int(size[0] or 0), int(size[1] or 0)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from vistune.errors import AnnotationError
 from vistune.records import ImageRecord
-from vistune.scene.context import one_line
-from vistune.sources import OnError, no_split, sources, stop
-from vistune.sources.columns import CAPTIONS, find, texts, value_of
-from vistune.sources.image_files import image_files
-from vistune.sources.rows import Row
-from vistune.sources.stream import Stream, not_json, read_text
+from vistune.sources import OnError, sources, stop
+from vistune.sources._helpers import Stream, image_files, no_split, read_text
+from vistune.sources._rows import json_captions, text_captions
 
 _TEXTS = (".txt", ".caption", ".json")
-_LOOKED_AT = 200
+_FIRST_IMAGES = 200
 
 
 @sources.register("sidecar")
@@ -41,7 +37,7 @@ class Sidecar(Stream):
         """By one of the first images that has a text beside it."""
         if not path.is_dir():
             return False
-        some = (image for _, image in zip(range(_LOOKED_AT), image_files(path), strict=False))
+        some = (image for _, image in zip(range(_FIRST_IMAGES), image_files(path), strict=False))
         return any(_text(image) for image in some) and not (path / "labels").is_dir()
 
     def _read(self, on_error: OnError) -> Iterator[ImageRecord]:
@@ -70,16 +66,4 @@ def _text(image: Path) -> Path | None:
 
 def _captions(file: Path) -> tuple[str, ...]:
     text = read_text(file)
-    if file.suffix == ".json":
-        return json_captions(text, str(file))
-    return tuple(filter(None, map(one_line, text.splitlines())))
-
-
-def json_captions(text: str, where: str) -> tuple[str, ...]:
-    """The captions in a small JSON file: a list of them, or an object with them. Raises AnnotationError."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise not_json(error, where) from None
-    row = Row(value if isinstance(value, dict) else {"captions": value}, where)
-    return tuple(texts(row, value_of(row, find(row, (), CAPTIONS, "captions", "a usual name, e.g. 'caption'")[0])))
+    return json_captions(text, str(file)) if file.suffix == ".json" else text_captions(text)

@@ -11,10 +11,8 @@ from pathlib import Path
 
 from vistune.errors import AnnotationError
 from vistune.records import Box, ImageRecord
-from vistune.sources import OnError, no_split, sources, stop
-from vistune.sources.boxes import fraction_box
-from vistune.sources.image_files import image_size
-from vistune.sources.stream import Stream, closest, read_text
+from vistune.sources import OnError, sources, stop
+from vistune.sources._helpers import Stream, closest, fraction_box, image_size, no_split, read_text
 
 _FORM = "xmin, ymin, xmax, ymax are pixels within the image, from 1"
 _IMAGES = ("JPEGImages", "images", "")
@@ -73,7 +71,7 @@ class Voc(Stream):
 
 
 def _size(root: ET.Element, image: Path, file: Path) -> tuple[int, int]:
-    """Width and height as the XML says, or the image file where it says nothing (some tools write 0)."""
+    """Width and height in pixels of the XML, or of the image file where it has none (some tools write 0)."""
     try:
         size = int(root.findtext("size/width") or 0), int(root.findtext("size/height") or 0)
     except ValueError:
@@ -95,5 +93,5 @@ def _box(element: ET.Element, size: tuple[int, int], where: str) -> Box:
         raise AnnotationError("'bndbox' does not have four numbers", where=where, fix=_FORM) from None
     width, height = size
     corners = [(x1 - 1) / width, (y1 - 1) / height, x2 / width, y2 / height]
-    # tools that count from 0 are off by one pixel
+    # tools that count pixels from 0 are off by one
     return fraction_box(element.findtext("name"), corners, where, _FORM, excess=max(0.01, 1.01 / min(size)))

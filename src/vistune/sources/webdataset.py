@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vistune.errors import AnnotationError
-from vistune.formats.tar import IMAGES, Member, tar_records
+from vistune.formats import IMAGE_ENDINGS, not_utf8
+from vistune.formats.webdataset import TarRecord, TarShards, read_member, tar_records
 from vistune.records import ImageRecord
-from vistune.scene.context import one_line
-from vistune.sources import OnError, no_split, sources, stop
-from vistune.sources.sidecar import json_captions
-from vistune.sources.stream import Stream, not_utf8
+from vistune.sources import OnError, sources, stop
+from vistune.sources._helpers import Stream, no_split
+from vistune.sources._rows import json_captions, text_captions
 
 _TEXTS = (".txt", ".caption", ".cap")
 
@@ -37,46 +37,45 @@ class WebDataset(Stream):
         if not self._shards:
             raise AnnotationError("there are no tar files in this folder", where=str(folder))
         self.images = folder if folder.is_dir() else path.parent
-        next(tar_records(self._shards[0], AnnotationError), None)
+        next(_records(self._shards[0]), None)
 
     @staticmethod
     def fits(path: Path) -> bool:
         """By the ending, or the folder's files."""
-        return (path.is_file() and path.suffix.lower() == ".tar") or (
-            path.is_dir() and next(path.glob("*.tar"), None) is not None
-        )
+        return path.exists() and TarShards.fits(str(path))
 
     def _read(self, on_error: OnError) -> Iterator[ImageRecord]:
         for shard in self._shards:
-            with shard.open("rb") as content:
-                for key, members in tar_records(shard, AnnotationError):
-                    where = f"{shard}: record {key}"
-                    image = next((rest for rest, _, _ in members if rest.lower().endswith(IMAGES)), None)
-                    try:
-                        if image is None:
-                            raise AnnotationError(
-                                "it has no image",
-                                where=where,
-                                fix="add the image to the tar file, or take the texts of that name out",
-                            )
-                        captions = _captions(content, members, where)
-                    except AnnotationError as error:
-                        on_error(error)
-                        continue
-                    yield ImageRecord(key, self.images / f"{key}{image}", 0, 0, captions, (), where)
-
-
-def _captions(content: BinaryIO, members: list[Member], where: str) -> tuple[str, ...]:
-    for endings in (_TEXTS, (".json",)):
-        for rest, offset, length in members:
-            if rest.lower().endswith(endings):
-                content.seek(offset)
-                data = content.read(length)
+            for file, record in _records(shard):
                 try:
-                    text = data.decode("utf-8-sig")
-                except UnicodeDecodeError as error:
-                    raise not_utf8(error, f"{where}{rest}") from None
-                if endings == (".json",):
-                    return json_captions(text, where)
-                return tuple(filter(None, map(one_line, text.splitlines())))
+                    found = self._record(file, record, f"{shard}: record {record.key}")
+                except AnnotationError as error:
+                    on_error(error)
+                    continue
+                yield found
+
+    def _record(self, file: BinaryIO, record: TarRecord, where: str) -> ImageRecord:
+        images = record.find(*IMAGE_ENDINGS)
+        if not images:
+            fix = "add the image to the tar file, or take the texts of that name out"
+            raise AnnotationError("it has no image", where=where, fix=fix)
+        return ImageRecord(record.key, self.images / images[0].name, 0, 0, _captions(file, record, where), (), where)
+
+
+def _records(shard: Path) -> Iterator[tuple[BinaryIO, TarRecord]]:
+    """The records of a tar file, which stays open until the next one is taken."""
+    with shard.open("rb") as file:
+        for record in tar_records(file, shard, AnnotationError):
+            yield file, record
+
+
+def _captions(file: BinaryIO, record: TarRecord, where: str) -> tuple[str, ...]:
+    for endings, parse in ((_TEXTS, lambda text, _: text_captions(text)), ((".json",), json_captions)):
+        for member in record.find(*endings):
+            ending = member.name[len(record.key) :]
+            try:
+                text = read_member(file, member).decode("utf-8-sig")
+            except UnicodeDecodeError as error:
+                raise not_utf8(error, f"{where}{ending}", AnnotationError) from None
+            return parse(text, where)
     return ()

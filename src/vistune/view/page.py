@@ -14,7 +14,7 @@ from markupsafe import Markup
 from PIL import Image, ImageOps
 
 from vistune import pages
-from vistune.data.values import content, file_name
+from vistune.data.conversation import embedded_image, file_name
 from vistune.errors import DataError
 from vistune.pages.pictures import embed, place_boxes
 from vistune.records import IMAGE_TOKEN, ImageRecord, Turn
@@ -124,7 +124,7 @@ def _picture(sample: ViewSample, images: Path, record: ImageRecord | None) -> tu
     name = file_name(sample.image)
     path = record.image if record else images / name if name is not None else None
     try:
-        file = path.open("rb") if path else io.BytesIO(content(sample.image, sample.id))
+        file = path.open("rb") if path else io.BytesIO(embedded_image(sample.image, sample.id))
         with file, Image.open(file) as image:
             return ImageOps.exif_transpose(image).convert("RGB"), ""
     except FileNotFoundError:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from vistune.data.conversation import image_values, to_conversation
-from vistune.data.readers import open_reader
+from vistune.data.source import open_rows
 from vistune.errors import DataError
+from vistune.formats import Place, Row, stop
 from vistune.formats.conversations import FORMATS, output_path
 from vistune.recipe.training import DataRecipe
 from vistune.records import Turn
@@ -103,20 +104,20 @@ def _turns(folder: Path, ids: set[str]) -> dict[str, tuple[Turn, ...]]:
     files = [path for form in FORMATS if (path := output_path(folder / "instruct", form)).is_file()]
     if not files:
         raise DataError("the conversations are missing", where=str(folder / "instruct.json"), fix="generate again")
-    reader = open_reader(DataRecipe(path=str(files[0])))
-    samples = (_sample(row, number, reader.where(number)) for number, row in enumerate(reader.scan()))
+    rows = open_rows(DataRecipe(path=str(files[0]))).scan(stop, images=True)
+    samples = (_sample(row, number) for number, row in enumerate(rows))
     return {sample.id: sample.turns for sample in samples if sample.id in ids}
 
 
 def _of_file(path: Path, limit: int, seed: int) -> list[ViewSample]:
-    numbers = HashSample[int](limit, str(seed))
-    reader = open_reader(DataRecipe(path=str(path)))
-    for number, _ in enumerate(reader.scan()):
-        numbers.add(str(number), lambda number=number: number)  # type: ignore[misc]
-    return [_sample(reader[number], number, reader.where(number)) for number in sorted(numbers.items())]
+    drawn = HashSample[tuple[int, Place]](limit, str(seed))
+    rows = open_rows(DataRecipe(path=str(path)))
+    for number, row in enumerate(rows.scan(stop, images=True)):
+        drawn.add(str(number), lambda item=(number, row.place): item)  # type: ignore[misc]
+    return [_sample(rows.read(place), number) for number, place in sorted(drawn.items())]
 
 
-def _sample(row: Any, number: int, where: str) -> ViewSample:
-    conversation = to_conversation(row, number, where, lambda _, place: str(place))
+def _sample(row: Row, number: int) -> ViewSample:
+    conversation = to_conversation(row.values, number, row.where, lambda _, place: str(place))
     sample = ViewSample(conversation.id, conversation.kind, conversation.turns)
-    return replace(sample, image=image_values(row, where)[0]) if conversation.images else sample
+    return replace(sample, image=image_values(row.values, row.where)[0]) if conversation.images else sample

@@ -1,0 +1,90 @@
+"""The tables of 🤗 datasets, mapped into memory from disk, as rows."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import Any, ClassVar
+
+from vistune.errors import VistuneError, require
+from vistune.formats import Location, OnError, Place, Row
+
+_ROWS = 1_000
+
+
+def load_with_datasets(load: Callable[[Any], Any], location: Location) -> Any:
+    """What `load` gets from the package `datasets`.
+
+    Raises MissingPackageError without the package, `location.error` if it fails.
+    """
+    datasets = require("datasets", "data", "reading this format", where=location.label)
+    try:
+        return load(datasets)
+    except VistuneError:
+        raise
+    except Exception as error:  # it raises what its many readers raise
+        raise location.error(f"cannot be read: {error.__cause__ or error}", where=location.label) from error
+
+
+class Table(ABC):
+    """The rows of a `datasets.Dataset`, counted from 0, images as they are stored."""
+
+    random_access: ClassVar[bool] = True
+
+    def __init__(self, location: Location) -> None:
+        self._location = location
+
+    @abstractmethod
+    def _load(self, datasets: Any) -> Any:
+        """The `datasets.Dataset`."""
+
+    @cached_property
+    def _all(self) -> Any:
+        return load_with_datasets(self._load, self._location)
+
+    @cached_property
+    def _rows(self) -> Any:
+        wanted = self._location.columns
+        names = [name for name in self._all.column_names if not wanted or name in wanted]
+        return self._all.select_columns(names).with_format("arrow")
+
+    def columns(self) -> list[str] | None:
+        """The names of all columns."""
+        return list(self._all.column_names)
+
+    def scan(self, on_error: OnError, *, images: bool = False) -> Iterator[Row]:  # noqa: ARG002
+        """Every row once."""
+        for start in range(0, len(self._rows), _ROWS):
+            table = self._rows[start : start + _ROWS].combine_chunks()
+            names = table.column_names
+            columns = [_light(table.column(name).combine_chunks()).to_pylist() for name in names]
+            for number, row in enumerate(zip(*columns, strict=True), start):
+                yield self._row(dict(zip(names, row, strict=True)), number)
+
+    def read(self, place: Place) -> Row:
+        """The row of that number."""
+        number = place[0]
+        return self._row(self._rows[number : number + 1].to_pylist()[0], number)
+
+    def _row(self, values: dict[str, Any], number: int) -> Row:
+        return Row(values, f"{self._location.label}: record {number}", (number, 0, 0))
+
+
+def _light(array: Any) -> Any:
+    """The array with `?` for every binary value."""
+    import pyarrow as pa  # type: ignore[import-untyped]
+    from pyarrow import compute, types
+
+    kind = array.type
+    if types.is_binary(kind) or types.is_large_binary(kind):
+        return compute.if_else(array.is_valid(), pa.scalar(b"?"), pa.scalar(None, pa.binary()))
+    if types.is_struct(kind) and kind.num_fields:
+        fields = [_light(field) for field in array.flatten()]
+        return pa.StructArray.from_arrays(fields, [field.name for field in kind], mask=array.is_null())
+    if types.is_list(kind) or types.is_large_list(kind):
+        lengths = compute.fill_null(compute.list_value_length(array), 0)
+        offsets = pa.concat_arrays([pa.array([0], lengths.type), compute.cumulative_sum(lengths)])
+        make = pa.ListArray if types.is_list(kind) else pa.LargeListArray
+        return make.from_arrays(offsets, _light(array.flatten()), mask=array.is_null())
+    return array

@@ -1,0 +1,66 @@
+"""JSON lines: one object a line (`.jsonl`, `.ndjson`, and `.json` files that hold them)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+from vistune.errors import VistuneError
+from vistune.formats import Location, OnError, Place, Row, formats, parse_json, read_slice
+
+
+@formats.register("json_lines")
+class JsonLines:
+    """The lines of a file; empty ones are skipped. Lines count from 1."""
+
+    options: ClassVar[tuple[str, ...]] = ()
+    random_access: ClassVar[bool] = True
+
+    def __init__(self, location: Location) -> None:
+        self._location, self._path = location, Path(location.path)
+
+    @staticmethod
+    def fits(path: str) -> bool:
+        """By the ending; for `.json` by the first line."""
+        ending = Path(path).suffix.lower()
+        return ending in (".jsonl", ".ndjson") or (ending == ".json" and holds_lines(Path(path)))
+
+    def columns(self) -> None:
+        """Each row has its own keys."""
+
+    def scan(self, on_error: OnError, *, images: bool = False) -> Iterator[Row]:  # noqa: ARG002
+        """Every line once."""
+        offset = 0
+        try:
+            with self._path.open("rb") as file:
+                for number, line in enumerate(file, 1):
+                    place = number, offset, len(line)
+                    offset += len(line)
+                    if not line.strip():
+                        continue
+                    try:
+                        row = self._row(line, place)
+                    except VistuneError as error:
+                        on_error(error)
+                        continue
+                    yield row
+        except OSError as error:
+            raise self._location.unreadable(error) from None
+
+    def read(self, place: Place) -> Row:
+        """The line at a place."""
+        return self._row(read_slice(self._path, place), place)
+
+    def _row(self, line: bytes, place: Place) -> Row:
+        where = f"{self._path}: line {place[0]}"
+        return Row(parse_json(line, where, self._location.error), where, place)
+
+
+def holds_lines(path: Path) -> bool:
+    """Whether the first line of a file is a whole object."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        first = file.readline(2**20).removeprefix(b"\xef\xbb\xbf").strip()
+    return first.startswith(b"{") and first.endswith(b"}")

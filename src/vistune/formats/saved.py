@@ -1,0 +1,36 @@
+"""A data set of 🤗 datasets that `save_to_disk` wrote: memory-mapped, nothing is copied."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from vistune.errors import did_you_mean
+from vistune.formats import Location, formats
+from vistune.formats._table import Table
+
+_FILES = ("state.json", "dataset_dict.json")
+
+
+@formats.register("saved")
+class SavedDataset(Table):
+    """The rows of a saved data set, or of one split of several."""
+
+    options: ClassVar[tuple[str, ...]] = ("split",)
+
+    @staticmethod
+    def fits(path: str) -> bool:
+        """By the files that `save_to_disk` writes."""
+        return any((Path(path) / name).is_file() for name in _FILES)
+
+    def _load(self, datasets: Any) -> Any:
+        return load_saved(datasets, self._location)
+
+
+def load_saved(datasets: Any, location: Location) -> Any:
+    """A saved `datasets.Dataset`, or its split of several (by default train). Raises `location.error`."""
+    found, split = datasets.load_from_disk(location.path), location.split or "train"
+    splits = found if isinstance(found, dict) else {str(found.split or "train"): found, "train": found}
+    if split not in splits:
+        raise location.error(f"there is no split '{split}'", where=location.path, fix=did_you_mean(split, splits))
+    return splits[split]
