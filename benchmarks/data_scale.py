@@ -121,6 +121,7 @@ def measure(data: Path, images: Path, steps: int, count: int) -> dict[str, float
     from vistune.recipe import schema
     from vistune.recipe.training import Recipe
     from vistune.train.loop import train_stage
+    from vistune.train.stages import freeze
 
     recipe = schema.load(Recipe, Path(__file__).parent.parent / "recipes" / "mini.yaml")
     stage = recipe.stages[1].model_copy(
@@ -130,6 +131,7 @@ def measure(data: Path, images: Path, steps: int, count: int) -> dict[str, float
     parts = recipe.model.model_dump(include={"projector", "feature_layer", "image_aspect"})
     model, processor = assemble("mini", "mini", **parts)
     encoder = Encoder(processor.tokenizer, str(processor.chat_template), image_token_count(model.config))
+    freeze(model, stage.trains)
     before, start = _peak(), time.process_time()
     dataset = Dataset(open_sources(stage.sources()), encoder, stage.max_length)
     planning, raised = time.process_time() - start, _peak() - before

@@ -1,4 +1,4 @@
-"""How long it takes to find the exact and near duplicates among many texts, how many are found, and in how much memory.
+"""Time, memory and recall of finding exact and near duplicates among many texts.
 
 The texts are made up: two of three from sentence patterns with a few open places, as rules and small models write,
 one of three from words drawn freely, as a large model writes; about 60 words each. Two in a hundred are repeated as
@@ -15,14 +15,13 @@ import json
 import random
 import re
 import resource
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
-from vistune.generate.duplicates import THRESHOLD, Duplicates
+from vistune.generate.dedup import THRESHOLD, Deduplicator
 
 EXACT, NEAR = 0.02, 0.05
 
@@ -113,11 +112,12 @@ def similarity(one: str, other: str) -> float:
 
 
 def ours(count: int, seed: int) -> list[bool]:
-    """Which texts `Duplicates` finds to repeat an earlier one."""
-    with tempfile.TemporaryDirectory() as folder, Duplicates(Path(folder)) as duplicates:
-        for text, _, _ in texts(count, seed):
-            duplicates.add(text)
-        return list(map(bool, duplicates.found().near))
+    """Which texts `Deduplicator` marks."""
+    deduplicator, found = Deduplicator(), list[bool]()
+    written = (text for text, _, _ in texts(count, seed))
+    while block := list(islice(written, 4096)):
+        found += map(bool, deduplicator.mark(block))
+    return found
 
 
 def datasketch(count: int, seed: int) -> list[bool]:

@@ -5,7 +5,7 @@
 The data has LLaVA-Instruct's statistics: about two conversations an image, one to five exchanges each. The peers get
 their conversations already tokenised and their images already decoded; ours does both by itself. Every contestant
 runs in a process of its own, one after the other. The peers hf and trl need `pip install 'vistune[bench]'`; swift and
-llamafactory get environments of their own in --env-dir when they are first asked for (2 GB each). `--json FILE` keeps
+llamafactory get environments of their own in --env-dir at their first use (2 GB each). `--json FILE` keeps
 the figures.
 """
 
@@ -52,11 +52,13 @@ class Prepared:
         from vistune.model.assemble import image_token_count
         from vistune.model.checkpoint import load_checkpoint
         from vistune.recipe.training import LoraRecipe
+        from vistune.train.stages import freeze
 
         self.recipe = make_recipe(folder, arguments)
         self.model, self.processor = load_checkpoint(folder / "model")
         if arguments.stage == "lora":
             add_lora(self.model, LoraRecipe(**LORA), seed=0)
+        freeze(self.model, TRAINS[arguments.stage])
         self.encoder = Encoder(
             self.processor.tokenizer, str(self.processor.chat_template), image_token_count(self.model.config)
         )
@@ -123,10 +125,8 @@ def _run_trainer(
     from torch.nn.utils.rnn import pad_sequence
 
     from vistune.data.images import open_image, to_pixels
-    from vistune.train.stages import freeze
 
     one = Prepared(folder, arguments)
-    freeze(one.model, TRAINS[arguments.stage])
     samples = one.samples()
     names = {name for sample in samples for name in sample.images}
     pixels = {name: to_pixels(one.processor.image_processor, open_image(Path(name))) for name in names}

@@ -15,10 +15,10 @@ from transformers import LlavaForConditionalGeneration
 
 from vistune.cli import main
 from vistune.errors import CheckpointError, MissingPackageError, RecipeError
+from vistune.model.adapter_checkpoint import Backbones, open_checkpoint, save_adapter_checkpoint
 from vistune.model.adapters import add_lora, lora_layers, lora_parts, merge_lora
 from vistune.model.assistant import Assistant
 from vistune.model.checkpoint import load_checkpoint, published_weights, save_checkpoint
-from vistune.model.light import Backbones, open_checkpoint, save_light
 from vistune.recipe.training import LoraRecipe, ModelRecipe
 
 RANK_4 = LoraRecipe(rank=4, alpha=16, dropout=0)
@@ -89,7 +89,7 @@ def adapter(base: Backbones, tmp_path: Path) -> tuple[Path, Tensor]:
     save_checkpoint(model, processor, tmp_path / "run" / "align")
     add_lora(model, RANK_4, seed=0)
     _train(model)
-    save_light(model, tmp_path / "run" / "tune" / "adapter", tmp_path / "run" / "align")
+    save_adapter_checkpoint(model, tmp_path / "run" / "tune" / "adapter", tmp_path / "run" / "align")
     return tmp_path / "run" / "tune" / "adapter", _logits(model)
 
 
@@ -119,7 +119,7 @@ def test_what_began_with_the_backbones_needs_them_only(base: Backbones, lora: bo
     if lora:
         add_lora(model, RANK_4, seed=0)
     _train(model)
-    save_light(model, tmp_path / "light", base)
+    save_adapter_checkpoint(model, tmp_path / "light", base)
     again, _ = open_checkpoint(tmp_path / "light", one_layer=True)
     torch.testing.assert_close(_logits(again), _logits(model), atol=1e-4, rtol=1e-4)
     weights = again.model.multi_modal_projector.state_dict()
@@ -166,5 +166,5 @@ def test_quantised_layers_come_back_as_what_was_trained(base: Backbones) -> None
 
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="it is there")
 def test_without_bitsandbytes_the_error_says_what_to_install(base: Backbones) -> None:
-    with pytest.raises(MissingPackageError, match=r'pip install "vistune\[qlora\]"'):
+    with pytest.raises(MissingPackageError, match=r"pip install 'vistune\[qlora\]'"):
         add_lora(base.assemble()[0], RANK_4.model_copy(update={"quantize": "nf4"}), seed=0)

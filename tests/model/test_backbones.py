@@ -23,7 +23,7 @@ from vistune.errors import CheckpointError
 from vistune.model.assemble import assemble, image_token_count
 from vistune.model.backbones import load_language, load_vision
 from vistune.model.checkpoint import save_checkpoint
-from vistune.model.image_size import at_image_size
+from vistune.model.vision import at_image_size
 
 TOWER = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 28, "patch_size": 14,
          "initializer_range": 0.2}  # fmt: skip

@@ -33,7 +33,8 @@ from vistune.model.checkpoint import save_checkpoint
 from vistune.model.families import LANGUAGE, VISION
 from vistune.recipe.training import LoraRecipe
 from vistune.records import Conversation, Turn
-from vistune.train.stages import TargetLoss, freeze
+from vistune.train.stages import freeze
+from vistune.train.target_loss import TargetLoss
 
 SMALL = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from vistune.errors import CheckpointError
+from vistune.model.assemble import assemble
 from vistune.model.backbones import load_language, resolve
 
 SMALL = {
@@ -143,6 +144,16 @@ def test_a_gguf_file_is_the_model_it_was_made_from(family: str, write: Write, ba
     )
     assert its_tokenizer.chat_template == tokenizer.chat_template
     assert (its_tokenizer.bos_token, its_tokenizer.eos_token) == (tokenizer.bos_token, tokenizer.eos_token)
+
+
+def test_tied_weights_are_counted_once_in_a_model_without_weights(write: Write, backbones: Path) -> None:
+    tied = _model("llama", {"tie_word_embeddings": True}, len(AutoTokenizer.from_pretrained(backbones / "language")))
+    file = str(write(tied, "llama"))
+    counts = []
+    for weights in (True, False):
+        model, _ = assemble(str(backbones / "vision"), file, projector="linear", weights=weights)
+        counts.append(sum(weight.numel() for weight in model.parameters()))
+    assert counts[0] == counts[1]
 
 
 def test_what_transformers_would_leave_out_is_an_error(write: Write, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vistune.data.collate import Segment
-from vistune.model.head import target_loss
+from vistune.model.linear_cross_entropy import linear_cross_entropy
 from vistune.model.shared_prefix import Layout, flexible, shared_prefix_attention
 
 SEGMENTS = (Segment(5, (3, 1, 4)), Segment(0, (6,)), Segment(2, (2, 2)))
@@ -47,7 +47,7 @@ def test_the_loss_in_chunks_is_the_loss_of_all_logits(rules: dict[str, float], b
         logits = cap * torch.tanh(logits / cap)
     wanted = [states, *model.lm_head.parameters()]
     whole = F.cross_entropy(logits, targets, reduction="sum")
-    chunked = target_loss(model, states, targets)
+    chunked = linear_cross_entropy(model, states, targets)
     torch.testing.assert_close(chunked, whole)
     for ours, theirs in zip(
         torch.autograd.grad(3 * chunked, wanted), torch.autograd.grad(3 * whole, wanted), strict=True

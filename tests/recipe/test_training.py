@@ -156,7 +156,7 @@ def broken(change: dict[str, Any], *at: str | int) -> str:
         (broken({"lora": {"dropout": 1}}, "stages", 0), "stages.align.lora.dropout", "less than 1 (it is 1)"),
         (broken({"epochs": "many"}, "stages", 0), "stages.align.epochs", "(it is 'many')"),
         (broken({"data": [{"path": "a", "weigth": 1}]}, "stages", 1), "stages.tune.data.0.weigth", "'weight'?"),
-        (broken({"data": [{"path": "a"}, {}]}, "stages", 1), "stages.tune.data.1.path", "missing\n  fix: A file or"),
+        (broken({"data": [{"path": "a"}, {}]}, "stages", 1), "stages.tune.data.1.path", "missing\n  fix: File or"),
         (broken({"data": [{"path": "a", "weight": 0}]}, "stages", 1), "stages.tune.data.0.weight", "greater than 0"),
         (broken({"data": []}, "stages", 1), "stages.tune.data", "at least 1 item"),
         (broken({"data": 3}, "stages", 1), "stages.tune.data", "a valid string"),

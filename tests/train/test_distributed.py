@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from vistune.model.adapter_checkpoint import Backbones
 from vistune.model.checkpoint import published_weights
-from vistune.model.light import Backbones
 from vistune.recipe import schema
 from vistune.recipe.training import Recipe
 from vistune.train.run import train

@@ -17,7 +17,8 @@ from vistune.model.assemble import assemble, image_token_count
 from vistune.recipe.training import LoraRecipe, Part
 from vistune.records import Conversation, Turn
 from vistune.train.flops import Work, flops, our_work, plain_work
-from vistune.train.stages import TargetLoss, freeze
+from vistune.train.stages import freeze
+from vistune.train.target_loss import TargetLoss
 
 TOLD = [("a", "two dogs"), ("a", "a red box above two people"), ("b", "no")]
 

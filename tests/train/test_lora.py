@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from transformers import LlavaForConditionalGeneration
 
 from vistune.errors import CheckpointError
+from vistune.model.adapter_checkpoint import open_checkpoint
 from vistune.model.assistant import Assistant
 from vistune.model.checkpoint import published_weights
-from vistune.model.light import open_checkpoint
 from vistune.recipe.training import Recipe
 from vistune.train.run import train
 

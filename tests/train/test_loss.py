@@ -19,9 +19,10 @@ from vistune.data.loader import share_out
 from vistune.model.assemble import assemble
 from vistune.model.checkpoint import load_checkpoint
 from vistune.recipe.training import Part, Recipe
-from vistune.train.optim import schedule
+from vistune.train.loop import schedule
 from vistune.train.run import train
-from vistune.train.stages import TargetLoss, checkpoint_layers, freeze
+from vistune.train.stages import freeze
+from vistune.train.target_loss import TargetLoss
 
 
 def _samples(recipe: Recipe, processor: Any) -> list[Sample]:
@@ -150,9 +151,10 @@ def test_layers_computed_again_give_the_same_gradients(make_recipe: Any, trains:
     found = []
     for share, times in ((0.0, 1), (1.0, 2)):
         freeze(model, trains)
-        checkpoint_layers(model, share)
         model.zero_grad(set_to_none=True)
-        TargetLoss(model)(batch).backward()
+        loss = TargetLoss(model, recompute=share)
+        loss(batch).backward()
+        loss.close()
         assert len(calls) == times
         calls.clear()
         found.append([weight.grad for weight in model.parameters() if weight.grad is not None])

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from vistune.errors import DataError
+from vistune.recipe.training import Recipe
 from vistune.train.plan import plan, table
 from vistune.train.run import train
 
@@ -23,7 +25,7 @@ def test_the_plan_is_what_the_training_does(make_recipe: Any, tmp_path: Path) ->
         assert one.conversations == len(data)
     assert plans[0].trained < plans[1].trained < plans[1].weights == plans[0].weights
     for one in plans:
-        costs = [cost for _, cost in one.spared]
+        costs = [cost for _, cost in one.savings]
         assert costs == sorted(costs, reverse=True)
         assert costs[-1] < costs[0]
         assert one.targets < one.tokens
@@ -32,7 +34,7 @@ def test_the_plan_is_what_the_training_does(make_recipe: Any, tmp_path: Path) ->
     console.print(table(plans))
     told = console.export_text()
     assert f"{plans[0].trained:,} of {plans[0].weights:,}" in told
-    assert "features kept" in told
+    assert "cached features" in told
 
 
 def test_the_plan_needs_no_weights(make_recipe: Any, backbones: Path, tmp_path: Path) -> None:
@@ -47,8 +49,19 @@ def test_the_plan_needs_no_weights(make_recipe: Any, backbones: Path, tmp_path: 
     ]
 
 
+def test_each_stage_is_planned_as_it_is_trained(make_recipe: Any, tmp_path: Path) -> None:
+    content = make_recipe().model_dump()
+    lora = {"trains": ["lora"], "lora": {"rank": 4, "alpha": 8}}
+    content["stages"] = [{**content["stages"][1], "name": name, **lora} for name in ("first", "second")]
+    first, second = plan(Recipe.model_validate(content))
+    assert first.trained == second.trained > 0  # the adapters of the first are merged before the second
+    content["stages"][1]["validation_data"] = str(tmp_path / "none.json")
+    with pytest.raises(DataError, match="there is no such file"):
+        plan(Recipe.model_validate(content))
+
+
 @pytest.mark.parametrize(("epochs", "kept"), [(1, False), (4, True)])
 def test_features_are_kept_where_images_come_again(make_recipe: Any, epochs: int, kept: bool) -> None:
     recipe = make_recipe(epochs=epochs)
     single = recipe.model_copy(update={"stages": recipe.stages[1:]})
-    assert ("a frozen tower's features kept" in dict(plan(single)[0].spared)) == kept
+    assert ("cached features of a frozen tower" in dict(plan(single)[0].savings)) == kept

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import CLIPVisionModel
 
 from vistune.errors import CheckpointError, DataError, MissingPackageError, RecipeError, TrainingError
@@ -91,6 +92,9 @@ def test_killed_again_and_again_it_ends_with_the_same_weights(
     assert _hashes(run) == _hashes(out)
     for stage in ("align", "tune"):
         assert _log(run, stage) == _log(out, stage)
+        board = EventAccumulator(str(run / stage / "tensorboard"))
+        board.Reload()
+        assert [event.step for event in board.Scalars("train/loss")] == [line["step"] for line in _log(out, stage)]
 
 
 def test_killed_while_adapters_with_dropout_train_it_ends_with_the_same_weights(
@@ -223,11 +227,13 @@ def test_errors_come_before_any_training(make_recipe: Any, tmp_path: Path) -> No
         train(make_recipe(max_length=5), tmp_path / "short")
 
 
-def test_a_missing_tracker_is_told_before_any_training(make_recipe: Any, tmp_path: Path) -> None:
+def test_a_missing_tracker_is_reported_before_any_training(make_recipe: Any, tmp_path: Path) -> None:
     name = "trackio" if find_spec("trackio") is None else "wandb"
     if find_spec(name) is not None:
         pytest.skip("both are installed")
-    with pytest.raises(MissingPackageError, match=f"the package {name} is missing\n  fix: pip install {name}"):
+    with pytest.raises(
+        MissingPackageError, match=f"log_to: logging to {name} needs the package {name}\n  fix: pip install {name}"
+    ):
         train(make_recipe().model_copy(update={"log_to": ["tensorboard", name]}), tmp_path)
     assert not (tmp_path / "align").exists()
 

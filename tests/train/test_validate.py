@@ -17,11 +17,11 @@ from vistune.data.encode import Encoder
 from vistune.data.groups import make_groups
 from vistune.data.images import ImageStore
 from vistune.errors import CheckpointError
+from vistune.model.adapter_checkpoint import open_checkpoint
 from vistune.model.assemble import image_token_count
-from vistune.model.light import open_checkpoint
 from vistune.recipe.training import Recipe
 from vistune.train.run import train
-from vistune.train.stages import TargetLoss
+from vistune.train.target_loss import TargetLoss
 
 
 def _with(recipe: Recipe, **changes: Any) -> Recipe:

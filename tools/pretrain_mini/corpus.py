@@ -1,10 +1,10 @@
-"""What the miniature LM reads: training scenes in text, and what can be said of them.
+"""The text corpus of the miniature LM: training scenes in words, and documents about them.
 
-A scene is told as 64 cells in raster order, the order a vision tower gives its features in, or as the
-teacher's context of captions and boxes. A cell is a few words at once, `small dog E 3`, whose embeddings are
-added up to one vector, as a projector will give one vector for all that a patch shows. What is said of a
-scene: dialogues, descriptions, captions, and checklists. A checklist asks for one fact after another in two
-or three words; it is where looking things up is learned first, long before whole questions are understood.
+A scene is written as 64 cells in raster order, the order of a vision tower's features, or as the teacher's context of
+captions and boxes. A cell is a few words at once, `small dog E 3`, whose embeddings are summed to one vector, as a
+projector gives one vector for a patch. Documents are dialogues, descriptions, captions, and checklists. A checklist
+lists one fact after another in two or three words: from these the model learns to look things up long before it
+understands whole questions.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ DESCRIBE = (
 
 
 Cell = Mapping[str, float]
-"""The words of one cell and how much each weighs, zero to one."""
+"""The words of one cell, each with its weight from zero to one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """Pieces of text in order, each with whether the LM is to learn to write it; `CELLS` is where cells stand."""
+    """Pieces of text in order, each with whether it is a target; `CELLS` marks the place of the cells."""
 
     pieces: tuple[tuple[str, bool], ...]
     cells: tuple[Cell, ...] = ()
@@ -50,8 +50,8 @@ class Document:
     @property
     def text(self) -> str:
         """The whole text, the cells' words in brackets."""
-        told = "".join(f"[{''.join(f' {word}' for word in cell)}]" for cell in self.cells)
-        return "".join(told if piece == CELLS else piece for piece, _ in self.pieces)
+        cells = "".join(f"[{''.join(f' {word}' for word in cell)}]" for cell in self.cells)
+        return "".join(cells if piece == CELLS else piece for piece, _ in self.pieces)
 
 
 PLACE_WORDS = "ABCDEFGH12345678"
@@ -75,13 +75,13 @@ def raster(scene: Scene) -> tuple[Cell, ...]:
 
 
 def short_checklist(seed: int, index: int) -> Document:
-    """A checklist whose scene is told without most of the background, so that there is little to look through."""
+    """A checklist about a scene without most of its background cells, so that there is little to look through."""
     rng = random.Random(f"short/{seed}/{index}")
     return _checklist(training_scene(seed, index // 4), rng, grounds=2)
 
 
 def checklist(seed: int, index: int) -> Document:
-    """The checklist number `index`; four in a row are about the same scene, which takes longer to make than to tell."""
+    """The checklist number `index`; four in a row share a scene, as drawing one takes longer than writing about it."""
     return _checklist(training_scene(seed, index // 4), random.Random(f"checklist/{seed}/{index}"))
 
 
@@ -89,31 +89,31 @@ def document(seed: int, index: int) -> Document:
     """The document number `index`, of any kind; four in a row are about the same scene."""
     scene = training_scene(seed, index // 4)
     rng = random.Random(f"document/{seed}/{index}")
-    told = captions(scene, rng)
-    writer = SceneWriter(told, scene.boxes, rng)
+    texts = captions(scene, rng)
+    writer = SceneWriter(texts, scene.boxes, rng)
     way = rng.random()
     if way < 0.1:
-        return Document(((BOS, False), (CELLS, False), (rng.choice(told) + END, True)), raster(scene))
+        return Document(((BOS, False), (CELLS, False), (rng.choice(texts) + END, True)), raster(scene))
     if way < 0.4:
         return _checklist(scene, rng)
     pairs = _pairs(writer, rng)
-    return dialogue(pairs, raster(scene) if way < 0.95 else format_context(_record(scene, told)))
+    return dialogue(pairs, raster(scene) if way < 0.95 else format_context(_record(scene, texts)))
 
 
 @lru_cache(maxsize=1)
 def training_scene(seed: int, index: int) -> Scene:
-    """A training scene; every second is the one of three that repeats most, as counting takes more practice."""
+    """A training scene; every second is the one of three with most repeats, as counting takes more practice."""
     tries = 1 + 2 * (index % 2)
     scenes = [sample_scene("train", seed, 3 * index + i) for i in range(tries)]
     return max(scenes, key=lambda scene: len(scene.boxes) - len(counts(scene.boxes)))
 
 
-def _record(scene: Scene, told: tuple[str, ...]) -> ImageRecord:
-    return ImageRecord("", Path(), SIDE, SIDE, told, scene.boxes)
+def _record(scene: Scene, texts: tuple[str, ...]) -> ImageRecord:
+    return ImageRecord("", Path(), SIDE, SIDE, texts, scene.boxes)
 
 
 def _pairs(writer: SceneWriter, rng: random.Random) -> list[Pair]:
-    pairs = _asked(writer, rng.randint(8, 14))
+    pairs = _draw_pairs(writer, rng.randint(8, 14))
     way = rng.random()
     if way < 0.2:
         pairs.insert(rng.randrange(len(pairs)), (rng.choice(DESCRIBE), writer.description()))
@@ -122,8 +122,8 @@ def _pairs(writer: SceneWriter, rng: random.Random) -> list[Pair]:
     return pairs
 
 
-def _asked(writer: SceneWriter, most: int) -> list[Pair]:
-    """Up to `most` different questions and answers, of all types in turn."""
+def _draw_pairs(writer: SceneWriter, limit: int) -> list[Pair]:
+    """Up to `limit` different questions and answers of all types."""
     exact: list[Callable[[], Pair | None]] = [
         writer.existence_yes, writer.existence_no, writer.count, writer.position, writer.relation, writer.category,
     ]  # fmt: skip
@@ -131,13 +131,13 @@ def _asked(writer: SceneWriter, most: int) -> list[Pair]:
     pairs: dict[str, str] = {}
     for way in writer.rng.sample(pool, len(pool)):
         pair = way()
-        if pair and len(pairs) < most:
+        if pair and len(pairs) < limit:
             pairs.setdefault(*pair)
     return list(pairs.items())
 
 
 def dialogue(pairs: Sequence[tuple[str, str]], shown: str | tuple[Cell, ...]) -> Document:
-    """Questions and answers about what is shown first, a text or cells."""
+    """Questions and answers about `shown`, a text or cells, which comes first."""
     text, cells = (shown, ()) if isinstance(shown, str) else (CELLS, shown)
     pieces = [(f"{BOS}{USER}", False), (text, False), ("\n", False)]
     for i, (question, answer) in enumerate(pairs):
@@ -147,9 +147,9 @@ def dialogue(pairs: Sequence[tuple[str, str]], shown: str | tuple[Cell, ...]) ->
 
 
 def _checklist(scene: Scene, rng: random.Random, grounds: int = GRID * GRID) -> Document:
-    """One kind of fact about many things: what is asked is given, what is found is learned.
+    """One kind of fact about many things; the answers are the targets.
 
-    At most `grounds` of the cells that show background only are told.
+    Of the cells that show background only, at most `grounds` are written.
     """
     return _written(scene, rng, rng.choice(_KINDS), grounds)
 
@@ -169,12 +169,12 @@ def _written(
     title, entries = kind(scene.boxes, rng)
     if not entries:  # a single object has no relations
         title, entries = _presence(scene.boxes, rng)
-    told = {cell for box in scene.boxes for cell in center_cells(box)}
-    told.update(rng.sample(range(GRID * GRID), grounds))
+    written = {cell for box in scene.boxes for cell in center_cells(box)}
+    written.update(rng.sample(range(GRID * GRID), grounds))
     pieces = [(f"{BOS}{USER}", False), (CELLS, False), (f"\n{title}{END}{ASSISTANT}", False)]
-    for asked, found in entries:
-        pieces += [(f" {asked}", False), (f" {found}.", True)]
-    cells = tuple(cell for i, cell in enumerate(raster(scene)) if i in told)
+    for entry, answer in entries:
+        pieces += [(f" {entry}", False), (f" {answer}.", True)]
+    cells = tuple(cell for i, cell in enumerate(raster(scene)) if i in written)
     return Document((*pieces, (END, True)), cells)
 
 
@@ -182,7 +182,7 @@ _Entries = tuple[str, list[tuple[str, str]]]
 
 
 def _things(boxes: tuple[Box, ...], rng: random.Random, absent: int) -> list[str]:
-    """All that is there and `absent` things that are not, mixed."""
+    """All objects of the scene and `absent` categories without one, in random order."""
     present = list(counts(boxes))
     others = rng.sample([name for name in categories() if name not in present], absent)
     return rng.sample(present + others, len(present) + absent)
@@ -215,7 +215,7 @@ def _counts(boxes: tuple[Box, ...], rng: random.Random) -> _Entries:
 
 
 def _tally(boxes: tuple[Box, ...], rng: random.Random) -> _Entries:
-    """Counts that are told after the cells that they count."""
+    """Counts, each after the cells of the counted objects."""
     entries = []
     for name in _things(boxes, rng, rng.randint(0, 2)):
         cells = sorted(center_cell(box) for box in boxes if box.category == name)
@@ -244,13 +244,13 @@ def _regions(boxes: tuple[Box, ...], rng: random.Random) -> _Entries:
     return "What is there?", entries
 
 
-def _claims(boxes: tuple[Box, ...], rng: random.Random, most: int) -> list[tuple[Box, str, Box, bool]]:
-    """Up to `most` relations between single objects, each with whether it holds."""
+def _claims(boxes: tuple[Box, ...], rng: random.Random, limit: int) -> list[tuple[Box, str, Box, bool]]:
+    """Up to `limit` relations between single objects, each with whether it holds."""
     unique = [box for name in counts(boxes) if (box := only(boxes, name))]
     pairs = [(a, relation, b) for a in unique for b in unique if a is not b for relation in RELATIONS]
     claims = [(a, relation, b, holds(relation, a, b)) for a, relation, b in pairs]
     clear = [(a, relation, b, true) for a, relation, b, true in claims if true is not None]
-    return rng.sample(clear, min(len(clear), most))
+    return rng.sample(clear, min(len(clear), limit))
 
 
 def _relations(boxes: tuple[Box, ...], rng: random.Random) -> _Entries:
@@ -271,7 +271,7 @@ def _reasons(boxes: tuple[Box, ...], rng: random.Random) -> _Entries:
 
 
 def _beside(boxes: tuple[Box, ...], rng: random.Random) -> _Entries:
-    """What is on one side of a single object, where one thing or nothing is and no other is level with it."""
+    """The neighbor on one side of a single object, if there is at most one and no object is level with it."""
     entries = []
     for b in (box for name in counts(boxes) if (box := only(boxes, name))):
         for relation in RELATIONS:
@@ -286,4 +286,4 @@ _KINDS = (
     _cells, _coordinates, _coordinates, _presence, _counts, _counts, _counts, _counts, _places, _regions, _regions,
     _relations, _relations, _reasons, _beside, _beside, _beside,
 )  # fmt: skip
-"""What a checklist asks for; what takes more practice is there more often."""
+"""Kinds of checklists; those that take more practice are listed several times."""

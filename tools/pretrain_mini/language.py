@@ -1,4 +1,4 @@
-"""The miniature language model: Llama's architecture, its own byte-level BPE, trained on scenes told in text."""
+"""The miniature language model: Llama's architecture, its own byte-level BPE, trained on scenes in text."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A document as the LM reads it.
+    """A tokenized document.
 
-    ids (S), -1 where a cell stands; labels (S), the id itself where it is to be learned and -100 elsewhere; for
-    each cell its words' ids and weights.
+    ids (S), -1 for a cell; labels (S), the id of a target token and -100 elsewhere; the ids and weights of each
+    cell's words.
     """
 
     ids: list[int]
@@ -130,7 +130,7 @@ def collate(samples: Sequence[Sample], pad: int, *, side: Literal["left", "right
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """What is read for so many steps, so many documents at a time."""
+    """A kind of documents, the number of steps on it, and the number of documents in a step."""
 
     write: Callable[[int, int], Document]
     steps: int
@@ -144,8 +144,8 @@ def _write_some(write: Callable[[int, int], Document], seed: int, indices: range
 def _batches(
     tokenizer: PreTrainedTokenizerFast, pool: ProcessPoolExecutor, seed: int, lesson: Lesson
 ) -> Iterator[Batch]:
-    """Batches of documents of like length, written by another process while the model trains."""
-    group = min(16, lesson.steps)  # so many batches are sorted by length together
+    """Batches of documents of similar length, written by another process while the model trains."""
+    group = min(16, lesson.steps)  # the number of batches that are sorted by length together
     order = torch.Generator().manual_seed(seed)
     starts = range(0, lesson.steps * lesson.batch, group * lesson.batch)
     chunks = [range(start, start + group * lesson.batch) for start in starts]
@@ -160,7 +160,7 @@ def _batches(
 
 
 def attend_to_same(model: LlamaForCausalLM) -> None:
-    """Start every layer with keys that equal queries, so that a word first attends to where it stood before.
+    """Start every layer with keys that equal queries, so that a word first attends to its earlier occurrences.
 
     A question about a scene is answered by finding its words in it (Trockman and Kolter, Mimetic
     Initialization of Self-Attention Layers, 2023).
@@ -171,22 +171,22 @@ def attend_to_same(model: LlamaForCausalLM) -> None:
 
 
 def blur(batch: Batch, embeds: Tensor, share: float) -> Tensor:
-    """The embeddings (B, S, D), in that share of the documents with noise on the cells and all cells shifted alike.
+    """The embeddings (B, S, D); in this share of the documents, cells have noise and a common shift.
 
-    A projector's features are as far from sums of words as that, above all before it has learned much.
+    A projector's features are as far from sums of words as that, above all early in its training.
     """
     cell = batch.ids == -1
     rows = cell.nonzero()[:, 0]  # the document of each cell
     cells = embeds[cell]
     size = cells.detach().std()
-    often = (torch.rand(len(embeds), 1) < share).to(embeds.dtype)
-    shift = torch.randn(len(embeds), cells.shape[-1]) * torch.rand(len(embeds), 1) * often * 2
-    noise = torch.randn_like(cells) * (torch.rand(len(embeds), 1) * often)[rows] * 0.4
+    blurred = (torch.rand(len(embeds), 1) < share).to(embeds.dtype)
+    shift = torch.randn(len(embeds), cells.shape[-1]) * torch.rand(len(embeds), 1) * blurred * 2
+    noise = torch.randn_like(cells) * (torch.rand(len(embeds), 1) * blurred)[rows] * 0.4
     return embeds.masked_scatter(cell[..., None], cells + size * (shift[rows] + noise))
 
 
 def loss_sum(model: LlamaForCausalLM, batch: Batch, *, blurred: float = 0.0) -> tuple[Tensor, Tensor]:
-    """The summed loss over the learned tokens of a batch padded on the right, and whether each was told right."""
+    """The summed loss over the target tokens of a batch padded on the right, and whether each prediction is right."""
     embeds = batch.embed(model.model.embed_tokens.weight)
     if blurred:
         embeds = blur(batch, embeds, blurred)
@@ -212,10 +212,10 @@ def train_language(
 def continue_language(
     folder: Path, lesson: Lesson, *, seed: int, lr: float, blurred: float, attention: Literal["eager", "sdpa"]
 ) -> None:
-    """Go on with the saved model on a lesson, that share of its documents blurred, and save it again.
+    """Continue to train the saved model on a lesson, with this share of its documents blurred, and save it again.
 
-    On exact sums of words alone, it takes a cell without its place, or all cells shifted alike, for nonsense, and a
-    projector, which begins as both, has nothing to improve on.
+    After exact sums of words alone, the loss does not fall for cells without a place or with a common shift, which is
+    how a projector begins: its gradient would have no direction to improve in.
     """
     torch.manual_seed(seed)
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)

@@ -1,4 +1,4 @@
-"""The last lesson of the miniature LM: what it had learned least, counting and naming what is somewhere."""
+"""The last lesson of the miniature LM, on what it had learned least: counting, and naming the object at a place."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ from vistune.scene.writer import Pair, SceneWriter
 
 @lru_cache(maxsize=1)
 def practice_scene(seed: int, index: int) -> Scene:
-    """A training scene; in every second things stand several times."""
+    """A training scene; every second one has several objects of a category."""
     return crowded_scene(seed, index) if index % 2 else training_scene(seed, index)
 
 
 def practice(seed: int, index: int) -> Document:
-    """The document number `index`; four in a row are about the same scene, every second is told loosely."""
+    """The document number `index`; four in a row share a scene, every second one has loose cells."""
     scene = practice_scene(seed, index // 4)
     rng = random.Random(f"practice/{seed}/{index}")
-    told = _document(scene, rng)
-    return loosened(told, rng) if index % 2 else told
+    written = _document(scene, rng)
+    return loosened(written, rng) if index % 2 else written
 
 
 def _document(scene: Scene, rng: random.Random) -> Document:
     way = rng.random()
-    told = captions(scene, rng)
+    texts = captions(scene, rng)
     if way < 0.08:
-        return Document(((BOS, False), (CELLS, False), (rng.choice(told) + END, True)), raster(scene))
+        return Document(((BOS, False), (CELLS, False), (rng.choice(texts) + END, True)), raster(scene))
     if way < 0.4:
         kinds = ("counts", "counts", "tally", "regions", "regions", "beside", "beside")
         return checklist_of(scene, rng, rng.choice(kinds))
-    return dialogue(_pairs(SceneWriter(told, scene.boxes, rng), rng), raster(scene))
+    return dialogue(_pairs(SceneWriter(texts, scene.boxes, rng), rng), raster(scene))
 
 
 def _pairs(writer: SceneWriter, rng: random.Random) -> list[Pair]:
@@ -57,7 +57,7 @@ def _pairs(writer: SceneWriter, rng: random.Random) -> list[Pair]:
         (writer.existence_yes, 1), (writer.existence_no, 2), (writer.size, 1),
     ]  # fmt: skip
     pairs: dict[tuple[str, ...], Pair] = {}
-    for way in rng.sample([way for way, _ in ways], k=31, counts=[often for _, often in ways]):
+    for way in rng.sample([way for way, _ in ways], k=31, counts=[weight for _, weight in ways]):
         if pair := way():
             pairs.setdefault((way.__name__, *writer.named(pair)), pair)
     found = list(pairs.values())
@@ -70,16 +70,16 @@ def _pairs(writer: SceneWriter, rng: random.Random) -> list[Pair]:
 
 
 def loose_document(seed: int, index: int) -> Document:
-    """A document; in every second the cells weigh place, size and background as they like, as a projector's will."""
-    told = document(seed, index)
-    return loosened(told, random.Random(f"loose/{seed}/{index}")) if index % 2 else told
+    """A document; in every second one, place, size and background have random weights, as in a projector's features."""
+    written = document(seed, index)
+    return loosened(written, random.Random(f"loose/{seed}/{index}")) if index % 2 else written
 
 
-def loosened(told: Document, rng: random.Random) -> Document:
-    """The document with cells that weigh place, size and background each by a random factor."""
+def loosened(document: Document, rng: random.Random) -> Document:
+    """The document with place, size and background of its cells each weighted by a random factor."""
     gains = {kind: rng.uniform(0, 1.5) for kind in ("place", "size", "ground")}
     kinds = dict.fromkeys(PLACE_WORDS, "place") | dict.fromkeys(SIZES, "size") | dict.fromkeys(BACKGROUNDS, "ground")
     cells = [
-        {word: weight * gains.get(kinds.get(word, ""), 1.0) for word, weight in cell.items()} for cell in told.cells
+        {word: weight * gains.get(kinds.get(word, ""), 1.0) for word, weight in cell.items()} for cell in document.cells
     ]
-    return Document(told.pieces, tuple(cells))
+    return Document(document.pieces, tuple(cells))

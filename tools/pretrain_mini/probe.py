@@ -1,4 +1,4 @@
-"""What the miniature LM can do in text, before any image is involved: the benchmark's questions about cells."""
+"""A probe of the miniature LM in text, before any image is involved: the benchmark's questions about cells."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from vistune.records import ImageRecord
 
 
 def probe_language(folder: Path, *, seed: int = 0, scenes: int = 100, batch: int = 100) -> Mapping[str, Measure]:
-    """The accuracy, in all and by type, on test scenes told as 64 cells."""
-    told: dict[Path, tuple[Cell, ...]] = {}
+    """The accuracy, overall and by type, on test scenes written as 64 cells."""
+    cells: dict[Path, tuple[Cell, ...]] = {}
     records = []
     for index in range(scenes):
         scene, path = sample_scene("test", seed, index), Path(str(index))
-        told[path] = raster(scene)
+        cells[path] = raster(scene)
         texts = captions(scene, random.Random(index))
         records.append(ImageRecord(str(index), path, SIDE, SIDE, texts, scene.boxes))
     benchmark = SceneQA(records, Setting(seed))
-    prompts = [dialogue([(question.text, "")], told[question.image]) for question in benchmark.questions]
+    prompts = [dialogue([(question.text, "")], cells[question.image]) for question in benchmark.questions]
     answers: list[str] = []
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
@@ -42,8 +42,8 @@ def probe_language(folder: Path, *, seed: int = 0, scenes: int = 100, batch: int
 
 @torch.inference_mode()
 def _answer(model: Any, tokenizer: Any, prompts: Sequence[Document], max_new_tokens: int) -> list[str]:
-    asked = [Document(prompt.pieces[:-1], prompt.cells) for prompt in prompts]
-    inputs = collate([encode(tokenizer, one) for one in asked], tokenizer.pad_token_id, side="left")
+    questions = [Document(prompt.pieces[:-1], prompt.cells) for prompt in prompts]
+    inputs = collate([encode(tokenizer, one) for one in questions], tokenizer.pad_token_id, side="left")
     embeds = inputs.embed(model.get_input_embeddings().weight)
     tokens = model.generate(
         inputs_embeds=embeds, attention_mask=inputs.mask, max_new_tokens=max_new_tokens, do_sample=False

@@ -1,4 +1,4 @@
-"""The miniature vision tower: a CLIP trained on training scenes, whole pictures and single patches.
+"""The miniature vision tower: a CLIP trained on whole pictures and single patches of training scenes.
 
 Contrastive losses: picture against caption (CLIP, Radford et al. 2021), and, on the layer that a projector
 will read, patch against phrase (as in RegionCLIP, Zhong et al. 2022): the patch under an object's centre
@@ -35,7 +35,7 @@ SIDE, PATCH, GRID = 112, 14, 8
 MEAN = STD = (0.5, 0.5, 0.5)
 FEATURE_LAYER = -2
 BLEND = 0.1
-"""How near a patch's border, in patches, a centre begins to count as partly in the next."""
+"""Distance to a patch's border, in patches, below which a centre belongs partly to the next patch."""
 SIZES = ("small", "", "large")
 
 
@@ -89,7 +89,7 @@ def places() -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What patches show, (N, 64) each: indices into `phrases()`, and how much of the patch is the thing."""
+    """What patches show, (N, 64) each: indices into `phrases()`, and the share of the patch that the object has."""
 
     thing: NDArray[np.int64]
     ground: NDArray[np.int64]
@@ -156,7 +156,7 @@ def caption_tokenizer(texts: list[str]) -> Tokenizer:
 
 
 class MiniCLIP(nn.Module):
-    """The vision tower with what it is trained against: a text tower and two heads."""
+    """The vision tower, with the text tower and the heads that it is trained against."""
 
     def __init__(self, vocabulary: int) -> None:
         super().__init__()
@@ -189,7 +189,7 @@ class MiniCLIP(nn.Module):
         return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
 
     def patch_loss(self, output: Any, phrase: Tensor, targets: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """The loss of patches against phrases, per object, and of each patch whether it was told right.
+        """The loss of patches against phrases, per object, and for each patch whether its phrase is predicted.
 
         phrase (P, D); targets (B, 64) each, as in `Targets`.
         """
@@ -228,8 +228,8 @@ def train_vision(out: Path, *, seed: int, count: int, steps: int, batch: int = 6
     """Train on `count` scenes and save the vision tower and its image processor (in half precision) to `out`."""
     torch.manual_seed(seed)
     pictures = draw_pictures(count, seed, processes=os.cpu_count() or 1)
-    told = [*phrases(), *places()]
-    tokenizer = caption_tokenizer([*told, *(text for texts in pictures.captions for text in texts)])
+    texts_of_patches = [*phrases(), *places()]
+    tokenizer = caption_tokenizer([*texts_of_patches, *(text for texts in pictures.captions for text in texts)])
     model = MiniCLIP(tokenizer.get_vocab_size())
     optimizer = MuonWithAdam(model, lr=lr, steps=steps)
     rng = np.random.default_rng(seed)
@@ -238,7 +238,7 @@ def train_vision(out: Path, *, seed: int, count: int, steps: int, batch: int = 6
         targets = {name: torch.from_numpy(getattr(pictures.targets, name)[chosen]) for name in names}
         with torch.autocast("cpu", torch.bfloat16):
             texts = model.embed(tokenizer, [pictures.captions[i][int(rng.integers(5))] for i in chosen])
-            phrase, place = model.embed(tokenizer, told).split([len(told) - 2 * GRID, 2 * GRID])
+            phrase, place = model.embed(tokenizer, texts_of_patches).split([len(phrases()), 2 * GRID])
             output = model.vision(normalize(pictures.pixels[chosen]), output_hidden_states=True)
             caption_loss = model.caption_loss(output, texts)
             patch_loss, right = model.patch_loss(output, phrase, targets)

@@ -20,7 +20,7 @@ def add_merge(commands: Any) -> None:
 
 def _merge(args: argparse.Namespace) -> None:
     announce_loading()
-    from vistune.model.light import merge
+    from vistune.model.adapter_checkpoint import merge
 
     merge(args.checkpoint, Path(args.out), args.dtype)
     print(args.out)

@@ -1,1 +1,1 @@
-"""The embedded default: Emoji-COCO, the miniature backbones, and the demo that runs everything on them."""
+"""The demo: Emoji-COCO, the miniature backbones, and a run of the whole flow on them."""

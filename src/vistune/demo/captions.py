@@ -1,4 +1,4 @@
-"""Five differently worded captions of a scene, as COCO's annotators give."""
+"""Five differently worded captions of a scene, as COCO has them."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _CAPTIONS = (
 
 
 def captions(scene: Scene, rng: random.Random) -> tuple[str, ...]:
-    """Five captions; each names everything once, in an order of its own, one tells a relation if there is one."""
-    told = _relation(scene, rng)
-    templates = rng.sample(_CAPTIONS, 4 if told else 5)
-    written = [_fill(template, scene, rng) for template in templates] + ([told] if told else [])
+    """Five captions; each names every object once, in random order; one states a relation if there is one."""
+    relation = _relation(scene, rng)
+    templates = rng.sample(_CAPTIONS, 4 if relation else 5)
+    written = [_fill(template, scene, rng) for template in templates] + ([relation] if relation else [])
     return tuple(rng.sample(written, 5))
 
 

@@ -40,8 +40,8 @@ _LICENSES = [{"id": 1, "name": "CC BY-SA 4.0", "url": "https://creativecommons.o
 
 
 @dataclass(frozen=True, slots=True)
-class _Described:
-    """One image as COCO describes it."""
+class _Annotated:
+    """One image and its annotations in COCO's form."""
 
     image: dict[str, Any]
     instances: list[dict[str, Any]]
@@ -58,8 +58,8 @@ def write_dataset(out: Path, *, seed: int, train: int = 6000, val: int = 400, te
     images.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         for split, size in sizes.items():
-            described = list(pool.map(partial(_write_image, images, split, seed), range(size), chunksize=50))
-            _write_annotations(out, split, described)
+            annotated = list(pool.map(partial(_write_image, images, split, seed), range(size), chunksize=50))
+            _write_annotations(out, split, annotated)
     (out / "ATTRIBUTION.md").write_text(_ATTRIBUTION, "utf-8")
 
 
@@ -79,14 +79,14 @@ def draw(scene: Scene, side: int = 224) -> Image.Image:
     return image
 
 
-def _write_image(images: Path, split: Split, seed: int, index: int) -> _Described:
+def _write_image(images: Path, split: Split, seed: int, index: int) -> _Annotated:
     scene = sample_scene(split, seed, index)
     name = f"{split}_{index:06d}.jpg"
     draw(scene, SIDE).save(images / name, quality=QUALITY)
-    return _describe(scene, captions(scene, random.Random(f"captions/{split}/{seed}/{index}")), name, split, index)
+    return _annotate(scene, captions(scene, random.Random(f"captions/{split}/{seed}/{index}")), name, split, index)
 
 
-def _describe(scene: Scene, texts: tuple[str, ...], name: str, split: Split, index: int) -> _Described:
+def _annotate(scene: Scene, texts: tuple[str, ...], name: str, split: Split, index: int) -> _Annotated:
     key = _FIRST_ID[split] + index
     image = {
         "id": key, "file_name": name, "width": SIDE, "height": SIDE, "license": 1,
@@ -102,14 +102,14 @@ def _describe(scene: Scene, texts: tuple[str, ...], name: str, split: Split, ind
             "bbox": [x, y, width, height], "area": round(width * height, 2), "iscrowd": 0,
             "segmentation": [[x, y, right, y, right, bottom, x, bottom]],
         })  # fmt: skip
-    told = [{"id": 10 * key + number, "image_id": key, "caption": text} for number, text in enumerate(texts)]
-    return _Described(image, instances, told)
+    sentences = [{"id": 10 * key + number, "image_id": key, "caption": text} for number, text in enumerate(texts)]
+    return _Annotated(image, instances, sentences)
 
 
-def _write_annotations(out: Path, split: Split, described: list[_Described]) -> None:
-    head = {"info": _INFO, "licenses": _LICENSES, "images": [one.image for one in described]}
+def _write_annotations(out: Path, split: Split, annotated: list[_Annotated]) -> None:
+    head = {"info": _INFO, "licenses": _LICENSES, "images": [one.image for one in annotated]}
     names = [{"id": row.id, "name": row.name, "supercategory": row.supercategory} for row in categories().values()]
-    instances = {**head, "annotations": [row for one in described for row in one.instances], "categories": names}
-    told = {**head, "annotations": [row for one in described for row in one.captions]}
+    instances = {**head, "annotations": [row for one in annotated for row in one.instances], "categories": names}
+    texts = {**head, "annotations": [row for one in annotated for row in one.captions]}
     (out / f"instances_{split}.json").write_text(json.dumps(instances), "utf-8")
-    (out / f"captions_{split}.json").write_text(json.dumps(told), "utf-8")
+    (out / f"captions_{split}.json").write_text(json.dumps(texts), "utf-8")

@@ -1,4 +1,4 @@
-"""`vistune demo`: the whole flow on Emoji-COCO, each step the very one that a user runs on other data."""
+"""`vistune demo`: the whole flow on Emoji-COCO; each step is the one that a user runs on other data."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from vistune.sources import sources
 
 KINDS = {"conversation": 1.0, "detail": 0.8, "reasoning": 0.1}
 TRAIN, TEST = 3000, 150
-"""How many images there are to learn from, and how many are held out."""
+"""Number of images to train on, and to hold out."""
 PROCESSES = min(2, os.cpu_count() or 1)
-"""How many train."""
+"""Number of processes that train."""
 
 
 @contextmanager
@@ -50,17 +50,17 @@ def one_thread() -> Iterator[None]:
 
 @one_thread()
 def run_demo(out: Path, seed: int, *, images: int = TRAIN, held_out: int = TEST) -> None:
-    """Make Emoji-COCO, write instruction data, train both stages, score them and write the report, all in `out`.
+    """Draw Emoji-COCO, write instruction data, train both stages, score them and write the report, all in `out`.
 
-    Interrupted, the same call goes on with the training where it was.
+    After an interruption the same call resumes the training.
     """
     console = Console(highlight=False)
     start = time.perf_counter()
     data, run = out / "data", out / "train"
-    _heading(console, 1, f"Annotated images: Emoji-COCO, {images} to learn from, {held_out} held out")
+    _heading(console, 1, f"Annotated images: Emoji-COCO, {images} for training, {held_out} held out")
     write_dataset(data, seed=seed, train=images, val=0, test=held_out)
     read = sources.get("coco")
-    _heading(console, 2, "Generate: a teacher that sees captions and boxes only writes the instruction data")
+    _heading(console, 2, "Generate: a teacher that sees only captions and boxes writes the instruction data")
     report = generate(
         read(data, "train"), open_client("symbolic"), out / "instruct", kinds=KINDS, seed=seed, style=Style(images=data)
     )
@@ -72,7 +72,7 @@ def run_demo(out: Path, seed: int, *, images: int = TRAIN, held_out: int = TEST)
         overrides += [f"stages.{stage}.data={file}", f"stages.{stage}.images={data}"]
     _train(overrides, run)
     tuned = run / "tune"
-    _heading(console, 4, "Evaluate on images and combinations that training never saw")
+    _heading(console, 4, "Evaluate on images, and combinations of objects, that are not in the training data")
     held_out_records = list(read(data, "test"))
     scores = _score(run, held_out_records, out / "eval", seed)
     print_scores(scores, console)
@@ -93,9 +93,9 @@ def run_demo(out: Path, seed: int, *, images: int = TRAIN, held_out: int = TEST)
 
 
 def _train(overrides: list[str], out: Path) -> None:
-    """Train by the command, in two processes that share each batch where there are two cores.
+    """Train by the command, in two processes that share each batch if there are two cores.
 
-    Where these cannot talk to each other, one goes on alone.
+    If these cannot connect to each other, a single process resumes.
     """
     command = ["-m", "vistune.cli", "train", str(shipped() / "mini.yaml"), "--out", str(out)]
     for override in overrides:
@@ -106,7 +106,7 @@ def _train(overrides: list[str], out: Path) -> None:
     for before in ([launcher] if PROCESSES > 1 else []) + [[]]:
         if subprocess.run([sys.executable, *before, *command], env=environment, check=False).returncode == 0:
             return
-    raise VistuneError("the training did not finish", where=str(out), fix="the same command goes on where it was")
+    raise VistuneError("the training did not finish", where=str(out), fix="the same command resumes it")
 
 
 def _heading(console: Console, number: int, text: str) -> None:
@@ -114,7 +114,7 @@ def _heading(console: Console, number: int, text: str) -> None:
 
 
 def _score(run: Path, records: list[ImageRecord], out: Path, seed: int) -> list[Scores]:
-    """The tuned model, stage 1 alone, and the tuned model without seeing."""
+    """Scores of the tuned model, of stage 1 alone, and of the tuned model with blank images."""
     tuned = Assistant.load(run / "tune")
     aligned = Assistant.load(run / "align")
     return [
@@ -125,13 +125,13 @@ def _score(run: Path, records: list[ImageRecord], out: Path, seed: int) -> list[
 
 
 def _write_scores(path: Path, scores: list[Scores], seed: int, seconds: float) -> None:
-    found: dict[str, Any] = {one.label: one.as_json() for one in scores}
-    found |= {"seconds": round(seconds, 1), "peak_rss_mb": round(_peak_rss_mb()), "seed": seed}
-    path.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+    content: dict[str, Any] = {one.label: one.as_json() for one in scores}
+    content |= {"seconds": round(seconds, 1), "peak_rss_mb": round(_peak_rss_mb()), "seed": seed}
+    path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 
 
 def _peak_rss_mb() -> float:
-    """At most so much memory, in megabytes, this process and those that train held together."""
+    """Upper bound of the memory, in megabytes, that this process and those that train held together."""
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes here
     own, largest = (resource.getrusage(one).ru_maxrss for one in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return (own + PROCESSES * largest) * unit / 1e6

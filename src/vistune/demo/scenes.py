@@ -1,7 +1,7 @@
-"""Random scenes of COCO's categories: what stands where, before anything is drawn.
+"""Random scenes of COCO's categories: objects, boxes and background, before anything is drawn.
 
-Training scenes never hold a pair of categories or a repeated count that `is_novel` sets apart; half of
-the test scenes do, so the test split measures composition, not memory.
+Training scenes never hold a pair of categories or a repeated count that `is_novel` holds out; half of the test
+scenes do, so the test split measures composition, not memory.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ANGLES = (-16, -8, 0, 0, 8, 16)
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """One of COCO's categories and the OpenMoji glyph that stands for it."""
+    """One of COCO's categories and the OpenMoji glyph that depicts it."""
 
     id: int
     name: str
@@ -96,9 +96,9 @@ def sample_scene(split: Split, seed: int, index: int) -> Scene:
 
 
 def crowded_scene(seed: int, index: int) -> Scene:
-    """A training scene of three to six objects in which one category stands as often once as twice, thrice, four times.
+    """A training scene of three to six objects, in which one to four of a category are about equally frequent.
 
-    Only told in text, never drawn: counting takes more practice than the data set's scenes give.
+    For the language model's text corpus, never drawn: counting takes more practice than the data set's scenes give.
     """
     rng = random.Random(f"crowded/{seed}/{index}")
     while True:
@@ -112,7 +112,7 @@ def _sample(
     sizes: Sequence[int] = (10, 22, 24, 20, 14, 10),
     repeats: Sequence[int] = (66, 18, 10, 6),
 ) -> Scene | None:
-    """A scene of one to six objects, a category one to four times in a row, by these weights; None: no room."""
+    """A scene of one to six objects, one to four of a category, by these weights; None if there is no room."""
     total = rng.choices((1, 2, 3, 4, 5, 6), sizes)[0]
     names: list[str] = []
     while len(names) < total:

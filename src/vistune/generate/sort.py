@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, TextIO
 
 from vistune.formats.conversations import to_json, write_conversations
 from vistune.generate.attempts import Answer
-from vistune.generate.duplicates import Duplicates, Found
+from vistune.generate.dedup import Deduplicator
 from vistune.generate.judge import judge
 from vistune.generate.judged import Judged
 from vistune.generate.plan import Plan, Planned
@@ -95,32 +96,29 @@ def sort_replies(plan: Plan, store: Store, out: Path, style: Style) -> Report:
 def write_sorted(samples: Iterable[Judged], report: Report, out: Path, style: Style, seed: int) -> None:
     """Write instruct.*, provenance.jsonl and rejected.jsonl into the folder `out` and count all in `report`.
 
-    `samples`, which are gone through twice, stand in the plan's order.
+    `samples` stand in the plan's order.
     """
-    with storage_errors(out), Duplicates(out) as duplicates:
-        for one in samples:
-            if one.verdict == "accepted":
-                duplicates.add("\n".join(turn.text for turn in one.turns))
-        with atomic_text(out / "provenance.jsonl") as accepted, atomic_text(out / "rejected.jsonl") as rejected:
-            new = _without_duplicates(samples, duplicates.found(), style)
-            kept = _sorted(new, report, accepted, rejected)
-            shown = (one.conversation(_with_image(one, style, seed)) for one in kept)
-            write_conversations(shown, out / "instruct", style.format)
+    with (
+        storage_errors(out),
+        atomic_text(out / "provenance.jsonl") as accepted,
+        atomic_text(out / "rejected.jsonl") as rejected,
+    ):
+        kept = _sorted(_without_duplicates(iter(samples), style), report, accepted, rejected)
+        shown = (one.conversation(_with_image(one, style, seed)) for one in kept)
+        write_conversations(shown, out / "instruct", style.format)
 
 
-def _without_duplicates(judged: Iterable[Judged], found: Found, style: Style) -> Iterator[Judged]:
-    """All of them, those filtered after all that repeat an earlier accepted one."""
-    number = 0
-    for one in judged:
-        if one.verdict != "accepted":
-            yield one
-            continue
-        if found.exact[number]:
-            one = one.rejected("duplicate")
-        elif found.near[number] and not style.near_duplicates:
-            one = one.rejected("near_duplicate")
-        number += 1
-        yield one
+def _without_duplicates(judged: Iterator[Judged], style: Style) -> Iterator[Judged]:
+    """All of them; accepted ones that repeat an earlier accepted one as filtered."""
+    deduplicator = Deduplicator()
+    while block := list(islice(judged, 4096)):
+        accepted = [one for one in block if one.verdict == "accepted"]
+        marks = deduplicator.mark(["\n".join(turn.text for turn in one.turns) for one in accepted])
+        marked = {one.id: mark for one, mark in zip(accepted, marks, strict=True) if mark}
+        for one in block:
+            mark = marked.get(one.id, "")
+            ignored = not mark or (mark == "near_duplicate" and style.near_duplicates)
+            yield one if ignored else one.rejected(mark)
 
 
 def _sorted(judged: Iterable[Judged], report: Report, accepted: TextIO, rejected: TextIO) -> Iterator[Judged]:

@@ -15,9 +15,8 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import LlavaForConditionalGeneration
 
-from vistune.errors import RecipeError, did_you_mean
+from vistune.errors import RecipeError, did_you_mean, require
 from vistune.model.projector import saved_weights
-from vistune.model.quantize import dequantized, quantize
 from vistune.recipe.training import LoraRecipe
 
 CONFIG = "adapter_config.json"
@@ -37,7 +36,7 @@ def add_lora(model: LlavaForConditionalGeneration, settings: LoraRecipe, seed: i
         target_modules=_pattern(model.model.language_model, settings.targets),
     )  # fmt: skip
     if settings.quantize:
-        quantize(model.model.language_model, torch.bfloat16 if bf16 else torch.float32)
+        _quantize(model.model.language_model, torch.bfloat16 if bf16 else torch.float32)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         inject_adapter_in_model(config, model, _NAME)
@@ -71,7 +70,7 @@ def merge_lora(model: LlavaForConditionalGeneration) -> None:
     merged = [(name, part) for name, part in model.named_modules() if isinstance(part, LoraLayer)]
     for name, part in merged:
         layer: Any = part
-        dense = dequantized(layer.get_base_layer())
+        dense = _dequantized(layer.get_base_layer())
         if dense is not layer.get_base_layer():
             layer.base_layer = dense
         layer.to(dense.weight.device)
@@ -81,7 +80,7 @@ def merge_lora(model: LlavaForConditionalGeneration) -> None:
         del model.peft_config
     for name, part in list(model.named_modules()):
         if isinstance(part, nn.Linear):
-            model.set_submodule(name, dequantized(part))
+            model.set_submodule(name, _dequantized(part))
 
 
 def save_adapter(model: LlavaForConditionalGeneration, path: Path, base: str) -> None:
@@ -113,3 +112,34 @@ def merge_adapter(model: LlavaForConditionalGeneration, path: Path) -> LlavaForC
         warnings.simplefilter("ignore", FutureWarning)  # of what PEFT asks transformers
         merged: LlavaForConditionalGeneration = PeftModel.from_pretrained(model, path).merge_and_unload()
     return merged
+
+
+def _quantize(part: nn.Module, compute: torch.dtype) -> None:
+    """Replace all linear layers in `part` by layers of four bits (QLoRA's NF4), effective at the next move to a device.
+
+    They compute in `compute`. Raises MissingPackageError without bitsandbytes.
+    """
+    bits = require("bitsandbytes.nn", "qlora", "keeping layers in four bits")
+    for name, layer in list(part.named_modules()):
+        if type(layer) is nn.Linear:
+            small = bits.Linear4bit(
+                layer.in_features, layer.out_features, bias=layer.bias is not None, compute_dtype=compute,
+                quant_type="nf4", device="meta",
+            )  # fmt: skip
+            small.weight = bits.Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4")
+            small.bias = layer.bias
+            part.set_submodule(name, small)
+
+
+def _dequantized(layer: nn.Linear) -> nn.Linear:
+    """The layer with the values that its four bits stand for, in float32 on the CPU; any other layer as it is."""
+    weight: Any = layer.weight
+    if getattr(weight, "quant_state", None) is None:
+        return layer
+    dense = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
+    functional = require("bitsandbytes.functional", "qlora", "reading layers in four bits")
+    numbers = functional.dequantize_4bit(weight.data, weight.quant_state)
+    dense.weight = nn.Parameter(numbers.float().cpu().reshape(layer.out_features, layer.in_features))
+    if layer.bias is not None:
+        dense.bias = nn.Parameter(layer.bias.detach().cpu())
+    return dense

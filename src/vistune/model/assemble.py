@@ -15,8 +15,8 @@ from vistune.data.images import square_processor
 from vistune.errors import CheckpointError
 from vistune.model.backbones import load_language, load_vision, resolve
 from vistune.model.families import leading_tokens
-from vistune.model.image_size import at_image_size
 from vistune.model.projector import MARK, LinearProjector, ProjectorKind, saved_activation
+from vistune.model.vision import at_image_size
 from vistune.records import IMAGE_TOKEN
 
 _PAD_TOKEN = "<pad>"
@@ -55,6 +55,7 @@ def assemble(
     if not weights:
         module: nn.Module = model
         module.to("meta")
+        model.tie_weights()  # moving the weights of a GGUF file has untied them
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )

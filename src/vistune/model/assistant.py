@@ -13,9 +13,9 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 from vistune.data.adapt import checkpoint_template
 from vistune.data.images import open_image, to_pixels, to_rgb
 from vistune.data.prompt import PromptEncoder
+from vistune.model.adapter_checkpoint import open_checkpoint
 from vistune.model.assemble import image_token_count
 from vistune.model.decode import Prompt, greedy
-from vistune.model.light import open_checkpoint
 from vistune.model.vision import see
 from vistune.records import IMAGE_TOKEN, Turn
 

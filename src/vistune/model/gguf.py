@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from vistune.errors import CheckpointError, MissingPackageError
+from vistune.errors import CheckpointError, require
 
 _LLAMA3: dict[str, Any] = {
     "rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192
@@ -23,14 +22,10 @@ class GgufFile:
     """The header of a GGUF file and what its model is. Raises MissingPackageError without the package `gguf`."""
 
     def __init__(self, path: Path) -> None:
-        if importlib.util.find_spec("gguf") is None:
-            fix = 'pip install "vistune[gguf]"'
-            raise MissingPackageError("reading a GGUF file needs the package gguf", where=str(path), fix=fix)
-        from gguf import GGUFReader
-
+        gguf = require("gguf", "gguf", "reading a GGUF file", where=str(path))
         self.path = path
         try:
-            reader = GGUFReader(path)
+            reader = gguf.GGUFReader(path)
             short = {key: field for key, field in reader.fields.items() if len(field.data) == 1}
             self.values: dict[str, Any] = {key: field.contents() for key, field in short.items()}
             self._tensors: dict[str, Any] = {tensor.name: tensor for tensor in reader.tensors}

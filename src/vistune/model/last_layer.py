@@ -14,13 +14,20 @@ from torch import Tensor, nn
 
 
 class LastLayer:
-    """Computes the row-wise parts of a language model's last layer at chosen rows, while asked to."""
+    """Computes the row-wise parts of a language model's last layer at chosen rows, within `at`."""
 
     def __init__(self, language_model: Any) -> None:
         self._rows: Tensor | None = None
-        for part in row_wise_parts(language_model.layers[-1]):
-            part.register_forward_pre_hook(self._choose)
-            part.register_forward_hook(self._put_back)
+        parts = row_wise_parts(language_model.layers[-1])
+        self._hooks = [
+            *(part.register_forward_pre_hook(self._choose) for part in parts),
+            *(part.register_forward_hook(self._put_back) for part in parts),
+        ]
+
+    def remove(self) -> None:
+        """Have the layer compute all rows again."""
+        for hook in self._hooks:
+            hook.remove()
 
     @contextmanager
     def at(self, rows: Tensor) -> Iterator[None]:

@@ -15,57 +15,61 @@ FolderName = Annotated[str, Field(pattern=r"^[\w-]+$")]
 
 
 class ModelRecipe(Section):
-    """What the assistant is assembled from."""
+    """Parts that the assistant is assembled from."""
 
     vision_tower: str
-    """The vision tower: a hub id, a folder, or `mini`."""
+    """Vision tower: a hub id, a folder, or `mini`."""
     language_model: str
-    """The language model: a hub id, a folder, a GGUF file (or ID:FILE.gguf), or `mini`."""
+    """Language model: a hub id, a folder, a GGUF file (or ID:FILE.gguf), or `mini`."""
     projector: Literal["linear", "mlp2x_gelu"]
-    """What maps image features to the language model's embeddings: the paper's `linear`, v1.5's `mlp2x_gelu`."""
+    """Map from image features to the language model's embeddings: `linear` as in the paper, `mlp2x_gelu` as in
+    LLaVA-1.5."""
     feature_layer: int = -2
-    """The vision tower's hidden state that the projector reads; -2 is the output of the layer before the last."""
+    """Index of the vision tower's hidden state that the projector reads; -2 is the output of the second to last
+    layer."""
     feature_strategy: Literal["default", "full"] | None = None
-    """`default` drops the class token, `full` keeps it; none: dropped where the tower has one."""
+    """`default` drops the class token, `full` keeps it; unset: dropped if the tower has one."""
     chat_template: str | None = None
-    """The chat template: `vicuna_v1`, `vicuna_v0` (LLaVA v0), `chatml`; none: the language model's own."""
+    """Chat template: `vicuna_v1`, `vicuna_v0` (LLaVA v0), `chatml`; unset: that of the language model."""
     image_aspect: Literal["pad", "crop", "stretch"] = "pad"
-    """How an image becomes a square: `pad` with the mean colour (v1.5), `crop` the centre (v1), or `stretch`."""
+    """Way to make an image square: `pad` with the mean color (LLaVA-1.5), `crop` the center (LLaVA v1), or
+    `stretch`."""
     image_size: Count | None = None
-    """The square's side in pixels; none: the vision tower's own. For another one its positions are interpolated."""
+    """Side of the square in pixels; unset: that of the vision tower. For another size, position embeddings are
+    interpolated."""
 
 
 class LoraRecipe(Section):
-    """Low-rank adapters beside linear layers of the language model; the defaults are LLaVA-1.5's."""
+    """Low-rank adapters of linear layers of the language model; the defaults are those of LLaVA-1.5."""
 
     rank: Count = 128
-    """The adapters' rank."""
+    """Rank of the adapters."""
     alpha: Count = 256
-    """alpha / rank scales what the adapters add."""
+    """Scale of the adapters: their output is multiplied by alpha / rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    """The share of an adapter's inputs that training drops."""
+    """Dropout probability of the adapters' input."""
     targets: Annotated[list[str], Field(min_length=1)] | None = None
-    """The layers' names, e.g. [q_proj, v_proj]; none: all linear layers, without the head."""
+    """Names of the layers, e.g. [q_proj, v_proj]; unset: all linear layers but the language model head."""
     quantize: Literal["nf4"] | None = None
-    """Keep the language model's layers beside them in four bits (QLoRA); needs the package bitsandbytes."""
+    """Quantization of the frozen layers to four bits (QLoRA); needs the package bitsandbytes."""
 
 
 class DataRecipe(Section):
     """One file of conversations in a stage's data."""
 
     path: str
-    """A file or folder of conversations, or `hub:owner/name`."""
+    """File or folder of conversations, or `hub:owner/name`."""
     images: str | None = None
-    """The folder that the data's image paths start from; none: the stage's."""
+    """Folder that image paths start from; unset: that of the stage."""
     weight: Annotated[float, Field(gt=0)] = 1.0
-    """How often one epoch passes over this data; of a part of a pass, the next epoch takes the rest."""
+    """Number of passes over this data in one epoch; of a partial pass, the next epoch takes the rest."""
     split: str | None = None
-    """The split of a data set of the hub or on disk (none: train); of a parquet folder, the files `<split>-*`."""
+    """Split of a data set of the hub or on disk (default: train); in a parquet folder, the files `<split>-*`."""
     subset: str | None = None
-    """The subset (configuration) of a data set of the hub."""
+    """Subset (configuration) of a data set of the hub."""
 
     def label(self) -> str:
-        """What messages call it."""
+        """Name of the data in messages."""
         chosen = ", ".join(name for name in (self.subset, self.split) if name)
         return f"{self.path} [{chosen}]" if chosen else self.path
 
@@ -83,56 +87,58 @@ class StageRecipe(Section):
     """One stage of training; it starts from the checkpoint of the stage before."""
 
     name: FolderName
-    """The stage's name; its checkpoint is the folder of this name in the run's folder."""
+    """Name of the stage, and of the folder of its checkpoint in the run's folder."""
     data: Data
-    """The conversations: JSON, JSON lines, parquet, `datasets` or WebDataset; or a list of such, mixed by weight."""
+    """Conversations: JSON, JSON lines, parquet, `datasets` or WebDataset; or a list of such, mixed by weight."""
     images: str | None = None
-    """The folder that the data's image paths start from; none where the data holds the images themselves."""
+    """Folder that image paths start from; unset if the data holds the images themselves."""
     skip_bad_records: bool = False
-    """Leave out records that cannot be used or lack their image, named and counted, instead of stopping at one."""
+    """Leave out records that cannot be used or lack their image, with a message for each, instead of stopping."""
     template: str | None = None
-    """The chat template of this stage only (`plain` for caption pairs); none: the model's."""
+    """Chat template of this stage only (`plain` for caption pairs); unset: that of the model."""
     trains: Annotated[list[Part], Field(min_length=1)]
-    """The parts that are trained; all others are frozen. `lora` is adapters in the language model's place."""
+    """Parts that are trained; all others are frozen. `lora` trains adapters instead of the language model."""
     lora: LoraRecipe | None = None
-    """The adapters of the part `lora`; none: LLaVA-1.5's."""
+    """Adapters of the part `lora`; unset: those of LLaVA-1.5."""
     epochs: Annotated[float, Field(gt=0)]
-    """Passes over the data; may be a fraction."""
+    """Number of passes over the data; may be a fraction."""
     batch_size: Count
-    """Conversations in one optimizer step, over all processes."""
+    """Number of conversations in one optimizer step, over all processes."""
     micro_batch_size: Count
-    """About how many conversations one forward pass of one process takes; no effect on the result."""
+    """Approximate number of conversations in one forward pass of one process; no effect on the result."""
     learning_rate: Annotated[float, Field(gt=0)]
-    """The peak learning rate of AdamW."""
+    """Peak learning rate of AdamW."""
     learning_rates: dict[Part, Annotated[float, Field(gt=0)]] = {}
-    """Peak learning rates of single parts, where they differ from `learning_rate`: {projector: 2.0e-3}."""
+    """Peak learning rates of single parts that differ from `learning_rate`, e.g. {projector: 2.0e-3}."""
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.03
-    """The share of all steps in which the learning rate rises."""
+    """Share of all steps in which the learning rate rises to its peak."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """How the learning rate goes on after it has risen: it falls to zero along a cosine or a line, or it stays."""
+    """Learning rate after the warm-up: it falls to zero along a cosine or a line, or stays constant."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """AdamW's weight decay."""
+    """Weight decay of AdamW."""
     adam_betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
-    """How slowly AdamW's means of the gradients and of their squares move."""
+    """Decay rates of AdamW's running means of the gradient and of its square."""
     max_length: Count = 2048
-    """The most tokens of a conversation, the image's included."""
+    """Maximum number of tokens of a conversation, including those of the image."""
     activation_checkpointing: Annotated[float, Field(ge=0, le=1)] = 0
-    """The share of the language model's layers that are computed again in the backward pass: less memory, more time;
-    no effect on the result."""
+    """Share of the language model's layers whose activations are recomputed in the backward pass: less memory, more
+    time; no effect on the result."""
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
-    """The gradient's largest norm."""
+    """Maximum norm of the gradient."""
     checkpoint_every: Count = 500
-    """Steps between the states that an interrupted run resumes from."""
+    """Number of optimizer steps between saved training states; an interrupted run resumes from the last one."""
     log_every: Count = 10
-    """Steps between the lines of the log."""
+    """Number of optimizer steps between lines of the log."""
     validation_data: Data | None = None
-    """Conversations that are not trained on; the loss on all of them is logged as val/loss."""
+    """Conversations that are not trained on; their mean loss is logged as val/loss."""
     validate_every: Count = 500
-    """Steps between these losses; one is taken at the stage's end, too."""
+    """Number of optimizer steps between validations; there is another one at the end of the stage."""
     early_stopping: Count | None = None
-    """End the stage after so many of these losses in a row without a new lowest, and take the weights of the lowest."""
+    """Number of validations in a row without a new lowest loss that end the stage; the weights of the lowest loss are
+    kept."""
     save: Literal["full", "trained"] = "full"
-    """What the checkpoint holds: the whole model, or only what was `trained` and the name of what it was trained on."""
+    """Content of the checkpoint: the whole model, or only the `trained` parts and the name of the model they belong
+    to."""
 
     @model_validator(mode="after")
     def _parts_agree(self) -> StageRecipe:
@@ -149,7 +155,7 @@ class StageRecipe(Section):
         return self
 
     def sources(self, *, validation: bool = False) -> list[DataRecipe]:
-        """The files of the data, or of the validation data, each with its folder of images."""
+        """The parts of the data, or of the validation data, each with its folder of images."""
         data = (self.validation_data or []) if validation else self.data
         entries = [DataRecipe(path=data)] if isinstance(data, str) else data
         return [entry.model_copy(update={"images": entry.images or self.images}) for entry in entries]
@@ -162,29 +168,30 @@ class StageRecipe(Section):
 
 
 class Recipe(Section):
-    """A whole training run. Paths are relative to the working directory."""
+    """A training run. Paths are relative to the working directory."""
 
     name: str
-    """What the run is called."""
+    """Name of the run."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """The seed of everything random: the projector's first weights, the order of the data."""
+    """Seed of all random choices: the initial weights of the projector, the order of the data."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """What the forward and backward passes compute in; the weights are trained in fp32."""
+    """Precision of the forward and backward passes; the weights are trained in fp32."""
     compile: bool = False
-    """Compile the language model's layers (torch.compile): a slow first step, then faster ones. CPUs need g++."""
+    """Compile the language model's layers (torch.compile): a slow first step, then faster ones. On a CPU it needs
+    g++."""
     feature_cache_gb: Annotated[float, Field(ge=0)] = 20
-    """The most gigabytes of a frozen tower's features that are kept in the run's folder while it trains, where epochs
-    or stages repeat images; 0: none."""
+    """Maximum size in gigabytes of the cache of a frozen tower's features in the run's folder, used if epochs or stages
+    repeat images; 0: no cache."""
     log_to: list[TrackerName] = ["tensorboard"]
-    """Where the figures are looked at, besides each stage's log.jsonl: tensorboard, wandb, trackio."""
+    """Trackers of the training curves, besides each stage's log.jsonl: tensorboard, wandb, trackio."""
     model: ModelRecipe | None = None
-    """What the assistant is assembled from."""
+    """Parts that the assistant is assembled from."""
     start: str | None = None
-    """In place of `model`, the folder of an assistant's checkpoint that the first stage starts from."""
+    """Folder of the checkpoint that the first stage starts from, instead of `model`."""
     save_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """The numbers of whole checkpoints, which the next stage starts from; rounded ones take half of the space."""
+    """dtype of whole checkpoints, from which the next stage starts; 16 bits take half of the space."""
     stages: Annotated[list[StageRecipe], Field(min_length=1)]
-    """The stages, in order."""
+    """Stages of training, in order."""
 
     @model_validator(mode="after")
     def _begins_somewhere(self) -> Recipe:

@@ -1,1 +1,1 @@
-"""Talking with a trained assistant."""
+"""Chatting with a trained assistant."""

@@ -1,4 +1,4 @@
-"""Talking with an assistant in the terminal."""
+"""Chat with an assistant in the terminal."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from vistune.errors import DataError
 from vistune.model.assistant import Assistant
 from vistune.records import Turn
 
-HELP = "Ask about the image. /image FILE shows another one, /new starts over, /quit ends."
+HELP = "Ask about the image. /image FILE changes the image, /new starts over, /quit ends."
 
 
 def chat(checkpoint: Path, image: Path | None, max_new_tokens: int = 512) -> None:
-    """Read questions from standard input and stream the answers, each with all turns before it, until it ends.
+    """Read questions from standard input until it ends, and stream the answers; each sees all earlier turns.
 
-    Raises CheckpointError for a checkpoint, DataError for a first image that cannot be used.
+    Raises CheckpointError for a checkpoint, and DataError for a first image, that cannot be used.
     """
     if image is not None:
-        open_image(image)  # a wrong path is told before the model is loaded
+        open_image(image)  # a wrong path is an error before the model is loaded
     console = Console(highlight=False)
     session = Session(Assistant.load(checkpoint), image, max_new_tokens)
     if sys.stdin.isatty():
@@ -31,7 +31,7 @@ def chat(checkpoint: Path, image: Path | None, max_new_tokens: int = 512) -> Non
         if not line:
             continue
         try:
-            for piece in session.say(line):
+            for piece in session.respond(line):
                 console.print(piece, end="", markup=False)
             console.print()
         except DataError as error:
@@ -39,32 +39,32 @@ def chat(checkpoint: Path, image: Path | None, max_new_tokens: int = 512) -> Non
 
 
 class Session:
-    """A conversation under way: the image and the turns so far."""
+    """A conversation: the image and the turns so far."""
 
     def __init__(self, assistant: Assistant, image: Path | None, max_new_tokens: int) -> None:
         self.assistant, self.image, self.max_new_tokens = assistant, image, max_new_tokens
         self.turns: list[Turn] = []
 
-    def say(self, line: str) -> Iterator[str]:
-        """The pieces of the answer to a question, or of what a command like `/image FILE` did.
+    def respond(self, line: str) -> Iterator[str]:
+        """The pieces of the answer to a question, or a note of what a command like `/image FILE` did.
 
-        Raises DataError for an image that cannot be used; the one before stays.
+        Raises DataError for an image that cannot be used; the current one stays.
         """
         command, _, argument = line.partition(" ")
         if command == "/image":
             path = Path(argument.strip())
             open_image(path)
             self.image, self.turns = path, []
-            yield f"(now about {path})"
+            yield f"(image: {path})"
         elif command == "/new":
             self.turns = []
             yield "(starting over)"
         elif command.startswith("/"):
             yield HELP
         else:
-            yield from self._ask(line)
+            yield from self._answer(line)
 
-    def _ask(self, question: str) -> Iterator[str]:
+    def _answer(self, question: str) -> Iterator[str]:
         turns = [*self.turns, Turn("user", question)]
         pieces = []
         for piece in self.assistant.stream(turns, self.image, max_new_tokens=self.max_new_tokens):

@@ -20,15 +20,15 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from vistune.errors import RecipeError, VistuneError
-from vistune.train.stages import TargetLoss
+from vistune.train.target_loss import TargetLoss
 
 T = TypeVar("T")
 
 
 def start_processes() -> Accelerator:
-    """What this process knows of the others. Raises RecipeError for a way of distributing that is not supported."""
+    """Accelerate's view of this process and the others. Raises RecipeError for an unsupported kind of distribution."""
     alone = "LOCAL_RANK" not in os.environ
-    # given one by one, as Accelerate takes from the environment what is not: the recipe decides how to train
+    # what is not given, Accelerate takes from its environment variables; but the recipe decides how to train
     accelerator = Accelerator(
         cpu=None if alone or torch.accelerator.is_available() else True, mixed_precision="no", dynamo_backend="no",
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
@@ -46,31 +46,31 @@ def _wants_shards() -> bool:
 
 
 def end_processes() -> None:
-    """Take leave of the other processes, if there are any: threads that still talk to them may abort the exit."""
+    """Leave the process group, if there is one: threads that still communicate may abort the exit."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
 def decide(accelerator: Accelerator, work: Callable[[], T]) -> T:
-    """What `work` returns in the main process, in all. If it raises a VistuneError there, the others just end."""
-    told: list[Any] = [None, 0]
+    """Run `work` in the main process; returns its result in all. If it raises a VistuneError, the others just end."""
+    outcome: list[Any] = [None, 0]  # result, exit code
     failed = None
     if accelerator.is_main_process:
         try:
-            told[0] = work()
+            outcome[0] = work()
         except VistuneError as error:
-            failed, told[1] = error, error.exit_code
-    told = broadcast_object_list(told)
+            failed, outcome[1] = error, error.exit_code
+    outcome = broadcast_object_list(outcome)
     if failed:
         raise failed
-    if told[1]:
-        raise SystemExit(told[1])
-    result: T = told[0]
+    if outcome[1]:
+        raise SystemExit(outcome[1])
+    result: T = outcome[0]
     return result
 
 
 def main_first(accelerator: Accelerator, work: Callable[[], T]) -> T:
-    """What `work` returns in each process. The main one goes first, so that it alone tells what is wrong."""
+    """Run `work` in each process, in the main one first, so that an error is printed once."""
     done: list[T] = []
     decide(accelerator, lambda: done.append(work()))
     return done[0] if done else work()

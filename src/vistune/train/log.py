@@ -1,7 +1,8 @@
-"""Where the training's figures go: log.jsonl, the trackers, and the screen."""
+"""Where the training's figures go: log.jsonl, the terminal, and Accelerate's trackers."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import resource
 import sys
@@ -10,18 +11,20 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import torch
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS  # type: ignore[import-untyped]
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vistune.recipe.training import TrackerName
+from vistune.errors import require
+from vistune.recipe.training import Recipe, TrackerName
 from vistune.train.resume import trim_log
-from vistune.train.trackers import open_trackers
 
 
 class Log:
-    """Writes a stage's figures; begins after `done` steps, forgetting what an interrupted run wrote beyond them.
+    """Writes a stage's figures, from the `done` steps on; what an interrupted run wrote of later steps is removed.
 
     On a terminal the screen shows a bar, elsewhere plain lines. `silent` processes write nothing.
     """
@@ -30,13 +33,13 @@ class Log:
         self, folder: Path, done: int, total: int, *, silent: bool, project: str, log_to: Sequence[TrackerName]
     ) -> None:
         self._silent, self._name, self._total = silent, folder.name, total
-        self._since, self._steps, self._samples, self._tokens = time.perf_counter(), 0, 0, 0.0
+        self._since, self._samples, self._tokens = time.perf_counter(), 0, 0.0
         if silent:
             return
         folder.mkdir(parents=True, exist_ok=True)
         trim_log(folder / "log.jsonl", done)
         self._file = (folder / "log.jsonl").open("a", encoding="utf-8")
-        self._trackers = open_trackers(log_to, folder, project, done)
+        self._trackers = [_open_tracker(name, folder, project, done) for name in log_to]
         self._console = Console()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._bar = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
@@ -53,34 +56,34 @@ class Log:
         if self._silent:
             return
         with ExitStack() as closing:  # each is closed, even if another cannot be on a full disk
-            for end in (self._bar.stop, self._file.close, *(tracker.close for tracker in self._trackers)):
+            for end in (self._bar.stop, self._file.close, *(tracker.finish for tracker in self._trackers)):
                 closing.callback(end)
 
     def step(self, step: int, samples: int, tokens: float) -> None:
-        """One more step is done, of so many samples and tokens over all processes."""
-        self._steps, self._samples, self._tokens = self._steps + 1, self._samples + samples, self._tokens + tokens
+        """Count a finished step, with its samples and tokens over all processes."""
+        self._samples, self._tokens = self._samples + samples, self._tokens + tokens
         if not self._silent:
             self._bar.update(self._task, completed=step)
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
-        """The figures after `step` steps, with the name of their kind before them: train/loss, val/loss."""
+        """Write the figures after `step` steps; their names begin with their kind: train/loss, val/loss."""
         if self._silent:
             return
         line = {name.removeprefix("train/").replace("/", "_"): value for name, value in figures.items()}
         self._file.write(json.dumps({"step": step, **line}) + "\n")
         self._file.flush()
         for tracker in self._trackers:
-            tracker.write(step, figures)
+            tracker.log(dict(figures), step=step)
         if self._console.is_terminal:
             self._bar.update(self._task, description=f"{self._name}  loss {line.get('loss', line.get('val_loss')):.3f}")
         else:
-            told = "  ".join(f"{key} {value:.4g}" for key, value in line.items())
-            self._console.print(f"{self._name} {step}/{self._total}  {told}", highlight=False, soft_wrap=True)
+            text = "  ".join(f"{key} {value:.4g}" for key, value in line.items())
+            self._console.print(f"{self._name} {step}/{self._total}  {text}", highlight=False, soft_wrap=True)
 
     def speed(self) -> dict[str, float]:
-        """How fast it went since this was last asked, in real time, and the most memory that this process has taken.
+        """The throughput in real time since the last call, and this process's peak memory.
 
-        A beginning that conversations share is computed, and counted in the tokens, once.
+        A prefix that conversations share is computed, and counted in the tokens, once.
         """
         now = time.perf_counter()
         seconds, self._since = now - self._since, now
@@ -89,12 +92,35 @@ class Log:
             "train/tokens_per_second": self._tokens / seconds,
             "train/peak_memory_gb": _peak_memory() / 2**30,
         }
-        self._steps, self._samples, self._tokens = 0, 0, 0.0
+        self._samples, self._tokens = 0, 0.0
         return figures
 
 
+def check_trackers(recipe: Recipe) -> None:
+    """Raises MissingPackageError if a package that the recipe logs to is not installed."""
+    for name in recipe.log_to:
+        require(name, "", f"logging to {name}", where="log_to")
+
+
+def _open_tracker(name: TrackerName, folder: Path, project: str, done: int) -> Any:
+    """Accelerate's tracker of a stage; a stage that continues is the same run there.
+
+    TensorBoard hides what an interrupted run wrote after `done` steps; the others ignore steps they have.
+    """
+    run = f"{folder.parent.name}-{folder.name}"
+    number = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]  # the same when the stage continues
+    arguments: dict[TrackerName, dict[str, Any]] = {
+        "tensorboard": {"run_name": "tensorboard", "logging_dir": folder, "purge_step": done + 1},
+        "wandb": {"run_name": project, "name": run, "id": f"{run}-{number}", "dir": str(folder), "resume": "allow"},
+        "trackio": {"run_name": project, "name": f"{run}-{number}", "resume": "allow"},  # runs are known by their name
+    }
+    tracker = LOGGER_TYPE_TO_CLASS[name](**arguments[name])
+    tracker.start()
+    return tracker
+
+
 def _peak_memory() -> float:
-    """The most bytes that this process has had, of the GPU's memory where there is one."""
+    """This process's peak memory in bytes, of the GPU where there is one."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from signal import SIGTERM
 
 import torch
 from accelerate import Accelerator  # type: ignore[import-untyped]
 from accelerate.utils import set_seed  # type: ignore[import-untyped]
+from torch import nn
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from vistune.data.dataset import Dataset
@@ -22,9 +24,9 @@ from vistune.interrupt import StopAfterStep
 from vistune.recipe.training import StageRecipe, TrackerName
 from vistune.train.distributed import clip, decide, gradients_kept, prepare, unshard
 from vistune.train.log import Log
-from vistune.train.optim import adamw, schedule, total_steps
 from vistune.train.resume import Progress, best_weights, load_state, load_weights, newest_state, save_state
-from vistune.train.stages import TargetLoss, checkpoint_layers, freeze
+from vistune.train.stages import parts
+from vistune.train.target_loss import TargetLoss
 from vistune.train.validate import Validation
 
 _NAMED_IDS = 8
@@ -40,42 +42,43 @@ def train_stage(
     bf16: bool,
     seed: int,
     folder: Path,
-    kept: FeatureCache | None = None,
-    held_out: Dataset | None = None,
+    feature_cache: FeatureCache | None = None,
+    validation_data: Dataset | None = None,
+    compiled: bool = False,
     project: str = "",
     log_to: Sequence[TrackerName] = ("tensorboard",),
 ) -> None:
-    """Train `model` in place on `dataset`; what is needed to go on after an interruption is kept in `folder`.
+    """Train `model`, as `prepare_stage` left it, in place on `dataset`; `folder` gets the states to resume from.
 
-    Images whose features are `kept` are not seen again by the frozen vision tower. The loss on `held_out` is logged.
-    In `log_to`, the stage is a run of the `project`.
+    The frozen vision tower does not encode images again whose features are in `feature_cache`. The loss on
+    `validation_data` is logged. In the trackers `log_to`, the stage is a run of the `project`.
 
     The loss of a step is the cross-entropy summed over the target tokens of its whole batch divided by their
     number, whatever the micro-batch size and the number of processes. In the end all weights are whole in the main
-    process. Raises DataError if the data changed, StorageError if the disk is full, Stopped if a signal came,
+    process. Raises DataError if the data changed, StorageError if the disk is full, Stopped after a signal,
     TrainingError at the first loss or gradient norm that is not finite.
     """
     seed_step(seed, 0, 0)
-    freeze(model, stage.trains)
-    checkpoint_layers(model, stage.activation_checkpointing)
-    images = ImageStore(dataset.image, processor.image_processor, kept)
+    images = ImageStore(dataset.image, processor.image_processor, feature_cache)
     in_place = accelerator.num_processes == 1
-    total_loss = TargetLoss(model, images.keep, in_place=in_place)
-    module, optimizer = prepare(accelerator, total_loss, lambda: adamw(model, stage))
+    total_loss = TargetLoss(
+        model, images.keep, in_place=in_place, recompute=stage.activation_checkpointing, compiled=compiled
+    )
+    module, optimizer = prepare(accelerator, total_loss, lambda: _adamw(model, stage))
     weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     loader = Loader(
         dataset, images, batch_size=stage.batch_size, micro_batch_size=stage.micro_batch_size, seed=seed,
         rank=accelerator.process_index, world=accelerator.num_processes,
     )  # fmt: skip
     total, world = total_steps(loader.epoch_size, stage), accelerator.num_processes
-    progress = Progress(dataset.fingerprint() + (held_out.fingerprint() if held_out else ""))
+    progress = Progress(dataset.fingerprint() + (validation_data.fingerprint() if validation_data else ""))
     states = folder / "state"
     if state := decide(accelerator, lambda: newest_state(states)):
         progress = load_state(state, progress.data, weights, optimizer)
     validation = None
-    if held_out:
-        unkept = ImageStore(held_out.image, processor.image_processor)
-        validation = Validation(held_out, unkept, stage, accelerator, bf16=bf16)
+    if validation_data:
+        uncached = ImageStore(validation_data.image, processor.image_processor)
+        validation = Validation(validation_data, uncached, stage, accelerator, bf16=bf16)
 
     def check_finite(figures: Mapping[str, float]) -> None:
         """Ends the training in all processes, which have the same figures, at the first one that is not finite."""
@@ -86,7 +89,7 @@ def train_stage(
 
     signals, main, ended = StopAfterStep(), accelerator.is_main_process, progress.stale == stage.early_stopping
     log = Log(folder, progress.done, total, silent=not main, project=project, log_to=log_to)
-    with signals.noting(), log:
+    with closing(total_loss), signals.noting(), log:
         for step in loader.steps(progress.done, progress.done if ended else total):
             seed_step(seed, step.number, accelerator.process_index)
             share = schedule(step.number, total, stage)
@@ -106,8 +109,8 @@ def train_stage(
 
             progress.done = step.number + 1
             tokens = sum(len(batch.input_ids) for batch in step.micro_batches)
-            told = torch.stack([summed, summed.new_tensor(tokens), summed.new_tensor(signals.noted)])
-            loss_sum, tokens, stop = accelerator.reduce(told, "sum").tolist()  # so all end after the same step
+            sums = torch.stack([summed, summed.new_tensor(tokens), summed.new_tensor(signals.noted)])
+            loss_sum, tokens, stop = accelerator.reduce(sums, "sum").tolist()  # so all end after the same step
             check_finite({"loss": loss_sum, "gradient norm": norm})  # before this step is logged or saved
             progress.loss_sum += loss_sum
             progress.targets += step.targets
@@ -147,6 +150,35 @@ def _diverged(figures: Mapping[str, float], when: str, stage: StageRecipe, ids: 
 
 
 def seed_step(seed: int, step: int, process: int) -> None:
-    """Begin a step: everything random in it is a function of these numbers, so that any step can be resumed."""
+    """Seed a step: everything random in it is a function of these numbers, so that any step can be resumed."""
     number = hashlib.sha256(f"{seed} {step} {process}".encode()).digest()
     set_seed(int.from_bytes(number[:4]))  # of Python, NumPy, and torch on all devices
+
+
+def total_steps(epoch_size: int, stage: StageRecipe) -> int:
+    """Number of optimizer steps of a stage: as many full batches as come closest to its epochs, at least one."""
+    return max(1, round(stage.epochs * epoch_size / stage.batch_size))
+
+
+def schedule(step: int, total: int, stage: StageRecipe) -> float:
+    """The share of the peak learning rate in a step (from 0): a linear warm-up, then the recipe's `schedule`."""
+    warmup = math.ceil(stage.warmup_ratio * total)
+    if step < warmup:
+        return (step + 1) / warmup
+    passed = (step - warmup) / (total - warmup)
+    return {"cosine": 0.5 * (1 + math.cos(math.pi * passed)), "linear": 1 - passed, "constant": 1.0}[stage.schedule]
+
+
+def _adamw(model: LlavaForConditionalGeneration, stage: StageRecipe) -> torch.optim.Optimizer:
+    """AdamW with each part's learning rate; weight decay on matrices only, as usual."""
+    groups = []
+    for part in stage.trains:
+        peak = stage.learning_rates.get(part, stage.learning_rate)
+        modules = nn.ModuleList(parts(model)[part])  # a weight that two modules share comes once
+        weights = [weight for weight in modules.parameters() if weight.requires_grad]
+        for decay, chosen in (
+            (stage.weight_decay, [weight for weight in weights if weight.ndim >= 2]),
+            (0.0, [weight for weight in weights if weight.ndim < 2]),
+        ):
+            groups.append({"params": chosen, "weight_decay": decay, "peak": peak})
+    return torch.optim.AdamW(groups, lr=stage.learning_rate, betas=stage.adam_betas, fused=True)

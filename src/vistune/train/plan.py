@@ -1,7 +1,8 @@
-"""What a recipe would train, take and cost, without training: `vistune train RECIPE --plan`."""
+"""What a recipe would train, need and cost, without training: `vistune train RECIPE --plan`."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,26 +10,23 @@ from typing import Any
 import numpy as np
 import torch
 from rich.table import Table
+from torch import nn
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
-from vistune.data.adapt import chat_template
-from vistune.data.dataset import Dataset, open_sources
-from vistune.data.encode import Encoder, Sample
+from vistune.data.encode import Sample
 from vistune.data.groups import Group, make_groups
-from vistune.model.adapters import add_lora
-from vistune.model.assemble import image_token_count
-from vistune.model.light import Backbones, open_checkpoint, starting_point
-from vistune.recipe.training import LoraRecipe, Recipe, StageRecipe
+from vistune.model.adapter_checkpoint import Backbones, open_checkpoint, starting_point
+from vistune.recipe.training import Recipe, StageRecipe
 from vistune.train.features import first_views
 from vistune.train.flops import Work, flops, measured_peak, our_work, plain_work
-from vistune.train.half import weight_bytes
-from vistune.train.optim import total_steps
-from vistune.train.stages import freeze
+from vistune.train.frozen_bf16 import weight_bytes
+from vistune.train.loop import total_steps
+from vistune.train.stages import open_stage_data, prepare_stage
 
 _SAMPLED_STEPS = 20
-"""Of so many steps the conversations are looked at; their mean stands for all."""
-REACHED = 0.5
-"""The share of the measured matrix-product peak that the estimate of time takes for granted."""
+"""Number of steps whose conversations are read; their mean stands for all."""
+UTILIZATION = 0.5
+"""The share of the measured matrix-product peak that the estimate of time assumes."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +40,8 @@ class StagePlan:
     steps: int
     tokens: float
     targets: float
-    spared: list[tuple[str, float]]
-    """what the plain forward pass takes, then what is left after each saving, in operations a step"""
+    savings: list[tuple[str, float]]
+    """The operations of a step: those of the plain forward pass, then those left after each saving."""
     memory: float
     seconds: float
 
@@ -55,31 +53,30 @@ def plan(recipe: Recipe) -> list[StagePlan]:
     """
     base = starting_point(recipe)
     model, processor = base.assemble(weights=False) if isinstance(base, Backbones) else open_checkpoint(base)
+    module: nn.Module = model
+    module.to("meta")
     dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
     peak = measured_peak(torch.device("cuda" if torch.cuda.is_available() else "cpu"), dtype)
-    return [_plan_stage(recipe, stage, model, processor, peak) for stage in recipe.stages]
+    return [_plan_stage(recipe, stage, copy.deepcopy(model), processor, peak) for stage in recipe.stages]
 
 
 def _plan_stage(
     recipe: Recipe, stage: StageRecipe, model: LlavaForConditionalGeneration, processor: LlavaProcessor, peak: float
 ) -> StagePlan:
-    if "lora" in stage.trains:
-        add_lora(model, stage.lora or LoraRecipe(), recipe.seed)
-    freeze(model, stage.trains)
-    template = chat_template(processor.tokenizer, stage.template) if stage.template else str(processor.chat_template)
-    encoder = Encoder(processor.tokenizer, template, image_token_count(model.config))
-    sources = open_sources(stage.sources(), skip_bad_records=stage.skip_bad_records, tell=lambda _: None)
-    dataset = Dataset(sources, encoder, stage.max_length, tell=lambda _: None, ahead=0)
+    def silent(_: str) -> None:
+        """Drop what training prints."""
+
+    data = open_stage_data(stage, silent)
+    dataset, *_ = prepare_stage(recipe, stage, model, processor, data, output=silent, ahead=0)
     order = dataset.order(recipe.seed)
     steps = total_steps(order.epoch_size, stage)
-    looked = [
+    sampled = [
         [sample for index in order.step(int(step), stage.batch_size) if (sample := dataset.get(index))]
         for step in np.unique(np.linspace(0, steps - 1, _SAMPLED_STEPS).astype(int))
     ]
-    groups = [make_groups(step) for step in looked]
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    trained = sum(weight.numel() for weight in weights)
-    spared = _spared(recipe, stage, model, looked, groups)
+    groups = [make_groups(step) for step in sampled]
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    savings = _savings(recipe, stage, model, sampled, groups)
     return StagePlan(
         name=stage.name,
         trained=trained,
@@ -87,71 +84,71 @@ def _plan_stage(
         conversations=len(dataset),
         steps=steps,
         tokens=float(np.mean([sum(group.length for group in step) for step in groups])),
-        targets=float(np.mean([sum(int(sample.targets[1:].sum()) for sample in step) for step in looked])),
-        spared=spared,
+        targets=float(np.mean([sum(int(sample.targets[1:].sum()) for sample in step) for step in sampled])),
+        savings=savings,
         memory=_memory(recipe, model, trained, stage, groups),
-        seconds=spared[-1][1] * steps / (REACHED * peak),
+        seconds=savings[-1][1] * steps / (UTILIZATION * peak),
     )
 
 
-def _spared(
-    recipe: Recipe, stage: StageRecipe, model: LlavaForConditionalGeneration, looked: Sequence[Sequence[Sample]],
+def _savings(
+    recipe: Recipe, stage: StageRecipe, model: LlavaForConditionalGeneration, sampled: Sequence[Sequence[Sample]],
     groups: Sequence[Sequence[Group]],
 ) -> list[tuple[str, float]]:  # fmt: skip
     """The operations of a step, one saving after the other."""
     size = stage.micro_batch_size
-    padded = [plain_work([step[i : i + size] for i in range(0, len(step), size)]) for step in looked]
-    single = [plain_work([[sample] for sample in step]) for step in looked]
+    padded = [plain_work([step[i : i + size] for i in range(0, len(step), size)]) for step in sampled]
+    single = [plain_work([[sample] for sample in step]) for step in sampled]
     shared = [our_work(step) for step in groups]
     all_logits = [Work(one.images, one.image_tokens, one.tokens, one.pairs, one.tokens) for one in shared]
 
     def cost(work: Sequence[Work], **whole: bool) -> float:
         return float(np.mean([sum(flops(model, stage.trains, one, **whole).values()) for one in work]))
 
-    found = [
+    savings = [
         ("the plain forward pass, padded", cost(padded, whole_tower=True, whole_last_layer=True)),
         ("no padding", cost(single, whole_tower=True, whole_last_layer=True)),
         ("an image's tokens once for all its conversations", cost(all_logits, whole_tower=True, whole_last_layer=True)),
         ("the head at targets only", cost(shared, whole_tower=True, whole_last_layer=True)),
         ("the last layer at targets only", cost(shared, whole_tower=True)),
-        ("no layers of the tower that nothing reads", cost(shared)),
+        ("no unused layers of the tower", cost(shared)),
     ]
     if (first := first_views(recipe, stage)) < 1:
         blind = [Work(0, one.image_tokens, one.tokens, one.pairs, one.logits) for one in shared]
-        found.append(("a frozen tower's features kept", first * found[-1][1] + (1 - first) * cost(blind)))
-    return found
+        savings.append(("cached features of a frozen tower", first * savings[-1][1] + (1 - first) * cost(blind)))
+    return savings
 
 
 def _memory(
     recipe: Recipe, model: LlavaForConditionalGeneration, trained: int, stage: StageRecipe,
     groups: Sequence[Sequence[Group]],
 ) -> float:  # fmt: skip
-    """Weights as they are held, gradients and AdamW's two moments, and what a micro-batch keeps for going back."""
+    """The bytes of weights, gradients, AdamW's two moments, and a micro-batch's activations for the backward pass."""
     config: Any = model.config.text_config
     parts = max(1, round(stage.batch_size / stage.micro_batch_size))
     tokens = max(sum(group.length for group in step) for step in groups) / parts
-    kept = config.num_hidden_layers * (8 * config.hidden_size + 4 * config.intermediate_size)  # numbers a token
-    return weight_bytes(model, bf16=recipe.precision == "bf16") + float(12 * trained + 4 * tokens * kept)
+    activations = config.num_hidden_layers * (8 * config.hidden_size + 4 * config.intermediate_size)  # per token
+    return weight_bytes(model, bf16=recipe.precision == "bf16") + float(12 * trained + 4 * tokens * activations)
 
 
 def table(plans: Sequence[StagePlan]) -> Table:
     """The plan for the terminal."""
     shown = Table("", *(one.name for one in plans), title="plan")
     rows: list[tuple[str, list[str]]] = [
-        ("weights trained", [f"{one.trained:,} of {one.weights:,}" for one in plans]),
+        ("trained weights", [f"{one.trained:,} of {one.weights:,}" for one in plans]),
         ("conversations", [f"{one.conversations:,}" for one in plans]),
         ("steps", [f"{one.steps:,}" for one in plans]),
-        ("tokens a step", [f"{one.tokens:,.0f}, of which {one.targets:,.0f} targets" for one in plans]),
-        ("operations a step", [_operations(one.spared[-1][1]) for one in plans]),
+        ("tokens per step", [f"{one.tokens:,.0f}, of which {one.targets:,.0f} targets" for one in plans]),
+        ("operations per step", [_operations(one.savings[-1][1]) for one in plans]),
         ("memory, about", [_memory_size(one.memory) for one in plans]),
-        (f"time here, at {REACHED:.0%} of the peak", [_duration(one.seconds) for one in plans]),
+        (f"time here, at {UTILIZATION:.0%} of the peak", [_duration(one.seconds) for one in plans]),
     ]
     for name, cells in rows:
         shown.add_row(name, *cells)
     shown.add_section()
-    for name in dict.fromkeys(saving for one in plans for saving, _ in one.spared):
-        left = [dict(one.spared).get(name) for one in plans]
-        shares = [value and f"{value / one.spared[0][1]:.0%}" for value, one in zip(left, plans, strict=True)]
+    for name in dict.fromkeys(saving for one in plans for saving, _ in one.savings):
+        left = [dict(one.savings).get(name) for one in plans]
+        shares = [value and f"{value / one.savings[0][1]:.0%}" for value, one in zip(left, plans, strict=True)]
         shown.add_row(name, *(share or "" for share in shares))
     return shown
 

@@ -18,7 +18,6 @@ from tools.pretrain_mini.vision import (
     MiniCLIP,
     caption_tokenizer,
     center_cell,
-    draw_pictures,
     normalize,
     patch_targets,
     phrases,
@@ -48,13 +47,6 @@ def test_the_vision_tower_comes_out_the_same_twice(tmp_path: Path) -> None:
     assert tower(pixels).last_hidden_state.shape == (1, 65, 128)
 
 
-def test_pictures_do_not_depend_on_the_number_of_processes() -> None:
-    one, two = draw_pictures(510, 4, 1), draw_pictures(510, 4, 2)
-    assert (one.pixels == two.pixels).all()
-    assert (one.targets.share == two.targets.share).all()
-    assert one.captions == two.captions
-
-
 def test_patch_targets_mark_every_object_once() -> None:
     for index in range(50):
         scene = sample_scene("train", 6, index)
@@ -76,13 +68,13 @@ def test_the_text_tower_reads_the_whole_phrase() -> None:
 def test_the_language_model_learns_and_comes_out_the_same_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lessons = [Lesson(checklist, 3, 4), Lesson(document, 2, 4)]
+    lessons = [Lesson(checklist, 2, 4), Lesson(document, 1, 4)]
     for name in ("a", "b"):
-        train_language(tmp_path / name, seed=3, lessons=lessons, tokenizer_documents=200)
+        train_language(tmp_path / name, seed=3, lessons=lessons, tokenizer_documents=100)
         continue_language(tmp_path / name, Lesson(practice, 2, 4), seed=4, lr=1e-3, blurred=0.5, attention="eager")
     assert files(tmp_path / "a") == files(tmp_path / "b")
-    assert "language 5/5" in (said := capsys.readouterr().out)
-    assert "language 2/2" in said
+    assert "language 3/3" in (printed := capsys.readouterr().out)
+    assert "language 2/2" in printed
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "a", dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "a")
     ids = tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], add_generation_prompt=True)["input_ids"]

@@ -1,4 +1,4 @@
-"""Frozen weights held in bfloat16 where the passes read them in bfloat16 anyway: half of the memory, the same numbers.
+"""Frozen weights held in bfloat16 where autocast reads them in bfloat16 anyway: half of the memory, the same results.
 
 Autocast gives every linear layer its weights rounded to bfloat16, so those of a frozen layer may be held so: no loss
 and no gradient changes by a bit. Norms, and everything that is trained, stay in float32.
@@ -13,23 +13,25 @@ from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
 
 _NF4_BITS = 4.127
-"""A weight's, with the scales of its block and of theirs (QLoRA, section 3)."""
+"""Of a weight, with the scales of its block and of theirs (QLoRA, section 3)."""
 
 
-def held_half(model: LlavaForConditionalGeneration) -> list[nn.Parameter]:
+def bf16_weights(model: LlavaForConditionalGeneration) -> list[nn.Parameter]:
     """The frozen weights of the language model and the vision tower that can be held in bfloat16.
 
-    Word embeddings, which autocast leaves alone, are among them only if bfloat16 has all their numbers exactly, as with
-    models that were published in it; without weights (on the device `meta`) they never are. None are while the language
-    model is trained: the tower is small beside it, and to restore it the whole base would have to be read again.
+    Word embeddings, which autocast leaves alone, are among them only if they are exact in bfloat16, as with models
+    that were published in it; without weights (on the device `meta`) they never are. There are none while the language
+    model is trained: the tower is small in comparison, and to restore it the whole base would have to be read again.
     """
     if model.lm_head.weight.requires_grad:
         return []
     language: Any = model.model.language_model
-    parts: list[Any] = [part for root in (language, model.lm_head, model.model.vision_tower) for part in root.modules()]
-    tables = {id(part.weight): part for part in parts if isinstance(part, nn.Embedding)}
+    modules: list[Any] = [
+        part for root in (language, model.lm_head, model.model.vision_tower) for part in root.modules()
+    ]
+    tables = {id(part.weight): part for part in modules if isinstance(part, nn.Embedding)}
     chosen: dict[int, Any] = {}  # a weight that two modules share comes once
-    for part in parts:
+    for part in modules:
         frozen = type(part) is nn.Linear and not part.weight.requires_grad
         if frozen and ((table := tables.get(id(part.weight))) is None or _is_exact(table)):
             chosen[id(part.weight)] = part.weight
@@ -47,25 +49,22 @@ def _is_exact(table: nn.Embedding) -> bool:
     return all(torch.equal(rows, rows.bfloat16().to(rows.dtype)) for rows in weight.split(4096))
 
 
-def hold_half(model: LlavaForConditionalGeneration) -> None:
-    """Round them, in place. What is saved of them has to be brought back by `restore`."""
-    for weight in held_half(model):
+def hold_in_bf16(model: LlavaForConditionalGeneration) -> None:
+    """Round these weights, in place; `restore_float32` has to come before they are saved."""
+    for weight in bf16_weights(model):
         weight.data = weight.data.bfloat16()
-    words: Any = model.get_input_embeddings()
-    if _is_rounded(words.weight):  # the states that the layers add to stay in float32
-        words.register_forward_hook(lambda _, __, states: states.float())
 
 
-def is_held_half(model: LlavaForConditionalGeneration) -> bool:
-    """Whether any weight is."""
+def has_bf16_weights(model: LlavaForConditionalGeneration) -> bool:
+    """Whether any frozen weight is held in bfloat16."""
     return any(_is_rounded(weight) for weight in model.parameters())
 
 
-def restore(model: LlavaForConditionalGeneration, base: LlavaForConditionalGeneration) -> None:
-    """Give the model the unrounded weights of `base`, which it was before its training, in place."""
+def restore_float32(model: LlavaForConditionalGeneration, base: LlavaForConditionalGeneration) -> None:
+    """Give the model, in place, the unrounded weights of `base`, the same model before its training."""
     for name, weight in model.named_parameters():
         if _is_rounded(weight):
-            weight.data = base.get_parameter(name.replace(".base_layer.", ".")).data  # beside an adapter
+            weight.data = base.get_parameter(name.replace(".base_layer.", ".")).data  # a layer with an adapter
 
 
 def _is_rounded(weight: Tensor) -> bool:
@@ -73,12 +72,12 @@ def _is_rounded(weight: Tensor) -> bool:
 
 
 def weight_bytes(model: LlavaForConditionalGeneration, *, bf16: bool) -> float:
-    """What the model's weights take while they train, in bytes."""
-    half = {id(weight) for weight in held_half(model)} if bf16 else set()
-    return sum(weight.numel() * _size(weight, id(weight) in half) for weight in model.parameters())
+    """The memory of the model's weights while it trains, in bytes."""
+    half = {id(weight) for weight in bf16_weights(model)} if bf16 else set()
+    return sum(weight.numel() * _bytes_each(weight, id(weight) in half) for weight in model.parameters())
 
 
-def _size(weight: Tensor, half: bool) -> float:
+def _bytes_each(weight: Tensor, half: bool) -> float:
     if getattr(weight, "quant_type", None) == "nf4":
         return _NF4_BITS / 8
     return 2 if half else 4

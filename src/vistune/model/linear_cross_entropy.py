@@ -17,7 +17,9 @@ _LOGITS_AT_ONCE = 6 * 2**20
 """24 MB of logits: they stay near the processor, and their memory is used again for the next ones."""
 
 
-def target_loss(model: Any, states: Tensor, targets: Tensor, scale: float = 1.0, *, in_place: bool = False) -> Tensor:
+def linear_cross_entropy(
+    model: Any, states: Tensor, targets: Tensor, scale: float = 1.0, *, in_place: bool = False
+) -> Tensor:
     """The cross-entropy, in float32, summed over the targets, times `scale`.
 
     `states` (T, D) are the language model's at the tokens that predict `targets` (T). The families that scale or cap

@@ -1,4 +1,4 @@
-"""Light checkpoints: only what was trained (projector, adapters) and the name of what it was trained on.
+"""Adapter checkpoints: only what was trained (projector, adapters), and the name of the base that it was trained on.
 
 `base.json` names the base: {"checkpoint": a folder, from this one}, or {"model": the recipe's model, "seed": a
 number} if training began with the backbones. Beside it are the adapters in PEFT's layout, which hold the projector,
@@ -46,7 +46,7 @@ class Backbones:
 
 
 def starting_point(recipe: Recipe) -> Path | Backbones:
-    """What a recipe's first stage starts from. Raises CheckpointError if that is a checkpoint that is not there."""
+    """What a recipe's first stage starts from. Raises CheckpointError for a checkpoint that does not exist."""
     if recipe.model is not None:
         return Backbones(recipe.model, recipe.seed)
     start = Path(str(recipe.start))
@@ -55,8 +55,11 @@ def starting_point(recipe: Recipe) -> Path | Backbones:
     return start
 
 
-def save_light(model: LlavaForConditionalGeneration, path: Path, base: Path | Backbones) -> None:
-    """Write the projector, and the adapters if there are any, of a model that was `base` before its training."""
+def save_adapter_checkpoint(model: LlavaForConditionalGeneration, path: Path, base: Path | Backbones) -> None:
+    """Write the projector, and the adapters if there are any, of a model that was `base` before its training.
+
+    Raises StorageError if the disk is full.
+    """
     name = os.path.relpath(base, path) if isinstance(base, Path) else ""
     with add_files(path, BASE) as partial:
         if adapters.lora_layers(model):
@@ -77,7 +80,7 @@ def _named(base: Path | Backbones, name: str) -> dict[str, Any]:
 
 
 def open_checkpoint(path: Path, *, one_layer: bool = False) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
-    """The model and processor of a checkpoint, whole or light, in float32; adapters are merged.
+    """The model and processor of a checkpoint, whole or of adapters, in float32; adapters are merged.
 
     A folder of PEFT's without `base.json` is read, too. With `one_layer`, a linear projector is the single layer it
     is. Raises CheckpointError if anything is missing or does not fit.
@@ -102,11 +105,11 @@ def open_checkpoint(path: Path, *, one_layer: bool = False) -> tuple[LlavaForCon
     return model, processor
 
 
-def merge(light: Path, out: Path, dtype: Literal["float32", "bfloat16", "float16"]) -> None:
-    """Write a light checkpoint as a whole one that needs no base. Raises CheckpointError if one is there already."""
+def merge(checkpoint: Path, out: Path, dtype: Literal["float32", "bfloat16", "float16"]) -> None:
+    """Write an adapter checkpoint as a whole one, which needs no base. Raises CheckpointError if `out` has one."""
     if is_complete(out):
         raise CheckpointError("there is a checkpoint already", where=str(out), fix="choose another output folder")
-    model, processor = open_checkpoint(light, one_layer=True)
+    model, processor = open_checkpoint(checkpoint, one_layer=True)
     save_checkpoint(model, processor, out, getattr(torch, dtype))
 
 

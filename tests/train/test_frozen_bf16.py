@@ -14,14 +14,15 @@ from vistune.data.dataset import open_sources
 from vistune.data.encode import Encoder
 from vistune.data.groups import make_groups
 from vistune.data.images import ImageStore, read_image
+from vistune.model.adapter_checkpoint import open_checkpoint, starting_point
 from vistune.model.adapters import add_lora
 from vistune.model.checkpoint import published_weights
-from vistune.model.light import open_checkpoint, starting_point
 from vistune.recipe.training import LoraRecipe, Part, Recipe
-from vistune.train.half import held_half, hold_half, restore, weight_bytes
+from vistune.train.frozen_bf16 import bf16_weights, hold_in_bf16, restore_float32, weight_bytes
 from vistune.train.plan import plan
 from vistune.train.run import train
-from vistune.train.stages import TargetLoss, freeze
+from vistune.train.stages import freeze
+from vistune.train.target_loss import TargetLoss
 
 LORA = {"rank": 4, "alpha": 16}
 
@@ -46,7 +47,7 @@ def test_loss_and_gradients_are_the_same_bit_for_bit(make_recipe: Any, trains: l
     for half in (False, True):
         model, processor = _assembled(recipe, trains, exact_words=exact_words)
         if half:
-            hold_half(model)
+            hold_in_bf16(model)
             layer = model.model.language_model.layers[0]
             assert layer.input_layernorm.weight.dtype == torch.float32
             assert getattr(layer.mlp.up_proj, "base_layer", layer.mlp.up_proj).weight.dtype == torch.bfloat16
@@ -69,14 +70,14 @@ def test_what_was_frozen_comes_back_unrounded(make_recipe: Any) -> None:
     recipe = make_recipe()
     base, _ = _assembled(recipe, ["projector"])
     model, _ = _assembled(recipe, ["projector", "lora"])
-    hold_half(model)
-    restore(model, base)
+    hold_in_bf16(model)
+    restore_float32(model, base)
     weights = {name.replace(".base_layer.", "."): weight for name, weight in model.named_parameters()}
     assert all(torch.equal(weights[name], weight) for name, weight in base.named_parameters())
 
 
 def test_nothing_is_rounded_where_the_language_model_is_trained(make_recipe: Any) -> None:
-    assert not held_half(_assembled(make_recipe(), ["projector", "language"])[0])
+    assert not bf16_weights(_assembled(make_recipe(), ["projector", "language"])[0])
 
 
 def _bf16(make_recipe: Any, **changes: Any) -> Recipe:
@@ -117,8 +118,8 @@ def test_the_plan_counts_what_is_held(make_recipe: Any) -> None:
     recipe = _bf16(make_recipe)
     whole, half = (plan(one)[0] for one in (recipe.model_copy(update={"precision": "fp32"}), recipe))
     model, _ = _assembled(recipe, ["projector"])
-    saved = 2 * sum(weight.numel() for weight in held_half(model))
+    saved = 2 * sum(weight.numel() for weight in bf16_weights(model))
     assert whole.memory - half.memory == saved > 0
-    hold_half(model)
+    hold_in_bf16(model)
     held = sum(weight.numel() * weight.element_size() for weight in model.parameters())
     assert held == weight_bytes(model, bf16=True) == weight_bytes(_assembled(recipe, ["projector"])[0], bf16=True)

@@ -1,4 +1,4 @@
-"""Compiled layers."""
+"""What training changes in a model and gives back; compiled layers."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ import torch
 from safetensors.torch import load_file
 
 from vistune.errors import RecipeError
+from vistune.model.assemble import assemble
 from vistune.recipe.training import Recipe
 from vistune.train.run import train
+from vistune.train.stages import freeze
+from vistune.train.target_loss import TargetLoss
 
 has_compiler = pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="no C++ compiler")
 
@@ -23,6 +26,30 @@ def _recipe(make_recipe: Any, **changes: Any) -> Recipe:
     """The second stage alone; AdamW enlarges rounding errors to a share of the learning rate."""
     recipe: Recipe = make_recipe(epochs=1, log_every=1, learning_rate=1e-3, micro_batch_size=2)
     return recipe.model_copy(update={"stages": recipe.stages[1:], **changes})
+
+
+def test_a_model_is_given_back_as_it_was(backbones: Path) -> None:
+    model, processor = assemble(str(backbones / "vision"), str(backbones / "language"), projector="mlp2x_gelu")
+    freeze(model, ["projector", "language"])
+
+    def state() -> list[Any]:
+        modules = [
+            (name, dict(part._forward_hooks), dict(part._forward_pre_hooks), getattr(part, "sparse", None),
+             getattr(part, "gradient_checkpointing", None), getattr(part, "_compiled_call_impl", None))
+            for name, part in model.named_modules()
+        ]  # fmt: skip
+        return [*modules, model.model.language_model.config._attn_implementation]
+
+    ids = torch.tensor([processor.tokenizer("how many dogs are there")["input_ids"]])
+    with torch.no_grad():
+        before, logits = state(), model(input_ids=ids).logits
+    loss = TargetLoss(model, in_place=True, recompute=1.0, compiled=True)
+    loss._allocate_gradients()
+    assert state() != before
+    loss.close()
+    assert state() == before
+    with torch.no_grad():
+        assert torch.equal(model(input_ids=ids).logits, logits)
 
 
 @has_compiler
@@ -42,7 +69,7 @@ def test_losses_and_weights_are_the_same_up_to_rounding(make_recipe: Any, tmp_pa
         torch.testing.assert_close(found[1][1][name], weight, atol=1e-5, rtol=1e-5)
 
 
-def test_a_missing_compiler_is_told_before_anything_is_read(
+def test_a_missing_compiler_is_reported_before_anything_is_read(
     make_recipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
