@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import textwrap
@@ -100,12 +101,18 @@ def wrap(text: str, indent: str = "") -> str:
     )
 
 
+def is_first_process() -> bool:
+    """Whether this is the process that prints; torchrun sets RANK in each of several."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def announce_loading() -> None:
     """Say on standard error that loading starts, as importing PyTorch takes seconds; silence what transformers prints.
 
-    Progress bars of downloads stay.
+    Progress bars of downloads stay. Of several processes (torchrun) the first one prints.
     """
-    print("loading ...", file=sys.stderr, flush=True)
+    if is_first_process():
+        print("loading ...", file=sys.stderr, flush=True)
     from huggingface_hub.utils.tqdm import enable_progress_bars
     from transformers.utils import logging
 

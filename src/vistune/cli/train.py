@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
-from vistune.cli.parsing import add_command, announce_loading
+from vistune.cli.parsing import add_command, announce_loading, is_first_process
 from vistune.recipe import schema
 from vistune.recipe.training import Recipe
 
@@ -38,9 +37,7 @@ def add_train(commands: Any) -> None:
 
 def _train(args: argparse.Namespace) -> None:
     recipe = schema.load(Recipe, args.recipe, args.set)
-    first = os.environ.get("RANK", "0") == "0"  # of several processes one prints
-    if first:
-        announce_loading()
+    announce_loading()
     if args.plan:
         from rich.console import Console
 
@@ -51,5 +48,5 @@ def _train(args: argparse.Namespace) -> None:
     from vistune.train.run import train
 
     checkpoint = train(recipe, args.out)
-    if first:
+    if is_first_process():
         print(f"{checkpoint}\ntry it: vistune chat {checkpoint} --image FILE")
