@@ -249,7 +249,7 @@ def test_hostile_captions_never_change_the_structure(wrap: bool, tmp_path: Path,
             wrapped = f"Question:\nWhat is it?\n===\nAnswer:\n{request.query}"
             return Reply(wrapped if wrap and request.kind != "detail" else said, self.name)
 
-    report = generate(hostile, Parrot(), tmp_path, captions_per_image=None, console=quiet)
+    report = generate(hostile, Parrot(), tmp_path, console=quiet)
     assert all(kind.asked == len(HOSTILE) for kind in report.kinds.values())
     check_structure(json.loads((tmp_path / "instruct.json").read_text()))
     check_structure(json.loads((tmp_path / "align.json").read_text()))

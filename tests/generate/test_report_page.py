@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vistune.generate.judged import Judged
-from vistune.generate.quality.references import load_references
-from vistune.generate.report import Report
+from vistune.generate.report import Report, load_references
 from vistune.records import Turn
 
 ATTACK = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"

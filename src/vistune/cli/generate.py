@@ -76,7 +76,7 @@ def _generate(args: argparse.Namespace) -> None:
     concurrency = teacher.at_once if recipe.concurrency is None else recipe.concurrency
     shard = Shard.parse(recipe.shard) if recipe.shard else None
     task = Task(
-        records, teacher, args.out, kinds, prompts, recipe.seed, {}, concurrency, 1, style,
+        records, teacher, args.out, kinds, prompts, recipe.seed, {}, concurrency, style,
         Console(stderr=True), _limits(recipe), shard, args.merge, args.pilot, recipe.caption_language,
         recipe.balance_captions,
     )  # fmt: skip
@@ -130,9 +130,9 @@ def _print_unused_kinds(prompts: Prompts, requested: Collection[str]) -> None:
 
 
 def _show(records: Iterable[ImageRecord], kinds: Sequence[Kind], teacher: Client, whole: bool) -> None:
-    from vistune.generate.show import show
+    from vistune.generate.preview import preview
 
-    show(records, kinds, print, whole=whole)
+    preview(records, kinds, print, examples=whole)
     own = [f"{kind.name}: {' and '.join(kind.context)}" for kind in kinds if kind.name in teacher.context]
     parts = f", which uses a context of its own ({', '.join(own)})" if own else ""
     name = teacher.name

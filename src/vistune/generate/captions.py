@@ -1,12 +1,22 @@
-"""Stage 1's data: each caption as the answer to a request for a brief description (LLaVA, section 4.2)."""
+"""Stage 1's data: a caption as the answer to a question for a brief description (LLaVA, section 4.2).
+
+LLaVA's filter of these pairs (its appendix, on CC3M) keeps rare things and cuts down frequent ones. Noun phrases are
+counted over all captions; from the rarest up, each gives its captions: none if it is in fewer than `MIN_CAPTIONS`, a
+random `MAX_CAPTIONS` of them if it is in more. The draw for one phrase does not depend on another.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import heapq
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass
-from itertools import islice
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from vistune.errors import MissingPackageError, VistuneError, require
 from vistune.formats.conversations import image_path
 from vistune.generate.filters import has_role_marker
 from vistune.generate.injection import aims
@@ -16,19 +26,24 @@ from vistune.records import IMAGE_TOKEN, Conversation, ImageRecord, Turn
 from vistune.scene.context import one_line
 from vistune.seeded import bits, pick
 
+MIN_CAPTIONS = 3
+MAX_CAPTIONS = 100
+
+Phrases = Callable[[Iterable[str]], Iterator[set[str]]]
+"""Finds the different noun phrases of each text, in lower case."""
+
 
 @dataclass(frozen=True)
 class CaptionPairs:
-    """`per_image` captions of each image (None: all), drawn by `seed`, each as a conversation of one pair.
+    """One caption of each image, drawn by `seed`, as a conversation of one pair; iterable more than once.
 
-    Can be gone through again. A caption that is empty, holds a chat template's markers or aims at whoever reads it is
-    left out. `language` is the captions', and so the questions' (`brief_questions`, also of `folder`).
+    A caption that is empty, holds a chat template's markers or a prompt injection is left out. `language` is that of
+    the captions and of the questions (`brief_questions`, also of `folder`).
     """
 
     records: Iterable[ImageRecord]
     seed: int
     _: KW_ONLY
-    per_image: int | None = 1
     images: Path | None = None
     language: str = ENGLISH
     folder: Path | None = None
@@ -36,14 +51,73 @@ class CaptionPairs:
     def __iter__(self) -> Iterator[Conversation]:
         questions = brief_questions(self.language, self.folder)
         for record in self.records:
-            ranked = sorted(enumerate(record.captions), key=lambda one: bits(self.seed, record.id, "caption", one[0]))
-            usable = ((number, text) for number, caption in ranked if _usable(text := one_line(caption)))
-            for number, text in sorted(islice(usable, self.per_image)):
-                question = pick(questions, self.seed, record.id, "brief", number)
-                turns = (Turn("user", f"{IMAGE_TOKEN}\n{question}"), Turn("assistant", text))
-                image = image_path(record, self.images)
-                yield Conversation(f"{record.id}-caption-{number}", turns, (image,), "caption")
+            captions = sorted(enumerate(record.captions), key=lambda one: bits(self.seed, record.id, "caption", one[0]))
+            for number, caption in captions:
+                if _usable(text := one_line(caption)):
+                    question = pick(questions, self.seed, record.id, "brief", number)
+                    turns = (Turn("user", f"{IMAGE_TOKEN}\n{question}"), Turn("assistant", text))
+                    image = image_path(record, self.images)
+                    yield Conversation(f"{record.id}-caption-{number}", turns, (image,), "caption")
+                    break
 
 
 def _usable(text: str) -> bool:
     return bool(text) and not has_role_marker(text) and not aims(text)
+
+
+class SpacyPhrases:
+    """The noun chunks of a spaCy pipeline, by name or folder. Raises MissingPackageError or VistuneError without it."""
+
+    def __init__(self, pipeline: str = "en_core_web_sm") -> None:
+        spacy = require("spacy", "cc3m", "balancing captions")
+        try:
+            self._nlp: Any = spacy.load(pipeline, exclude=["ner", "lemmatizer"])
+        except OSError:
+            fix = f"python -m spacy download {pipeline}, or name another pipeline, also by its folder"
+            raise MissingPackageError(f"there is no spaCy pipeline '{pipeline}'", fix=fix) from None
+
+    def __call__(self, texts: Iterable[str]) -> Iterator[set[str]]:
+        """Each text's different noun chunks."""
+        for document in self._nlp.pipe(texts):
+            try:
+                yield {one_line(chunk.text).lower() for chunk in document.noun_chunks}
+            except (ValueError, NotImplementedError) as error:
+                what = f"this spaCy pipeline finds no noun chunks: {error}"
+                raise VistuneError(what, fix="it needs a parser") from None
+
+
+@dataclass
+class Balanced:
+    """The caption pairs that LLaVA's filter keeps, in their order; iterable more than once.
+
+    It holds about 100 bytes for each caption and each different phrase.
+    """
+
+    pairs: Iterable[Conversation]
+    phrases: Phrases
+    seed: int
+
+    def __iter__(self) -> Iterator[Conversation]:
+        for pair, kept in zip(self.pairs, self._kept, strict=True):
+            if kept:
+                yield pair
+
+    @cached_property
+    def _kept(self) -> bytearray:
+        """For each caption whether it is kept."""
+        texts = (pair.turns[-1].text for pair in self.pairs)
+        captions = [array("Q", sorted(map(bits, found))) for found in self.phrases(texts)]  # phrases by their hashes
+        counts = Counter(phrase for hashes in captions for phrase in hashes)
+        kept = bytearray()
+        drawn: dict[int, list[tuple[int, int]]] = {}  # a frequent phrase's captions with the lowest hashes
+        for number, hashes in enumerate(captions):
+            kept.append(any(MIN_CAPTIONS <= counts[phrase] <= MAX_CAPTIONS for phrase in hashes))
+            for phrase in hashes:
+                if counts[phrase] > MAX_CAPTIONS:
+                    heap = drawn.setdefault(phrase, [])
+                    rank = (-bits(self.seed, phrase, number), number)
+                    (heapq.heappush if len(heap) < MAX_CAPTIONS else heapq.heappushpop)(heap, rank)
+        for heap in drawn.values():
+            for _, number in heap:
+                kept[number] = True
+        return kept

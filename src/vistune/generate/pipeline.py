@@ -37,7 +37,6 @@ def generate(
     seed: int = 0,
     context: Mapping[str, Collection[str]] | None = None,
     concurrency: int = 16,
-    captions_per_image: int | None = 1,
     style: Style | None = None,
     console: Console | None = None,
     limits: Limits | None = None,
@@ -59,13 +58,13 @@ def generate(
     and what to spend. All choices depend on `seed` and the image's id alone. `shard` takes a part of the images;
     `merge` takes over the replies of other runs' folders; `pilot` asks for so many samples only. `caption_language` is
     that of the captions, for stage 1's questions; `balance` names the spaCy pipeline that LLaVA's filter of stage 1's
-    pairs uses (`vistune.generate.cc3m`), None: all are kept.
+    pairs uses (`vistune.generate.captions`), None: all are kept.
 
     Raises VistuneError for what the caller has to put right, and ClientError or Stopped (after SIGINT or SIGTERM)
     for what ended the run early: after all that there is has been written.
     """
     task = Task(
-        records, client, out, kinds, prompts or Prompts(), seed, context or {}, concurrency, captions_per_image,
+        records, client, out, kinds, prompts or Prompts(), seed, context or {}, concurrency,
         style or Style(), console or Console(stderr=True), limits or Limits(), shard, merge, pilot, caption_language,
         balance,
     )  # fmt: skip

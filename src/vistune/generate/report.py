@@ -1,24 +1,21 @@
-"""What became of the requests, kind by kind, and how good the accepted samples are."""
+"""The report of a run: the verdicts kind by kind, and the figures of the accepted samples."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from vistune.generate.judged import Judged, Verdict
-from vistune.generate.quality.cost import Cost
-from vistune.generate.quality.counters import Histogram
-from vistune.generate.quality.coverage import Coverage
-from vistune.generate.quality.diversity import Diversity
-from vistune.generate.quality.references import load_references
+from vistune.generate.figures import Cost, Coverage, Diversity, Histogram, by_frequency
+from vistune.generate.judged import Judged
 from vistune.pages import render
 from vistune.pages.charts import BAR_SIZE, BarChart, bar_chart
+from vistune.resources import load_yaml
 from vistune.seeded import HashSample
 from vistune.storage import atomic_text
 
@@ -27,9 +24,9 @@ _EXAMPLES = 10
 
 
 class KindReport:
-    """One kind's figures. accepted + filtered + quarantined + pending = asked.
+    """The figures of one kind: accepted + filtered + quarantined + pending = asked.
 
-    `asked` counts the requests of the plan, `pending` those without a reply yet; `reasons` counts each rejected reply
+    `asked` counts the planned samples, `pending` those without a reply yet; `reasons` counts each rejected sample
     once, under its first reason. Lengths, diversity and coverage are those of the accepted samples.
     """
 
@@ -41,9 +38,11 @@ class KindReport:
 
     def add(self, one: Judged) -> None:
         """Count one reply."""
-        self._count(one.verdict, one.reasons)
+        self.asked += 1
+        setattr(self, one.verdict, getattr(self, one.verdict) + 1)
         self.cost.add(one.about)
         if one.verdict != "accepted":
+            self.reasons[one.reasons[0]] += 1
             return
         self.turns.add(len(one.turns) // 2)
         for turn in one.turns:
@@ -62,7 +61,7 @@ class KindReport:
         share = self.coverage.share()
         return {
             **{name: getattr(self, name) for name in _VERDICTS},
-            "reasons": sorted_reasons(self.reasons),
+            "reasons": by_frequency(self.reasons),
             **lengths,
             "diversity": self.diversity.to_dict(),
             "objects_named": None if share is None else round(share, 4),
@@ -71,20 +70,14 @@ class KindReport:
 
     def rejected(self) -> str:
         """The reasons of rejection in a line, the most frequent first."""
-        return ", ".join(f"{code} {count:,}" for code, count in sorted_reasons(self.reasons).items())
-
-    def _count(self, verdict: Verdict, reasons: Sequence[str]) -> None:
-        self.asked += 1
-        setattr(self, verdict, getattr(self, verdict) + 1)
-        if verdict != "accepted":
-            self.reasons[reasons[0]] += 1
+        return ", ".join(f"{code} {count:,}" for code, count in by_frequency(self.reasons).items())
 
 
 class Report:
-    """The whole run's figures. `sent` is how many requests were sent, those sent again included.
+    """The figures of a run, in bounded memory. `sent` is the number of requests sent, repeated ones included.
 
-    `pairs` are the caption pairs of stage 1, `without_context` the samples that were not asked for because the image
-    has nothing that the kind shows. Memory is bounded, whatever the run's size.
+    `pairs` is the number of stage 1's caption pairs, `without_context` that of samples without a request because the
+    image has none of the kind's parts.
     """
 
     def __init__(self, kinds: Iterable[str]) -> None:
@@ -108,7 +101,7 @@ class Report:
         return {name: sum(getattr(kind, name) for kind in self.kinds.values()) for name in _VERDICTS}
 
     def to_dict(self) -> dict[str, Any]:
-        """What does not depend on earlier runs, as JSON."""
+        """The figures as JSON; `sent` is left out, so that a repeated run writes the same file."""
         return {
             **self.totals(),
             "kinds": {name: kind.to_dict() for name, kind in self.kinds.items()},
@@ -154,28 +147,29 @@ class Report:
         return table
 
     def quality_table(self) -> Table:
-        """What the accepted samples are like, for the terminal; what it means is in docs/concepts/quality.md."""
+        """The figures of the accepted samples for the terminal, explained in docs/concepts/quality.md."""
         references = load_references()
+        kinds = {name: kind.to_dict() for name, kind in self.kinds.items()}
+        actions = any("actions" in kind["diversity"] for kind in kinds.values())
         table = Table(title="accepted samples", box=SIMPLE_HEAD, caption_justify="left")
         table.caption = (
             f"words an answer, in brackets: {references['source']}"
             "\ndist-2: different pairs of words in questions, answers"
-            "\nactions: a question's verb and noun; named: of the boxed objects\ntokens, USD: output and cost for each"
+            + ("\nactions: a question's verb and noun" if actions else "")
+            + "\nnamed: boxed objects that the sample mentions\ntokens, USD: output and cost for each"
         )
         table.pad_edge, table.collapse_padding = False, True
         table.add_column("kind", no_wrap=True)
-        for column in ("words", "dist-2 q", "a", "actions", "named", "tokens", "USD"):
+        for column in ("words", "dist-2 q", "a", *(["actions"] if actions else []), "named", "tokens", "USD"):
             table.add_column(column, justify="right", no_wrap=True)
-        for name, kind in self.kinds.items():
-            row = kind.to_dict()
+        for name, kind in kinds.items():
             reference = references["kinds"].get(name, {}).get("words")
-            words = f"{row['words']['mean']:.1f}" + (f" ({reference['mean']:.1f})" if reference else "")
-            distinct = (_told(row["diversity"][side]["distinct_2"], ".3f") for side in ("questions", "answers"))
-            per = row["cost"]["per_accepted"]
-            actions, named = f"{row['diversity']['different_actions']:,}", _told(row["objects_named"], ".0%")
-            table.add_row(
-                name, words, *distinct, actions, named, _told(per["output"], ",.0f"), _told(per["usd"], ".5f")
-            )
+            words = f"{kind['words']['mean']:.1f}" + (f" ({reference['mean']:.1f})" if reference else "")
+            diversity, per = kind["diversity"], kind["cost"]["per_accepted"]
+            row = [words, *(_figure(diversity[side]["distinct_2"], ".3f") for side in ("questions", "answers"))]
+            row += [f"{diversity['different_actions']:,}"] if actions else []
+            row += [_figure(kind["objects_named"], ".0%"), _figure(per["output"], ",.0f"), _figure(per["usd"], ".5f")]
+            table.add_row(name, *row)
         return table
 
 
@@ -183,10 +177,10 @@ def _chart(lengths: Histogram, reference: dict[str, float] | None) -> BarChart:
     return bar_chart(lengths.bins, lengths.to_dict(), lengths.quantile(0.99), reference)
 
 
-def _told(value: float | None, form: str) -> str:
+def _figure(value: float | None, form: str) -> str:
     return "\u2013" if value is None else format(value, form)
 
 
-def sorted_reasons(reasons: Counter[str]) -> dict[str, int]:
-    """The reasons by how often they were given, most often first."""
-    return dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
+def load_references() -> dict[str, Any]:
+    """Lengths of published data: `source` (a name) and `kinds`; see references.yaml."""
+    return dict(load_yaml("vistune.generate", "references.yaml"))

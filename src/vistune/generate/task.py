@@ -18,8 +18,7 @@ from vistune.formats.conversations import write_conversations
 from vistune.generate.amounts import Amount
 from vistune.generate.board import Board
 from vistune.generate.budget import Budget
-from vistune.generate.captions import CaptionPairs
-from vistune.generate.cc3m import SpacyPhrases, balanced
+from vistune.generate.captions import Balanced, CaptionPairs, SpacyPhrases
 from vistune.generate.collect import Collector, schema_note
 from vistune.generate.estimate import KindEstimate, estimate
 from vistune.generate.kinds import Prompts, brief_questions
@@ -64,7 +63,6 @@ class Task:
     seed: int
     context: Mapping[str, Collection[str]]
     concurrency: int
-    captions_per_image: int | None
     style: Style
     console: Console
     limits: Limits
@@ -143,10 +141,10 @@ class Task:
     def _write_pairs(self, plan: Plan) -> int:
         """Write stage 1's caption pairs; returns how many there are."""
         pairs = CaptionPairs(
-            plan.records, self.seed, per_image=self.captions_per_image, images=self.style.images,
+            plan.records, self.seed, images=self.style.images,
             language=self.caption_language, folder=self.prompts.folder,
         )  # fmt: skip
-        kept = balanced(pairs, self.seed, self.balance) if self.balance else pairs
+        kept = Balanced(pairs, SpacyPhrases(self.balance), self.seed) if self.balance else pairs
         return write_conversations(kept, self.out / "align", self.style.format)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vistune.errors import MissingPackageError, VistuneError
-from vistune.generate.cc3m import LEAST, MOST, Balanced, SpacyPhrases, balanced
+from vistune.generate.captions import MAX_CAPTIONS, MIN_CAPTIONS, Balanced, SpacyPhrases
 from vistune.records import Conversation, Turn
 
 WORDS = [f"thing{n}" for n in range(60)]
@@ -33,21 +33,23 @@ def skewed(count: int) -> list[str]:
     return [" ".join(rng.choices(WORDS, weights, k=3)) for _ in range(count)]
 
 
-def test_it_keeps_what_the_rule_says() -> None:
+def test_it_keeps_what_the_papers_rule_keeps() -> None:
     texts = skewed(3_000)
     counts = Counter(word for text in texts for word in set(text.split()))
     kept = {int(pair.id) for pair in Balanced(pairs(texts), by_words, seed=0)}
-    rare = {n for n, text in enumerate(texts) if any(LEAST <= counts[word] <= MOST for word in text.split())}
-    hopeless = {n for n, text in enumerate(texts) if all(counts[word] < LEAST for word in text.split())}
-    frequent = [word for word in counts if counts[word] > MOST]
+    rare = {
+        n for n, text in enumerate(texts) if any(MIN_CAPTIONS <= counts[word] <= MAX_CAPTIONS for word in text.split())
+    }
+    hopeless = {n for n, text in enumerate(texts) if all(counts[word] < MIN_CAPTIONS for word in text.split())}
+    frequent = [word for word in counts if counts[word] > MAX_CAPTIONS]
     assert rare <= kept
     assert not hopeless & kept
     assert len(frequent) > 5
     for word in frequent:
-        assert len([n for n in kept if word in texts[n].split()]) >= MOST
-    assert len(kept - rare) <= MOST * len(frequent)
+        assert len([n for n in kept if word in texts[n].split()]) >= MAX_CAPTIONS
+    assert len(kept - rare) <= MAX_CAPTIONS * len(frequent)
     only = [n for n, text in enumerate(texts) if set(text.split()) == {WORDS[0]}]  # its hundred and no more
-    assert 0 < len(kept & {*only}) <= MOST
+    assert 0 < len(kept & {*only}) <= MAX_CAPTIONS
 
 
 def test_one_phrase_gives_a_random_hundred() -> None:
@@ -56,12 +58,12 @@ def test_one_phrase_gives_a_random_hundred() -> None:
     assert Counter(kept) == {"dog": 100, "cat": 100, "bird": 3}
     texts = ["dog"] * 5_000
     first, second = ({pair.id for pair in Balanced(pairs(texts), by_words, seed)} for seed in (0, 1))
-    assert len(first) == len(second) == MOST
+    assert len(first) == len(second) == MAX_CAPTIONS
     assert first != second
     assert max(map(int, first)) > 4_000  # from all of them, not the first ones
 
 
-def test_it_can_be_gone_through_again_in_order() -> None:
+def test_it_can_be_iterated_again_in_order() -> None:
     filtered = Balanced(pairs(skewed(500)), by_words, seed=3)
     once = [pair.id for pair in filtered]
     assert once == [pair.id for pair in filtered] == sorted(once, key=int)
@@ -103,13 +105,13 @@ def test_noun_chunks_of_spacy(pipeline: Path) -> None:
         {"a dog", "the road"},
     ]
     texts = ["a dog on the rug"] * 200 + ["a cat on the field"] * 4 + ["a bird on the road"]
-    kept = Counter(pair.turns[1].text for pair in balanced(pairs(texts), 0, pipeline))
+    kept = Counter(pair.turns[1].text for pair in Balanced(pairs(texts), SpacyPhrases(str(pipeline)), seed=0))
     assert kept["a cat on the field"] == 4
     assert kept["a bird on the road"] == 0
-    assert MOST <= kept["a dog on the rug"] <= 2 * MOST
+    assert MAX_CAPTIONS <= kept["a dog on the rug"] <= 2 * MAX_CAPTIONS
 
 
-def test_what_is_missing_is_told(tmp_path: Path) -> None:
+def test_a_missing_pipeline_or_parser_is_an_error(tmp_path: Path) -> None:
     spacy = pytest.importorskip("spacy")
     with pytest.raises(MissingPackageError, match="python -m spacy download no_such_pipeline"):
         SpacyPhrases("no_such_pipeline")

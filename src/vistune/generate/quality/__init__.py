@@ -1,1 +1,0 @@
-"""How good the accepted samples are as a set: variety, lengths, objects told, cost; all in bounded memory."""
