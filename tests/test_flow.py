@@ -74,5 +74,5 @@ def test_another_recipe_in_the_same_folder_is_refused(
 ) -> None:
     assert main(train(run, backbones, "stages.tune.learning_rate=0.5")) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: ")
+    assert error.startswith("loading ...\nerror: ")
     assert str(run / "run") in error

@@ -66,7 +66,10 @@ def test_the_command_is_installed_and_prints_the_version() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["generate", "{tmp}/coc", "--out", "{tmp}/out"], "there is no such folder\n  fix: did you mean 'coco'?"),
+        (
+            ["generate", "{tmp}/coc", "--out", "{tmp}/out"],
+            "there is no such file or folder\n  fix: did you mean 'coco'?",
+        ),
         (["generate", "{tmp}/coco", "--out", "{tmp}/out", "--split", "tran"], "fix: did you mean 'train'?"),
         (["generate", "{tmp}/coco", "--out", "{tmp}/out", "--source", "cocoo"], "unknown annotation source 'cocoo'"),
         (["generate", "{tmp}/coco", "--out", "{tmp}/out", "--teacher", "simbolic"], "fix: did you mean 'symbolic'?"),
@@ -102,7 +105,11 @@ def test_a_mistake_is_one_message_without_usage_or_traceback(
 def test_a_process_ends_with_the_exit_code_and_the_message_alone(coco: Path) -> None:
     command = [sys.executable, "-m", "vistune.cli", "generate", str(coco / "x"), "--out", str(coco / "out")]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (ran.returncode, ran.stdout, ran.stderr) == (2, "", f"error: {coco / 'x'}: there is no such folder\n")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (
+        2,
+        "",
+        f"error: {coco / 'x'}: there is no such file or folder\n",
+    )
 
 
 def test_an_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

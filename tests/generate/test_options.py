@@ -162,3 +162,13 @@ def test_a_key_in_a_header_is_not_printed(data: Path, capsys: pytest.CaptureFixt
     printed = capsys.readouterr().err
     assert "--headers: header number 2 is not NAME=VALUE" in printed
     assert "Bearer" not in printed
+
+
+def test_a_format_that_is_detected_is_printed(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", str(data), "--show", "--limit", "1"]) == 0
+    assert capsys.readouterr().err == f"{data}: detected as caps_boxes\n"
+    assert generate(data, "--show", "--limit", "1") == 0
+    assert capsys.readouterr().err == ""
+    (tmp_path / "empty").mkdir()
+    assert main(["generate", str(tmp_path / "empty"), "--show"]) == 2
+    assert "empty: no source recognises this folder\n  fix: name its format: --source " in capsys.readouterr().err

@@ -83,16 +83,22 @@ def _help(field: FieldInfo) -> str:
 
 
 def read_records(options: AnnotationOptions, data: str, default_split: str) -> Source:
-    """The annotated images at `data`; `default_split` is the split where the format always has some."""
-    from vistune.sources import open_source, sources, stop
+    """The annotated images at `data`; `default_split` is the split if the format always has some.
+
+    A format that is detected is printed on standard error.
+    """
+    from vistune.sources import detect, open_source, sources, stop
 
     further = {name: value for name in _SOURCE_OPTIONS if (value := getattr(options, name))}
-    for name in {"images", "category_names"} & further.keys():
-        further[name] = Path(further[name])
-    source = options.source or "coco"
-    split = options.split or (default_split if sources.get(source).needs_split else None)
+    for option in {"images", "category_names"} & further.keys():
+        further[option] = Path(further[option])
+    name = options.source or detect(Path(data))
+    split = options.split or (default_split if sources.get(name).needs_split else None)
     on_error = _print_skipped if options.skip_bad_records else stop
-    return open_source(source, Path(data), split, on_error=on_error, **further)
+    source = open_source(name, Path(data), split, on_error=on_error, **further)
+    if options.source is None:
+        print(f"{data}: detected as {name}", file=sys.stderr)
+    return source
 
 
 _SOURCE_OPTIONS = set(AnnotationOptions.model_fields) - {"data", "split", "source", "skip_bad_records"}
