@@ -29,7 +29,8 @@ about them.
 _EPILOG = """\
 Start with:  vistune demo
 Then give your own annotated images to `vistune generate`.
-`vistune COMMAND --help` explains a command."""
+`vistune COMMAND --help` explains a command.
+Tab completion:  eval "$(register-python-argcomplete vistune)" (in the shell)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

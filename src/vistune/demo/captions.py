@@ -30,26 +30,26 @@ def captions(scene: Scene, rng: random.Random) -> tuple[str, ...]:
 
 
 def _fill(template: str, scene: Scene, rng: random.Random) -> str:
-    found = list(counts(scene.boxes).items())
-    rng.shuffle(found)
-    things = listed([counted(name, n) for name, n in found])
+    objects = list(counts(scene.boxes).items())
+    rng.shuffle(objects)
+    things = listed([counted(name, n) for name, n in objects])
     ground = _ground(scene.background)
     return template.format(
         things=things,
         Things=_capital(things),
         ground=ground,
         Ground=_capital(with_article(ground)),
-        is_are="is" if found[0][1] == 1 else "are",
+        is_are="is" if objects[0][1] == 1 else "are",
     )
 
 
 def _relation(scene: Scene, rng: random.Random) -> str | None:
     pairs = [(a, b) for a in scene.boxes for b in scene.boxes if a.category != b.category]
     rng.shuffle(pairs)
-    found = counts(scene.boxes)
+    objects = counts(scene.boxes)
     for a, b in pairs:
         true = [name for name in RELATIONS if holds(name, a, b)]
-        if true and found[a.category] == found[b.category] == 1:
+        if true and objects[a.category] == objects[b.category] == 1:
             words = rng.choice(true).replace("left of", "to the left of").replace("right of", "to the right of")
             return f"{_capital(with_article(a.category))} {words} {with_article(b.category)}."
     return None

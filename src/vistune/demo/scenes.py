@@ -79,10 +79,10 @@ def _one_in(n: int, *key: object) -> bool:
 
 def is_novel(boxes: tuple[Box, ...]) -> bool:
     """Whether the scene holds a pair of categories, or a count of one, that training never shows."""
-    found = counts(boxes)
-    if any(n > 1 and _one_in(6, name, n) for name, n in found.items()):
+    objects = counts(boxes)
+    if any(n > 1 and _one_in(6, name, n) for name, n in objects.items()):
         return True
-    return any(_one_in(12, *sorted(pair)) for pair in combinations(found, 2))
+    return any(_one_in(12, *sorted(pair)) for pair in combinations(objects, 2))
 
 
 def sample_scene(split: Split, seed: int, index: int) -> Scene:
