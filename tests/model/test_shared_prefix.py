@@ -33,6 +33,16 @@ def test_flex_attention_gives_what_the_pieces_give(window: int | None, softcap: 
     torch.testing.assert_close(flex.transpose(1, 2), pieces)
 
 
+def test_flex_attention_computes_in_the_dtype_of_autocast() -> None:
+    query, key, value = _states(4), _states(2), _states(2).bfloat16()  # rotary embeddings leave two of them in float32
+    layout = Layout(SEGMENTS, POSITIONS)
+    with torch.autocast("cpu", torch.bfloat16):
+        pieces, _ = shared_prefix_attention(nn.Identity(), query, key, value, None, layout=layout)
+        flex = flexible(query, key, value, layout.block_mask(None), None, None)
+    assert flex.dtype == pieces.dtype == torch.bfloat16
+    torch.testing.assert_close(flex.transpose(1, 2), pieces, atol=1e-2, rtol=1e-2)
+
+
 @pytest.mark.parametrize(
     "rules", [{}, {"logit_scale": 0.25}, {"logits_scaling": 8.0}, {"final_logit_softcapping": 3.0}]
 )

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from huggingface_hub import save_torch_state_dict
 from torch import Tensor
-from transformers import AutoImageProcessor, AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
+from transformers import AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
 from transformers.core_model_loading import revert_weight_conversion
 
 from vistune.errors import CheckpointError
@@ -88,9 +88,9 @@ def load_checkpoint(path: Path, *, one_layer: bool = False) -> tuple[LlavaForCon
     _check(path)
     model = read_pretrained(LlavaForConditionalGeneration, path)
     try:
-        processor = AutoProcessor.from_pretrained(path)
-        # the backend is an argument of the image processor alone: the tokenizer would save it as its own
-        processor.image_processor = AutoImageProcessor.from_pretrained(path, backend="pil")
+        processor = AutoProcessor.from_pretrained(path, backend="pil")
+        # the argument is for the image processor, but the tokenizer gets it, too, and would save it
+        processor.tokenizer.init_kwargs.pop("backend", None)
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from None
     if one_layer and getattr(model.config, MARK, None) == "linear":

@@ -116,6 +116,9 @@ def flexible(
     query: Tensor, key: Tensor, value: Tensor, mask: BlockMask, scaling: float | None, softcap: float | None
 ) -> Tensor:
     """The same attention by flex attention, (1, H, N, d); compiled on a GPU."""
+    if torch.is_autocast_enabled(query.device.type):  # flex attention takes one dtype; only a newer torch casts
+        dtype = torch.get_autocast_dtype(query.device.type)
+        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
 
     def capped(score: Tensor, *_: Tensor) -> Tensor:
         assert softcap is not None
