@@ -1,4 +1,4 @@
-"""Ending when asked to, by SIGINT (Ctrl-C) or SIGTERM: after the current step, with its state on the disk."""
+"""SIGINT (Ctrl-C) and SIGTERM: the first ends the current step and saves its state, the second ends at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from vistune.errors import Stopped
 
 _SAME_REQUEST_SECONDS = 1.0
-"""Launchers pass on to their processes what these have got, too: this soon, a second signal is the first again."""
+"""Launchers pass a signal on to processes that have received it, too: a second one this soon is the first again."""
 _AFTER_STEP = "stopping after this step; a second signal stops at once"
 
 
@@ -30,22 +30,22 @@ def stop_at_once() -> Iterator[None]:
 class StopAfterStep:
     """Inside `noting()`, a signal is noted for the loop to see; a second one ends the process at once.
 
-    `notice` is what the user is told; `tell` is called with the first signal, from its handler. A second one within
-    `same` seconds is the first again.
+    `notice` is printed, and `callback` called with the first signal, in its handler. A second one within `same`
+    seconds is the first again.
     """
 
     def __init__(
-        self, notice: str = _AFTER_STEP, tell: Callable[[int], None] | None = None, *,
+        self, notice: str = _AFTER_STEP, callback: Callable[[int], None] | None = None, *,
         same: float = _SAME_REQUEST_SECONDS,
     ) -> None:  # fmt: skip
-        self._notice, self._tell, self._same = notice.encode() + b"\n", tell, same
+        self._notice, self._callback, self._same = notice.encode() + b"\n", callback, same
         self.noted = 0
         """The signal, 0 while there is none."""
         self._at = 0.0
 
     @contextmanager
     def noting(self) -> Iterator[None]:
-        """While entered, signals are noted."""
+        """Within, signals are noted."""
         with _handled(self._receive):
             yield
 
@@ -54,8 +54,8 @@ class StopAfterStep:
         if not self.noted:
             self.noted, self._at = number, now
             os.write(2, self._notice)
-            if self._tell:
-                self._tell(number)
+            if self._callback:
+                self._callback(number)
         elif now - self._at > self._same:
             os._exit(128 + number)  # what is being written has no name yet
 

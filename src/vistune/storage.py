@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there: written beside their place and renamed into it.
+"""Files and folders that are whole or do not exist: written under a temporary name and renamed.
 
 Every atomic write of the package is here. Folders also get a manifest of hashes and are synced.
 """
@@ -26,7 +26,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write a file to; the file then takes the place of `path`.
+    """A temporary path to write a file to; the file then replaces `path`.
 
     If the writing fails, `path` is as it was. Raises StorageError if the disk is full.
     """
@@ -52,7 +52,7 @@ def atomic_text(path: Path) -> Iterator[TextIO]:
 
 @contextmanager
 def _written_beside(path: Path) -> Iterator[Path]:
-    """A fresh folder beside `path` to write into; what was written is then on the disk, with its manifest."""
+    """A new temporary folder to write into; its files are then synced to the disk, with their manifest."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         with storage_errors(path):
@@ -70,7 +70,7 @@ def _written_beside(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A fresh folder to write into. It gets a manifest and then takes the place of `path` as a whole.
+    """A new folder to write into. It gets a manifest and then replaces `path` as a whole.
 
     If anything fails, it is removed, and `path` is as it was. Raises StorageError if the disk is full.
     """
@@ -83,7 +83,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def add_files(path: Path, last: str) -> Iterator[Path]:
-    """A fresh folder to write into. It gets a manifest; its files are then moved into `path`, `last` after all others.
+    """A new folder to write into. It gets a manifest; its files are then moved into `path`, `last` after all others.
 
     So `path` may hold other files, too, and has a file named `last` only if it has all. If the writing fails, `path`
     is as it was. Raises StorageError if the disk is full.
@@ -99,16 +99,16 @@ def add_files(path: Path, last: str) -> Iterator[Path]:
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Raises StorageError in the place of whatever a library makes of a full disk while `path` is written."""
+    """Raises StorageError in place of a library's own error of a full disk while `path` is written."""
     try:
         yield
     except Exception as error:
         # safetensors and tokenizers raise exceptions of their own, with the number in the text
-        told = re.search(r"os error (\d+)", str(error))
-        code = error.errno if isinstance(error, OSError) else int(told[1]) if told else 0
+        number = re.search(r"os error (\d+)", str(error))
+        code = error.errno if isinstance(error, OSError) else int(number[1]) if number else 0
         if code not in _FULL:
             raise
-        fix = "make room and give the same command again: it goes on from the last state"
+        fix = "free some space and run the same command again: it continues from the last state"
         where = error.filename if isinstance(error, OSError) and error.filename else path
         raise StorageError(f"cannot be written: {os.strerror(code)}", where=str(where), fix=fix) from error
 
@@ -122,14 +122,14 @@ def write_manifest(folder: Path) -> None:
 
 
 def find_damage(folder: Path) -> str | None:
-    """The first file of `folder` that is not what its manifest says, and why; None if all are. Reads every byte."""
+    """The first file of `folder` that differs from its manifest, and how; None if none does. Reads every byte."""
     try:
         text = (folder / MANIFEST).read_text("utf-8")
         files = json.loads(text)["files"]
     except FileNotFoundError:
         return f"{folder / MANIFEST} is missing"
     except (OSError, ValueError, KeyError, TypeError):
-        return f"{folder / MANIFEST} is no manifest any more"
+        return f"{folder / MANIFEST} is no valid manifest"
     if text != _manifest(files):
         return f"{folder / MANIFEST} was changed"
     for name, (size, digest) in files.items():
@@ -144,7 +144,7 @@ def find_damage(folder: Path) -> str | None:
 
 
 def sync(path: Path) -> None:
-    """Have a file's content, or a folder's entries, reach the disk."""
+    """Flush a file's content, or a folder's entries, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

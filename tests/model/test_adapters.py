@@ -141,10 +141,10 @@ def test_what_is_missing_is_named(adapter: tuple[Path, Tensor]) -> None:
     with pytest.raises(CheckpointError, match=r"adapter: does not fit its base"):
         open_checkpoint(folder)
     (folder.parent.parent / "align").rename(folder.parent.parent / "elsewhere")
-    with pytest.raises(CheckpointError, match=r"it was trained on ../../align, which is missing\n  fix: .*base.json"):
+    with pytest.raises(CheckpointError, match=r"its base ../../align is missing\n  fix: .*base.json"):
         open_checkpoint(folder)
     (folder / "base.json").write_text("{}")
-    with pytest.raises(CheckpointError, match=r"base.json: does not say what it was trained on"):
+    with pytest.raises(CheckpointError, match=r"base.json: does not name its base"):
         open_checkpoint(folder)
 
 

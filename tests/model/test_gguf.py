@@ -158,7 +158,7 @@ def test_tied_weights_are_counted_once_in_a_model_without_weights(write: Write, 
 
 def test_what_transformers_would_leave_out_is_an_error(write: Write, tmp_path: Path) -> None:
     biased = _model("llama", {"attention_bias": True}, 300)
-    with pytest.raises(CheckpointError, match=r"llama\.gguf: transformers reads [\d,]+ numbers of the"):
+    with pytest.raises(CheckpointError, match=r"llama\.gguf: transformers reads [\d,]+ values of the"):
         load_language(str(write(biased, "llama")))
     plain = _model("llama", {}, 300)
     with pytest.raises(CheckpointError, match="rotary embeddings scaled by 'su', which is not supported"):

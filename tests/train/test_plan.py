@@ -30,11 +30,11 @@ def test_the_plan_is_what_the_training_does(make_recipe: Any, tmp_path: Path) ->
         assert costs[-1] < costs[0]
         assert one.targets < one.tokens
         assert min(one.memory, one.seconds) > 0
-    console = Console(width=200, record=True, file=(tmp_path / "told").open("w"))
+    console = Console(width=200, record=True, file=(tmp_path / "output").open("w"))
     console.print(table(plans))
-    told = console.export_text()
-    assert f"{plans[0].trained:,} of {plans[0].weights:,}" in told
-    assert "cached features" in told
+    text = console.export_text()
+    assert f"{plans[0].trained:,} of {plans[0].weights:,}" in text
+    assert "cached features" in text
 
 
 def test_the_plan_needs_no_weights(make_recipe: Any, backbones: Path, tmp_path: Path) -> None:
@@ -60,8 +60,8 @@ def test_each_stage_is_planned_as_it_is_trained(make_recipe: Any, tmp_path: Path
         plan(Recipe.model_validate(content))
 
 
-@pytest.mark.parametrize(("epochs", "kept"), [(1, False), (4, True)])
-def test_features_are_kept_where_images_come_again(make_recipe: Any, epochs: int, kept: bool) -> None:
+@pytest.mark.parametrize(("epochs", "cached"), [(1, False), (4, True)])
+def test_features_are_cached_where_images_come_again(make_recipe: Any, epochs: int, cached: bool) -> None:
     recipe = make_recipe(epochs=epochs)
     single = recipe.model_copy(update={"stages": recipe.stages[1:]})
-    assert ("cached features of a frozen tower" in dict(plan(single)[0].savings)) == kept
+    assert ("cached features of a frozen tower" in dict(plan(single)[0].savings)) == cached

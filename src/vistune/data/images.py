@@ -17,13 +17,13 @@ from transformers import LlavaImageProcessorPil
 from vistune.data.features import FeatureCache, image_key
 from vistune.errors import DataError
 
-_MOST_PIXELS = 178_956_970
-"""As many as Pillow opens at most."""
+_MAX_PIXELS = 178_956_970
+"""Pillow's own limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """The content of an image file, and what messages call it."""
+    """The content of an image file, and its name in messages."""
 
     content: bytes
     where: str
@@ -57,7 +57,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """The image in RGB.
 
     16 bits a pixel become 8 (Pillow would cut off what is brighter), transparency is dropped, as by LLaVA's code and
-    transformers. Raises ValueError for floating-point pixels, whose range nobody knows.
+    transformers. Raises ValueError for floating-point pixels, whose range is unknown.
     """
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers; save it with 8 bits a pixel")
@@ -74,7 +74,7 @@ def square_processor(
 ) -> LlavaImageProcessorPil:
     """An image processor to `side` x `side` pixels with the mean, deviation and filter of the tower's own settings.
 
-    `pad` makes the image square with its mean colour (LLaVA-1.5), `crop` takes the centre, `stretch` does neither.
+    `pad` makes the image square with its mean colour (LLaVA-1.5), `crop` cuts out the centre, `stretch` does neither.
     """
     return LlavaImageProcessorPil(
         do_pad=aspect == "pad",
@@ -91,40 +91,40 @@ def square_processor(
 def to_pixels(processor: Any, image: Image.Image, where: str = "") -> Tensor:
     """The image as the vision tower reads it: float32 (3, H, W).
 
-    Raises DataError (with `where`) for an image so long and thin that it would take gigabytes on the way.
+    Raises DataError (with `where`) for an image so long and thin that preprocessing would need gigabytes.
     """
     long, short = max(image.size), min(image.size)
     side = processor.size.get("shortest_edge") or 0  # the other edge grows with it
     pads = getattr(processor, "do_pad", False)  # None in processors that know no padding, as CLIP's
-    if max(long**2 if pads else 0, side**2 * long // short) > _MOST_PIXELS:
+    if max(long**2 if pads else 0, side**2 * long // short) > _MAX_PIXELS:
         what = f"the image is too long and thin ({image.width} x {image.height} pixels)"
         raise DataError(what, where=where, fix="cut it, or remove its record")
     return torch.from_numpy(processor(image, return_tensors="np")["pixel_values"][0])
 
 
 class ImageStore:
-    """Images as the model takes them: the features of a frozen vision tower where they are kept, else pixels."""
+    """Images as inputs of the model: cached features of a frozen vision tower where there are any, else pixels."""
 
-    def __init__(self, read: Callable[[str], ImageFile], processor: Any, kept: FeatureCache | None = None) -> None:
-        self._read, self._processor, self._kept = read, processor, kept
+    def __init__(self, read: Callable[[str], ImageFile], processor: Any, cache: FeatureCache | None = None) -> None:
+        self._read, self._processor, self._cache = read, processor, cache
         self._keys: dict[str, bytes] = {}
 
     def get(self, name: str) -> Tensor:
         """The features (I, V) or the pixels (3, H, W) of the image of that name. Raises DataError."""
         file = self._read(name)
-        if self._kept is not None:
+        if self._cache is not None:
             key = image_key(file.content)
-            if (features := self._kept.get(key)) is not None:
+            if (features := self._cache.get(key)) is not None:
                 return features
             self._keys[name] = key
         return to_pixels(self._processor, file.open(), file.where)
 
     def keep(self, names: Sequence[str], features: Tensor) -> None:
-        """Keep the features (N, I, V) of images whose pixels were given."""
+        """Cache the features (N, I, V) of images whose pixels `get` returned."""
         for name, one in zip(names, features, strict=True):
             key = self._keys.pop(name, None)  # none: a blank image, or one that two batches read at the same time
-            if self._kept is not None and key is not None:
-                self._kept.put(key, one)
+            if self._cache is not None and key is not None:
+                self._cache.put(key, one)
 
     def blank(self) -> Tensor:
         """Pixels in the place of an image that cannot be read: the mean colour."""

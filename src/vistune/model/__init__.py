@@ -1,1 +1,1 @@
-"""The assistant: a vision tower and a language model joined by a projector, saved, loaded and asked."""
+"""The assistant: a vision tower and a language model joined by a projector, saved, loaded and used to answer."""

@@ -33,7 +33,7 @@ _PROJECTOR = "projector.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class Backbones:
-    """An assistant as it is assembled, before any training."""
+    """An assistant before any training, assembled from pre-trained parts."""
 
     recipe: ModelRecipe
     seed: int
@@ -120,10 +120,10 @@ def _read_base(path: Path) -> Path | Backbones:
         if "model" in content:
             return Backbones(ModelRecipe.model_validate(content["model"]), int(content["seed"]))
         name = content["checkpoint" if file.name == BASE else "base_model_name_or_path"]
-        found = next(folder for folder in (path / name, Path(name)) if folder.is_dir())
+        base = next(folder for folder in (path / name, Path(name)) if folder.is_dir())
     except StopIteration:
-        fix = f"put that checkpoint there, or name where it is in {file.name}"
-        raise CheckpointError(f"it was trained on {name}, which is missing", where=str(path), fix=fix) from None
+        fix = f"put that checkpoint there, or correct its path in {file.name}"
+        raise CheckpointError(f"its base {name} is missing", where=str(path), fix=fix) from None
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
-        raise CheckpointError(f"does not say what it was trained on: {error}", where=str(file)) from None
-    return Path(os.path.normpath(found))
+        raise CheckpointError(f"does not name its base: {error}", where=str(file)) from None
+    return Path(os.path.normpath(base))

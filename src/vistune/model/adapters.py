@@ -1,4 +1,4 @@
-"""LoRA: low-rank adapters beside the language model's linear layers, kept in PEFT's own layout."""
+"""LoRA: low-rank adapters of the language model's linear layers, in PEFT's own layout; QLoRA's four-bit layers."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _NAME = "default"
 
 
 def add_lora(model: LlavaForConditionalGeneration, settings: LoraRecipe, seed: int, *, bf16: bool = False) -> None:
-    """Put adapters beside linear layers of the language model, in place; with them it computes what it did before.
+    """Add adapters to linear layers of the language model, in place; its outputs are the same as before.
 
-    Their first weights depend on `seed` alone. Layers to quantise are so when the model is next moved to a device,
+    Their first weights depend on `seed` alone. Layers are quantised when the model is next moved to a device,
     and compute in bfloat16 if `bf16`. Raises RecipeError if a name in `settings.targets` is of no linear layer,
     MissingPackageError if quantising needs one.
     """
@@ -43,7 +43,7 @@ def add_lora(model: LlavaForConditionalGeneration, settings: LoraRecipe, seed: i
 
 
 def _pattern(language: nn.Module, targets: Sequence[str] | None) -> str:
-    """What the names of the chosen layers match, whole, in the assistant; none chosen: all linear layers."""
+    """The pattern of the full names of the chosen layers; none chosen: all linear layers."""
     linear = {name.rpartition(".")[2] for name, part in language.named_modules() if isinstance(part, nn.Linear)}
     for target in targets or ():
         if target not in linear:
@@ -53,19 +53,19 @@ def _pattern(language: nn.Module, targets: Sequence[str] | None) -> str:
 
 
 def lora_layers(model: nn.Module) -> list[LoraLayer]:
-    """The layers that have an adapter beside them."""
+    """The layers with an adapter."""
     return [part for part in model.modules() if isinstance(part, LoraLayer)]
 
 
 def lora_parts(model: nn.Module) -> list[nn.Module]:
-    """The adapters' own modules: their matrices, and the dropout before them."""
+    """The adapters' own modules: matrices and dropout."""
     return [part for layer in lora_layers(model) for part in (layer.lora_A, layer.lora_B, layer.lora_dropout)]
 
 
 def merge_lora(model: LlavaForConditionalGeneration) -> None:
-    """Add the adapters to the weights beside them, in place, and remove them: a plain model again.
+    """Add the adapters to their layers' weights, in place, and remove them: a plain model again.
 
-    What is quantised comes back as the numbers that it stood for.
+    Quantised weights come back as the values that they stand for.
     """
     merged = [(name, part) for name, part in model.named_modules() if isinstance(part, LoraLayer)]
     for name, part in merged:
@@ -84,7 +84,7 @@ def merge_lora(model: LlavaForConditionalGeneration) -> None:
 
 
 def save_adapter(model: LlavaForConditionalGeneration, path: Path, base: str) -> None:
-    """Write the adapters, and the projector with them, as PEFT loads them onto the checkpoint that they began on.
+    """Write the adapters and the projector as PEFT loads them onto the checkpoint that training started from.
 
     `base` is its name in the configuration.
     """
@@ -109,7 +109,7 @@ def merge_adapter(model: LlavaForConditionalGeneration, path: Path) -> LlavaForC
     Raises what PEFT raises if they do not fit.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of what PEFT asks transformers
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT calls what transformers deprecates
         merged: LlavaForConditionalGeneration = PeftModel.from_pretrained(model, path).merge_and_unload()
     return merged
 
@@ -138,8 +138,8 @@ def _dequantized(layer: nn.Linear) -> nn.Linear:
         return layer
     dense = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
     functional = require("bitsandbytes.functional", "qlora", "reading layers in four bits")
-    numbers = functional.dequantize_4bit(weight.data, weight.quant_state)
-    dense.weight = nn.Parameter(numbers.float().cpu().reshape(layer.out_features, layer.in_features))
+    values = functional.dequantize_4bit(weight.data, weight.quant_state)
+    dense.weight = nn.Parameter(values.float().cpu().reshape(layer.out_features, layer.in_features))
     if layer.bias is not None:
         dense.bias = nn.Parameter(layer.bias.detach().cpu())
     return dense

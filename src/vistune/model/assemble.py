@@ -72,7 +72,7 @@ def assemble(
 
 
 def image_token_count(config: Any) -> int:
-    """How many tokens an image takes, by a model's config."""
+    """Number of tokens of an image, by a model's config."""
     patches = (config.vision_config.image_size // config.vision_config.patch_size) ** 2
     leading = leading_tokens(config.vision_config)
     return int(patches + leading - (config.vision_feature_select_strategy == "default"))
@@ -104,11 +104,11 @@ def _prepare_tokenizer(tokenizer: Any, template: str) -> None:
         tokenizer.add_special_tokens({"pad_token": AddedToken(_PAD_TOKEN, special=True, normalized=False)})
     tokenizer.eos_token = templates.end_of_turn(tokenizer, template)
     tokenizer.chat_template = template
-    tokenizer.padding_side = "left"  # for who generates with it; training pads by itself
+    tokenizer.padding_side = "left"  # for generation; training pads by itself
 
 
 def _fit_embeddings(language: Any, tokens: int) -> None:
-    """Make room for new tokens. Their rows are the mean of all others: nothing the model would say by itself."""
+    """Make room for new tokens. Their rows are the mean of all others: no token that the model prefers."""
     layers: list[Any] = [language.get_input_embeddings(), language.get_output_embeddings()]
     old = len(layers[0].weight)
     if tokens <= old:

@@ -1,4 +1,4 @@
-"""The visual assistant: a model with its processor, asked about images."""
+"""The visual assistant: a model with its processor, which answers questions about images."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from vistune.records import IMAGE_TOKEN, Turn
 
 ImageLike = Image.Image | Path | str
 Images = ImageLike | Sequence[ImageLike] | None
-"""What a conversation is about: an image, several in order, or none."""
+"""The images of a conversation: one, several in order, or none."""
 
 
 class Assistant:
-    """Answers questions about images, always with the most probable words (greedy decoding)."""
+    """Answers questions about images by greedy decoding."""
 
     def __init__(self, model: LlavaForConditionalGeneration, processor: LlavaProcessor) -> None:
         self.model, self.processor = model.eval(), processor
@@ -43,7 +43,7 @@ class Assistant:
     def chat(self, image: Images, question: str, history: Sequence[Turn] = (), *, max_new_tokens: int = 512) -> str:
         """The answer to `question` about `image` (one, a list or None), after the turns of `history`.
 
-        To go on, call again with `history=[*history, Turn("user", question), Turn("assistant", answer)]`.
+        To continue, call again with `history=[*history, Turn("user", question), Turn("assistant", answer)]`.
         """
         return self._decode(list(self._write([*history, Turn("user", question)], image, max_new_tokens))).strip()
 
@@ -66,7 +66,7 @@ class Assistant:
     def answer(
         self, prompts: Sequence[tuple[Images, str]], *, max_new_tokens: int = 128, batch_size: int = 64
     ) -> list[str]:
-        """The answers to many questions, each about its image (one, a list or None), `batch_size` at a time.
+        """The answers to many questions, each about its image (one, a list or None), in batches of `batch_size`.
 
         Questions about the same images share these tokens' forward pass. Raises DataError for an image that cannot
         be read.
@@ -120,5 +120,5 @@ def _listed(image: Images) -> list[ImageLike]:
 
 
 def _key(image: ImageLike) -> Path | str | int:
-    """What tells images apart."""
+    """The identity of an image."""
     return image if isinstance(image, (Path, str)) else id(image)

@@ -26,16 +26,16 @@ _PREFIXES = {
 _LAST = "config.json"
 """The file that makes a checkpoint complete: it is moved into place after all others."""
 BASE = "base.json"
-"""The same of a light checkpoint: it says what was trained on."""
+"""The same of an adapter checkpoint: it names the base."""
 
 
 def is_complete(path: Path) -> bool:
-    """Whether `path` holds a finished checkpoint, whole or light."""
+    """Whether `path` holds a finished checkpoint, whole or of adapters."""
     return (path / _LAST).is_file() or (path / BASE).is_file()
 
 
 def mark_unfinished(path: Path) -> None:
-    """Have the checkpoint in `path` count as unfinished."""
+    """Remove the files that make the checkpoint in `path` a finished one."""
     for last in (_LAST, BASE):
         (path / last).unlink(missing_ok=True)
     (path / MANIFEST).unlink(missing_ok=True)
@@ -65,7 +65,8 @@ def save_checkpoint(
 ) -> None:
     """Write the whole checkpoint: weights as `dtype`, configs, processor, chat template, the manifest of these files.
 
-    Everything is written beside `path` and then moved into it, config.json last: without it, it is unfinished.
+    All files are written to a temporary folder and then moved into `path`, config.json last: a folder without it is
+    unfinished.
     Raises StorageError if the disk is full; `path` is then as it was.
     """
     with add_files(path, _LAST) as partial:
@@ -106,7 +107,7 @@ def _check(path: Path) -> None:
         unfinished = any(path.glob("state/*")) or (path / "log.jsonl").exists()
         what = "its training has not finished" if unfinished else "it holds no checkpoint: config.json is missing"
         stages = sorted(str(folder) for folder in path.iterdir() if is_complete(folder))
-        fix = f"one of: {', '.join(stages)}" if stages else "run the training again: it goes on where it stopped"
+        fix = f"one of: {', '.join(stages)}" if stages else "run the training again: it continues where it stopped"
         raise CheckpointError(what, where=str(path), fix=fix if unfinished or stages else "")
     try:
         config: Any = json.loads((path / _LAST).read_text("utf-8"))

@@ -23,14 +23,14 @@ from transformers import (
 
 @dataclass(frozen=True, slots=True)
 class VisionFamily:
-    """What is to be known of a family of vision towers."""
+    """The particulars of a family of vision towers."""
 
     model: type[PreTrainedModel]
     """Its class in transformers."""
     leading: Callable[[Any], int]
-    """How many tokens it puts before the patches, by its config: the class token and registers."""
+    """Number of tokens before the patches, by its config: the class token and registers."""
     prefix: str = ""
-    """What published LLaVA checkpoints put before its weights' names; none: named as in its own checkpoints."""
+    """Prefix of its weights' names in published LLaVA checkpoints; none: the names of its own checkpoints."""
 
 
 def _class_and_registers(config: Any) -> int:
@@ -62,7 +62,7 @@ MULTIMODAL = ("gemma3", "mistral3", "llava")
 
 
 def leading_tokens(config: Any) -> int:
-    """How many tokens a vision tower of that config puts before the patches."""
+    """Number of tokens that a vision tower of that config puts before the patches."""
     return VISION[config.model_type].leading(config)
 
 

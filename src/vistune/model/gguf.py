@@ -1,4 +1,4 @@
-"""Language models in GGUF files, which transformers reads; what it overlooks is put right or refused here."""
+"""Language models in GGUF files, which transformers reads; what it overlooks is corrected or refused here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LARGEST = {("gemma2", 46), ("gemma3", 62)}
 
 
 class GgufFile:
-    """The header of a GGUF file and what its model is. Raises MissingPackageError without the package `gguf`."""
+    """The header of a GGUF file and the config of its model. Raises MissingPackageError without the package `gguf`."""
 
     def __init__(self, path: Path) -> None:
         gguf = require("gguf", "gguf", "reading a GGUF file", where=str(path))
@@ -50,12 +50,12 @@ class GgufFile:
         stored = sum(int(tensor.n_elements) for name, tensor in self._tensors.items() if not name.startswith("rope_"))
         read = sum(weight.numel() for weight in model.parameters())  # tied ones once, as in the file
         if stored != read:
-            what = f"transformers reads {read:,} numbers of the {stored:,} in it"
+            what = f"transformers reads {read:,} values of the {stored:,} in it"
             raise CheckpointError(what, where=str(self.path), fix="give the original model's folder or hub id")
         return model, AutoTokenizer.from_pretrained(self.path.parent, **where)
 
     def _complete_config(self) -> None:
-        """What transformers leaves at its defaults though the file says it."""
+        """Set what transformers leaves at its defaults though the file has it."""
         config = self.config
         if "token_embd.weight" in self._tensors:  # may have more rows than the vocabulary has tokens
             config.vocab_size = int(self._tensors["token_embd.weight"].shape[-1])

@@ -52,7 +52,7 @@ class LastLayer:
 
 
 def row_wise_parts(layer: nn.Module) -> list[nn.Module]:
-    """The parts after the attention that take most of the layer's work; a family may have others, which run in full."""
+    """The costly parts after the attention; a family may have others, which run in full."""
     attention = getattr(layer, "self_attn", None)
     parts = (getattr(attention, "o_proj", None), getattr(layer, "mlp", None))
     return [part for part in parts if isinstance(part, nn.Module)]

@@ -1,8 +1,8 @@
 """The language model's head where there is a target to predict, and the loss there, without all logits at once.
 
-Loss and gradients are computed together, chunk by chunk, so that logits are made once and never kept. The gradient of
-the head's weight has as many rows as the vocabulary: where one process trains, it is added to `weight.grad` right away,
-as a copy in every micro-batch would cost more time than the rest of a small language model's step.
+Loss and gradients are computed together, chunk by chunk, so that logits are computed once and never stored. The
+gradient of the head's weight has as many rows as the vocabulary: where one process trains, it is added to `weight.grad`
+right away, as a copy in every micro-batch would cost more time than the rest of a small language model's step.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 _LOGITS_AT_ONCE = 6 * 2**20
-"""24 MB of logits: they stay near the processor, and their memory is used again for the next ones."""
+"""24 MB of logits: they stay in the cache of the processor, and the next ones reuse their memory."""
 
 
 def linear_cross_entropy(
@@ -93,7 +93,7 @@ class _ChunkedLoss(torch.autograd.Function):
 
 
 def _add_product(into: Tensor, left: Tensor, right: Tensor) -> None:
-    """Add left (V, t) times right (t, D) to `into` (V, D), whose numbers may be longer than theirs."""
+    """Add left (V, t) times right (t, D) to `into` (V, D), whose dtype may be wider than theirs."""
     if into.dtype == left.dtype:
         into.addmm_(left, right)
     else:

@@ -13,7 +13,7 @@ from vistune.model.families import leading_tokens, vision_blocks
 
 
 class _Reached(Exception):  # noqa: N818 - not an error
-    """The forward pass has come to the hidden state that is wanted."""
+    """The forward pass has reached the requested hidden state."""
 
     def __init__(self, states: Tensor) -> None:
         super().__init__()
@@ -21,14 +21,14 @@ class _Reached(Exception):  # noqa: N818 - not an error
 
 
 def used_blocks(model: Any) -> int:
-    """How many of the tower's layers come before the hidden state that the projector reads."""
+    """Number of the tower's layers before the hidden state that the projector reads."""
     return int(model.config.vision_feature_layer % (len(vision_blocks(model.model.vision_tower)) + 1))
 
 
 def vision_features(model: Any, pixels: Tensor) -> Tensor:
     """Pixels (N, 3, H, W) as the features (N, I, V) that the projector reads: one hidden state, chosen by the config.
 
-    The same as transformers' `get_image_features` takes, but the layers after it are not run.
+    The same as transformers' `get_image_features` returns, but the layers after it are not run.
     """
     tower = model.model.vision_tower
     blocks, used = vision_blocks(tower), used_blocks(model)
@@ -41,7 +41,7 @@ def vision_features(model: Any, pixels: Tensor) -> Tensor:
 
 
 def _input_of(block: nn.Module, tower: nn.Module, pixels: Tensor) -> Tensor:
-    """What the tower's forward pass gives `block`; it ends there."""
+    """The input of `block` in the tower's forward pass, which ends there."""
 
     def stop(_: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> None:
         raise _Reached(positional[0] if positional else named["hidden_states"])

@@ -93,25 +93,25 @@ def prepare(
 
 
 @contextmanager
-def gradients_kept(module: nn.Module, kept: bool) -> Iterator[None]:
-    """While `kept`, gradients add up in each process; otherwise the processes exchange them in the backward pass."""
+def accumulation(module: nn.Module, local: bool) -> Iterator[None]:
+    """While `local`, gradients add up in each process; otherwise the processes exchange them in the backward pass."""
     if isinstance(module, FSDPModule):
-        module.set_requires_gradient_sync(not kept)
+        module.set_requires_gradient_sync(not local)
         yield
     else:
         unsynced: Any = getattr(module, "no_sync", nullcontext)
-        with unsynced() if kept else nullcontext():
+        with unsynced() if local else nullcontext():
             yield
 
 
 def clip(weights: Iterable[nn.Parameter], largest: float) -> float:
-    """Scale the gradients down together if their norm over all processes is larger; returns what it was."""
+    """Scale the gradients to the norm `largest` if theirs, over all processes, is larger; returns their norm before."""
     norm = nn.utils.clip_grad_norm_(list(weights), largest)
     return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
 def gathered(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
-    """The whole tensors, on the CPU; none where they are not to be kept. All processes have to call this."""
+    """The whole tensors, on the CPU, or none without `keep`. All processes have to call this."""
     whole = {}
     for name, tensor in tensors.items():
         # a copy, as the whole of uneven shards is a view of more memory
@@ -130,7 +130,7 @@ def laid_out(whole: Tensor, weight: Tensor) -> Tensor:
 
 
 def unshard(module: nn.Module, *, keep: bool) -> None:
-    """Make sharded weights whole, on the CPU, for saving; where they are not to be kept, they are gone.
+    """Make sharded weights whole, on the CPU, for saving; without `keep` they become empty.
 
     The module cannot be trained any more. All processes have to call this.
     """

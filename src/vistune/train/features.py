@@ -1,4 +1,4 @@
-"""When a stage keeps the features of its frozen vision tower, and what tells them from others'."""
+"""When a stage caches the features of its frozen vision tower, and the version of these features."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from vistune.recipe.training import Recipe, StageRecipe
 def open_features(
     recipe: Recipe, stage: StageRecipe, model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder: Path
 ) -> FeatureCache | None:
-    """The features kept in `folder` for this stage; nothing if it sees each image only once, or trains the tower."""
-    if not keeps_features(recipe, stage):
+    """The stage's feature cache in `folder`; None if it encodes each image only once, or trains the tower."""
+    if not _caches_features(recipe, stage):
         return None
     config: Any = model.config
     shape = image_token_count(config), config.vision_config.hidden_size
-    # in bf16 the projector reads its input in bf16, so nothing is lost by keeping it so
+    # in bf16 the projector reads its input in bf16, so nothing is lost
     dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
     limit = int(recipe.feature_cache_gb * 2**30)
     return FeatureCache(folder / _version(model, processor, dtype), shape, dtype, limit)
@@ -39,17 +39,17 @@ def remove_features(folder: Path) -> None:
             empty.rmdir()
 
 
-def keeps_features(recipe: Recipe, stage: StageRecipe) -> bool:
-    """Whether the stage's tower is frozen and sees images again, in a later epoch or as another stage's."""
+def _caches_features(recipe: Recipe, stage: StageRecipe) -> bool:
+    """Whether the stage's tower is frozen and gets images again, in a later epoch or in another stage."""
     if not recipe.feature_cache_gb or "vision" in stage.trains:
         return False
     return stage.epochs > 1 or any(_share_images(stage, other) for other in recipe.stages if other.name != stage.name)
 
 
 def first_views(recipe: Recipe, stage: StageRecipe) -> float:
-    """About which share of the stage's images its tower has to see, as no epoch or stage before kept them."""
+    """About the share of the stage's views of images that are the first, for which there are no features yet."""
     before = recipe.stages[: [one.name for one in recipe.stages].index(stage.name)]
-    if not keeps_features(recipe, stage):
+    if not _caches_features(recipe, stage):
         return 1.0
     return 0.0 if any(_share_images(stage, other) for other in before) else min(1.0, 1 / stage.epochs)
 
@@ -63,15 +63,15 @@ def _folders(stage: StageRecipe) -> set[str]:
 
 
 def _version(model: LlavaForConditionalGeneration, processor: LlavaProcessor, dtype: torch.dtype) -> str:
-    """The hash of all that the features depend on besides the image."""
+    """The hash of all inputs of the features besides the image."""
     config: Any = model.config
     image_processor: Any = processor.image_processor
     digest = hashlib.sha256()
     for name, weight in model.model.vision_tower.state_dict().items():
         digest.update(name.encode() + weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    told = [
+    settings = [
         config.vision_config.to_dict(), config.vision_feature_layer, config.vision_feature_select_strategy,
         image_processor.to_dict(), str(dtype), model.device.type,
     ]  # fmt: skip
-    digest.update(json.dumps(told, sort_keys=True, default=str).encode())
+    digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
     return digest.hexdigest()[:32]

@@ -1,7 +1,8 @@
-"""How much a stage computes: floating-point operations of the matrix products, ours and the plain forward's.
+"""The floating-point operations of a stage's matrix products, for our forward pass and for the plain one.
 
-A product with a matrix of P weights takes 2 P operations a token forward, as many for the gradient of its input, and
-as many for the gradient of its weights. Nothing but products is counted.
+A product with a matrix of P weights takes 2 P operations per token forward, as many for the gradient of its input, and
+as many for the gradient of its weights. Only products count. (torch's FlopCounterMode needs a real pass, and counts an
+attention without its mask; a test compares the rest with it.)
 """
 
 from __future__ import annotations
@@ -28,25 +29,25 @@ _LONG = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What passes through the model: how many of each."""
+    """The amounts that pass through the model."""
 
     images: int
-    """seen by the vision tower"""
+    """Images that the vision tower encodes."""
     image_tokens: int
-    """that the projector makes"""
+    """Tokens that the projector computes."""
     tokens: int
-    """that the language model's layers take"""
+    """Tokens in the language model's layers."""
     pairs: int
-    """of a token and one that it attends to, itself included"""
+    """Pairs of a token and one that it attends to, itself included."""
     logits: int
-    """rows that the head makes"""
+    """Rows of the head's output."""
 
     def __add__(self, other: Work) -> Work:
         return Work(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
 
 def our_work(groups: Iterable[Group]) -> Work:
-    """The work of conversation groups as we train them, each group's images once."""
+    """The work of conversation groups as training packs them, each group's images once."""
     total = Work(0, 0, 0, 0, 0)
     for group in groups:
         branches = [len(sample.input_ids) - group.shared for sample in group.samples]
@@ -59,7 +60,7 @@ def our_work(groups: Iterable[Group]) -> Work:
 
 
 def plain_work(batches: Iterable[Sequence[Sample]]) -> Work:
-    """The work of the same conversations one a row, each batch padded to its longest, with all logits."""
+    """The work of the same conversations one per row, each batch padded to its longest, with all logits."""
     total = Work(0, 0, 0, 0, 0)
     for batch in batches:
         longest = max(len(sample.input_ids) for sample in batch)
@@ -105,8 +106,8 @@ def flops(
         "attention": (2 * work.pairs * wide * text.num_hidden_layers, 3),
         "head": (work.logits * head, 3 if "language" in trains else 2),
     }
-    found: dict[Part | str, float] = {part: 2.0 * products * times for part, (products, times) in forward.items()}
-    return found
+    operations: dict[Part | str, float] = {part: 2.0 * products * n for part, (products, n) in forward.items()}
+    return operations
 
 
 def _matrices(modules: Iterable[nn.Module]) -> int:
@@ -122,11 +123,11 @@ def _matrices(modules: Iterable[nn.Module]) -> int:
 def measured_peak(device: torch.device, dtype: torch.dtype = torch.float32) -> float:
     """The operations per second of a large matrix product on this device, the best of several.
 
-    A CPU without instructions for bf16 takes minutes for a product that is large to others: there it is smaller.
+    A CPU without instructions for bf16 would need minutes for the largest product: it stops at a smaller one.
     """
     for size in (256, 512, 1024, 2048):
         a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-        best = min(_seconds(a, b) for _ in range(6))
+        best = min(_seconds(a, b) for _ in range(4))
         if best > _LONG:
             break
     return 2 * size**3 / best

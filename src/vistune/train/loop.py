@@ -22,7 +22,7 @@ from vistune.data.loader import Loader
 from vistune.errors import Stopped, TrainingError
 from vistune.interrupt import StopAfterStep
 from vistune.recipe.training import StageRecipe, TrackerName
-from vistune.train.distributed import clip, decide, gradients_kept, prepare, unshard
+from vistune.train.distributed import accumulation, clip, decide, prepare, unshard
 from vistune.train.log import Log
 from vistune.train.resume import Progress, best_weights, load_state, load_weights, newest_state, save_state
 from vistune.train.stages import parts
@@ -97,7 +97,7 @@ def train_stage(
                 group["lr"] = share * group["peak"]
             summed = torch.zeros((), device=accelerator.device)
             for index, batch in enumerate(step.micro_batches):
-                with gradients_kept(module, kept=index < len(step.micro_batches) - 1):
+                with accumulation(module, local=index < len(step.micro_batches) - 1):
                     with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
                         # processes average their gradients, and the whole batch's targets divide the whole sum
                         loss = module(batch.to(accelerator.device), world / step.targets)

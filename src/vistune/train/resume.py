@@ -1,4 +1,4 @@
-"""The state that an interrupted stage goes on from, bit for bit, however it ended."""
+"""The state from which an interrupted stage continues, bit for bit, however it ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loss on data that is not trained on."""
+"""The loss on validation data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vistune.recipe.training import StageRecipe
 
 
 class Validation:
-    """The mean loss over all target tokens of a held-out data set; to take it changes nothing in the training."""
+    """The mean loss over all target tokens of a validation data set; computing it does not change the training."""
 
     def __init__(
         self, dataset: Dataset, images: ImageStore, stage: StageRecipe, accelerator: Accelerator, *, bf16: bool
@@ -39,9 +39,9 @@ class Validation:
         return float(summed / targets)
 
     def _batch(self, start: int) -> tuple[Batch | None, int]:
-        """This process's part of the samples from `start`, and 1; 0 if it is another's, as all have to compute one."""
-        numbers = range(start, min(start + self._size, len(self._dataset)))
-        samples = [sample for number in numbers if (sample := self._dataset.get(number)) is not None]
+        """This process's part of the samples from `start`, and 1; or another's and 0, as all have to compute one."""
+        indices = range(start, min(start + self._size, len(self._dataset)))
+        samples = [sample for index in indices if (sample := self._dataset.get(index)) is not None]
         if not samples:
             return None, 0
         rank, world = self._accelerator.process_index, self._accelerator.num_processes
@@ -51,7 +51,7 @@ class Validation:
 
 @contextmanager
 def _evaluating(module: nn.Module) -> Iterator[None]:
-    """The module without dropout, and then each part as it was: a frozen one stays without."""
+    """The module in evaluation mode, and then each part in its own mode again: a frozen one stays in evaluation."""
     training = [part for part in module.modules() if part.training]
     module.eval()
     try:
