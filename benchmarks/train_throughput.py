@@ -72,7 +72,7 @@ class Prepared:
     def samples(self) -> list[Any]:
         """All samples in our order, as the peers get them."""
         dataset, size = self.dataset(), self.recipe.batch_size
-        order = dataset.order(seed=0)
+        order = dataset.sampler(seed=0)
         return [dataset.get(i) for step in range(len(dataset) // size) for i in order.step(step, size)]
 
 

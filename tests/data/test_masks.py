@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from vistune.data.adapt import chat_template, template_names
+from vistune.data.chat_template import chat_template, exchange, special_tokens, template_names
 from vistune.data.encode import Encoder, Sample
 from vistune.data.render import image_marks
-from vistune.data.templates import exchange, special_tokens
 from vistune.errors import CheckpointError, DataError
 from vistune.model.assemble import _prepare_tokenizer
 from vistune.records import IMAGE_TOKEN, Conversation, Turn

@@ -156,7 +156,7 @@ def _both(folder: Path, vision: str, language: str) -> Both:
     model, processor = assemble(str(folder / vision), str(folder / language), projector="mlp2x_gelu")
     encoder = Encoder(processor.tokenizer, str(processor.chat_template), image_token_count(model.config))
     pixels = {name: to_pixels(processor.image_processor, picture) for name, picture in _pictures().items()}
-    return Both(model, processor, encoder.encode_all(_conversations(), 200), pixels)
+    return Both(model, processor, [encoder.encode(one, 200) for one in _conversations()], pixels)
 
 
 def _gradients(model: Any, loss: Tensor) -> dict[str, Tensor]:

@@ -54,7 +54,8 @@ def test_loss_and_gradients_are_the_same_bit_for_bit(make_recipe: Any, trains: l
             dtype = torch.bfloat16 if exact_words else torch.float32
             assert model.get_input_embeddings().weight.dtype == dtype
         (conversations,) = open_sources(recipe.stages[1].sources())
-        samples = Encoder(processor.tokenizer, processor.chat_template, 4).encode_all(conversations, 500)
+        encoder = Encoder(processor.tokenizer, processor.chat_template, 4)
+        samples = [encoder.encode(conversation, 500) for conversation in conversations]
         images = ImageStore(lambda name: read_image(Path(name)), processor.image_processor)
         with torch.autocast("cpu", torch.bfloat16):
             loss = TargetLoss(model)(collate(make_groups(samples), images.get))

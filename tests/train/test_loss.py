@@ -27,7 +27,8 @@ from vistune.train.target_loss import TargetLoss
 
 def _samples(recipe: Recipe, processor: Any) -> list[Sample]:
     (conversations,) = open_sources(recipe.stages[1].sources())
-    return Encoder(processor.tokenizer, processor.chat_template, 4).encode_all(conversations, 500)
+    encoder = Encoder(processor.tokenizer, processor.chat_template, 4)
+    return [encoder.encode(conversation, 500) for conversation in conversations]
 
 
 def _packed(samples: list[Sample], processor: Any) -> Batch:

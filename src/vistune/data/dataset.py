@@ -11,7 +11,7 @@ import numpy as np
 
 from vistune.data.encode import Encoder, Sample
 from vistune.data.images import ImageFile, read_image
-from vistune.data.order import Numbers, Order, number_groups
+from vistune.data.sampler import Numbers, Sampler, number_groups
 from vistune.data.source import DataSource
 from vistune.errors import DataError
 from vistune.recipe.training import DataRecipe
@@ -99,13 +99,13 @@ class Dataset:
         """The ids of the conversations at these indices, as the data has them."""
         return [self._conversation(int(self._numbers[index])).id for index in indices]
 
-    def order(self, seed: int) -> Order:
+    def sampler(self, seed: int) -> Sampler:
         """The order of the samples; those that begin with the same image are a group."""
         groups = number_groups(np.concatenate([source.keys for source in self._sources])[self._numbers])
         edges = np.searchsorted(self._numbers, self._starts)
         parts = [groups[start:stop] for start, stop in pairwise(edges.tolist())]
         kept = [(part, source.weight) for part, source in zip(parts, self._sources, strict=True) if len(part)]
-        return Order([part for part, _ in kept], [weight for _, weight in kept], seed)
+        return Sampler([part for part, _ in kept], [weight for _, weight in kept], seed)
 
     def image(self, name: str) -> ImageFile:
         """The image of that name. Raises DataError if it is missing."""

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 
-from vistune.data.prompt import Ids, PromptEncoder
-from vistune.data.render import Rendered, image_marks
-from vistune.data.templates import before_answer, end_of_turn, exchange, special_tokens
+from vistune.data.chat_template import before_answer, end_of_turn, exchange, special_tokens
+from vistune.data.render import Rendered, Renderer, image_marks
+from vistune.data.tokenizer import TemplateTokenizer
 from vistune.errors import CheckpointError, DataError
-from vistune.records import Conversation
+from vistune.records import IMAGE_TOKEN, Conversation, Turn
+
+Ids = NDArray[np.int32]
+"""Token ids or places (n)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,37 @@ class _Draft:
     starts: list[int]
     turns: int
     where: str
+
+
+class PromptEncoder:
+    """Encodes prompts with one tokenizer and chat template; an image takes `image_tokens` tokens.
+
+    Special tokens come from the template alone: where a turn's text spells one, it is encoded as the ordinary text
+    it is.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str, image_tokens: int) -> None:
+        self._image_id, self._image_tokens = special_tokens(tokenizer)[IMAGE_TOKEN], image_tokens
+        self._tokenize = TemplateTokenizer(tokenizer)
+        self._render = Renderer(tokenizer, template, self._tokenize.spell)
+
+    def prompt(self, turns: Sequence[Turn], *, images: int) -> list[int]:
+        """The token ids up to where the assistant's next answer begins; the first `images` `<image>` are images.
+
+        Raises DataError if the template refuses the turns or changes them.
+        """
+        rendered = self._render(turns, images=images, prompt=True, where="prompt")
+        parts = [rendered.words[0]]
+        for text, words in zip(rendered.texts, rendered.words[1:], strict=True):
+            parts += [text, words]
+        [encoding] = self._tokenize(["".join(parts)], offsets=False)
+        ids = np.array(encoding.ids, dtype=np.int32)
+        expanded: list[int] = ids.repeat(self._sizes(ids)).tolist()
+        return expanded
+
+    def _sizes(self, ids: Ids) -> NDArray[np.int64]:
+        """How many tokens each token becomes."""
+        return np.where(ids == self._image_id, self._image_tokens, 1)
 
 
 class Encoder(PromptEncoder):
@@ -78,17 +111,6 @@ class Encoder(PromptEncoder):
         if isinstance(outcome, DataError):
             raise outcome
         return outcome
-
-    def encode_all(self, conversations: Iterable[Conversation], max_length: int) -> list[Sample]:
-        """All samples, in order. Raises DataError as `encode`."""
-        samples: list[Sample] = []
-        remaining = iter(conversations)
-        while batch := list(islice(remaining, 256)):
-            for outcome in self.encode_batch(batch, max_length):
-                if isinstance(outcome, DataError):
-                    raise outcome
-                samples.append(outcome)
-        return samples
 
     def encode_batch(self, conversations: Sequence[Conversation], max_length: int) -> list[Sample | DataError]:
         """What `encode` returns or raises for each of the conversations, tokenised together."""

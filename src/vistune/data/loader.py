@@ -80,7 +80,7 @@ class Loader:
         world: int = 1, tell: Callable[[str], None] = print,
     ) -> None:  # fmt: skip
         self._data, self._images, self._batch_size, self._seed = data, images, batch_size, seed
-        self._order = data.order(seed)
+        self._sampler = data.sampler(seed)
         self._rank, self._world, self._tell = rank, world, tell
         self._parts = world * max(1, min(batch_size // world, round(batch_size / (world * micro_batch_size))))
         self._unreadable: set[str] = set()
@@ -89,7 +89,7 @@ class Loader:
     @property
     def epoch_size(self) -> int:
         """How many conversations one epoch takes."""
-        return self._order.epoch_size
+        return self._sampler.epoch_size
 
     def steps(self, start: int, stop: int) -> Iterator[Step]:
         """The steps from `start` to before `stop`."""
@@ -99,7 +99,7 @@ class Loader:
             self._tell(f"{len(self._unreadable)} images could not be read; the answers about them were not learned")
 
     def _step(self, number: int, readers: Executor) -> Step:
-        indices = self._order.step(number, self._batch_size)
+        indices = self._sampler.step(number, self._batch_size)
         chosen = [self._data.get(index) or self._replace(number, place) for place, index in enumerate(indices)]
         targets = sum(int(sample.targets[1:].sum()) for sample in chosen)
         parts = share_out(make_groups(chosen), self._parts)

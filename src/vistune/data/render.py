@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from vistune.data import templates
+from vistune.data import chat_template as templates
 from vistune.errors import DataError
 from vistune.records import IMAGE_TOKEN, Turn
 

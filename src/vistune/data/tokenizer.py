@@ -11,7 +11,7 @@ from typing import Any
 from tokenizers import AddedToken, Encoding, Tokenizer
 from transformers import PreTrainedTokenizerBase
 
-from vistune.data.templates import special_tokens
+from vistune.data.chat_template import special_tokens
 
 
 class TemplateTokenizer:

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import GenerationConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
-from vistune.data import adapt, templates
+from vistune.data import chat_template as templates
 from vistune.data.images import square_processor
 from vistune.errors import CheckpointError
 from vistune.model.backbones import load_language, load_vision, resolve
@@ -47,7 +47,7 @@ def assemble(
     language, tokenizer = load_language(resolve(language_model, "language"), weights=weights)
     _check_layer(feature_layer, vision)
     strategy = _strategy(feature_strategy, vision.config)
-    template = adapt.chat_template(tokenizer, chat_template)
+    template = templates.chat_template(tokenizer, chat_template)
     _prepare_tokenizer(tokenizer, template)
     _fit_embeddings(language, len(tokenizer))
     config = _config(vision, language, tokenizer, projector, feature_layer, strategy)

@@ -10,9 +10,9 @@ from PIL import Image
 from torch import Tensor
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
-from vistune.data.adapt import checkpoint_template
+from vistune.data.chat_template import checkpoint_template
+from vistune.data.encode import PromptEncoder
 from vistune.data.images import open_image, to_pixels, to_rgb
-from vistune.data.prompt import PromptEncoder
 from vistune.model.adapter_checkpoint import open_checkpoint
 from vistune.model.assemble import image_token_count
 from vistune.model.decode import Prompt, greedy

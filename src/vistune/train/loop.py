@@ -83,7 +83,7 @@ def train_stage(
     def check_finite(figures: Mapping[str, float]) -> None:
         """Ends the training in all processes, which have the same figures, at the first one that is not finite."""
         if not all(map(math.isfinite, figures.values())):
-            ids = dataset.ids(dataset.order(seed).step(progress.done - 1, stage.batch_size))
+            ids = dataset.ids(dataset.sampler(seed).step(progress.done - 1, stage.batch_size))
             when = f"step {progress.done}/{total}"
             decide(accelerator, lambda: _diverged(figures, when, stage, ids, states))
 

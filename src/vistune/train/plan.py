@@ -68,10 +68,10 @@ def _plan_stage(
 
     data = open_stage_data(stage, silent)
     dataset, *_ = prepare_stage(recipe, stage, model, processor, data, output=silent, ahead=0)
-    order = dataset.order(recipe.seed)
-    steps = total_steps(order.epoch_size, stage)
+    sampler = dataset.sampler(recipe.seed)
+    steps = total_steps(sampler.epoch_size, stage)
     sampled = [
-        [sample for index in order.step(int(step), stage.batch_size) if (sample := dataset.get(index))]
+        [sample for index in sampler.step(int(step), stage.batch_size) if (sample := dataset.get(index))]
         for step in np.unique(np.linspace(0, steps - 1, _SAMPLED_STEPS).astype(int))
     ]
     groups = [make_groups(step) for step in sampled]

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
-from vistune.data.adapt import chat_template
+from vistune.data.chat_template import chat_template
 from vistune.data.dataset import AHEAD, Dataset, open_sources
 from vistune.data.encode import Encoder
 from vistune.data.source import DataSource

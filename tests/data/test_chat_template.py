@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from vistune.data.adapt import chat_template
+from vistune.data.chat_template import chat_template
 from vistune.errors import CheckpointError, RecipeError
 
 Make = Callable[[str], Any]

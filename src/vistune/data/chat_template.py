@@ -1,22 +1,23 @@
-"""Chat templates made fit for training and for every engine that reads the checkpoint.
+"""Chat templates, and what makes them fit for training and for every engine that reads the checkpoint.
 
 Whatever a template is, one of ours or a language model's own, the result
 
-- takes content as text and as a list of parts, an image being `<image>` on a line of its own, as in LLaVA's JSON;
-- takes a system's turn, in front of the first question where it has no place of its own;
+- takes content as text and as a list of parts; an image is `<image>` on a line of its own, as in LLaVA's JSON;
+- takes a system turn, before the first question where it has no place of its own;
 - writes the beginning-of-sequence token itself, if the model had one at the beginning: engines differ in whether
   they add it to a rendered conversation;
-- has a generation prompt that is exactly what stands before an answer in training. Qwen3's template writes an empty
+- has a generation prompt that is exactly what precedes an answer in training. Qwen3's template writes an empty
   `<think>` block before the last answer, but not in the generation prompt; DeepSeek-R1's opens `<think>` there, but
-  before no answer. What is asked is then not what was trained. Such a block goes into the prompt, or out of it;
-- does not depend on the day. Where a template asks for the date, it gets the one that Llama's templates write
-  when they cannot know it: otherwise a run that is resumed tomorrow would go on with other data.
+  before no answer. Generation would then start from a prompt that training never saw. Such a block goes into the
+  prompt, or out of it;
+- does not depend on the day. A template that asks for the date gets the one that Llama's templates write when they
+  cannot know it: otherwise a run that is resumed tomorrow would continue with other data.
 
 Ours are `vicuna_v1` (LLaVA 1.5; llava-hf's checkpoints use it without the system's text), `plain` (stage 1: an image
-and its caption), `chatml`, and `vicuna_v0`. There an answer is over at `###`. To the official code of LLaVA v0 this was
-text, some ordinary tokens that begin the next turn; the loss covered them, and generation stopped when they turned up
-in what was written so far. Here it is one special token, the end of the sequence, so that every engine stops at it; a
-`###` that somebody types is still text, as it is not for engines that tokenise the rendered conversation.
+and its caption), `chatml`, and `vicuna_v0`. In `vicuna_v0` an answer ends with `###`. In the official code of LLaVA v0
+this was text, some ordinary tokens that begin the next turn; the loss covered them, and generation stopped when they
+appeared in the output. Here it is one special token, the end of the sequence, so that every engine stops at it; a
+`###` that a user types is still text, unlike in engines that tokenise the rendered conversation.
 """
 
 from __future__ import annotations
@@ -25,16 +26,17 @@ import json
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib import resources
 from typing import Any
 
 from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
-from vistune.data.templates import exchange, render
 from vistune.errors import CheckpointError, RecipeError, did_you_mean
 from vistune.records import IMAGE_TOKEN
+from vistune.resources import folder
 
+_TEXT = "\ue000"
+"""Stands for a turn's text where only the template's own words matter."""
 _TURNS = "system", "user", "assistant"
 _DATE = datetime(2024, 7, 26, tzinfo=UTC)
 _NEEDS = re.compile(r"\{#- special tokens: (.*?) -#\}")
@@ -76,8 +78,7 @@ _OWN_PROMPT = "{%- set wants_answer = add_generation_prompt -%}{%- set add_gener
 
 def template_names() -> list[str]:
     """The names of the templates that are files here."""
-    files = resources.files("vistune.data").joinpath("templates").iterdir()
-    return sorted(file.name.removesuffix(".jinja") for file in files if file.name.endswith(".jinja"))
+    return sorted(file.stem for file in folder("vistune.data", "templates").glob("*.jinja"))
 
 
 def chat_template(tokenizer: PreTrainedTokenizerBase, name: str | None = None) -> str:
@@ -103,10 +104,60 @@ def checkpoint_template(processor: ProcessorMixin) -> str:
     return _adapt(tokenizer, str(processor.chat_template))
 
 
+def render(
+    tokenizer: PreTrainedTokenizerBase, template: str, messages: list[dict[str, str]], prompt: bool = False
+) -> str:
+    """The conversation as text; with `prompt`, up to where the assistant's answer begins."""
+    text = tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False, add_generation_prompt=prompt)
+    return str(text)
+
+
+def exchange(tokenizer: PreTrainedTokenizerBase, template: str) -> tuple[str, str, str]:
+    """The template's words for a question and its answer: before the answer, after it, and the generation prompt.
+
+    Raises CheckpointError for a template that cannot be rendered or does not show the answer.
+    """
+    messages = [{"role": "user", "content": "x"}, {"role": "assistant", "content": _TEXT}]
+    try:
+        before, _, after = render(tokenizer, template, messages).partition(_TEXT)
+        prompt = render(tokenizer, template, messages[:1], prompt=True)
+    except Exception as error:  # templates raise whatever their author chose
+        what = f"its chat template cannot be used: {' '.join(str(error).split())}"
+        raise CheckpointError(what, where=tokenizer.name_or_path, fix="set model.chat_template") from None
+    if not after:
+        raise CheckpointError("the chat template leaves answers out or does not end them", where=tokenizer.name_or_path)
+    return before, after, prompt
+
+
+def before_answer(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
+    """What the template writes between the generation prompt and an answer: generation has to write it, too."""
+    before, _, prompt = exchange(tokenizer, template)
+    return before.removeprefix(prompt) if before.startswith(prompt) else ""
+
+
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """All special tokens by their text."""
+    return {token.content: index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+
+
+def end_of_turn(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
+    """The special token that the template writes after an answer. Raises CheckpointError if there is none."""
+    _, after, _ = exchange(tokenizer, template)
+    tokens = sorted(special_tokens(tokenizer), key=len, reverse=True)
+    found = re.match(r"\s*(" + "|".join(map(re.escape, tokens)) + ")", after) if tokens else None
+    if found is None:
+        raise CheckpointError(
+            f"the chat template ends an answer with {after!r}, not with a special token",
+            where=tokenizer.name_or_path,
+            fix="set model.chat_template, or add the end-of-turn token to the tokenizer",
+        )
+    return found[1]
+
+
 def _read(name: str) -> str:
     if name not in template_names():
         raise RecipeError(f"unknown chat template '{name}'", fix=did_you_mean(name, template_names()))
-    return resources.files("vistune.data").joinpath("templates", f"{name}.jinja").read_text("utf-8")
+    return folder("vistune.data", f"templates/{name}.jinja").read_text("utf-8")
 
 
 def _adapt(tokenizer: PreTrainedTokenizerBase, template: str) -> str:

@@ -1,4 +1,4 @@
-"""In which order the data is trained on: a pure function of the seed, so that any step can be resumed."""
+"""The order of the training samples: a pure function of the seed, so that any step can be resumed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def number_groups(keys: NDArray[np.uint64]) -> Numbers:
     return np.asarray(first.argsort().argsort()[inverse], dtype=np.int64)
 
 
-class Order:
+class Sampler:
     """The samples' order in every epoch: groups at random, the samples of a group one after the other.
 
     The samples are those of several sources, one source after the other. An epoch takes of each a length of its
