@@ -135,9 +135,9 @@ def write_prompts(folder: Path) -> None:
     from vistune.generate.plan import make_plan
     from vistune.sources import open_source
 
-    plan = make_plan(open_source("caps_boxes", folder / "data.jsonl"), {"conversation": 1.0}, 0, "teacher-1")
+    plan = make_plan(open_source("caps_boxes", folder / "data.jsonl"), {"conversation": 1.0}, 0)
     with (folder / "prompts.jsonl").open("w", encoding="utf-8") as file:
-        for request in (planned.request for planned in plan if planned.request):
+        for request in plan.requests():
             messages = [("system", request.system), *((one.role, one.text) for one in request.messages)]
             row = {"messages": [{"role": role, "content": text} for role, text in messages]}
             file.write(json.dumps(row) + "\n")
@@ -178,9 +178,8 @@ def ask_inside(images: int, folder: Path) -> None:
     """The pipeline with a teacher in this process that answers at once; what it takes is memory."""
     from rich.console import Console
 
-    from vistune.generate import generate
+    from vistune.generate import GenerateRecipe, generate
     from vistune.llm import Client, Reply, Request
-    from vistune.sources import open_source
 
     class Teacher(Client):
         name = "inside"
@@ -191,10 +190,8 @@ def ask_inside(images: int, folder: Path) -> None:
             return Reply(f"Question:\nWhat is in photo {number}?\n===\nAnswer:\n{answer}", self.name)
 
     write_annotations(folder / "data.jsonl", images)
-    records = open_source("caps_boxes", folder / "data.jsonl")
-    generate(
-        records, Teacher(), folder / "out", kinds={"conversation": 1.0}, concurrency=64, console=Console(quiet=True)
-    )
+    recipe = GenerateRecipe(data=str(folder / "data.jsonl"), source="caps_boxes", kinds="conversation", concurrency=64)
+    generate(recipe, folder / "out", client=Teacher(), console=Console(quiet=True))
 
 
 def memory(sizes: list[int]) -> list[dict[str, Any]]:

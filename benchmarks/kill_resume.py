@@ -72,13 +72,10 @@ def main() -> None:
 def make_data(folder: Path) -> Path:
     """A few pictures with instruction data for both stages."""
     from vistune.demo.dataset import write_dataset
-    from vistune.generate import Style, generate
-    from vistune.llm import open_client
-    from vistune.sources import sources
+    from vistune.generate import GenerateRecipe, generate
 
     write_dataset(folder / "images", seed=0, train=40, val=0, test=0)
-    records = sources.get("coco")(folder / "images", "train")
-    generate(records, open_client("symbolic"), folder / "data", seed=0, style=Style(images=folder / "images"))
+    generate(GenerateRecipe(data=str(folder / "images"), source="coco"), folder / "data")
     return folder
 
 

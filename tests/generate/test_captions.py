@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vistune.generate import CaptionPairs
+from vistune.generate.captions import CaptionPairs
 from vistune.generate.kinds import brief_questions
 from vistune.records import ImageRecord
 

@@ -81,14 +81,15 @@ def test_what_is_refused_for_good_is_quarantined_alone(fault: str, tmp_path: Pat
 def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
     data = annotations(tmp_path, 3)
     said = run(command(data, "http://127.0.0.1:9", tmp_path / "out", "--patience", "0.01"), code=2)
-    assert "the teacher does not answer" in said
+    assert "no reply from 'teacher-1'" in said
 
 
 def test_a_run_that_gets_nothing_leaves_the_files_of_an_earlier_one(tmp_path: Path, teacher: Teacher) -> None:
     data, out = annotations(tmp_path, 3), tmp_path / "out"
     run(command(data, teacher.url, out))
     before = contents(out)
-    for url, model, words in ((teacher.url, "teacher-11", "does not exist"), ("http://127.0.0.1:9", "other", "answer")):
+    unknown, down = (teacher.url, "teacher-11", "does not exist"), ("http://127.0.0.1:9", "other", "no reply")
+    for url, model, words in (unknown, down):
         said = run(command(data, url, out, "--teacher", f"openai:{model}", "--patience", "0.01"), code=2)
         assert words in said
         assert "out has data of the teacher 'teacher-1'" in " ".join(said.split())

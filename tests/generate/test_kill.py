@@ -87,7 +87,7 @@ def test_a_signal_lets_what_is_under_way_come_in(number: int, code: int, tmp_pat
         first_reply(teacher, process, 1)
         found, said = ended(process, 0.5, number)
         assert found == code, said
-        assert "finishing what is under way" in said
+        assert "finishing the requests in flight" in said
         asked = teacher.stats()["requests"] - 1  # the probe's
         assert stored(out) == asked
         assert report(out)["pending"] == IMAGES - asked > 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vistune.errors import VistuneError
-from vistune.generate import generate
+from vistune.generate import GenerateRecipe, generate
 from vistune.generate.kinds import Prompts, brief_questions, prompt_folder
 from vistune.generate.languages import language_code
 from vistune.generate.replies import parse_reply
@@ -151,7 +151,7 @@ def test_a_kind_of_ones_own_goes_through_the_whole_run(own: Path, tmp_path: Path
         + "It seems to expect somebody to come home soon, so it waits."
     )
     report = generate(
-        [RECORD], ScriptedClient([good]), tmp_path / "out", kinds={"riddle": 1.0}, prompts=Prompts(own),
-        console=Console(quiet=True),
+        GenerateRecipe(kinds="riddle", kind_dir=str(own)), tmp_path / "out", records=[RECORD],
+        client=ScriptedClient([good]), console=Console(quiet=True),
     )  # fmt: skip
     assert report.kinds["riddle"].accepted == 1

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from vistune.generate.judged import Judged, Verdict
+from vistune.generate.judge import JudgedSample
 from vistune.generate.report import Report
 from vistune.records import Turn
 
 
-def judged(number: int, verdict: Verdict, reasons: tuple[str, ...] = (), *answers: str) -> Judged:
+def judged(number: int, verdict: str, reasons: tuple[str, ...] = (), *answers: str) -> JudgedSample:
     turns = tuple(turn for text in answers for turn in (Turn("user", "What is it?"), Turn("assistant", text)))
     about: dict[str, Any] = {"id": f"{number}-conversation", "kind": "conversation"}
     about |= {"usage": {"input": 100, "output": 20, "cached": 60}, "attempts": 2, "cost": 0.25}
-    return Judged({**about, "verdict": verdict, "reasons": reasons}, turns, "raw", ("dog", "wine glass", "cat"))
+    return JudgedSample({**about, "verdict": verdict, "reasons": reasons}, turns, "raw", ("dog", "wine glass", "cat"))
 
 
 def example() -> Report:
@@ -51,7 +51,7 @@ def test_every_request_is_counted_once() -> None:
 def test_what_is_not_known_of_one_is_not_summed(changed: dict[str, Any], lost: str) -> None:
     report = example()
     one = judged(4, "accepted", (), "A dog.")
-    report.add(Judged({**one.about, **changed}, one.turns, one.text))
+    report.add(JudgedSample({**one.about, **changed}, one.turns, one.text))
     cost = report.to_dict()["kinds"]["conversation"]["cost"]
     assert cost[lost] is None
     assert cost["per_accepted"]["usd" if lost == "usd" else "output"] is None

@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from vistune.generate.judged import Judged
+from vistune.generate.judge import JudgedSample
 from vistune.generate.report import Report, load_references
 from vistune.records import Turn
 
@@ -24,7 +24,7 @@ def filled(order: int = 0) -> Report:
         )
         about: dict[str, Any] = {"id": f"{number}-x", "kind": list(report.kinds)[number % 2], "usage": {}, "cost": None}
         about |= {"attempts": 1, "verdict": "filtered" if bad else "accepted", "reasons": ["leak"] if bad else []}
-        report.add(Judged(about, () if number % 10 == 0 else turns, f"raw {ATTACK}", ("dog",)))
+        report.add(JudgedSample(about, () if number % 10 == 0 else turns, f"raw {ATTACK}", ("dog",)))
     report.add_pending("conversation")
     return report
 

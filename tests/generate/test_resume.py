@@ -14,13 +14,12 @@ import pytest
 from rich.console import Console
 
 import vistune
-from vistune.generate import generate
+from vistune.generate import GenerateRecipe, generate
 from vistune.llm import Client, Reply, Request
 from vistune.records import ImageRecord
 
 CONCURRENCY = 8
 RECORDS = [ImageRecord(f"{n:04}", Path(f"{n}.jpg"), 64, 48, (f"Dog {n} sits on a rug.",)) for n in range(400)]
-KINDS = {"conversation": 1.0, "detail": 1.0}
 
 
 class Logging(Client):
@@ -45,7 +44,8 @@ class Logging(Client):
 
 def run(folder: Path, most: int = 10**9) -> None:
     client = Logging(folder / "log", most)
-    generate(RECORDS, client, folder, kinds=KINDS, concurrency=CONCURRENCY, console=Console(quiet=True))
+    recipe = GenerateRecipe(kinds="conversation,detail", concurrency=CONCURRENCY)
+    generate(recipe, folder, records=RECORDS, client=client, console=Console(quiet=True))
 
 
 def asked(folder: Path) -> list[str]:

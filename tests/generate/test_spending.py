@@ -38,7 +38,7 @@ def test_a_cap_in_usd_is_never_passed(faults: dict[str, float], tmp_path: Path) 
     with teaching(faults=faults) as teacher:
         said = run(command(data, teacher.url, out, *options))
         assert 0 < usd(teacher) <= cap
-        assert "the cap allows no other request" in said
+        assert "the cap allows no further request" in said
         assert report(out)["pending"] > 0
         asked = teacher.stats()["requests"]
         run(command(data, teacher.url, out, *options))
@@ -88,20 +88,20 @@ def test_a_cap_below_the_first_request_asks_nothing(tmp_path: Path) -> None:
     with teaching() as teacher:
         said = run(command(data, teacher.url, tmp_path / "out", "--max-total-tokens", "10"), code=2)
         assert teacher.stats()["requests"] == 0
-    assert re.search(r"the cap does not allow even one question: one may cost [\d,]+ tokens\n  fix: raise it", said)
+    assert re.search(r"the cap does not allow even one request, which may cost [\d,]+ tokens\n  fix: raise", said)
 
 
 def test_the_most_that_a_request_costs_is_enough_for_one(tmp_path: Path) -> None:
     data, price = annotations(tmp_path, 20), ("--price", f"{PRICE[0]}:{PRICE[1]}", "--concurrency", "1")
     with teaching() as teacher:
         said = run(command(data, teacher.url, tmp_path / "out", *price, "--max-usd", "0.000001"), code=2)
-        most = re.search(r"one may cost ([\d.]+) USD, [\d,]+ tokens", said)
+        most = re.search(r"which may cost ([\d.]+) USD, [\d,]+ tokens", said)
         assert most, said
         cap = str(1.2 * float(most[1]))  # the first question costs something, too
         run(command(data, teacher.url, tmp_path / "out", *price, "--max-usd", cap))
         assert report(tmp_path / "out")["pending"] < 20
         said = run(command(data, teacher.url, tmp_path / "out", *price, "--max-usd", "0.000001"))
-    assert re.search(r"no other request, which may cost [\d.]+ USD, [\d,]+ tokens; raise it and run", said)
+    assert re.search(r"no further request, which may cost\s[\d.]+ USD, [\d,]+ tokens; raise it and run", said)
 
 
 def test_the_pilot_tells_what_all_of_it_takes(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_anthropic_itself_wants_a_key() -> None:
 def test_a_server_without_tools_keeps_to_no_schema() -> None:
     async def probe(url: str) -> bool:
         async with open_client("anthropic:teacher-1", base_url=f"{url}/v1") as client:
-            return await client.keeps_schema()
+            return await client.supports_schema()
 
     with teaching(rejects=["tools"]) as teacher:
         assert asyncio.run(probe(teacher.url)) is False

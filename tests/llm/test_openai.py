@@ -49,8 +49,8 @@ def test_faults_that_another_attempt_gets_over(fault: str, asked: Request) -> No
     assert error.retry
     assert error.billed == (fault in ("reset", "hang", "html", "no_choices", "truncated", "not_json", "error_in_200"))
     assert error.overload == (RETRIED[fault] in ("rate_limited", "http_503", "timeout"))
-    assert (error.after is None) == (fault not in ("retry_after", "retry_after_date"))
-    assert error.after is None or 0 < error.after <= 1
+    assert (error.retry_after is None) == (fault not in ("retry_after", "retry_after_date"))
+    assert error.retry_after is None or 0 < error.retry_after <= 1
 
 
 @pytest.mark.parametrize("fault", READ)
@@ -106,8 +106,8 @@ def test_a_server_says_when_it_can_be_asked_again(wait: str, least: float, most:
             ask(f"{teacher.url}/v1", asked)
         with pytest.raises(RequestError) as caught:
             ask(f"{teacher.url}/v1", asked)
-    assert caught.value.after is not None
-    assert least < caught.value.after <= most
+    assert caught.value.retry_after is not None
+    assert least < caught.value.retry_after <= most
 
 
 @pytest.mark.parametrize("name", ["seed", "temperature", "max_tokens"])
@@ -132,7 +132,7 @@ def test_a_parameter_that_the_server_rejects_is_rejected_once(
 def test_whether_a_schema_is_kept_is_found_out(schema: str, kept: bool) -> None:
     async def work(url: str) -> bool:
         async with open_client("openai:teacher-1", base_url=url) as client:
-            return await client.keeps_schema()
+            return await client.supports_schema()
 
     with teaching(schema=schema, faults={"http_500": 0.2}) as teacher:
         assert asyncio.run(work(f"{teacher.url}/v1")) is kept

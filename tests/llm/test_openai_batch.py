@@ -33,7 +33,7 @@ def test_replies_are_those_of_single_requests(teacher: Teacher) -> None:
     assert teacher.stats()["batches"] == 1
 
 
-def test_a_full_batch_is_sent_at_once(teacher: Teacher) -> None:
+def test_a_full_batch_is_sent_concurrency(teacher: Teacher) -> None:
     ask(teacher, *REQUESTS, size=10)
     assert teacher.stats()["batches"] == 3
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from vistune.errors import AnnotationError, DataError
-from vistune.generate.ids import Ids
+from vistune.generate.plan import make_plan
 from vistune.records import Box, ImageRecord
 from vistune.sources import open_source, sources
 
@@ -161,10 +161,7 @@ def test_one_of_the_first_rows_says_what_a_file_has(tmp_path: Path) -> None:
 def test_two_records_of_one_id_are_told_with_their_fix(tmp_path: Path) -> None:
     def check(content: str) -> None:
         (tmp_path / "x.csv").write_text(content)
-        ids, records = Ids(), open_source("captions", tmp_path / "x.csv")
-        for record in records:
-            ids.add(record.id)
-        ids.check(records)
+        make_plan(open_source("captions", tmp_path / "x.csv"), {"conversation": 1.0}, 0)
 
     check("image,caption\n1.jpg,A\n1.jpg,B\n2.jpg,A\n")
     with pytest.raises(

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from vistune.formats.conversations import to_json, write_conversations
-from vistune.generate.judged import Judged
-from vistune.records import Box, ImageRecord, Turn
+from vistune.generate.judge import JudgedSample
+from vistune.records import Box, Conversation, ImageRecord, Turn
 from vistune.storage import atomic_text
 
 ATTACKS = (
@@ -46,7 +46,10 @@ def run(records: list[ImageRecord], tmp_path_factory: pytest.TempPathFactory) ->
     judged = [_judged(record, kind) for record in records for kind in ("conversation", "detail")]
     accepted = [one for one in judged if one.verdict == "accepted"]
     turns = [(Turn("user", f"{one.turns[0].text}\n<image>"), one.turns[1]) for one in accepted]
-    shown = [one.conversation(said) for one, said in zip(accepted, turns, strict=True)]
+    shown = [
+        Conversation(one.id, said, (str(one.about["image"]),), one.kind)
+        for one, said in zip(accepted, turns, strict=True)
+    ]
     write_conversations(shown, out / "instruct")
     with atomic_text(out / "provenance.jsonl") as kept, atomic_text(out / "rejected.jsonl") as rejected:
         for one in judged:
@@ -57,10 +60,10 @@ def run(records: list[ImageRecord], tmp_path_factory: pytest.TempPathFactory) ->
     return out
 
 
-def _judged(record: ImageRecord, kind: str) -> Judged:
+def _judged(record: ImageRecord, kind: str) -> JudgedSample:
     bad = int(record.id) % 4 == 3
     attack = record.captions[1]
     about = {"id": f"{record.id}-{kind}", "record": record.id, "kind": kind, "model": "<i>model</i>"}
     about |= {"image": record.image.name, "verdict": "filtered" if bad else "accepted"}
     turns = (Turn("user", f"What is {attack}?"), Turn("assistant", f"Number {record.id} is {attack}, no more."))
-    return Judged({**about, "reasons": ["leak", "refusal"] if bad else []}, turns, f"===\n{attack}")
+    return JudgedSample({**about, "reasons": ["leak", "refusal"] if bad else []}, turns, f"===\n{attack}")

@@ -6,7 +6,6 @@ import argparse
 import sys
 from collections.abc import Collection, Iterator
 from inspect import get_annotations
-from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -16,7 +15,6 @@ from vistune.recipe.generation import AnnotationOptions
 from vistune.recipe.schema import Section, default_text, load, option_name
 
 if TYPE_CHECKING:
-    from vistune.errors import AnnotationError
     from vistune.sources import Source
 
 
@@ -83,32 +81,16 @@ def _help(field: FieldInfo) -> str:
 
 
 def read_records(options: AnnotationOptions, data: str, default_split: str) -> Source:
-    """The annotated images at `data`; `default_split` is the split if the format always has some.
+    """The annotated images at `data`; `default_split` is the split where the format always has some."""
+    from vistune.sources import open_annotations
 
-    A format that is detected is printed on standard error.
-    """
-    from vistune.sources import detect, open_source, sources, stop
-
-    further = {name: value for name in _SOURCE_OPTIONS if (value := getattr(options, name))}
-    for option in {"images", "category_names"} & further.keys():
-        further[option] = Path(further[option])
-    name = options.source or detect(Path(data))
-    split = options.split or (default_split if sources.get(name).needs_split else None)
-    on_error = _print_skipped if options.skip_bad_records else stop
-    source = open_source(name, Path(data), split, on_error=on_error, **further)
-    if options.source is None:
-        print(f"{data}: detected as {name}", file=sys.stderr)
-    return source
-
-
-_SOURCE_OPTIONS = set(AnnotationOptions.model_fields) - {"data", "split", "source", "skip_bad_records"}
+    return open_annotations(
+        options.model_copy(update={"data": data}),
+        default_split=default_split,
+        warn=lambda text: print(text, file=sys.stderr),
+    )
 
 
 def annotation_options(args: argparse.Namespace) -> AnnotationOptions:
     """The annotation options of the command line."""
     return load(AnnotationOptions, None, options=given_options(args, AnnotationOptions))
-
-
-def _print_skipped(error: AnnotationError) -> None:
-    """Print which record --skip-bad-records leaves out, and why."""
-    print(f"left out: {error}", file=sys.stderr)

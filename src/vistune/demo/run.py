@@ -20,14 +20,13 @@ from vistune.demo.dataset import write_dataset
 from vistune.errors import VistuneError
 from vistune.evaluate.report import write_report
 from vistune.evaluate.runner import Scores, evaluate, print_scores
-from vistune.generate import Style, generate
-from vistune.llm import open_client
+from vistune.generate import GenerateRecipe, generate
 from vistune.model.assistant import Assistant
 from vistune.recipe.yaml_file import shipped
 from vistune.records import ImageRecord
 from vistune.sources import sources
 
-KINDS = {"conversation": 1.0, "detail": 0.8, "reasoning": 0.1}
+KINDS = {"conversation": "all", "detail": "0.8", "reasoning": "0.1"}
 TRAIN, TEST = 3000, 150
 """Number of images to train on, and to hold out."""
 PROCESSES = min(2, os.cpu_count() or 1)
@@ -61,9 +60,7 @@ def run_demo(out: Path, seed: int, *, images: int = TRAIN, held_out: int = TEST)
     write_dataset(data, seed=seed, train=images, val=0, test=held_out)
     read = sources.get("coco")
     _heading(console, 2, "Generate: a teacher that sees only captions and boxes writes the instruction data")
-    report = generate(
-        read(data, "train"), open_client("symbolic"), out / "instruct", kinds=KINDS, seed=seed, style=Style(images=data)
-    )
+    report = generate(GenerateRecipe(data=str(data), source="coco", kinds=KINDS, seed=seed), out / "instruct")
     console.print(report.table())
     _heading(console, 3, "Train: first the projector on captions, then projector and language model on instructions")
     files = {"align": out / "instruct/align.json", "tune": out / "instruct/instruct.json"}

@@ -9,18 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from vistune.generate.attempts import answers
-from vistune.generate.budget import Budget
+from vistune.generate.judge import attempts
 from vistune.generate.kinds import Kind
 from vistune.generate.plan import Plan
-from vistune.generate.price import NOTHING, PICO, Cost, Price
-from vistune.generate.store import Store
+from vistune.llm.budget import PICO, Price
 from vistune.llm.client import Request
+from vistune.llm.store import Store
 
 _CHARACTERS, _TOKENS_A_WORD = 4.0, 1.4
 """What is usual in English: characters a token, and tokens a word."""
@@ -90,13 +88,13 @@ class KindEstimate:
     def usd(self, price: Price) -> tuple[float, float, float, float]:
         """USD of all requests: expected, lowest and highest, and the standard error (nan where not known)."""
         cached = self.input * self.seen.cached / self.seen.input if self.seen.input else 0.0
-        fixed = price.of(round(self.input), 0, round(cached)) / PICO
-        expected, low, high = (fixed + price.of(0, round(output)) / PICO for output in self.output)
+        fixed = price.pico(round(self.input), 0, round(cached)) / PICO
+        expected, low, high = (fixed + price.pico(0, round(output)) / PICO for output in self.output)
         return expected, low, high, self.error * price.output / 10**6
 
 
-def estimate(plan: Plan, store: Store | None) -> list[KindEstimate]:
-    """The figures of every kind of the plan; two requests' worth of memory."""
+def estimate(plan: Plan, teacher: str, store: Store | None) -> list[KindEstimate]:
+    """The figures of every kind of the plan; without a store from the prompts alone."""
     found = {kind.name: KindEstimate(kind) for kind, _ in plan.shares}
     for planned in plan:
         if planned.request is None:
@@ -104,17 +102,10 @@ def estimate(plan: Plan, store: Store | None) -> list[KindEstimate]:
         one, characters = found[planned.kind.name], _characters(planned.request)
         one.requests += 1
         one.characters += characters
-        usages = [answer.stored.reply.usage for answer in answers(planned, plan.teacher, store)] if store else []
+        usages = [attempt.stored.reply.usage for attempt in attempts(planned, teacher, store)] if store else []
         if usages and all("input" in usage and "output" in usage for usage in usages):
             _add(one.seen, characters, usages)
     return list(found.values())
-
-
-def dearest(plan: Plan, budget: Budget, *beside: Request) -> Cost:
-    """About the most that one request can cost: the plan's first, and those `beside` it."""
-    first = islice((planned.request for planned in plan if planned.request), 1)
-    costs = (budget.worst(request) for request in (*beside, *first))
-    return max(costs, default=NOTHING, key=lambda cost: (cost.pico, cost.tokens))
 
 
 def estimate_table(kinds: Sequence[KindEstimate], price: Price | None) -> Table:

@@ -1,91 +1,168 @@
-"""One sample of the plan and what there is of it in the store, judged."""
+"""A sample's reply in the store, parsed and judged."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vistune.formats.conversations import image_path
-from vistune.generate.attempts import Answer, chosen_answer
 from vistune.generate.filters import Sample, reasons
 from vistune.generate.injection import prompt_leak
-from vistune.generate.judged import Judged, Verdict
-from vistune.generate.plan import Plan, Planned
-from vistune.generate.replies import ParsedReply, ReplyError
-from vistune.generate.store import Store
-from vistune.llm.client import Request
+from vistune.generate.kinds import Kind
+from vistune.generate.plan import Plan, PlannedSample
+from vistune.generate.replies import ParsedReply, ReplyError, parse_reply
+from vistune.llm.client import Reply, Request
+from vistune.llm.store import Store, StoredReply
 from vistune.records import Turn
 from vistune.scene.context import format_context
 from vistune.seeded import pick
 
 
-def judge(
-    planned: Planned, plan: Plan, store: Store, images: Path | None, answer: Answer | None = None
-) -> Judged | None:
-    """The sample with its verdict; None if nobody was asked about it, and nobody has to be, or not yet.
+@dataclass(frozen=True, slots=True)
+class JudgedSample:
+    """A sample with its verdict. `text` is the raw reply.
 
-    `answer` is its chosen reply where that is at hand. Paths of images start from the folder `images`.
+    `about` is its line of the provenance file (docs/quality.md), `turns` are empty where the reply could not be
+    parsed, `categories` are the different ones of the image's boxes.
     """
-    about = _about(planned, plan.teacher, images)
-    if planned.reasons:
-        text = format_context(planned.record, planned.kind.context)
-        return Judged(about | {"attempts": 0, "cost": 0.0} | _verdict(planned.reasons), (), text)  # nobody was asked
-    if planned.request is None:
-        return None
-    if answer := answer or chosen_answer(planned, plan.teacher, store):
-        reply = answer.stored.reply
-        said, turns = _judge(planned, planned.request, answer.read, plan)
-        categories = tuple(dict.fromkeys(box.category for box in planned.record.boxes))
-        return Judged(about | _about_reply(answer) | said, turns, reply.text, categories)
-    if failure := store.failure(planned.key):
+
+    about: Mapping[str, Any]
+    turns: tuple[Turn, ...]
+    text: str
+    categories: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The sample's id, unique in the run."""
+        return str(self.about["id"])
+
+    @property
+    def kind(self) -> str:
+        """The name of its kind."""
+        return str(self.about["kind"])
+
+    @property
+    def verdict(self) -> Literal["accepted", "filtered", "quarantined"]:
+        """Accepted into the data, filtered for its content, or quarantined as not usable at all."""
+        verdict: Literal["accepted", "filtered", "quarantined"] = self.about["verdict"]
+        return verdict
+
+    @property
+    def reasons(self) -> Sequence[str]:
+        """Reason codes of a rejected sample; it counts under the first."""
+        codes: Sequence[str] = self.about["reasons"]
+        return codes
+
+    def filtered(self, reason: str) -> JudgedSample:
+        """The accepted sample, filtered for `reason` after all."""
+        return replace(self, about={**self.about, **_verdict((reason,), "filtered")})
+
+
+def usable(kind: Kind, reply: Reply) -> bool:
+    """Whether the reply has, or can be repaired to, the requested form, so that no other attempt is needed."""
+    return isinstance(_parse(kind, reply), ParsedReply)
+
+
+def judge(sample: PlannedSample, plan: Plan, teacher: str, store: Store, images: Path | None) -> JudgedSample | None:
+    """The sample with its verdict; None if it has no reply and none is refused, so that it is still pending.
+
+    Paths of images are relative to the folder `images`.
+    """
+    about: dict[str, Any] = {
+        "id": sample.id,
+        "record": sample.record.id,
+        "image": image_path(sample.record, images),
+        "kind": sample.kind.name,
+        "teacher": teacher,
+        "prompt": sample.kind.prompt_hash,
+        "request": sample.request.key(teacher) if sample.request else "",
+        "usage": {},
+    }
+    if sample.request is None:
+        text = format_context(sample.record, sample.kind.context)
+        return JudgedSample(about | {"attempts": 0, "cost": 0.0} | _verdict(sample.reasons), (), text)
+    attempt = chosen_attempt(sample, teacher, store)
+    if attempt:
+        return _judge(sample, plan, about, attempt, teacher)
+    if failure := store.failure(about["request"]):
         about |= {"attempts": failure.tries, "cost": None}
-        return Judged(about | _verdict((failure.reason,)), (), failure.words)
+        return JudgedSample(about | _verdict((failure.reason,)), (), failure.message)
     return None
 
 
-def _judge(
-    planned: Planned, request: Request, read: ParsedReply | ReplyError, plan: Plan
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The `number`-th request for a sample, with its reply, parsed or the reason why it cannot be."""
+
+    number: int
+    request: Request
+    stored: StoredReply
+    parsed: ParsedReply | ReplyError
+
+
+def attempts(sample: PlannedSample, teacher: str, store: Store) -> Iterator[Attempt]:
+    """The attempts at a sample that have a reply, in order."""
+    if sample.request is None:
+        return
+    for number in count(1):
+        request = sample.request.attempt(number)
+        stored = store.get(request.key(teacher))
+        if stored is None:
+            return
+        yield Attempt(number, request, stored, _parse(sample.kind, stored.reply))
+
+
+def chosen_attempt(sample: PlannedSample, teacher: str, store: Store) -> Attempt | None:
+    """The first attempt whose reply is settled or can be parsed, otherwise the last; None without a reply."""
+    attempt = None
+    for attempt in attempts(sample, teacher, store):
+        if attempt.stored.settled or isinstance(attempt.parsed, ParsedReply):
+            break
+    return attempt
+
+
+def _parse(kind: Kind, reply: Reply) -> ParsedReply | ReplyError:
+    try:
+        return parse_reply(reply.text, answer_only=bool(kind.questions), finish=reply.finish)
+    except ReplyError as error:
+        return error
+
+
+def _judge(sample: PlannedSample, plan: Plan, about: Mapping[str, Any], attempt: Attempt, teacher: str) -> JudgedSample:
+    reply, cost = attempt.stored.reply, attempt.stored.cost
+    about = {
+        **about,
+        "model": reply.model,
+        "format": "text" if attempt.request.schema is None else "schema",
+        "seed": attempt.request.seed,
+        "request": attempt.request.key(teacher),
+        "usage": dict(reply.usage),
+        "cost": cost.usd if cost.pico else None,
+        "attempts": attempt.number,
+    }
+    verdict, turns = _verdict_on(sample, plan, attempt.parsed)
+    categories = tuple(dict.fromkeys(box.category for box in sample.record.boxes))
+    return JudgedSample(about | verdict, turns, reply.text, categories)
+
+
+def _verdict_on(
+    planned: PlannedSample, plan: Plan, parsed: ParsedReply | ReplyError
 ) -> tuple[dict[str, Any], tuple[Turn, ...]]:
     """The verdict with its reasons, and the turns where there are any."""
-    kind = planned.kind
-    if isinstance(read, ReplyError):
-        return _verdict((str(read),)), ()
-    turns = read.turns
+    if isinstance(parsed, ReplyError):
+        return _verdict((str(parsed),)), ()
+    kind, turns = planned.kind, parsed.turns
     if kind.questions:
         turns = (Turn("user", pick(kind.questions, plan.seed, planned.record.id, kind.name, "question")), *turns)
-    sample = Sample(kind, request.query, turns, planned.record, plan.vocabulary)
+    sample = Sample(kind, planned.request.query if planned.request else "", turns, planned.record, plan.vocabulary)
     if prompt_leak(sample):
         return _verdict(("prompt_leak",)), turns
     codes = reasons(sample)
-    return _verdict(codes, "filtered" if codes else "accepted") | {"repairs": read.repairs}, turns
+    return _verdict(codes, "filtered" if codes else "accepted") | {"repairs": parsed.repairs}, turns
 
 
-def _verdict(codes: tuple[str, ...], verdict: Verdict = "quarantined") -> dict[str, Any]:
+def _verdict(codes: tuple[str, ...], verdict: str = "quarantined") -> dict[str, Any]:
     return {"verdict": verdict, "reasons": codes}
-
-
-def _about(planned: Planned, teacher: str, images: Path | None) -> dict[str, Any]:
-    """The provenance but for the reply and the verdict."""
-    return {
-        "id": f"{planned.record.id}-{planned.kind.name}",
-        "record": planned.record.id,
-        "image": image_path(planned.record, images),
-        "kind": planned.kind.name,
-        "teacher": teacher,
-        "prompt": planned.kind.prompt_hash,
-        "request": planned.key,
-        "usage": {},
-    }
-
-
-def _about_reply(answer: Answer) -> dict[str, Any]:
-    request, stored = answer.attempt.request, answer.stored
-    return {
-        "model": stored.reply.model,
-        "format": "text" if request.schema is None else "schema",
-        "seed": request.seed,
-        "request": answer.attempt.key,
-        "usage": dict(stored.reply.usage),
-        "cost": stored.cost.usd if stored.cost.pico else None,
-        "attempts": answer.attempt.number,
-    }

@@ -1,30 +1,98 @@
-"""Which image is asked about in which kind, and with which request."""
+"""Which image gets a sample of which kind, and with which request."""
 
 from __future__ import annotations
 
+import math
+import re
+from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from vistune.errors import VistuneError, did_you_mean
+import numpy as np
+
+from vistune.errors import DataError, VistuneError, did_you_mean
 from vistune.formats.conversations import image_path
-from vistune.generate.amounts import Amount, Lowest, Quota, check_amounts
-from vistune.generate.ids import Ids
 from vistune.generate.injection import hostile_context
 from vistune.generate.kinds import Kind, Prompts
-from vistune.generate.shard import Part, Shard
 from vistune.llm.client import Request
 from vistune.records import ImageRecord
-from vistune.seeded import fraction
+from vistune.scene.context import PARTS
+from vistune.seeded import bits, fraction
 
 _EXHAUSTIVE = 300
-"""Where there are more categories (LVIS has 1,203), an image's boxes are never all of its objects."""
+"""With more categories (LVIS has 1,203) the boxes of an image never cover all of its objects."""
+_AMOUNT = re.compile(r"(\d+(?:\.\d+)?)([km%]?)", re.IGNORECASE)
+_UNITS = {"k": 1_000, "m": 1_000_000}
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """A number of images, among those that have what the kind shows."""
+
+    images: int
+
+
+Amount = float | Quota
+"""A share of the images (0 to 1), or a number of them."""
+
+
+def parse_amounts(kinds: Mapping[str, str], known: Collection[str]) -> dict[str, Amount]:
+    """The amounts of a recipe's `kinds`: `all`, a share (0.3, 30%) or a number of images (500, 58k, 1.5m).
+
+    Raises VistuneError for an unknown kind and for what is not an amount.
+    """
+    for name in kinds:
+        if name not in known:
+            raise VistuneError(f"unknown kind '{name}'", where="--kinds", fix=did_you_mean(name, known))
+    if not kinds:
+        raise VistuneError("there are no kinds", where="--kinds", fix=f"name some of: {', '.join(sorted(known))}")
+    return {name: _parse_amount(text, f"--kinds {name}={text}") for name, text in kinds.items()}
+
+
+def _parse_amount(text: str, where: str) -> Amount:
+    if text.lower() == "all":
+        return 1.0
+    found = _AMOUNT.fullmatch(text)
+    if found is None:
+        fix = "all, a number of images (500, 58k), or a share of them (0.3, 30%)"
+        raise VistuneError(f"'{text}' is not an amount", where=where, fix=fix)
+    number, unit = float(found[1]), found[2].lower()
+    if not number:
+        raise VistuneError(f"'{text}' selects no image", where=where, fix="leave the kind out")
+    if unit != "%" and (unit or "." not in text):
+        return Quota(round(number * _UNITS.get(unit, 1)))
+    share = number / 100 if unit else number
+    if share > 1:
+        fix = "a share is at most 1.0 or 100%; write a number of images without point and % (500, 58k)"
+        raise VistuneError(f"'{text}' is more than all images", where=where, fix=fix)
+    return share
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The `index`-th of `count` parts of the images, from 1; the part of an image depends on its id alone."""
+
+    index: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """The shard `I/N`. Raises VistuneError."""
+        found = re.fullmatch(r"(\d+)/(\d+)", text)
+        if not found or not 1 <= int(found[1]) <= int(found[2]):
+            raise VistuneError(f"'{text}' is not a shard", where="--shard", fix="I/N with I from 1 to N, e.g. 2/7")
+        return cls(int(found[1]), int(found[2]))
+
+    def has(self, record: ImageRecord) -> bool:
+        """Whether the image is in this part."""
+        return bits(record.id, "shard") % self.count == self.index - 1
 
 
 @dataclass(frozen=True, slots=True)
 class First:
-    """The first `count` of the records, each time they are gone through."""
+    """The first `count` records, each time they are iterated."""
 
     records: Iterable[ImageRecord]
     count: int
@@ -34,117 +102,141 @@ class First:
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
-    """One sample to be. `request` is None where the image has nothing that the kind shows, or is not to be asked about.
+class PlannedSample:
+    """An image and a kind. `request` is None where the image has nothing that the kind shows, or is quarantined.
 
-    `reasons` are the codes why it is not: it is quarantined without a call.
+    `reasons` are the codes of a quarantine that needs no request.
     """
 
     record: ImageRecord
     kind: Kind
     request: Request | None
-    key: str = ""
     reasons: tuple[str, ...] = ()
-    place: int = 0
-    """Where it stands in the plan."""
+
+    @property
+    def id(self) -> str:
+        """The sample's id, unique in a run."""
+        return f"{self.record.id}-{self.kind.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All samples to be, image by image; going through it again gives the same ones.
+    """All samples of a run, image by image; each iteration gives the same ones.
 
-    An image is asked about in a kind if its hash with the seed and the kind falls into the kind's share, so a
-    larger share or quota, or another kind, leaves the choices made before as they were.
+    An image gets a sample of a kind if its hash with the seed and the kind falls into the kind's share, so a larger
+    share or quota, or another kind, leaves earlier choices as they were.
     """
 
     records: Iterable[ImageRecord]
     shares: Sequence[tuple[Kind, float]]
     seed: int
-    teacher: str
     max_tokens: int | None = None
-    """The longest reply that is asked for."""
+    """Maximum length of a reply."""
     total: int = 0
-    """How many samples there are to be, those that nobody need be asked about included; of a shard's about."""
+    """Number of samples; of a shard, about."""
     vocabulary: tuple[str, ...] = ()
-    """The categories of the boxes; none where they are too many to be boxed wherever they are."""
+    """The categories of all boxes; empty where they are too many to be annotated exhaustively."""
+    shard: Shard | None = None
 
-    def __iter__(self) -> Iterator[Planned]:
-        for place, (record, kind) in enumerate(self.chosen()):
-            if reasons := hostile_context(record, kind.context):
-                yield Planned(record, kind, None, "", reasons, place)
-                continue
-            request = kind.request(record, self.seed, self.max_tokens)
-            if request:
-                request = replace(request, vocabulary=self.vocabulary)
-            yield Planned(record, kind, request, request.key(self.teacher) if request else "", (), place)
+    def __iter__(self) -> Iterator[PlannedSample]:
+        for record in self.records:
+            if self.shard is None or self.shard.has(record):
+                for kind, share in self.shares:
+                    if _chosen(self.seed, record, kind, share):
+                        yield self._sample(record, kind)
+
+    def requests(self) -> Iterator[Request]:
+        """The requests of all samples that need one."""
+        return (sample.request for sample in self if sample.request)
 
     def structured(self) -> Plan:
-        """The same plan with replies wanted as JSON."""
+        """The same plan, with replies requested as JSON."""
         return replace(self, shares=[(replace(kind, structured=True), share) for kind, share in self.shares])
 
-    def chosen(self) -> Iterator[tuple[ImageRecord, Kind]]:
-        """The images and the kinds they are asked about in."""
-        for record in self.records:
-            for kind, share in self.shares:
-                if _chosen(self.seed, record, kind, share):
-                    yield record, kind
+    def pilot(self, count: int) -> Iterator[PlannedSample]:
+        """`count` of the samples that need a request, drawn by hash."""
+        lowest = _Lowest(count)
+        for sample in self:
+            if sample.request:
+                lowest.add(self._pilot_draw(sample))
+        bound = lowest.bound() if lowest.seen else 0.0
+        return (sample for sample in self if sample.request and self._pilot_draw(sample) < bound)
 
-    def part(self, shard: Shard) -> Plan:
-        """The samples about a shard's images."""
-        return replace(self, records=Part(self.records, shard), total=self.total // shard.count)
+    def _pilot_draw(self, sample: PlannedSample) -> float:
+        return fraction(self.seed, sample.record.id, sample.kind.name, "pilot")
+
+    def _sample(self, record: ImageRecord, kind: Kind) -> PlannedSample:
+        if reasons := hostile_context(record, kind.context):
+            return PlannedSample(record, kind, None, reasons)
+        request = kind.request(record, self.seed, self.max_tokens)
+        return PlannedSample(record, kind, replace(request, vocabulary=self.vocabulary) if request else None)
 
 
 def make_plan(
-    records: Iterable[ImageRecord],
-    kinds: Mapping[str, Amount],
-    seed: int,
-    teacher: str,
-    context: Mapping[str, Collection[str]] | None = None,
-    prompts: Prompts | None = None,
-    max_tokens: int | None = None,
-    images: Path | None = None,
-) -> Plan:
-    """The plan for `kinds` (each with its amount of images); `context` overrides what a kind shows.
+    records: Iterable[ImageRecord], kinds: Mapping[str, Amount], seed: int, *, prompts: Prompts | None = None,
+    needs: Collection[str] = (), max_tokens: int | None = None, images: Path | None = None, shard: Shard | None = None,
+) -> Plan:  # fmt: skip
+    """The plan for `kinds` (each with its amount of images); every kind also shows the parts that the teacher `needs`.
 
-    Raises VistuneError for an unknown kind or part, an amount that is none or more than there is, two records of one
-    id, and an image that is not below the folder `images`.
+    A quota counts all images, whatever the shard. Raises VistuneError for an unknown kind, a quota larger than the
+    number of images that have what the kind shows, two records with one id, and an image that is not below `images`.
     """
-    context, prompts = context or {}, prompts or Prompts()
-    check_amounts(kinds)
+    prompts = prompts or Prompts()
     _check_names(kinds)
-    for name in context:
-        if name not in kinds:
-            raise VistuneError(f"no kind '{name}' is asked for", where="context", fix=did_you_mean(name, kinds))
-    loaded = [prompts.load(name, context.get(name)) for name in kinds]
-    quotas = [(kind, Lowest(amount.images)) for kind in loaded if isinstance(amount := kinds[kind.name], Quota)]
-    given = [(kind, amount) for kind in loaded if not isinstance(amount := kinds[kind.name], Quota)]
-    ids, total, categories = Ids(), sum(lowest.count for _, lowest in quotas), set[str]()
+    loaded = load_kinds(prompts, kinds, needs)
+    quotas = {kind.name: _Lowest(amount.images) for kind in loaded if isinstance(amount := kinds[kind.name], Quota)}
+    shares = {name: amount for name, amount in kinds.items() if not isinstance(amount, Quota)}
+    ids, total, categories = array("Q"), 0, set[str]()
     for record in records:
-        ids.add(record.id)
+        ids.append(bits(record.id))
         image_path(record, images)
         if len(categories) <= _EXHAUSTIVE:
             categories.update(box.category for box in record.boxes)
-        for kind, share in given:
-            total += _chosen(seed, record, kind, share) and kind.shows(record)
-        for kind, lowest in quotas:
-            if kind.shows(record):
-                lowest.add(_draw(seed, record, kind))
-    ids.check(records)
-    shares = {kind.name: share for kind, share in given} | {kind.name: _share(kind, lowest) for kind, lowest in quotas}
+        for kind in loaded:
+            if kind.name in quotas and kind.shows(record):
+                quotas[kind.name].add(_draw(seed, record, kind))
+            elif kind.name in shares:
+                total += _chosen(seed, record, kind, shares[kind.name]) and kind.shows(record)
+    _check_ids(ids, records)
+    shares |= {kind.name: _quota_share(kind, quotas[kind.name]) for kind in loaded if kind.name in quotas}
+    total += sum(lowest.count for lowest in quotas.values())
     vocabulary = tuple(sorted(categories)) if len(categories) <= _EXHAUSTIVE else ()
-    return Plan(records, [(kind, shares[kind.name]) for kind in loaded], seed, teacher, max_tokens, total, vocabulary)
+    total = total // shard.count if shard else total
+    return Plan(records, [(kind, shares[kind.name]) for kind in loaded], seed, max_tokens, total, vocabulary, shard)
 
 
-def _check_names(kinds: Collection[str]) -> None:
-    """A sample's id is the record's and the kind's name, joined by `-`; it has to be read in one way only."""
-    for one in kinds:
-        if other := next((other for other in kinds if one.endswith(f"-{other}")), None):
-            what = f"with a kind '{other}' beside it, samples of different images could get the same id"
-            raise VistuneError(what, where=f"kind '{one}'", fix="rename the folder of one of them")
+def load_kinds(prompts: Prompts, names: Iterable[str], needs: Collection[str]) -> list[Kind]:
+    """The kinds of these names, each showing its own parts of the context and those that the teacher `needs`."""
+    kinds = [prompts.load(name) for name in names]
+    return [replace(kind, context=tuple(part for part in PARTS if part in {*kind.context, *needs})) for kind in kinds]
+
+
+class _Lowest:
+    """The `count` lowest of any number of values, in memory for about `count` of them."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.seen = count, 0
+        self._values = array("d")
+
+    def add(self, value: float) -> None:
+        self.seen += 1
+        self._values.append(value)
+        if len(self._values) >= 2 * self.count + 1_000:
+            self._cut()
+
+    def bound(self) -> float:
+        """A number that exactly `count` of the values are below."""
+        self._cut()
+        return math.nextafter(max(self._values), 2.0)
+
+    def _cut(self) -> None:
+        if len(self._values) > self.count:
+            lowest = np.partition(np.frombuffer(self._values), self.count - 1)[: self.count]
+            self._values = array("d", lowest.tobytes())
 
 
 def _draw(seed: int, record: ImageRecord, kind: Kind) -> float:
-    """What is compared with the kind's share."""
+    """The image's hash that is compared with the kind's share."""
     return fraction(seed, record.id, kind.name, "share")
 
 
@@ -152,10 +244,35 @@ def _chosen(seed: int, record: ImageRecord, kind: Kind, share: float) -> bool:
     return share >= 1 or _draw(seed, record, kind) < share
 
 
-def _share(kind: Kind, lowest: Lowest) -> float:
-    """The share that takes exactly the quota of the images that have what the kind shows."""
+def _quota_share(kind: Kind, lowest: _Lowest) -> float:
+    """The share that selects exactly the quota."""
     if lowest.seen < lowest.count:
-        fix = f"ask for {kind.name}=all, or give more images"
-        what = f"{lowest.count:,} images are asked for, but only {lowest.seen:,} have {' or '.join(kind.context)}"
-        raise VistuneError(what, where=f"kind '{kind.name}'", fix=fix)
+        what = f"{lowest.count:,} images are requested, but only {lowest.seen:,} have {' or '.join(kind.context)}"
+        raise VistuneError(what, where=f"kind '{kind.name}'", fix=f"use {kind.name}=all, or give more images")
     return lowest.bound()
+
+
+def _check_names(kinds: Collection[str]) -> None:
+    """A sample's id is the record's and the kind's name joined by `-`, which must be readable in one way only."""
+    for one in kinds:
+        if other := next((other for other in kinds if one.endswith(f"-{other}")), None):
+            what = f"beside a kind '{other}', samples of different images could get the same id"
+            raise VistuneError(what, where=f"kind '{one}'", fix="rename the folder of one of them")
+
+
+def _check_ids(ids: array[int], records: Iterable[ImageRecord]) -> None:
+    """Raises DataError for the first record whose id another one has; memory for the hashes only."""
+    hashes = np.sort(np.frombuffer(ids, np.uint64)) if ids else np.empty(0, np.uint64)
+    repeated = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
+    first: dict[str, ImageRecord] = {}
+    for record in records if repeated else ():
+        if bits(record.id) not in repeated:
+            continue
+        if other := first.get(record.id):
+            if record.image == other.image:
+                fix = "rows of one image must follow each other: sort the file by image, or give each row its own id"
+            else:
+                fix = f"give each its own id in a column 'id', or rename one of {other.image} and {record.image}"
+            what = f"a second record has the id '{record.id}'" + (f"; the first is {other.origin}" * bool(other.origin))
+            raise DataError(what, where=record.origin or str(record.image), fix=fix)
+        first[record.id] = record

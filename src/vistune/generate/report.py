@@ -12,7 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from vistune.generate.figures import Cost, Coverage, Diversity, Histogram, by_frequency
-from vistune.generate.judged import Judged
+from vistune.generate.judge import JudgedSample
 from vistune.pages import render
 from vistune.pages.charts import BAR_SIZE, BarChart, bar_chart
 from vistune.resources import load_yaml
@@ -36,7 +36,7 @@ class KindReport:
         self.turns, self.question_words, self.words = Histogram(), Histogram(), Histogram()
         self.diversity, self.coverage, self.cost = Diversity(), Coverage(), Cost()
 
-    def add(self, one: Judged) -> None:
+    def add(self, one: JudgedSample) -> None:
         """Count one reply."""
         self.asked += 1
         setattr(self, one.verdict, getattr(self, one.verdict) + 1)
@@ -83,11 +83,11 @@ class Report:
     def __init__(self, kinds: Iterable[str]) -> None:
         self.kinds = {name: KindReport() for name in kinds}
         self.pairs = self.without_context = self.sent = 0
-        self.examples: dict[str, HashSample[Judged]] = {
+        self.examples: dict[str, HashSample[JudgedSample]] = {
             "accepted": HashSample(_EXAMPLES, "accepted"), "rejected": HashSample(_EXAMPLES, "rejected")
         }  # fmt: skip
 
-    def add(self, one: Judged) -> None:
+    def add(self, one: JudgedSample) -> None:
         """Count one reply."""
         self.kinds[one.kind].add(one)
         self.examples["accepted" if one.verdict == "accepted" else "rejected"].add(one.id, lambda: one)

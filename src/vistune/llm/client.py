@@ -1,23 +1,22 @@
-"""What is asked of a teacher or judge, what comes back, and the protocol between."""
+"""The request to a language model, its reply, and the protocol of a client."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
-from types import MappingProxyType, TracebackType
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from types import TracebackType
 from typing import Any, ClassVar, Self
 
-from vistune.llm.template import Template
 from vistune.records import Role
+from vistune.seeded import bits
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of the prompt after the system's: a few-shot example's side, or the query."""
+    """A message after the system's: one side of a few-shot example, or the query."""
 
     role: Role
     text: str
@@ -25,12 +24,12 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A prompt: the system's text, few-shot pairs of messages, and last the query.
+    """A prompt: the system message, few-shot pairs of messages, and the query as the last message.
 
-    A language model is sent `system`, `messages`, `seed`, and unless None `max_tokens`, `temperature` and `schema`,
-    the JSON schema that the reply has to keep to. `kind` tells a teacher by rule what is wanted. No part of the key:
-    `record_id`, for logs and recorded replies, and `vocabulary`, the data set's categories, for a teacher by rule
-    (empty where they are too many to be annotated exhaustively).
+    A model gets `system`, `messages`, `seed`, and unless they are None `max_tokens`, `temperature` and `schema`, the
+    JSON schema of the reply. `kind` labels the request for the rule-based teacher and recorded replies. No part of the
+    key are `record_id`, for logs and recorded replies, and `vocabulary`, the categories that the data set annotates,
+    for the rule-based teacher.
     """
 
     system: str
@@ -45,35 +44,29 @@ class Request:
 
     @property
     def query(self) -> str:
-        """The last message's text: the context (`vistune.scene.context`) of the image that is asked about."""
+        """The text of the last message."""
         return self.messages[-1].text
 
     def key(self, model: str) -> str:
-        """SHA-256 of the request as `model` is asked it: the same for every machine, folder and version."""
-        return hashlib.sha256(_canonical(model)(self).encode()).hexdigest()
+        """SHA-256 of the request as `model` is sent it: the same on every machine, in every folder and version."""
+        messages = [(message.role, message.text) for message in self.messages]
+        canonical: list[Any] = [model, self.kind, self.seed, self.system, messages]
+        options = {"max_tokens": self.max_tokens, "temperature": self.temperature, "schema": self.schema}
+        if given := {name: value for name, value in options.items() if value is not None}:
+            canonical.append(given)
+        return hashlib.sha256(json.dumps(canonical, separators=(",", ":"), sort_keys=True).encode()).hexdigest()
 
-
-@lru_cache(maxsize=16)
-def _canonical(model: str) -> Template:
-    """What is hashed of the requests to a model."""
-
-    def render(request: Request) -> str:
-        messages = [(one.role, one.text) for one in request.messages]
-        canonical = [model, request.kind, request.seed, request.system, messages]
-        options = {"max_tokens": request.max_tokens, "temperature": request.temperature, "schema": request.schema}
-        if sent := {name: value for name, value in options.items() if value is not None}:
-            canonical.append(sent)
-        return json.dumps(canonical, separators=(",", ":"), sort_keys=True)
-
-    return Template(render)
+    def attempt(self, number: int) -> Request:
+        """The request of the `number`-th attempt, from 1, at a usable reply: another seed, and so another key."""
+        return self if number == 1 else replace(self, seed=bits(self.seed, "attempt", number) >> 33)
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The raw reply. `model` is the name that the answering side gave.
+    """A raw reply. `model` is the name that the server gives itself.
 
-    `usage` counts tokens where that side does: `input`, `output`, and `cached`, the part of `input` that was cached.
-    `finish` is why it ended: `stop`, `length` (cut off at max_tokens), `content_filter`, or empty where not said.
+    `usage` has the tokens that the server counted: `input`, `output`, and `cached`, the cached part of `input`.
+    `finish` is the reason for its end: `stop`, `length` (cut off at max_tokens), `content_filter`; empty if unknown.
     """
 
     text: str
@@ -83,37 +76,37 @@ class Reply:
 
 
 class RequestError(Exception):
-    """A request has no reply, but the run can go on; what must stop the run is a ClientError instead.
+    """A request got no reply, but the run can go on; what must stop the run is a ClientError instead.
 
     `reason` is a code (`http_500`, `rate_limited`, `timeout`, `reset`, `truncated`, `not_json`, `no_choices`,
-    `content_filter`, `context_length` …), `words` what the server said. `retry`: asking again may help; else this
-    request is refused for good. `after`: the seconds that the server wants to be left alone. `overload`: it was
-    asked too much. `billed`: the reply may have been written, and paid for, before it was lost.
+    `content_filter`, `context_length` …), `message` the server's own. `retry`: sending it again may help, otherwise
+    it is refused for good. `retry_after`: seconds that the server wants to pass first. `overload`: the server gets too
+    many requests. `billed`: the reply may have been written, and charged, before it was lost.
     """
 
     def __init__(
-        self, reason: str, words: str = "", *, retry: bool = True, after: float | None = None,
+        self, reason: str, message: str = "", *, retry: bool = True, retry_after: float | None = None,
         overload: bool = False, billed: bool = False,
     ) -> None:  # fmt: skip
-        super().__init__(f"{reason}: {words}" if words else reason)
-        self.reason, self.words, self.retry, self.after = reason, words, retry, after
+        super().__init__(f"{reason}: {message}" if message else reason)
+        self.reason, self.message, self.retry, self.retry_after = reason, message, retry, retry_after
         self.overload, self.billed = overload, billed
 
 
-Ask = Callable[[Request], Awaitable[Reply]]
+Send = Callable[[Request], Awaitable[Reply]]
 
 
 class Client(ABC):
-    """A teacher or judge, open from `async with` on; `complete` is called by many tasks at a time."""
+    """A language model as teacher or judge, usable within `async with`; many tasks call `complete` concurrently."""
 
     name: str
-    """Who is asked (e.g. the model's name); a part of every request's key."""
-    context: Mapping[str, Collection[str]] = MappingProxyType({})
-    """The parts of an image's context to show for a kind, in place of the kind's own; usually none."""
+    """The model's name; part of every request's key."""
+    needs: tuple[str, ...] = ()
+    """Parts of the context (captions, boxes) that it needs in every prompt, also where the kind shows fewer."""
     remote: ClassVar[bool] = False
-    """Whether replies cost money or a server's time, so that rates, budgets and second attempts matter."""
-    at_once: int = 16
-    """How many requests at a time suit it, where the user does not say."""
+    """Whether replies cost money or a server's time, so that rate limits, budgets and second attempts matter."""
+    concurrency: int = 16
+    """Number of requests in flight that suits it by default."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -125,11 +118,8 @@ class Client(ABC):
 
     @abstractmethod
     async def complete(self, request: Request) -> Reply:
-        """The reply to `request`; a RequestError if there is none this time, a ClientError if nobody will get one."""
+        """The reply to `request`. Raises RequestError if this one gets none, ClientError if none will get any."""
 
-    async def keeps_schema(self, ask: Ask | None = None) -> bool:  # noqa: ARG002
-        """Whether replies keep to a request's `schema`, found out by asking; without, the text format is used.
-
-        `ask` sends what is asked in the place of `complete`, for whoever keeps an account of it.
-        """
+    async def supports_schema(self, send: Send | None = None) -> bool:  # noqa: ARG002
+        """Whether replies keep to a request's `schema`, as test requests show; `send` replaces `complete` for them."""
         return False

@@ -60,7 +60,7 @@ def fault(status: int, body: bytes | Mapping[str, Any], headers: Headers, where:
             return RequestError("content_filter", words, retry=False)
     if status in _AGAIN or (status >= 500 and status != 501):
         reason = "rate_limited" if status == 429 else f"http_{status}"
-        return RequestError(reason, words, after=wait(headers), overload=status in _BUSY, billed=status in _LATE)
+        return RequestError(reason, words, retry_after=wait(headers), overload=status in _BUSY, billed=status in _LATE)
     if status in (400, 422):
         return RefusedError(f"HTTP {status}: {words}", told=f"{parameter(body)} {told}", where=where, fix=_FIXES[400])
     return ClientError(f"HTTP {status}: {words}", where=where, fix=_FIXES.get(status, "see the server's words"))

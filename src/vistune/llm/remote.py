@@ -8,7 +8,7 @@ import random
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
-from vistune.llm.client import Ask, Client, Message, Reply, Request, RequestError
+from vistune.llm.client import Client, Message, Reply, Request, RequestError, Send
 from vistune.llm.http import Http
 
 PROBE_TRIES, PROBE_REPLIES = 6, 3
@@ -34,7 +34,7 @@ class RemoteClient(Client):
     ) -> None:
         await self.http.__aexit__(kind, error, trace)
 
-    async def keeps_schema(self, ask: Ask | None = None) -> bool:
+    async def supports_schema(self, send: Send | None = None) -> bool:
         """Asks one small question with a schema, up to three times, as one bad reply shows nothing.
 
         Raises the last RequestError if there is no reply in six attempts.
@@ -42,7 +42,7 @@ class RemoteClient(Client):
         replies = 0
         for attempt in range(1, PROBE_TRIES + 1):
             try:
-                if kept(await (ask or self.complete)(probe())):
+                if kept(await (send or self.complete)(probe())):
                     return True
                 replies += 1
             except RequestError as error:
@@ -50,7 +50,7 @@ class RemoteClient(Client):
                     return False
                 if attempt == PROBE_TRIES and not replies:
                     raise
-                await asyncio.sleep(min(30.0, error.after or random.uniform(0.1, 0.2) * 2**attempt))
+                await asyncio.sleep(min(30.0, error.retry_after or random.uniform(0.1, 0.2) * 2**attempt))
             if replies == PROBE_REPLIES:
                 break
         return False

@@ -6,6 +6,7 @@ The options of the command line are these fields, with their docstrings as help;
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from pydantic import Field, field_validator
 
@@ -164,3 +165,12 @@ class ShardOptions(Section):
 
 class GenerateRecipe(ShardOptions, SpendingOptions, RequestOptions, TeacherOptions, WritingOptions, AnnotationOptions):
     """A run of `vistune generate`. Paths are relative to the working directory."""
+
+    def without_secrets(self) -> GenerateRecipe:
+        """The recipe as it may be written to a file: the base URL without user, password and query."""
+        if self.base_url is None:
+            return self
+        parts = urlsplit(self.base_url)
+        query = urlencode([(name, value) for name, value in parse_qsl(parts.query) if name == "api-version"])
+        host = parts.netloc.rpartition("@")[2]
+        return self.model_copy(update={"base_url": urlunsplit(parts._replace(netloc=host, query=query))})

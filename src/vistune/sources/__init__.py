@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from vistune.errors import AnnotationError
 from vistune.formats import stop
+from vistune.recipe.generation import AnnotationOptions
 from vistune.records import ImageRecord
 from vistune.registry import Registry
 from vistune.sources._helpers import OnError, image_size, missing
 
-__all__ = ["OnError", "Source", "detect", "open_source", "sources", "stop", "with_size"]
+__all__ = ["OnError", "Source", "detect", "open_annotations", "open_source", "sources", "stop", "with_size"]
 
 
 class Source(Protocol):
@@ -74,6 +75,35 @@ def open_source(
         if source.fits(path) or not (others := [other for other in _fitting(path) if other != name]):
             raise
         raise AnnotationError(error.what, where=error.where, fix=f"try {_options(others)}") from None
+
+
+def open_annotations(options: AnnotationOptions, *, default_split: str, warn: Callable[[str], None]) -> Source:
+    """The annotated images that a recipe or the command line names. Raises AnnotationError, as `open_source` does.
+
+    `default_split` is the split of a format that always has some. `warn` gets a line for the format if it was
+    detected, and for each record that is left out.
+    """
+    if options.data is None:
+        fix = "vistune generate DATA, or `data` in the recipe: a folder, a file, or hub:owner/name"
+        raise AnnotationError("the annotated images are missing", fix=fix)
+    path = Path(options.data)
+    name = options.source or detect(path)
+    split = options.split or (default_split if sources.get(name).needs_split else None)
+    names = AnnotationOptions.model_fields.keys() - _COMMON
+    given = {key: value for key in names if (value := getattr(options, key))}
+    given |= {key: Path(given[key]) for key in given.keys() & {"images", "category_names"}}
+
+    def skip(error: AnnotationError) -> None:
+        warn(f"left out: {error}")
+
+    source = open_source(name, path, split, on_error=skip if options.skip_bad_records else stop, **given)
+    if options.source is None:
+        warn(f"{path}: detected as {name}")
+    return source
+
+
+_COMMON = {"data", "split", "source", "skip_bad_records"}
+"""The options that every source has."""
 
 
 def with_size(record: ImageRecord) -> ImageRecord:

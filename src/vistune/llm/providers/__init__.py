@@ -9,13 +9,13 @@ A client is named by a spec, `NAME` or `NAME:ARGUMENT`, and takes options by key
     batch:MODEL      SERVER, folder, size              OpenAI's batches: half the price, in a day
     local:MODEL      device, batch_size                a model of transformers in this process
 
-where SERVER is base_url, key_env, headers, timeout, asking.
+where SERVER is base_url, key_env, headers, timeout, sends.
 
 base_url: str      where the server is, up to and with /v1
 key_env: str       the NAME of the environment variable that holds the API key
 headers: Mapping[str, str]     sent with every request
 timeout: float     seconds until a request is given up
-asking: bool       False: nobody will be asked, so that no key is needed
+sends: bool       False: nobody will be asked, so that no key is needed
 folder: Path       where batches under way are noted, so that a run that was killed waits for the same ones
 size: int          the most requests in a batch
 device: str        cpu, cuda, mps … (default: a GPU if there is one)
@@ -51,14 +51,14 @@ def open_client(spec: str, **options: Any) -> Client:
         if option not in options_of(name):
             takers = [other for other in providers.names() if option in options_of(other)]
             fix = f"it is an option of: {', '.join(takers)}" if takers else f"there is no option '{option}'"
-            raise ClientError(f"client '{name}' takes no option '{option}'", fix=fix)
+            raise ClientError(f"'{name}' has no option {option}", fix=fix)
     try:
         inspect.signature(make).bind(*arguments, **given)
     except TypeError:
         fix = name if argument else f"{name}:{next(iter(inspect.signature(make).parameters)).upper()}"
-        raise ClientError(f"client '{name}' takes {'no' if argument else 'an'} argument", fix=fix) from None
+        raise ClientError(f"'{name}' takes {'no' if argument else 'an'} argument", fix=fix) from None
     if colon and not argument:
-        raise ClientError(f"client '{name}' is given an empty argument", fix=name)
+        raise ClientError(f"'{name}' has an empty argument", fix=name)
     return make(*arguments, **given)
 
 

@@ -16,7 +16,6 @@ from vistune.llm.http import Http
 from vistune.llm.providers import providers
 from vistune.llm.remote import RemoteClient
 from vistune.llm.secrets import key_from_environment
-from vistune.llm.template import Template
 from vistune.scene.english import well_formed
 
 ANTHROPIC = "https://api.anthropic.com/v1"
@@ -33,14 +32,10 @@ _SCHEMA = re.compile(r"\btools?\b|tool_choice|input_schema", re.IGNORECASE)
 class AnthropicClient(RemoteClient):
     """Asks one model. A schema becomes the one tool that the model has to use; `seed` is not sent."""
 
-    def __init__(self, model: str, http: Http) -> None:
-        super().__init__(model, http)
-        self._text = Template(lambda request: json.dumps(self.body(request)))
-
     async def complete(self, request: Request) -> Reply:
         """The reply's text, or with a schema the tool's input as JSON."""
         try:
-            body, _ = await self.http.post("/messages", self._text(request).encode())
+            body, _ = await self.http.post("/messages", json.dumps(self.body(request)).encode())
         except RefusedError as error:
             if request.schema is not None and _SCHEMA.search(error.told):
                 raise RequestError("no_schema", error.what, retry=False) from None
@@ -103,14 +98,14 @@ def anthropic(
     key_env: str | None = None,
     headers: Mapping[str, str] | None = None,
     timeout: float = 600.0,
-    asking: bool = True,
+    sends: bool = True,
 ) -> AnthropicClient:
     """A client of the model named so at `base_url`; `key_env` names the variable that holds the key.
 
     Without `key_env` it is ANTHROPIC_API_KEY, and servers other than Anthropic's may do without.
     """
     key = key_from_environment(
-        key_env or "ANTHROPIC_API_KEY", optional=not asking or (key_env is None and base_url != ANTHROPIC)
+        key_env or "ANTHROPIC_API_KEY", optional=not sends or (key_env is None and base_url != ANTHROPIC)
     )
     given = {"anthropic-version": VERSION} | ({"x-api-key": key} if key else {}) | dict(headers or {})
     return AnthropicClient(model, Http(base_url, given, key=key, timeout=timeout))

@@ -19,7 +19,6 @@ from vistune.llm.http import Http
 from vistune.llm.providers import providers
 from vistune.llm.remote import RemoteClient
 from vistune.llm.secrets import key_from_environment
-from vistune.llm.template import Template
 from vistune.scene.english import well_formed
 
 _LOG = logging.getLogger(__name__)
@@ -36,14 +35,13 @@ class OpenAIClient(RemoteClient):
         super().__init__(model, http)
         self._omitted: frozenset[str] = frozenset()
         self._limit = "max_tokens"
-        self._text = Template(self._render)
 
     async def complete(self, request: Request) -> Reply:
         """The first choice's text; empty if the model only thought, with `finish` saying why it ended."""
         while True:
             shape = self._omitted, self._limit
             try:
-                body, _ = await self.http.post("/chat/completions", self._text(request).encode())
+                body, _ = await self.http.post("/chat/completions", json.dumps(self.body(request)).encode())
             except RefusedError as error:
                 if shape == (self._omitted, self._limit) and not self._adapt(error.told):
                     if request.schema is not None and _SCHEMA.search(error.told):
@@ -66,20 +64,15 @@ class OpenAIClient(RemoteClient):
             body["response_format"] = {"type": "json_schema", "json_schema": form}
         return {name: value for name, value in body.items() if name not in self._omitted}
 
-    def _render(self, request: Request) -> str:
-        return json.dumps(self.body(request))
-
     def _adapt(self, told: str) -> bool:
         """Change what is sent so that the parameter which the server names is not; False if there is none such."""
         if self._limit == "max_tokens" and re.search(r"\bmax_tokens\b", told):
             self._limit = "max_completion_tokens"
-            self._text = Template(self._render)
             _LOG.warning("%s does not take max_tokens: it is sent max_completion_tokens from here on", self.name)
             return True
         for name in _OPTIONAL:
             if name not in self._omitted and re.search(rf"\b{name}\b", told):
                 self._omitted |= {name}
-                self._text = Template(self._render)
                 _LOG.warning("%s does not take %s: it is left out from here on", self.name, name)
                 return True
         return False
@@ -134,22 +127,20 @@ def openai(
     key_env: str | None = None,
     headers: Mapping[str, str] | None = None,
     timeout: float = 600.0,
-    asking: bool = True,
+    sends: bool = True,
 ) -> OpenAIClient:
     """A client of the model named so at `base_url`; `key_env` names the variable that holds the key.
 
     Without `key_env` it is OPENAI_API_KEY, and servers other than OpenAI's may do without. On Azure the URL ends in
     `/openai/deployments/NAME?api-version=VERSION`.
     """
-    return OpenAIClient(model, connect(base_url, key_env, headers, timeout, asking))
+    return OpenAIClient(model, connect(base_url, key_env, headers, timeout, sends))
 
 
-def connect(
-    base_url: str, key_env: str | None, headers: Mapping[str, str] | None, timeout: float, asking: bool
-) -> Http:
+def connect(base_url: str, key_env: str | None, headers: Mapping[str, str] | None, timeout: float, sends: bool) -> Http:
     """The session with a server of OpenAI's interface, its key in the header where it belongs."""
     key = key_from_environment(
-        key_env or "OPENAI_API_KEY", optional=not asking or (key_env is None and base_url != OPENAI)
+        key_env or "OPENAI_API_KEY", optional=not sends or (key_env is None and base_url != OPENAI)
     )
     path = urlsplit(base_url).path
     azure = "/openai/deployments/" in path

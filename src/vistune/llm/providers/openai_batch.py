@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 
 from vistune.errors import ClientError
-from vistune.llm.client import Ask, Reply, Request, RequestError
+from vistune.llm.client import Reply, Request, RequestError, Send
 from vistune.llm.faults import fault
 from vistune.llm.http import Http
 from vistune.llm.providers import providers
@@ -39,7 +39,7 @@ class BatchClient(OpenAIClient):
 
     def __init__(self, model: str, http: Http, noted: Path | None = None, size: int = 1_000) -> None:
         super().__init__(model, http)
-        self.at_once = size
+        self.concurrency = size
         self._noted = noted
         self._known = self._read_notes()
         self._waiting: dict[str, tuple[Request, asyncio.Future[Reply]]] = {}
@@ -62,7 +62,7 @@ class BatchClient(OpenAIClient):
         self._known = self._read_notes()
         await super().__aexit__(kind, error, trace)
 
-    async def keeps_schema(self, ask: Ask | None = None) -> bool:  # noqa: ARG002
+    async def supports_schema(self, send: Send | None = None) -> bool:  # noqa: ARG002
         """False: to ask would take a batch. The text format costs nothing but a little more to read."""
         return False
 
@@ -77,7 +77,7 @@ class BatchClient(OpenAIClient):
             self._waiting[key] = (request, asyncio.get_running_loop().create_future())
             self._bytes += len(request.system) + sum(len(message.text) for message in request.messages)
         future = self._waiting[key][1]
-        if len(self._waiting) >= self.at_once or self._bytes > _BYTES:
+        if len(self._waiting) >= self.concurrency or self._bytes > _BYTES:
             self._send()
         else:
             self._send_soon()
@@ -204,10 +204,10 @@ def batch(
     key_env: str | None = None,
     headers: Mapping[str, str] | None = None,
     timeout: float = 600.0,
-    asking: bool = True,
+    sends: bool = True,
     folder: Path | None = None,
     size: int = 1_000,
 ) -> BatchClient:
     """A client of OpenAI's batches; see `vistune.llm.providers.openai`. Batches are noted in `folder`."""
     noted = folder / "batches.jsonl" if folder else None
-    return BatchClient(model, connect(base_url, key_env, headers, timeout, asking), noted, size)
+    return BatchClient(model, connect(base_url, key_env, headers, timeout, sends), noted, size)

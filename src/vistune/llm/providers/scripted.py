@@ -13,7 +13,7 @@ from vistune.scene.english import well_formed
 
 
 class ScriptedClient(Client):
-    """Answers from a mapping of (record id, kind) to text, or from a sequence in the order of asking."""
+    """Answers from a mapping of (record id, kind) to text, or from a sequence in the order of the requests."""
 
     name = "scripted"
 

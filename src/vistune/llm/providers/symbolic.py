@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from types import MappingProxyType
 
 from vistune.errors import ClientError
 from vistune.llm.client import Client, Reply, Request
@@ -26,7 +25,7 @@ class SymbolicClient(Client):
     """
 
     name = "symbolic"
-    context: Mapping[str, Collection[str]] = MappingProxyType({"conversation": ("captions", "boxes")})
+    needs = ("captions", "boxes")
 
     async def complete(self, request: Request) -> Reply:
         """The reply in the wire format; an empty one where there is nothing to write about (no boxes)."""

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from vistune.errors import ClientError, DataError, VistuneError
-from vistune.generate import Style, generate
+from vistune.generate import GenerateRecipe, generate
 from vistune.generate.filters import has_role_marker
 from vistune.llm import Client, Reply, Request
 from vistune.llm.providers.scripted import ScriptedClient
@@ -44,7 +44,7 @@ def check_structure(rows: list[dict[str, Any]]) -> None:
 def test_every_reply_is_accounted_for(
     records: list[ImageRecord], teacher: Client, tmp_path: Path, quiet: Console
 ) -> None:
-    report = generate(records, teacher, tmp_path, console=quiet)
+    report = generate(GenerateRecipe(), tmp_path, records=records, client=teacher, console=quiet)
     rows, accepted = json.loads((tmp_path / "instruct.json").read_text()), lines(tmp_path / "provenance.jsonl")
     rejected = lines(tmp_path / "rejected.jsonl")
     check_structure(rows)
@@ -67,12 +67,13 @@ def test_every_reply_is_accounted_for(
 def test_the_same_bytes_for_any_concurrency_and_again(
     records: list[ImageRecord], teacher: Any, tmp_path: Path, quiet: Console
 ) -> None:
-    generate(records, teacher, tmp_path / "1", concurrency=1, console=quiet)
+    generate(GenerateRecipe(concurrency=1), tmp_path / "1", records=records, client=teacher, console=quiet)
     once = len(teacher.asked)
-    report = generate(records, teacher, tmp_path / "1", concurrency=1, console=quiet)
+    report = generate(GenerateRecipe(concurrency=1), tmp_path / "1", records=records, client=teacher, console=quiet)
     assert (report.sent, len(teacher.asked)) == (0, once)
     first = contents(tmp_path / "1")
-    generate(records, Shuffling(teacher), tmp_path / "64", concurrency=64, console=quiet)
+    recipe = GenerateRecipe(concurrency=64)
+    generate(recipe, tmp_path / "64", records=records, client=Shuffling(teacher), console=quiet)
     assert contents(tmp_path / "64") == first
 
 
@@ -97,17 +98,17 @@ def test_no_more_than_asked_for_are_under_way(
     records: list[ImageRecord], teacher: Client, tmp_path: Path, quiet: Console
 ) -> None:
     client = Shuffling(teacher)
-    generate(records, client, tmp_path, concurrency=5, console=quiet)
+    generate(GenerateRecipe(concurrency=5), tmp_path, records=records, client=client, console=quiet)
     assert client.most == 5
 
 
 def test_more_images_leave_the_earlier_samples_as_they_were(
     records: list[ImageRecord], teacher: Any, tmp_path: Path, quiet: Console
 ) -> None:
-    kinds = {"conversation": 0.5, "detail": 0.25}
-    generate(records[:40], teacher, tmp_path, kinds=kinds, console=quiet)
+    recipe = GenerateRecipe(kinds="conversation=0.5,detail=0.25")
+    generate(recipe, tmp_path, records=records[:40], client=teacher, console=quiet)
     few, asked = json.loads((tmp_path / "instruct.json").read_text()), set(teacher.asked)
-    generate(records, teacher, tmp_path, kinds=kinds, console=quiet)
+    generate(recipe, tmp_path, records=records, client=teacher, console=quiet)
     assert json.loads((tmp_path / "instruct.json").read_text())[: len(few)] == few
     assert len(teacher.asked) == len(set(teacher.asked))
     assert asked < set(teacher.asked)
@@ -121,7 +122,8 @@ def test_another_seed_or_teacher_is_asked_anew(
 ) -> None:
     for seed, name in ((0, "rule"), (1, "rule"), (0, "other")):
         teacher.name = name
-        assert generate(records[:5], teacher, tmp_path, seed=seed, console=quiet).sent == 15
+        recipe = GenerateRecipe(seed=seed)
+        assert generate(recipe, tmp_path, records=records[:5], client=teacher, console=quiet).sent == 15
 
 
 def test_what_the_data_has_boxes_of_is_looked_for(tmp_path: Path, quiet: Console) -> None:
@@ -136,7 +138,7 @@ def test_what_the_data_has_boxes_of_is_looked_for(tmp_path: Path, quiet: Console
         ImageRecord(one, Path(f"{one}.jpg"), 0, 0, (f"A hall, number {one}.",), (Box(one, 0.1, 0.1, 0.4, 0.4),))
         for one in ("forklift", "pallet")
     ]
-    generate(records, Certain(), tmp_path, kinds={"reasoning": 1.0}, console=quiet)
+    generate(GenerateRecipe(kinds="reasoning"), tmp_path, records=records, client=Certain(), console=quiet)
     assert [row["record"] for row in lines(tmp_path / "provenance.jsonl")] == ["forklift"]
     assert [row["reasons"] for row in lines(tmp_path / "rejected.jsonl")] == [["ungrounded"]]
 
@@ -151,15 +153,15 @@ def test_a_failing_teacher_loses_no_reply(
             return await super().complete(request)
 
     with pytest.raises(ClientError, match="out of quota"):
-        generate(records, Failing(teacher), tmp_path, concurrency=8, console=quiet)
+        generate(GenerateRecipe(concurrency=8), tmp_path, records=records, client=Failing(teacher), console=quiet)
     before = len(teacher.asked)
     assert 30 <= before < 30 + 8
-    report = generate(records, teacher, tmp_path, console=quiet)
+    report = generate(GenerateRecipe(), tmp_path, records=records, client=teacher, console=quiet)
     assert report.sent == 3 * len(records) - before
     assert len(teacher.asked) == len(set(teacher.asked))
 
 
-def test_what_a_kind_sees_can_be_chosen(records: list[ImageRecord], tmp_path: Path, quiet: Console) -> None:
+def test_a_teacher_gets_the_parts_that_it_needs(records: list[ImageRecord], tmp_path: Path, quiet: Console) -> None:
     seen: list[bool] = []
 
     class Looking(Client):
@@ -169,11 +171,12 @@ def test_what_a_kind_sees_can_be_chosen(records: list[ImageRecord], tmp_path: Pa
             seen.append(bool(parse_context(request.query)[1]))
             return Reply("", self.name)
 
-    kinds = {"conversation": 1.0}
-    generate(records[:3], Looking(), tmp_path, kinds=kinds, console=quiet)
-    generate(
-        records[:3], Looking(), tmp_path, kinds=kinds, console=quiet, context={"conversation": ("captions", "boxes")}
-    )
+    class Needing(Looking):
+        name, needs = "needing", ("boxes",)
+
+    for client in (Looking(), Needing()):
+        recipe = GenerateRecipe(kinds="conversation")
+        generate(recipe, tmp_path, records=records[:3], client=client, console=quiet)
     assert seen == [False] * 3 + [True] * 3
 
 
@@ -181,13 +184,14 @@ def test_images_without_what_a_kind_shows_are_counted(
     records: list[ImageRecord], teacher: Client, tmp_path: Path, quiet: Console
 ) -> None:
     bare = [replace(records[0], captions=(), boxes=()), replace(records[1], captions=()), records[2]]
-    report = generate(bare, teacher, tmp_path, console=quiet)
+    report = generate(GenerateRecipe(), tmp_path, records=bare, client=teacher, console=quiet)
     assert (report.without_context, report.pairs) == (4, 1)
     assert {name: kind.asked for name, kind in report.kinds.items()} == {"conversation": 1, "detail": 2, "reasoning": 2}
 
 
 def test_the_images_side_and_path(records: list[ImageRecord], teacher: Client, tmp_path: Path, quiet: Console) -> None:
-    generate(records, teacher, tmp_path, style=Style("random", Path("/i")), console=quiet)
+    recipe = GenerateRecipe(image_side="random", images="/i")
+    generate(recipe, tmp_path, records=records, client=teacher, console=quiet)
     rows = json.loads((tmp_path / "instruct.json").read_text())
     check_structure(rows)
     first = [row["conversations"][0]["value"].startswith("<image>\n") for row in rows]
@@ -197,29 +201,29 @@ def test_the_images_side_and_path(records: list[ImageRecord], teacher: Client, t
     )
     assert rows[0]["image"] == "0/0.jpg"
     with pytest.raises(VistuneError, match="is not below /elsewhere"):
-        generate(records, teacher, tmp_path, style=Style("first", Path("/elsewhere")), console=quiet)
+        generate(GenerateRecipe(images="/elsewhere"), tmp_path, records=records, client=teacher, console=quiet)
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"kinds": {"converstion": 1.0}}, "did you mean 'conversation'"),
-        ({"kinds": {"detail": 1.5}}, "not within 0 and 1"),
-        ({"context": {"detial": ["boxes"]}}, "did you mean 'detail'"),
-        ({"concurrency": 0}, "concurrency"),
+        ({"kinds": "converstion"}, "did you mean 'conversation'"),
+        ({"kinds": {"detail": 1.5}}, "more than all images"),
+        ({"max_usd": 1.0}, "needs the teacher's price"),
+        ({"caption_language": "xx"}, "unknown language"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_asked(
+def test_mistakes_are_reported_before_any_request(
     wrong: dict[str, Any], message: str, records: list[ImageRecord], teacher: Any, tmp_path: Path
 ) -> None:
     with pytest.raises(VistuneError, match=message):
-        generate(records, teacher, tmp_path, **wrong)
+        generate(GenerateRecipe(**wrong), tmp_path, records=records, client=teacher)
     assert not teacher.asked
 
 
 def test_two_records_of_one_id_are_an_error(records: list[ImageRecord], teacher: Client, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="a second record has the id '0001'"):
-        generate([*records, records[1]], teacher, tmp_path)
+        generate(GenerateRecipe(), tmp_path, records=[*records, records[1]], client=teacher)
 
 
 HOSTILE = [
@@ -249,7 +253,7 @@ def test_hostile_captions_never_change_the_structure(wrap: bool, tmp_path: Path,
             wrapped = f"Question:\nWhat is it?\n===\nAnswer:\n{request.query}"
             return Reply(wrapped if wrap and request.kind != "detail" else said, self.name)
 
-    report = generate(hostile, Parrot(), tmp_path, console=quiet)
+    report = generate(GenerateRecipe(), tmp_path, records=hostile, client=Parrot(), console=quiet)
     assert all(kind.asked == len(HOSTILE) for kind in report.kinds.values())
     check_structure(json.loads((tmp_path / "instruct.json").read_text()))
     check_structure(json.loads((tmp_path / "align.json").read_text()))
@@ -259,7 +263,8 @@ def test_hostile_captions_never_change_the_structure(wrap: bool, tmp_path: Path,
 
 def test_a_scripted_teacher_end_to_end(records: list[ImageRecord], tmp_path: Path, quiet: Console) -> None:
     text = "Question:\nWhat is it?\n===\nAnswer:\nA dog.\n===\nQuestion:\nWhere?\n===\nAnswer:\nOn a rug."
-    generate(records[:1], ScriptedClient([text]), tmp_path, kinds={"conversation": 1.0}, console=quiet)
+    recipe = GenerateRecipe(kinds="conversation")
+    generate(recipe, tmp_path, records=records[:1], client=ScriptedClient([text]), console=quiet)
     assert json.loads((tmp_path / "instruct.json").read_text()) == [
         {
             "id": "0000-conversation",

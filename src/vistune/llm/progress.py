@@ -1,40 +1,41 @@
-"""How far a run is: a live line on a terminal, a plain line now and then elsewhere."""
+"""The progress of a run of requests: a live line on a terminal, a plain line every few seconds elsewhere."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
 _REDRAW, _LINE = 0.25, 10.0
-"""Seconds between two drawings on a terminal, and between two plain lines."""
+"""Seconds between two updates on a terminal, and between two plain lines."""
 _RECENT = 20.0
-"""Seconds over which the rate is taken."""
+"""Seconds over which the speed is averaged."""
 
 
-class Board:
-    """The figures of a run that is under way; who changes them is told nothing, who shows them looks now and then."""
+class Progress:
+    """The figures of a run: whoever sends requests changes them, and they are shown from time to time."""
 
-    def __init__(self) -> None:
-        self.total = self.done = self.sent = self.failed = self.in_flight = 0
+    def __init__(self, total: int = 0) -> None:
+        self.total = total
+        self.done = self.sent = self.in_flight = 0
         self.reasons: Counter[str] = Counter()
-        """How often a request had to be sent again or was given up, by reason."""
-        self.spent: Callable[[], str] = lambda: ""
-        self.state: Callable[[], str] = lambda: ""
-        """What holds the run up, if something does."""
+        """Number of faults by reason: requests that are sent again or given up."""
+        self.notes: Callable[[], Sequence[str]] = tuple
+        """More to show at the end of the line: spending, rate limits."""
         self._marks: list[tuple[float, int]] = []
 
     def line(self) -> str:
         """All figures in a line."""
-        parts = [f"asking {self.done:,} of {self.total:,}", *self._speed(), f"{self.in_flight:,} in flight"]
+        parts = [f"{self.done:,} of {self.total:,} requests", *self._speed(), f"{self.in_flight:,} in flight"]
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in self.reasons.most_common(4))
-        return " · ".join(filter(None, [*parts, self.spent(), reasons, self.state()]))
+        return " · ".join(filter(None, [*parts, *self.notes(), reasons]))
 
     @asynccontextmanager
     async def shown(self, console: Console) -> AsyncIterator[None]:
@@ -54,7 +55,8 @@ class Board:
         rate = (self.done - before) / seconds if seconds > 0 else 0.0
         if rate <= 0:
             return []
-        return [f"{rate:,.1f} a second", f"{_duration((self.total - self.done) / rate)} left"]
+        left = timedelta(seconds=round((self.total - self.done) / rate))
+        return [f"{rate:,.1f} per second", f"{left} left"]
 
     async def _draw(self, console: Console) -> None:
         with Live(Text(self.line()), console=console, auto_refresh=False, transient=True) as live:
@@ -66,9 +68,3 @@ class Board:
         while True:
             await asyncio.sleep(_LINE)
             console.print(self.line(), highlight=False, markup=False, soft_wrap=True)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -14,35 +14,33 @@ from rich.console import Console
 from vistune.data.source import DataSource
 from vistune.errors import VistuneError
 from vistune.formats.conversations import FORMATS, output_path
-from vistune.generate import Style, generate
-from vistune.generate.judged import Judged
+from vistune.generate import GenerateRecipe, generate
+from vistune.generate.judge import JudgedSample
 from vistune.generate.kinds import Prompts
 from vistune.generate.plan import make_plan
 from vistune.generate.report import Report
-from vistune.generate.sort import sort_replies, write_sorted
-from vistune.generate.store import Store
+from vistune.generate.write import write_samples
 from vistune.llm import Client
 from vistune.recipe.training import DataRecipe
 from vistune.records import ImageRecord, Turn
 
-KINDS = {"conversation": 1.0, "detail": 1.0}
+KINDS = "conversation,detail"
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
 
 
-def test_what_has_no_reply_yet_is_pending(
+def test_samples_without_a_reply_are_pending(
     records: list[ImageRecord], teacher: Client, tmp_path: Path, quiet: Console
 ) -> None:
-    generate(records[:50], teacher, tmp_path, kinds=KINDS, console=quiet)
+    generate(GenerateRecipe(kinds=KINDS), tmp_path, records=records[:50], client=teacher, console=quiet)
     before = (tmp_path / "instruct.json").read_bytes()
-    with Store(tmp_path / "replies.sqlite") as store:
-        report = sort_replies(make_plan(records, KINDS, 0, teacher.name), store, tmp_path, Style())
+    report = generate(GenerateRecipe(kinds=KINDS), tmp_path, records=records, client=teacher, console=quiet, pilot=30)
     totals = report.totals()
     assert totals["asked"] == 240 == sum(totals.values()) - 240
-    assert totals["pending"] == 140
-    assert (tmp_path / "instruct.json").read_bytes() == before
+    assert 0 < totals["pending"] == 140 - report.sent
+    assert (tmp_path / "instruct.json").read_bytes().startswith(before[:-3])
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -54,8 +52,8 @@ def test_every_format_holds_the_same_conversations(
     here = [replace(record, image=tmp_path / "images" / record.image.name) for record in records]
     for record in here:
         record.image.touch()
-    style = Style(side, tmp_path, form)
-    report = generate(here, teacher, tmp_path / "out", kinds=KINDS, style=style, console=quiet)
+    recipe = GenerateRecipe(kinds=KINDS, image_side=side, images=str(tmp_path), format=form)
+    report = generate(recipe, tmp_path / "out", records=here, client=teacher, console=quiet)
     for stem, count in (("instruct", report.totals()["accepted"]), ("align", report.pairs)):
         path = output_path(tmp_path / "out" / stem, form)
         read = list(
@@ -73,7 +71,7 @@ def test_every_format_holds_the_same_conversations(
 def test_provenance_says_what_is_needed_to_trace_a_sample(
     records: list[ImageRecord], teacher: Client, tmp_path: Path, quiet: Console
 ) -> None:
-    generate(records, teacher, tmp_path, kinds=KINDS, console=quiet)
+    generate(GenerateRecipe(kinds=KINDS), tmp_path, records=records, client=teacher, console=quiet)
     accepted, rejected = lines(tmp_path / "provenance.jsonl"), lines(tmp_path / "rejected.jsonl")
     wanted = {"id", "record", "image", "kind", "teacher", "model", "prompt", "format", "seed", "request", "usage"}
     wanted |= {"cost", "attempts", "verdict", "reasons"}
@@ -82,17 +80,17 @@ def test_provenance_says_what_is_needed_to_trace_a_sample(
     assert all(row["verdict"] in ("filtered", "quarantined") and row["reasons"] and row["text"] for row in rejected)
 
 
-def judged(number: int, text: str = "A dog.") -> Judged:
+def judged(number: int, text: str = "A dog.") -> JudgedSample:
     about: dict[str, Any] = {"id": f"{number}-detail", "record": f"{number}", "image": "x.jpg", "kind": "detail"}
     about |= {"usage": {}, "cost": None, "attempts": 1, "verdict": "accepted", "reasons": []}
-    return Judged(about, (Turn("user", "What is it?"), Turn("assistant", text)), text)
+    return JudgedSample(about, (Turn("user", "What is it?"), Turn("assistant", text)), text)
 
 
 @pytest.mark.parametrize("text", ["\u2028\x85\x0b a \r\n b \x1c \t c", '"\\"\\u0000', "\N{DOG FACE}", "]},\n[{"])
 def test_no_text_breaks_a_line(text: str, tmp_path: Path) -> None:
     report = Report(["detail"])
-    rows = [judged(0, text), judged(1, text).rejected("duplicate"), judged(2)]
-    write_sorted(rows, report, tmp_path, Style(), 0)
+    rows = [judged(0, text), judged(1, text).filtered("duplicate"), judged(2)]
+    write_samples(rows, report, tmp_path, GenerateRecipe())
     written = json.loads((tmp_path / "instruct.json").read_text("utf-8"))
     assert [row["conversations"][1]["value"] for row in written] == [text, "A dog."]
     assert [(row["text"], row["reasons"]) for row in lines(tmp_path / "rejected.jsonl")] == [(text, ["duplicate"])]
@@ -100,14 +98,14 @@ def test_no_text_breaks_a_line(text: str, tmp_path: Path) -> None:
 
 
 def test_a_failure_on_the_way_leaves_what_was_there(tmp_path: Path) -> None:
-    def failing() -> Iterator[Judged]:
+    def failing() -> Iterator[JudgedSample]:
         yield judged(1)
         raise RuntimeError("on the way")
 
-    write_sorted([judged(0)], Report(["detail"]), tmp_path, Style(), 0)
+    write_samples([judged(0)], Report(["detail"]), tmp_path, GenerateRecipe())
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(RuntimeError, match="on the way"):
-        write_sorted(failing(), Report(["detail"]), tmp_path, Style(), 0)
+        write_samples(failing(), Report(["detail"]), tmp_path, GenerateRecipe())
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -116,7 +114,7 @@ def test_kinds_whose_samples_could_get_the_same_id_are_refused(records: list[Ima
         shutil.copytree(str(resources.files("vistune.generate") / "prompts" / "detail"), tmp_path / name)
     prompts = Prompts(tmp_path)
     with pytest.raises(VistuneError, match="could get the same id"):
-        make_plan(records, {"scene": 1.0, "my-scene": 1.0}, 0, "x", prompts=prompts)
+        make_plan(records, {"scene": 1.0, "my-scene": 1.0}, 0, prompts=prompts)
 
 
 def test_what_repeats_an_earlier_sample_is_filtered(tmp_path: Path) -> None:
@@ -129,13 +127,13 @@ def test_what_repeats_an_earlier_sample_is_filtered(tmp_path: Path) -> None:
     ]
     about = {"kind": "detail", "verdict": "accepted", "reasons": (), "attempts": 1, "usage": {}, "cost": None}
     judged = [
-        Judged(about | {"id": str(n), "record": str(n), "image": f"{n}.jpg"}, turns, text)
+        JudgedSample(about | {"id": str(n), "record": str(n), "image": f"{n}.jpg"}, turns, text)
         for n, text in enumerate(texts)
         for turns in [(Turn("user", "What is it?"), Turn("assistant", text))]
     ]
     for keep, expected in ((False, ["0", "1"]), (True, ["0", "1", "2"])):
         report = Report(["detail"])
-        write_sorted(judged, report, tmp_path, Style(near_duplicates=keep), seed=0)
+        write_samples(judged, report, tmp_path, GenerateRecipe(keep_near_duplicates=keep))
         assert [row["id"] for row in json.loads((tmp_path / "instruct.json").read_text())] == expected
         rejected = [json.loads(line) for line in (tmp_path / "rejected.jsonl").read_text().splitlines()]
         codes = {row["id"]: row["reasons"] for row in rejected}

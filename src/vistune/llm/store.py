@@ -1,4 +1,4 @@
-"""Every reply, on disk before anything is done with it, under the key of its request; and what it all cost."""
+"""Every reply on disk under the key of its request, before anything is done with it; and what all of them cost."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from typing import Any
 from urllib.parse import quote
 
 from vistune.errors import VistuneError
-from vistune.generate.merge import copy_replies, other_store
-from vistune.generate.price import NOTHING, Cost, Price
+from vistune.llm.budget import Cost, Price
 from vistune.llm.client import Reply
 
+FILE = "replies.sqlite"
+"""The name of the store in a run's folder."""
 _VERSION = 2
 _TABLES = """
 CREATE TABLE IF NOT EXISTS replies (key BLOB PRIMARY KEY, text TEXT, model TEXT, usage TEXT, finish TEXT,
@@ -26,28 +27,29 @@ CREATE TABLE IF NOT EXISTS failures (key BLOB PRIMARY KEY, reason TEXT, words TE
 CREATE TABLE IF NOT EXISTS reservations (key BLOB PRIMARY KEY, pico INTEGER, tokens INTEGER);
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT);
 """
+_SUMS = "coalesce(sum(pico), 0), coalesce(sum(tokens), 0)"
 _COLUMNS = "text, model, usage, finish, tries, pico, tokens, settled"
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """A reply, how often its request was sent, what that reply cost, and whether nobody need be asked again.
+class StoredReply:
+    """A reply, the number of times its request was sent, its cost, and whether no other attempt is to follow.
 
-    `settled` is None until somebody has looked at the reply.
+    `settled` is None until the reply has been looked at.
     """
 
     reply: Reply
     tries: int = 1
-    cost: Cost = NOTHING
+    cost: Cost = Cost()  # noqa: RUF009  # frozen
     settled: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a request has no reply. `final`: the server refused it, so that it is not sent again."""
+    """Why a request has no reply. `final`: the server refused it for good, so it is not sent again."""
 
     reason: str
-    words: str = ""
+    message: str = ""
     tries: int = 1
     final: bool = False
 
@@ -55,9 +57,8 @@ class Failure:
 class Store:
     """Replies by request key, in an SQLite file with a write-ahead log.
 
-    What a method that is awaited has returned from survives the death of the process. What is written together is
-    committed together: one commit per turn of the event loop, so the cost is shared without a delay.
-    Raises VistuneError for a file that is no store, or is in use by another run.
+    When an awaited method has returned, what it wrote survives the death of the process. All writes of one turn of the
+    event loop share a commit. Raises VistuneError for a file that is not a store or that another run is using.
     """
 
     def __init__(self, path: Path) -> None:
@@ -68,10 +69,10 @@ class Store:
             f"file:{quote(str(path.absolute()))}", uri=True, timeout=1, isolation_level=None, check_same_thread=False
         )
         try:
-            # one run at a time: a second one would ask, and pay for, the same requests
+            # one run at a time: a second one would send, and pay for, the same requests
             self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")  # survives the process; a power cut may cost the last ones
+            self._db.execute("PRAGMA synchronous = NORMAL")  # a power cut may lose the last commits
             self._open()
             self.spent = self._settle_reservations()
         except sqlite3.Error as error:
@@ -92,20 +93,14 @@ class Store:
     def __contains__(self, key: str) -> bool:
         return self.get(key) is not None
 
-    @property
-    def empty(self) -> bool:
-        """Whether no request has been answered or given up yet."""
-        there = "SELECT EXISTS (SELECT * FROM replies) OR EXISTS (SELECT * FROM failures)"
-        return not self._db.execute(there).fetchone()[0]
-
-    def get(self, key: str) -> Stored | None:
-        """What is stored under `key`, if there is a reply."""
+    def get(self, key: str) -> StoredReply | None:
+        """The reply stored under `key`, if there is one."""
         row = self._db.execute(f"SELECT {_COLUMNS} FROM replies WHERE key = ?", (_blob(key),)).fetchone()
         if row is None:
             return None
         text, model, usage, finish, tries, pico, tokens, settled = row
         reply = Reply(text, model, json.loads(usage), finish)
-        return Stored(reply, tries, Cost(pico, tokens), None if settled is None else bool(settled))
+        return StoredReply(reply, tries, Cost(pico, tokens), None if settled is None else bool(settled))
 
     def failure(self, key: str) -> Failure | None:
         """Why the request with this key got no reply when it was last sent; None if it got one or was never sent."""
@@ -114,15 +109,15 @@ class Store:
         return Failure(row[0], row[1], row[2], bool(row[3])) if row else None
 
     def note(self, name: str) -> str | None:
-        """What `set_note` keeps under `name`."""
+        """The value that `set_note` stored under `name`."""
         row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return str(row[0]) if row else None
 
     def set_note(self, name: str, value: str) -> None:
-        """Keep a fact about the run, at once."""
+        """Store a fact about the run, at once."""
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
-    async def put(self, key: str, stored: Stored) -> None:
+    async def put(self, key: str, stored: StoredReply) -> None:
         """Store a reply; returns when it is committed. The first reply of a key stays."""
         reply, cost, blob = stored.reply, stored.cost, _blob(key)
         usage = json.dumps(dict(reply.usage))
@@ -133,47 +128,73 @@ class Store:
         await self._commit_soon()
 
     def settle(self, key: str, settled: bool) -> None:
-        """Note, with the next commit, whether the reply of this key is one to keep."""
+        """Note, with the next commit, whether no other attempt follows the reply of this key."""
         self._pending.append(("UPDATE replies SET settled = ? WHERE key = ?", (settled, _blob(key))))
 
     async def fail(self, key: str, failure: Failure, cost: Cost) -> None:
-        """Note that a request is given up, and what it cost all the same."""
+        """Store that a request is given up, and what it cost nevertheless."""
         blob = _blob(key)
-        row = (blob, failure.reason, failure.words, failure.tries, failure.final)
+        row = (blob, failure.reason, failure.message, failure.tries, failure.final)
         self._pending.append(("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?)", row))
         self._charge(blob, cost)
         await self._commit_soon()
 
     async def reserve(self, key: str, cost: Cost) -> None:
-        """Set `cost` aside for a request that is about to be sent: if the run dies, it counts as spent."""
+        """Reserve `cost` for a request that is about to be sent; if the run dies, it counts as spent."""
         row = (_blob(key), cost.pico, cost.tokens)
         self._pending.append(("INSERT OR REPLACE INTO reservations VALUES (?, ?, ?)", row))
         await self._commit_soon()
 
     async def charge(self, key: str, cost: Cost) -> None:
-        """Note what sending a request cost that got no reply, in the place of what was set aside for it."""
+        """Replace the reservation of a request that got no reply by what it cost."""
         self._charge(_blob(key), cost)
         await self._commit_soon()
 
     def merge(self, folder: Path) -> None:
-        """Take over the replies, failures and spending of another run; what is here already stays."""
-        path = other_store(folder, self._path)
+        """Copy the replies, failures and spending of another run's folder; what is here already stays."""
+        path = folder / FILE
+        if not path.is_file():
+            raise VistuneError("there are no replies to merge", where=str(folder), fix="name the folder of another run")
+        if path.samefile(self._path):
+            fix = "leave it out of --merge: the replies in --out are used anyway"
+            raise VistuneError("a run cannot be merged into itself", where=str(folder), fix=fix)
         try:
-            name, (pico, tokens) = copy_replies(self._db, path)
+            name, spent = self._copy(path)
         except sqlite3.Error as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
             raise self._explain(error, path) from None
-        before = json.loads(self.note(f"merged:{name}") or "[0, 0]")
-        self.spent += Cost(pico - before[0], tokens - before[1])
-        self.set_note(f"merged:{name}", json.dumps([pico, tokens]))
+        before = Cost(*json.loads(self.note(f"merged:{name}") or "[0, 0]"))
+        self.spent += spent - before
+        self.set_note(f"merged:{name}", json.dumps([spent.pico, spent.tokens]))
         self.set_note("spent", json.dumps([self.spent.pico, self.spent.tokens]))
 
+    def _copy(self, path: Path) -> tuple[str, Cost]:
+        """The other store's id and spending, with the reservations of a killed run."""
+        self._db.execute("ATTACH DATABASE ? AS other", (f"file:{quote(str(path.absolute()))}?mode=rw",))
+        try:
+            self._db.execute("BEGIN")
+            self._db.execute("INSERT OR IGNORE INTO replies SELECT * FROM other.replies ORDER BY rowid")
+            self._db.execute("INSERT OR IGNORE INTO failures SELECT * FROM other.failures")
+            self._db.execute("DELETE FROM failures WHERE key IN (SELECT key FROM replies)")
+            notes = "SELECT name, value FROM other.meta WHERE name LIKE 'schema:%'"
+            self._db.execute(f"INSERT OR IGNORE INTO meta {notes}")
+            meta = dict(self._db.execute("SELECT name, value FROM other.meta WHERE name IN ('id', 'spent')").fetchall())
+            reserved = f"SELECT {_SUMS} FROM other.reservations"
+            lost = self._db.execute(reserved).fetchone()
+            self._db.execute("COMMIT")
+        finally:
+            if not self._db.in_transaction:
+                self._db.execute("DETACH DATABASE other")
+        return meta["id"], Cost(*json.loads(meta.get("spent", "[0, 0]"))) + Cost(*lost)
+
     def reprice(self, price: Price) -> None:
-        """Give what was received without a price its cost, at the higher price where the tokens are not told apart."""
-        each = [price.of(1, 0), price.of(1, 0, 1), price.of(0, 1)]
+        """Price the replies received without one, at the highest price where input and output tokens are not apart."""
+        each = [price.pico(1, 0), price.pico(1, 0, 1), price.pico(0, 1)]
         said = {name: f"json_extract(usage, '$.{name}')" for name in ("input", "output", "cached")}
         cached = f"min({said['input']}, coalesce({said['cached']}, 0))"
         cost = f"?1 * ({said['input']} - {cached}) + ?2 * {cached} + ?3 * {said['output']}"
-        unpriced, total = self.spent.pico == 0, "SELECT coalesce(sum(pico), 0), coalesce(sum(tokens), 0) FROM replies"
+        unpriced, total = self.spent.pico == 0, f"SELECT {_SUMS} FROM replies"
         self._db.execute("BEGIN")
         before = self._db.execute(total).fetchone()
         self._db.execute(f"UPDATE replies SET pico = coalesce({cost}, ?4 * tokens) WHERE pico = 0", [*each, max(each)])
@@ -184,7 +205,7 @@ class Store:
         self._db.execute("COMMIT")
 
     def close(self) -> None:
-        """Commit what a cancelled loop left over, and close the file."""
+        """Commit what a cancelled event loop left, and close the file."""
         try:
             self._write()
         finally:
@@ -201,9 +222,9 @@ class Store:
         self._db.execute("INSERT OR IGNORE INTO meta VALUES ('id', ?)", (uuid.uuid4().hex,))
 
     def _settle_reservations(self) -> Cost:
-        """What was spent so far: a killed run's requests may have been answered, and paid for."""
+        """The spending so far, with a killed run's reservations, which the server may have charged for."""
         pico, tokens = json.loads(self.note("spent") or "[0, 0]")
-        lost = self._db.execute("SELECT coalesce(sum(pico), 0), coalesce(sum(tokens), 0) FROM reservations").fetchone()
+        lost = self._db.execute(f"SELECT {_SUMS} FROM reservations").fetchone()
         spent = Cost(pico + lost[0], tokens + lost[1])
         self._db.execute("BEGIN")
         self._db.execute("DELETE FROM reservations")
@@ -225,13 +246,13 @@ class Store:
 
     def _commit(self) -> None:
         waiting, self._waiting = self._waiting, []
-        error = None
+        error: Exception | None = None
         try:
             self._write()
-        except VistuneError as caught:
+        except Exception as caught:  # whatever it is, those who wait must learn of it
             error = caught
         for committed in waiting:
-            if committed.done():  # who waited was cancelled
+            if committed.done():  # the waiting task was cancelled
                 continue
             if error:
                 committed.set_exception(error)

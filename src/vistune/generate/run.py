@@ -1,0 +1,295 @@
+"""A run of `vistune generate`: annotated images in, instruction data out.
+
+Two passes over the plan. The first stores a reply for every request that has none (`vistune.llm.ask`); the second
+reads the stored replies in the plan's order, parses, judges, removes duplicates and writes. So the output depends
+neither on the order in which replies arrive nor on how often the run was interrupted, and running again with a better
+parser or another filter applies it to all replies without a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rich.console import Console
+
+from vistune.errors import ClientError, Stopped, VistuneError
+from vistune.formats.conversations import write_conversations
+from vistune.generate.captions import Balanced, CaptionPairs, SpacyPhrases
+from vistune.generate.estimate import KindEstimate, estimate
+from vistune.generate.judge import JudgedSample, judge, usable
+from vistune.generate.kinds import Prompts, brief_questions
+from vistune.generate.languages import language_code
+from vistune.generate.plan import First, Plan, Shard, load_kinds, make_plan, parse_amounts
+from vistune.generate.preview import preview
+from vistune.generate.report import Report
+from vistune.generate.write import write_samples
+from vistune.interrupt import StopAfterStep
+from vistune.llm import Client, Reply, Request, open_client, options_of
+from vistune.llm.ask import Asker
+from vistune.llm.budget import Budget, Cost, Price
+from vistune.llm.limits import Limits
+from vistune.llm.progress import Progress
+from vistune.llm.store import FILE, Store
+from vistune.recipe import schema
+from vistune.recipe.generation import GenerateRecipe
+from vistune.records import ImageRecord
+from vistune.sources import open_annotations
+from vistune.storage import atomic_text
+
+T = TypeVar("T")
+_TEACHER = "teacher"
+"""The store's note of the teacher whose data the folder holds."""
+_NOTICE = "finishing the requests in flight, then writing the data; a second signal stops at once"
+
+
+def generate(
+    recipe: GenerateRecipe, out: Path, *, records: Iterable[ImageRecord] | None = None, client: Client | None = None,
+    console: Console | None = None, merge: Sequence[Path] = (), pilot: int | None = None,
+) -> Report:  # fmt: skip
+    """Have a teacher write instruction data about annotated images into the folder `out`; returns what came of it.
+
+    `records` and `client` replace the recipe's annotations and teacher. `merge` adds the replies in the folders of
+    other runs first; `pilot` requests that number of samples only. Writes instruct and align (stage 1's caption pairs)
+    in the recipe's format, provenance.jsonl (one line a sample), rejected.jsonl (reasons and raw text), report.json
+    and .html, recipe.yaml, and replies.sqlite, from which the same call resumes.
+
+    Raises VistuneError for a mistake in the recipe or the data, and, after everything received has been written,
+    ClientError or Stopped (SIGINT, SIGTERM) for what ended the run early.
+    """
+    run = Generation(recipe, out, records=records, client=client, console=console, merge=merge, pilot=pilot)
+    outcome = run.run()
+    if outcome.ended:
+        raise outcome.ended
+    return outcome.report
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The result of a run: its report, what ended it early, its spending, its faults by reason."""
+
+    report: Report
+    ended: BaseException | None = None
+    out_of_budget: bool = False
+    spent: str = ""
+    faults: Mapping[str, int] = field(default_factory=dict)
+
+
+class Generation:
+    """One run. All options are checked before any annotation is read; see `generate` for the arguments.
+
+    With `sends=False`, for a preview or an estimate, no request will be sent, and the teacher needs no key.
+    """
+
+    def __init__(
+        self, recipe: GenerateRecipe, out: Path | None = None, *, records: Iterable[ImageRecord] | None = None,
+        client: Client | None = None, console: Console | None = None, merge: Sequence[Path] = (),
+        pilot: int | None = None, sends: bool = True,
+    ) -> None:  # fmt: skip
+        self.recipe, self._out, self.merge, self.pilot = recipe, out, merge, pilot
+        self.console = console or Console(stderr=True)
+        if pilot is not None and pilot < 1:
+            raise VistuneError(f"a pilot of {pilot} samples", where="--pilot", fix="give a number from 1 up")
+        self.prompts = Prompts(Path(recipe.kind_dir) if recipe.kind_dir else None, recipe.language)
+        self.kinds = parse_amounts(recipe.kinds, self.prompts.folders())
+        self.shard = Shard.parse(recipe.shard) if recipe.shard else None
+        self.price = Price.parse(recipe.price) if recipe.price else None
+        self._check()
+        self.client = client or _open_teacher(recipe, out, sends=sends)
+        self.limits = self._limits()
+        self.records, self.images = self._annotations(records)
+
+    @property
+    def out(self) -> Path:
+        """The folder of the run."""
+        if self._out is None:
+            raise VistuneError("no folder to write is given", fix="give --out DIR")
+        return self._out
+
+    def _check(self) -> None:
+        recipe = self.recipe
+        if recipe.max_usd is not None and self.price is None:
+            fix = "add --price INPUT:OUTPUT in USD per million tokens"
+            raise VistuneError("a cap in USD needs the teacher's price", where="--max-usd", fix=fix)
+        if recipe.balance_captions and self.shard:
+            fix = "balance when the shards are merged: run without --shard on the merged folder"
+            raise VistuneError("captions are balanced over all images, not over a shard's", where="--shard", fix=fix)
+        if recipe.teacher == "symbolic" and language_code(recipe.language) != "en":
+            raise VistuneError("the symbolic teacher writes English only", where="--language", fix="name a --teacher")
+        brief_questions(recipe.caption_language, self.prompts.folder)
+        if recipe.balance_captions:
+            SpacyPhrases(recipe.balance_captions)
+
+    def _limits(self) -> Limits:
+        recipe, remote = self.recipe, self.client.remote
+        return Limits(
+            concurrency=recipe.concurrency or self.client.concurrency, attempts=recipe.attempts or (2 if remote else 1),
+            retries=recipe.retries, patience=60 * recipe.patience, max_usd=recipe.max_usd,
+            max_total_tokens=recipe.max_total_tokens, retry_failed=recipe.retry_failed,
+        )  # fmt: skip
+
+    def _annotations(self, records: Iterable[ImageRecord] | None) -> tuple[Iterable[ImageRecord], Path | None]:
+        """The records, and the folder that the data's image paths start from."""
+        images = Path(self.recipe.images) if self.recipe.images else None
+        if records is None:
+            source = open_annotations(self.recipe, default_split="train", warn=self._print)
+            records, images = source, source.images
+        return (records if self.recipe.limit is None else First(records, self.recipe.limit)), images
+
+    def plan(self) -> Plan:
+        """The plan, with replies requested as text. Raises VistuneError; see `make_plan`."""
+        max_tokens = self.recipe.max_tokens or (2048 if self.client.remote else None)
+        return make_plan(
+            self.records, self.kinds, self.recipe.seed, prompts=self.prompts, needs=self.client.needs,
+            max_tokens=max_tokens, images=self.images, shard=self.shard,
+        )  # fmt: skip
+
+    def preview(self, write: Callable[[str], None]) -> None:
+        """Write what the teacher would see: each prompt once, then each image's context. Sends no request."""
+        kinds = load_kinds(self.prompts, self.kinds, self.client.needs)
+        preview(self.records, kinds, write, examples=self.recipe.limit == 1)
+
+    def estimate(self) -> list[KindEstimate]:
+        """Requests, tokens and cost of the run, from the prompts and the stored replies. Sends no request."""
+        plan, teacher = self.plan(), self.client.name
+        if not (self.out / FILE).exists():
+            return estimate(plan, teacher, None)
+        with Store(self.out / FILE) as store:
+            plan = plan.structured() if store.note(f"schema:{teacher}") == "1" else plan
+            return estimate(plan, teacher, store)
+
+    def largest_cost(self) -> Cost:
+        """About the maximum cost of one request: that of the plan's first."""
+        budget = Budget(Cost(), self.limits, self.price, remote=self.client.remote)
+        return next(map(budget.worst, self.plan().requests()), Cost())
+
+    def run(self) -> Outcome:
+        """Request what the store lacks and write all that it has; raises VistuneError before anything is requested."""
+        plan = self.plan()
+        self.out.mkdir(parents=True, exist_ok=True)
+        with Store(self.out / FILE) as store:
+            for folder in self.merge:
+                store.merge(folder)
+            if self.price:
+                store.reprice(self.price)
+            self._name_other_teacher(store)
+            budget = Budget(store.spent, self.limits, self.price, remote=self.client.remote)
+            progress = Progress()
+            asker = Asker(self.client, store, self.limits, budget, progress)
+            asking = _Asking(self, asker, progress, plan, store)
+            signals = StopAfterStep(_NOTICE, asking.signal, same=0.1)  # no launcher sends them twice
+            with signals.noting():
+                plan = _in_loop(asking.run)
+                if asker.error and not self._answered(plan, store):
+                    raise asker.error  # nothing was received: the files of an earlier run stay
+                report = self._write(plan, store)
+                report.sent = progress.sent
+                report.write(self.out / "report.json")
+                store.set_note(_TEACHER, self.client.name)
+        ended = Stopped(signals.noted) if signals.noted else asker.error
+        return Outcome(report, ended, asker.out_of_budget, str(budget), dict(progress.reasons))
+
+    def _write(self, plan: Plan, store: Store) -> Report:
+        """The second pass: the report, but for the number of requests that were sent."""
+        report = Report([kind.name for kind, _ in plan.shares])
+        write_samples(self._judged(plan, store, report), report, self.out, self.recipe)
+        report.pairs = self._write_pairs(plan)
+        schema.save(self.recipe.without_secrets(), self.out / "recipe.yaml")
+        with atomic_text(self.out / "run.json") as file:
+            file.write(json.dumps({"images": str(self.images.resolve()) if self.images else None}) + "\n")
+        return report
+
+    def _judged(self, plan: Plan, store: Store, report: Report) -> Iterator[JudgedSample]:
+        """The judged samples; those without context and those still pending are counted."""
+        for sample in plan:
+            if sample.request is None and not sample.reasons:
+                report.without_context += 1
+            elif judged := judge(sample, plan, self.client.name, store, self.images):
+                yield judged
+            else:
+                report.add_pending(sample.kind.name)
+
+    def _answered(self, plan: Plan, store: Store) -> bool:
+        """Whether any sample has a reply, or was refused."""
+        teacher = self.client.name
+        return any(store.failure(request.key(teacher)) or request.key(teacher) in store for request in plan.requests())
+
+    def _write_pairs(self, plan: Plan) -> int:
+        """Write stage 1's caption pairs; returns their number."""
+        records = filter(plan.shard.has, plan.records) if plan.shard else plan.records
+        pairs: Any = CaptionPairs(
+            records, self.recipe.seed, images=self.images,
+            language=self.recipe.caption_language, folder=self.prompts.folder,
+        )  # fmt: skip
+        if self.recipe.balance_captions:
+            pairs = Balanced(pairs, SpacyPhrases(self.recipe.balance_captions), self.recipe.seed)
+        return write_conversations(pairs, self.out / "align", self.recipe.format)
+
+    def _name_other_teacher(self, store: Store) -> None:
+        before, name = store.note(_TEACHER), self.client.name
+        if before not in (None, name):
+            what = f"{self.out} has data of the teacher '{before}', which data of '{name}' now replaces"
+            self._print(f"{what} (the replies of '{before}' stay in the store)")
+
+    def _print(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+class _Asking:
+    """The first pass: opens the client if there is anything to request, and lets a signal end the requests."""
+
+    def __init__(self, run: Generation, asker: Asker, progress: Progress, plan: Plan, store: Store) -> None:
+        self._run, self._asker, self._progress, self._plan, self._store = run, asker, progress, plan, store
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._kinds = {kind.name: kind for kind, _ in plan.shares}
+
+    def signal(self, _: int) -> None:
+        """From a signal's handler: send nothing more."""
+        if self._loop:
+            self._loop.call_soon_threadsafe(self._asker.stop)
+
+    async def run(self) -> Plan:
+        """Ask; returns the plan in the format of the replies: JSON where the client supports schemas."""
+        self._loop = asyncio.get_running_loop()
+        plan, run = self._plan, self._run
+        first = next(plan.requests(), None)
+        if first is None:
+            return plan
+        try:
+            async with self._asker, self._progress.shown(run.console):
+                if await self._asker.supports_schema(first):
+                    plan = plan.structured()
+                self._progress.total = plan.total if run.pilot is None else min(run.pilot, plan.total)
+                samples = plan if run.pilot is None else plan.pilot(run.pilot)
+                await self._asker.ask((one.request for one in samples if one.request), self._usable)
+        except ClientError as error:
+            self._asker.error = error
+        return plan
+
+    def _usable(self, request: Request, reply: Reply) -> bool:
+        return usable(self._kinds[request.kind], reply)
+
+
+def _open_teacher(recipe: GenerateRecipe, out: Path | None, *, sends: bool) -> Client:
+    """The recipe's teacher. Raises ClientError for an option that it does not have."""
+    ours = {"folder": out, "sends": sends}  # of those clients that have them
+    has = options_of(recipe.teacher.partition(":")[0])
+    return open_client(
+        recipe.teacher, base_url=recipe.base_url, key_env=recipe.key_env, headers=recipe.headers or None,
+        timeout=recipe.timeout, **{name: value for name, value in ours.items() if name in has},
+    )  # fmt: skip
+
+
+def _in_loop(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine to its end, also in a notebook, where this thread's event loop is busy."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(main())
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(main())).result()

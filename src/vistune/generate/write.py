@@ -1,0 +1,67 @@
+"""The second pass: judged samples in the plan's order, without duplicates, into the files of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TextIO
+
+from vistune.formats.conversations import to_json, write_conversations
+from vistune.generate.dedup import Deduplicator
+from vistune.generate.judge import JudgedSample
+from vistune.generate.report import Report
+from vistune.recipe.generation import GenerateRecipe
+from vistune.records import IMAGE_TOKEN, Conversation, Turn
+from vistune.seeded import fraction
+from vistune.storage import atomic_text
+
+_BLOCK = 4_096
+"""Samples that are compared with all earlier ones at a time."""
+
+
+def write_samples(samples: Iterable[JudgedSample], report: Report, out: Path, recipe: GenerateRecipe) -> None:
+    """Write instruct.*, provenance.jsonl and rejected.jsonl into the folder `out`, and count all in `report`.
+
+    One block of samples is in memory at a time. If it fails, the files are as they were. Raises StorageError if the
+    disk is full.
+    """
+    new = _without_duplicates(samples, recipe.keep_near_duplicates)
+    with atomic_text(out / "provenance.jsonl") as provenance, atomic_text(out / "rejected.jsonl") as rejected:
+        accepted = _accepted(new, report, provenance, rejected)
+        write_conversations((_conversation(one, recipe) for one in accepted), out / "instruct", recipe.format)
+
+
+def _without_duplicates(samples: Iterable[JudgedSample], keep_near: bool) -> Iterator[JudgedSample]:
+    """All samples; an accepted one that repeats an earlier accepted one becomes filtered."""
+    left, dedup = iter(samples), Deduplicator()
+    while block := list(islice(left, _BLOCK)):
+        texts = ["\n".join(turn.text for turn in one.turns) for one in block if one.verdict == "accepted"]
+        marks = iter(dedup.mark(texts))
+        for one in block:
+            mark = next(marks) if one.verdict == "accepted" else ""
+            kept = not mark or (keep_near and mark == "near_duplicate")
+            yield one if kept else one.filtered(mark)
+
+
+def _accepted(
+    samples: Iterable[JudgedSample], report: Report, provenance: TextIO, rejected: TextIO
+) -> Iterator[JudgedSample]:
+    """The accepted samples; the provenance of each is written on the way, of a rejected one with its raw reply."""
+    for one in samples:
+        report.add(one)
+        if one.verdict == "accepted":
+            provenance.write(to_json(one.about) + "\n")
+            yield one
+        else:
+            rejected.write(to_json({**one.about, "text": one.text}) + "\n")
+
+
+def _conversation(sample: JudgedSample, recipe: GenerateRecipe) -> Conversation:
+    """The training sample, with the image before the first text, or on a side drawn by hash as in the paper."""
+    first, *later = sample.turns
+    parts = [IMAGE_TOKEN, first.text]
+    if recipe.image_side == "random" and fraction(recipe.seed, sample.about["record"], sample.kind, "side") < 0.5:
+        parts.reverse()
+    turns = (Turn("user", "\n".join(parts)), *later)
+    return Conversation(sample.id, turns, (str(sample.about["image"]),), sample.kind)
