@@ -5,7 +5,8 @@
 Both stages of a small run on Emoji-COCO with the `mini` backbones, with all of the language model trained in the
 second stage and with adapters (LoRA). Of the kills, half are for either; five are while a state or a checkpoint is
 being written, the others at random moments, from the start of the process to its end. After each the same command
-goes on, and when a run has finished, the next begins anew. A table tells every kill and how each finished run compares.
+continues, and when a run has finished, the next begins anew. A table shows every kill and the comparison of each
+finished run.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ train(Recipe.model_validate(recipe), Path(out))
 
 
 def main() -> None:
-    """Make the data, kill, go on, compare."""
+    """Make the data, kill, continue, compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20, help="how many (default: 20)")
     parser.add_argument("--writing", type=int, default=5, help="of these, while something is written (default: 5)")
@@ -80,7 +81,7 @@ def make_data(folder: Path) -> Path:
 
 
 def make_recipe(folder: Path, steps: int, *, lora: bool) -> dict[str, Any]:
-    """Both stages of about so many steps, a state every three."""
+    """Both stages of about this number of steps, a state every three."""
     stages = []
     for name, data in (("align", "align"), ("tune", "instruct")):
         records = json.loads((folder / "data" / f"{data}.json").read_text("utf-8"))

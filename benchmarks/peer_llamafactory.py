@@ -1,7 +1,7 @@
 """LLaMA-Factory's training of a stage of the benchmark, in its own environment: see `peer_environments`.
 
 Where there are images, it averages the means of micro-batches, so its losses differ from the others' by a little. It
-tokenises before the time that it tells, and decodes images in it.
+tokenises before the time that it reports, and decodes images within.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def main() -> None:
         row["images"] = [str(folder / row.pop("image"))]
     (out / "data.json").write_text(json.dumps(rows))
     columns = {"messages": "conversations", "images": "images"}
-    told = {"bench": {"file_name": "data.json", "formatting": "sharegpt", "columns": columns}}
-    (out / "dataset_info.json").write_text(json.dumps(told))
+    datasets = {"bench": {"file_name": "data.json", "formatting": "sharegpt", "columns": columns}}
+    (out / "dataset_info.json").write_text(json.dumps(datasets))
     if importlib.util.find_spec("torchaudio") is None:  # it is imported, and used for sounds only
         sys.modules["torchaudio"] = types.ModuleType("torchaudio")
         sys.modules["torchaudio"].__spec__ = ModuleSpec("torchaudio", None)

@@ -173,7 +173,7 @@ def _peak_mb() -> float:
 
 
 def contest(name: str, folder: Path, given: list[str]) -> dict[str, Any]:
-    """One contestant in its own process: seconds, losses, and the most memory that its process took."""
+    """One contestant in its own process: seconds, losses, and the peak memory of its process."""
     command = [sys.executable, __file__, "--contestant", name, "--folder", str(folder), *given]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -61,9 +61,9 @@ def make_recipe(backbones: Path, tmp_path_factory: pytest.TempPathFactory) -> Ma
         name = f"{index}.png"
         color = tuple(rng.randrange(256) for _ in range(3))
         Image.new("RGB", (rng.randint(20, 40), rng.randint(20, 40)), color).save(folder / name)
-        told = [" ".join(rng.choices(words, k=rng.randint(2, 8))) for _ in range(5)]
-        align.append(_record(index, name, ["<image>\nwhat is it", told[0]]))
-        turns = [f"<image>\n{told[1]}", told[2]] + ([told[3], told[4]] if index % 2 else [])
+        texts = [" ".join(rng.choices(words, k=rng.randint(2, 8))) for _ in range(5)]
+        align.append(_record(index, name, ["<image>\nwhat is it", texts[0]]))
+        turns = [f"<image>\n{texts[1]}", texts[2]] + ([texts[3], texts[4]] if index % 2 else [])
         tune.append(_record(index, name, turns))
     tune.append({**_record(12, "", ["how many", "two dogs"]), "image": None})
     (folder / "align.json").write_text(json.dumps(align))

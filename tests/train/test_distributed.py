@@ -57,8 +57,8 @@ def launch(start: Any, tmp_path: Path) -> Launch:
             processes.append(process)
         for process in processes:
             process.join()
-        told = "".join((tmp_path / f"output-{rank}").read_text() for rank in (0, 1))
-        return [process.exitcode for process in processes], told
+        output = "".join((tmp_path / f"output-{rank}").read_text() for rank in (0, 1))
+        return [process.exitcode for process in processes], output
 
     return begin
 
@@ -100,9 +100,9 @@ def test_two_processes_end_with_the_weights_of_one(
     launch: Launch, small_rate: Any, alone: Any, tmp_path: Path, how: dict[str, str]
 ) -> None:
     kinds = "import gc; print('layers:', {name for o in gc.get_objects() if 'LlamaDec' in (name := type(o).__name__)})"
-    codes, told = launch(small_rate(2), tmp_path / "run", how, "tune/state/step-00000002", kinds)
-    assert codes == [0, 0], told
-    assert f"layers: {{'{'FSDP' if how else ''}LlamaDecoderLayer'}}" in told
+    codes, output = launch(small_rate(2), tmp_path / "run", how, "tune/state/step-00000002", kinds)
+    assert codes == [0, 0], output
+    assert f"layers: {{'{'FSDP' if how else ''}LlamaDecoderLayer'}}" in output
     _assert_close(tmp_path / "run", alone)
 
 
@@ -112,8 +112,8 @@ def test_frozen_weights_held_in_bfloat16_come_back_unrounded(
 ) -> None:
     recipe = make_recipe(epochs=1).model_copy(update={"precision": "bf16"})
     stages = [recipe.stages[0].model_copy(update={"name": name, "trains": ["lora"]}) for name in ("tune", "again")]
-    codes, told = launch(recipe.model_copy(update={"stages": stages}), tmp_path / "run", how)
-    assert codes == [0, 0], told
+    codes, output = launch(recipe.model_copy(update={"stages": stages}), tmp_path / "run", how)
+    assert codes == [0, 0], output
     base = published_weights(Backbones(recipe.model, recipe.seed).assemble()[0])
     tuned, again = (load_file(tmp_path / "run" / name / "model.safetensors") for name in ("tune", "again"))
     for name, weight in base.items():
@@ -131,8 +131,8 @@ def test_a_process_without_images_does_not_keep_the_others_waiting(
     recipe = make_recipe(batch_size=2, micro_batch_size=1, epochs=1, learning_rate=1e-3)
     stages = [recipe.stages[0], recipe.stages[1].model_copy(update={"trains": ["projector", "language", "vision"]})]
     recipe = recipe.model_copy(update={"stages": stages})
-    codes, told = launch(recipe, tmp_path / "run", how)
-    assert codes == [0, 0], told
+    codes, output = launch(recipe, tmp_path / "run", how)
+    assert codes == [0, 0], output
     train(recipe, tmp_path / "alone")
     _assert_close(tmp_path / "run", tmp_path / "alone")
 
@@ -143,11 +143,11 @@ def test_stopped_in_one_process_all_stop_and_go_on_laid_out_otherwise(
 ) -> None:
     """A signal to one of the processes while a state is written."""
     run = tmp_path / "run"
-    codes, told = launch(small_rate(2), run, how, "tune/state/step-00000002", "os.kill(os.getpid(), signal.SIGTERM)")
-    assert codes == [128 + signal.SIGTERM] * 2, told
-    assert "Traceback" not in told
-    codes, told = launch(small_rate(2), run, then)
-    assert codes == [0, 0], told
+    codes, output = launch(small_rate(2), run, how, "tune/state/step-00000002", "os.kill(os.getpid(), signal.SIGTERM)")
+    assert codes == [128 + signal.SIGTERM] * 2, output
+    assert "Traceback" not in output
+    codes, output = launch(small_rate(2), run, then)
+    assert codes == [0, 0], output
     _assert_close(run, alone)
 
 
@@ -155,8 +155,8 @@ def test_killed_they_go_on_to_the_same_weights(launch: Launch, small_rate: Any, 
     for name, then in (("whole", ""), ("killed", "os.kill(os.getpid(), signal.SIGKILL)")):
         codes, _ = launch(small_rate(4), tmp_path / name, FSDP2, "tune/config.json", then)
         assert codes[0] == (-signal.SIGKILL if then else 0)
-    codes, told = launch(small_rate(4), tmp_path / "killed", FSDP2)
-    assert codes == [0, 0], told
+    codes, output = launch(small_rate(4), tmp_path / "killed", FSDP2)
+    assert codes == [0, 0], output
     files = [tmp_path / name / "tune" / "model.safetensors" for name in ("whole", "killed")]
     assert files[0].read_bytes() == files[1].read_bytes()
 
@@ -176,14 +176,14 @@ def test_the_environment_of_accelerate_does_not_change_the_training(start: Any, 
         assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_a_mistake_is_told_once_and_ends_all(launch: Launch, make_recipe: Any, tmp_path: Path) -> None:
-    codes, told = launch(make_recipe(batch_size=1, micro_batch_size=1), tmp_path / "run", DDP)
+def test_a_mistake_is_printed_once_and_ends_all(launch: Launch, make_recipe: Any, tmp_path: Path) -> None:
+    codes, output = launch(make_recipe(batch_size=1, micro_batch_size=1), tmp_path / "run", DDP)
     assert codes == [2, 2]
-    assert told.count("error: stages.align.batch_size: 1 conversations cannot be shared out to 2 processes") == 1
-    codes, told = launch(make_recipe(data=str(tmp_path / "none.json")), tmp_path / "other", DDP)
+    assert output.count("error: stages.align.batch_size: 1 conversations cannot be shared out to 2 processes") == 1
+    codes, output = launch(make_recipe(data=str(tmp_path / "none.json")), tmp_path / "other", DDP)
     assert codes == [2, 2]
-    assert told.count("there is no such file") == 1
-    codes, told = launch(make_recipe(), tmp_path / "run", {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"})
+    assert output.count("there is no such file") == 1
+    codes, output = launch(make_recipe(), tmp_path / "run", {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"})
     assert codes == [2, 2]
-    assert "only version 2 of FSDP is supported" in told
+    assert "only version 2 of FSDP is supported" in output
     assert not (tmp_path / "run").exists()

@@ -107,8 +107,8 @@ def test_groups_are_shared_out_in_parts_none_of_which_is_empty(sizes: tuple[int,
     shares = share_out(groups, parts)
     assert len(shares) == parts
     assert all(shares)
-    told = sorted(sample.id for share in shares for group in share for sample in group.samples)
-    assert told == sorted(sample.id for group in groups for sample in group.samples)
+    texts = sorted(sample.id for share in shares for group in share for sample in group.samples)
+    assert texts == sorted(sample.id for group in groups for sample in group.samples)
     with pytest.raises(ValueError, match="cannot be shared out"):
         share_out(groups, 100)
 

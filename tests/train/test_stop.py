@@ -1,4 +1,4 @@
-"""Real processes that are told to stop, and real files that cannot grow."""
+"""Real processes that are stopped by signals, and real files that cannot grow."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ def test_a_signal_ends_the_run_after_its_step_with_a_state(
     with run() as (process, output):
         next(line for line in output if line.startswith("tune 3/13"))
         os.kill(process.pid, number)
-        told = output.read()
+        text = output.read()
     assert process.exitcode == 128 + number
     newest = _states(tmp_path / "run")[-1]
     step = int(newest.removeprefix("step-"))
-    assert f"\nstopped by {number.name} after step {step}/13 of stage tune: the same command resumes" in told
-    assert "Traceback" not in told
+    assert f"\nstopped by {number.name} after step {step}/13 of stage tune: the same command resumes" in text
+    assert "Traceback" not in text
     assert _ends_as(tmp_path / "run", finished)
 
 
@@ -87,21 +87,21 @@ def test_a_second_signal_ends_the_run_at_once(run: Run, tmp_path: Path, finished
 @pytest.mark.parametrize("last", ["align/state/step-00000002", "align/tokenizer.json"])
 def test_a_signal_between_steps_of_work_ends_the_run_too(run: Run, tmp_path: Path, finished: Any, last: str) -> None:
     with run(last, "os.kill(os.getpid(), 15)") as (process, output):
-        told = output.read()
+        text = output.read()
     assert process.exitcode == 128 + signal.SIGTERM
-    assert "stopped by SIGTERM" in told
-    assert "Traceback" not in told
+    assert "stopped by SIGTERM" in text
+    assert "Traceback" not in text
     assert _ends_as(tmp_path / "run", finished)
 
 
 def test_a_full_disk_leaves_the_last_state(run: Run, tmp_path: Path, finished: Any) -> None:
     full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))"
     with run("tune/state/step-00000006", full) as (process, output):
-        told = output.read()
+        text = output.read()
     assert process.exitcode == 74
     path = tmp_path / "run" / "tune" / "state" / "step-00000008"
-    assert f"error: {path}: cannot be written: File too large\n  fix: free some space and run the same command" in told
-    assert "Traceback" not in told
+    assert f"error: {path}: cannot be written: File too large\n  fix: free some space and run the same command" in text
+    assert "Traceback" not in text
     assert _states(tmp_path / "run") == ["step-00000004", "step-00000006"]
     assert _ends_as(tmp_path / "run", finished)
 
@@ -111,8 +111,8 @@ def test_a_disk_that_is_full_before_any_state_leaves_nothing_half_written(
 ) -> None:
     full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))"
     with run("align/state/step-00000010", full) as (process, output):
-        told = output.read()
+        text = output.read()
     assert process.exitcode == 74
-    assert f"error: {tmp_path / 'run' / 'align'}: cannot be written: File too large" in told
+    assert f"error: {tmp_path / 'run' / 'align'}: cannot be written: File too large" in text
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"recipe.yaml", "align", ".features"}
     assert _ends_as(tmp_path / "run", finished)
