@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator, DistributedType  # type: ignore[import-untyped]
-from accelerate.utils import GradientAccumulationPlugin, broadcast_object_list  # type: ignore[import-untyped]
+from accelerate.utils import GradientAccumulationPlugin, broadcast_object_list, is_torch_version  # type: ignore[import-untyped]
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -83,6 +83,8 @@ def prepare(
     if _wants_shards() and accelerator.num_processes > 1:
         if not all(weight.is_floating_point() for weight in module.parameters()):
             raise RecipeError("quantised weights cannot be sharded", where="model", fix="train without --use_fsdp")
+        if accelerator.device.type == "cpu" and is_torch_version("<", "2.13"):  # gloo of torch 2.7 adds up gradients
+            raise RecipeError("FSDP on CPUs needs torch 2.13", fix="pip install 'torch>=2.13', or train without FSDP")
         mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
         for layer in module.model.model.language_model.layers:
             fully_shard(layer, mesh=mesh)
