@@ -47,7 +47,7 @@ def encoder(backbones: Path) -> Encoder:
 
 def steps(dataset: Dataset, start: int = 0, stop: int = 6, **options: Any) -> list[Step]:
     processor = square_processor({"image_mean": [0.5] * 3, "image_std": [0.5] * 3}, 28, "stretch")
-    settings = {"batch_size": 6, "micro_batch_size": 2, "seed": 0, "tell": print, **options}
+    settings = {"batch_size": 6, "micro_batch_size": 2, "seed": 0, "output": print, **options}
     return list(Loader(dataset, ImageStore(dataset.image, processor), **settings).steps(start, stop))
 
 

@@ -141,14 +141,14 @@ def test_a_mistake_names_the_file_and_the_record(write: Any, images: Path, tmp_p
 
 
 def test_bad_records_may_be_skipped(write: Any, images: Path, tmp_path: Path) -> None:
-    told: list[str] = []
+    printed: list[str] = []
     bad = [{"id": f"bad{i}", "image": None, "conversations": turns("q")} for i in range(7)]
     lost = {"id": "lost", "image": "c.png", "conversations": turns("<image>q", "a")}
     data = DataRecipe(path=write(tmp_path, [*bad, RECORDS[1], lost, RECORDS[3]]), images=str(images))
-    (source,) = open_sources([data], skip_bad_records=True, tell=told.append)
+    (source,) = open_sources([data], skip_bad_records=True, output=printed.append)
     assert {conversation.id for conversation in source} == {RECORDS[1]["id"], "other"}
-    assert sum("no turn is the assistant's" in line for line in told[:-1]) >= 4
-    assert told[5:] == [f"{data.path}: 8 records left out"]
+    assert sum("no turn is the assistant's" in line for line in printed[:-1]) >= 4
+    assert printed[5:] == [f"{data.path}: 8 records left out"]
 
 
 def test_nothing_there_or_nothing_in_it_is_an_error(write: Any, tmp_path: Path) -> None:

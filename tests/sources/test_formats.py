@@ -52,10 +52,10 @@ def test_yolo_boxes_polygons_and_predictions(yolo: Path) -> None:
     [
         ("7 0.5 0.5 0.1 0.1", r"line 1: there is no name for the class 7; .*\n  fix: add it to .*data.yaml"),
         ("0 0.5 0.5 0.1", "it has 4 numbers"),
-        ("0 0.5 0.5 0.1 x", "not all of it are numbers"),
+        ("0 0.5 0.5 0.1 x", "not all values are numbers"),
         ("0 50 50 10 10", "lies outside"),
         ("0 0.5 0.5 0 0.1", "has no size"),
-        ("0 nan 0.5 0.1 0.1", "not all of it are finite"),
+        ("0 nan 0.5 0.1 0.1", "not all values are finite"),
     ],
 )
 def test_yolo_labels_are_checked(yolo: Path, line: str, message: str) -> None:

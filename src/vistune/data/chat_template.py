@@ -77,7 +77,7 @@ _OWN_PROMPT = "{%- set wants_answer = add_generation_prompt -%}{%- set add_gener
 
 
 def template_names() -> list[str]:
-    """The names of the templates that are files here."""
+    """The names of our own templates, which are files."""
     return sorted(file.stem for file in folder("vistune.data", "templates").glob("*.jinja"))
 
 
@@ -113,7 +113,7 @@ def render(
 
 
 def exchange(tokenizer: PreTrainedTokenizerBase, template: str) -> tuple[str, str, str]:
-    """The template's words for a question and its answer: before the answer, after it, and the generation prompt.
+    """The template's own words around an answer (before it, after it), and its generation prompt.
 
     Raises CheckpointError for a template that cannot be rendered or does not show the answer.
     """
@@ -130,7 +130,7 @@ def exchange(tokenizer: PreTrainedTokenizerBase, template: str) -> tuple[str, st
 
 
 def before_answer(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
-    """What the template writes between the generation prompt and an answer: generation has to write it, too."""
+    """The template's words between the generation prompt and an answer: the model has to generate them, too."""
     before, _, prompt = exchange(tokenizer, template)
     return before.removeprefix(prompt) if before.startswith(prompt) else ""
 
@@ -183,7 +183,7 @@ def _without_date(template: str) -> str:
 
 
 def _shown(tokenizer: PreTrainedTokenizerBase, template: str, roles: Sequence[str]) -> int:
-    """How many of the turns' texts the template shows; none if it raises."""
+    """The number of turns whose texts the template shows; 0 if it raises."""
     messages = [{"role": role, "content": chr(0xE000 + number)} for number, role in enumerate(roles)]
     try:
         rendered = render(tokenizer, template, messages)
@@ -193,7 +193,7 @@ def _shown(tokenizer: PreTrainedTokenizerBase, template: str, roles: Sequence[st
 
 
 def _with_prompt(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
-    """The template with a generation prompt that is what stands before an answer, but for white space at its end."""
+    """The template with the words before an answer as its generation prompt, except white space at their end."""
     before, _, prompt = exchange(tokenizer, template)
     if before.startswith(prompt) and not before[len(prompt) :].strip():
         return template
@@ -204,15 +204,14 @@ def _with_prompt(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
         return f"{template}{{{{ {lead} if wants_answer }}}}"
     if before.startswith(prompt):
         return template
-    what = f"its chat template asks for an answer with {prompt!r}, but before answers stands {before!r}"
+    what = f"its chat template's generation prompt is {prompt!r}, but {before!r} precedes its answers"
     raise CheckpointError(what, where=tokenizer.name_or_path, fix="set model.chat_template")
 
 
 def _begins_with_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether the model's sequences begin with its beginning-of-sequence token.
 
-    So it is if the tokenizer puts it there, or the model's own template, and there only: what SmolLM2 calls by this
-    name begins every turn.
+    They do if the tokenizer writes it, or the model's own template does so once: SmolLM2's begins every turn.
     """
     bos = tokenizer.bos_token
     if not bos or not isinstance(own := tokenizer.chat_template, str):

@@ -15,7 +15,7 @@ from vistune.data.groups import Group
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A group in a row: `shared` tokens, then each branch's own."""
+    """A group in a row: its `shared` tokens, then each branch's own."""
 
     shared: int
     branches: tuple[int, ...]
@@ -23,9 +23,9 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Groups one after the other: N tokens with T targets, of which M are an image's.
+    """Groups one after the other: N tokens, of which M are an image's, and T targets.
 
-    Images are in the order of their first places, whatever is known of them: sums are then the same to the last bit.
+    Images are in the order of their first places, with known features or not: sums are then equal to the last bit.
     """
 
     segments: tuple[Segment, ...]
@@ -36,19 +36,19 @@ class Batch:
     image_at: Tensor
     """(M), where in the row an image's tokens are"""
     image_from: Tensor
-    """(M), which feature goes there, counted through all images"""
+    """(M), the feature that goes there, numbered through all images"""
     predict_at: Tensor
-    """(T), the tokens whose states predict a target"""
+    """(T), the tokens whose states predict the targets"""
     targets: Tensor
-    """(T), what they predict"""
+    """(T), their targets"""
     features: Tensor | None
-    """(known images, I, V), what a frozen vision tower makes of them"""
+    """(known images, I, V), a frozen vision tower's features"""
     pixel_values: Tensor | None
     """(other images, 3, H, W)"""
     names: tuple[str, ...]
     """of the images in `pixel_values`"""
     image_order: Tensor
-    """(images), where each one is among those known and then the others"""
+    """(images), the place of each among the known images followed by the others"""
 
     def to(self, device: torch.device) -> Batch:
         """The batch on that device."""

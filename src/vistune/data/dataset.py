@@ -18,59 +18,61 @@ from vistune.recipe.training import DataRecipe
 from vistune.records import Conversation
 
 AHEAD = 20_000
-"""So many conversations are encoded before the training; of more, so many are held in no list."""
+"""Conversations up to which all are encoded and kept before training; of more, each is encoded when it is needed."""
 PREVIEW = 1_000
+"""Conversations that are encoded before training where not all are."""
 _NAMED = 5
+"""Left-out records that are reported one by one."""
 _BATCH = 256
 
 
 def open_sources(
-    entries: Sequence[DataRecipe], *, skip_bad_records: bool = False, tell: Callable[[str], None] = print
+    entries: Sequence[DataRecipe], *, skip_bad_records: bool = False, output: Callable[[str], None] = print
 ) -> list[DataSource]:
-    """The data files of a stage, each read through once. Raises DataError with file and record.
+    """The data sets of a stage, each read through once. Raises DataError with file and record.
 
-    Bad records may be left out instead; `tell` gets the first few by name, and how many there are.
+    With `skip_bad_records` bad records are left out; `output` gets the errors of the first few, and their number.
     """
     sources = []
     for entry in entries:
-        skipped = _Skipped(tell)
+        skipped = _Skipped(output)
         sources.append(DataSource(entry, skipped if skip_bad_records else None))
         if skipped.count:
-            tell(f"{entry.label()}: {skipped.count} records left out")
+            output(f"{entry.label()}: {skipped.count} records left out")
     return sources
 
 
 class _Skipped:
-    """Counts the errors that it is called with and tells the first few."""
+    """Counts the errors that it is called with and prints the first few."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self._tell, self.count = tell, 0
+    def __init__(self, output: Callable[[str], None]) -> None:
+        self._output, self.count = output, 0
 
     def __call__(self, error: DataError) -> None:
         self.count += 1
         if self.count <= _NAMED:
-            self._tell(f"left out: {error}")
+            self._output(f"left out: {error}")
 
 
 class Dataset:
     """The samples of several sources, one source after the other.
 
-    Up to `ahead` conversations are encoded at once: what cannot be used (its first answer does not fit, it has no
-    target token) is known, told and left out before the training. Of more, each is encoded whenever it is asked
-    for; only a preview of a thousand is encoded at once, so that what is wrong with all is known early.
+    Up to `ahead` conversations are encoded at once: unusable ones (the first answer does not fit, there is no target
+    token) are reported and left out before training. Of more, each is encoded when it is needed; only a preview of a
+    thousand is encoded at once, so that a mistake in all of them shows early.
 
-    `tell` gets the messages: the first few conversations that are left out by name.
+    `output` gets the messages: the ids of the first few conversations that are left out.
     """
 
     def __init__(
-        self, sources: Sequence[DataSource], encoder: Encoder, max_length: int, tell: Callable[[str], None] = print,
+        self, sources: Sequence[DataSource], encoder: Encoder, max_length: int, output: Callable[[str], None] = print,
         ahead: int = AHEAD,
     ) -> None:  # fmt: skip
         self._sources, self._encoder, self._max_length = sources, encoder, max_length
-        self._tell = tell
+        self._output = output
         self._starts = np.cumsum([0, *(len(source) for source in sources)])
-        self._left_out: set[int] = set()  # conversations that cannot be used, as far as that is known
-        self._shortened: dict[int, int] = {}  # how many turns were too long, likewise
+        self._left_out: set[int] = set()  # unusable conversations known so far
+        self._shortened: dict[int, int] = {}  # turns that were too long, by conversation, likewise
         count = int(self._starts[-1])
         self._numbers: Numbers = np.arange(count)
         first = self._numbers if count <= ahead else _preview(count)
@@ -89,7 +91,7 @@ class Dataset:
         return len(self._numbers)
 
     def get(self, index: int) -> Sample | None:
-        """The sample of that number, or nothing if its conversation turns out to be of no use."""
+        """The sample of that number; None if its conversation turns out to be unusable."""
         if self._all:
             return self.preview[index]
         [outcome] = self._encode([int(self._numbers[index])])
@@ -100,7 +102,7 @@ class Dataset:
         return [self._conversation(int(self._numbers[index])).id for index in indices]
 
     def sampler(self, seed: int) -> Sampler:
-        """The order of the samples; those that begin with the same image are a group."""
+        """The sampler of the samples; those that begin with the same image are a group."""
         groups = number_groups(np.concatenate([source.keys for source in self._sources])[self._numbers])
         edges = np.searchsorted(self._numbers, self._starts)
         parts = [groups[start:stop] for start, stop in pairwise(edges.tolist())]
@@ -113,7 +115,7 @@ class Dataset:
         return read_image(Path(name)) if source is None else source.image(name)
 
     def fingerprint(self) -> str:
-        """A hash of every text, of the images' names, and of the preview as it is encoded."""
+        """A hash of every text, the images' names, and the encoded preview."""
         digest = sha256()
         for source in self._sources:
             digest.update(f"{source.digest} {source.weight}\0".encode())
@@ -123,23 +125,23 @@ class Dataset:
         return digest.hexdigest()
 
     def summary(self) -> list[str]:
-        """What was left out, in sentences; conversations are counted once."""
-        told = []
+        """What was left out, as lines to print; conversations are counted once."""
+        lines = []
         if self._left_out:
-            told.append(f"{len(self._left_out)} conversations left out: they cannot be used")
+            lines.append(f"{len(self._left_out)} conversations left out: they cannot be used")
         if turns := sum(self._shortened.values()):
-            told.append(f"{turns} turns left out: longer than {self._max_length} tokens")
-        return told if self._all else [f"{line} (so far; they are read when they are needed)" for line in told]
+            lines.append(f"{turns} turns left out: longer than {self._max_length} tokens")
+        return lines if self._all else [f"{line} (so far; they are read when they are needed)" for line in lines]
 
     def _encode(self, numbers: Sequence[int]) -> Iterator[Sample | DataError]:
-        """The samples of conversations counted through all sources, or why they cannot be used."""
+        """The samples of these conversations, numbered through all sources, or why they are unusable."""
         outcomes = self._encoder.encode_batch([self._conversation(number) for number in numbers], self._max_length)
         for number, outcome in zip(numbers, outcomes, strict=True):
             if isinstance(outcome, DataError):
                 label = self._sources[self._source(number)].label
                 error = DataError(outcome.what, where=f"{label}: {outcome.where}", fix=outcome.fix)
                 if number not in self._left_out and len(self._left_out) < _NAMED:
-                    self._tell(f"left out: {error}")
+                    self._output(f"left out: {error}")
                 self._left_out.add(number)
                 yield error
                 continue
@@ -156,5 +158,5 @@ class Dataset:
 
 
 def _preview(count: int) -> Numbers:
-    """A thousand numbers below `count`, if there are so many; always the same ones."""
+    """At most a thousand numbers below `count`, always the same ones."""
     return np.sort(np.random.default_rng(0).choice(count, min(count, PREVIEW), replace=False))

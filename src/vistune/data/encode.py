@@ -23,7 +23,7 @@ Ids = NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A conversation ready for training: token ids (S), which to learn (S), its images and where they stand (M).
+    """A conversation ready for training: token ids (S), the mask of targets (S), its images and their places (M).
 
     `image_at` holds the places of all images' tokens, one image after the other, each of as many tokens.
     """
@@ -74,14 +74,14 @@ class PromptEncoder:
         return expanded
 
     def _sizes(self, ids: Ids) -> NDArray[np.int64]:
-        """How many tokens each token becomes."""
+        """The number of tokens that each token becomes."""
         return np.where(ids == self._image_id, self._image_tokens, 1)
 
 
 class Encoder(PromptEncoder):
     """Encodes whole conversations, too.
 
-    Targets are exactly what generation has to write after the generation prompt: an answer, with the space that a
+    Targets are exactly what the model has to generate after the generation prompt: an answer, with the space that a
     template puts between the two, and its end-of-turn token, with the white space before it.
 
     Raises CheckpointError if the template does not end an answer with the tokenizer's end-of-sequence token.
@@ -113,7 +113,7 @@ class Encoder(PromptEncoder):
         return outcome
 
     def encode_batch(self, conversations: Sequence[Conversation], max_length: int) -> list[Sample | DataError]:
-        """What `encode` returns or raises for each of the conversations, tokenised together."""
+        """The result or the error of `encode` for each conversation, tokenised together."""
         outcomes: dict[int, Sample | DataError] = {}
         turns = {index: len(conversation.turns) for index, conversation in enumerate(conversations)}
         while turns:
@@ -145,7 +145,7 @@ class Encoder(PromptEncoder):
         return _Draft(rendered, *self._join(rendered, self._cut), turns, where)
 
     def _join(self, rendered: Rendered, cut: str) -> tuple[str, list[int]]:
-        """The whole text and where what generation writes begins, each answer's; `cut` goes before each."""
+        """The whole text, and where each answer's target begins; `cut` goes before each."""
         parts, starts, length = [rendered.words[0]], [], len(rendered.words[0])
         for index, (text, words) in enumerate(zip(rendered.texts, rendered.words[1:], strict=True)):
             if index in rendered.answers:
@@ -161,11 +161,11 @@ class Encoder(PromptEncoder):
     def _finish(
         self, conversation: Conversation, draft: _Draft, encoding: Encoding, max_length: int
     ) -> Sample | DataError | int:
-        """The sample, or what is wrong with it, or how many turns to keep of one that is too long."""
+        """The sample, or its error, or the number of turns to keep of one that is too long."""
         ids, spans = self._spans(draft, encoding)
         if not spans:
             return DataError("no token of it is a target", where=draft.where)
-        ids = ids[: spans[-1][1] + 1]  # nothing is learned from what comes after
+        ids = ids[: spans[-1][1] + 1]  # there are no targets after it
         sizes = self._sizes(ids)
         lengths = sizes.cumsum()  # (S), up to and with each token
         if lengths[-1] > max_length:
@@ -196,7 +196,7 @@ class Encoder(PromptEncoder):
         return ids, [(first, int(ends[ends.searchsorted(first)])) for first in firsts]
 
     def _firsts(self, draft: _Draft, encoding: Encoding) -> list[int] | None:
-        """Each answer's first token, or None if a token holds the end of a prompt, too: nothing generates such."""
+        """Each answer's first token, or None if a token holds the end of a prompt, too: no model generates such."""
         firsts = []
         for start in draft.starts:
             at = start

@@ -1,9 +1,9 @@
-"""Features of a frozen vision tower, kept on disk: each image is seen once, whatever the epochs and stages.
+"""Features of a frozen vision tower, kept on disk: each image is encoded once, whatever the epochs and stages.
 
-A file holds records of one size: the features, then the hash of the image file's content. A record that was cut off
-(the run was killed) is no longer than the rest of its file, so it is never read. Every process of a run appends to a
-file of its own. What the features depend on besides the image (weights, layer, preprocessing, precision) is the
-folder's name, so they are never stale.
+A file holds records of one size: the features, then the hash of the image file's content. An incomplete record (the
+run was killed) is shorter than that, so it is never read. Every process of a run appends to a file of its own. The
+folder's name is a hash of all else that the features depend on (weights, layer, preprocessing, precision), so they are
+never stale.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def image_key(content: bytes) -> bytes:
 
 
 class FeatureCache:
-    """The features (I, V) of images by the hash of their file, at most `limit` bytes of them; safe in threads."""
+    """The features (I, V) of images by the hash of their file, at most `limit` bytes; thread-safe."""
 
     def __init__(self, folder: Path, shape: tuple[int, int], dtype: torch.dtype, limit: int) -> None:
         self._shape, self._dtype, self._folder = shape, dtype, folder
@@ -44,7 +44,7 @@ class FeatureCache:
         return len(self._places)
 
     def get(self, key: bytes) -> Tensor | None:
-        """The features (I, V) of that image, if they are kept."""
+        """The features (I, V) of that image; None if they are not in the cache."""
         place = self._places.get(key)
         if place is None:
             return None
@@ -80,7 +80,7 @@ class FeatureCache:
         start = os.fstat(file).st_size
         try:
             written = os.write(file, record)
-        except OSError:  # the disk is full: the run needs no features kept, it only takes longer without
+        except OSError:  # the disk is full: without the cache the run only takes longer
             written = 0
         if written < len(record):
             os.ftruncate(file, start)

@@ -1,4 +1,4 @@
-"""Conversations that begin alike: what they share is put into a row once.
+"""Conversations with the same beginning: it is put into a row once.
 
 Under causal attention the states of a beginning do not depend on what comes after it, so all conversations about
 one image share the states of [system, image] exactly.
@@ -16,14 +16,14 @@ from vistune.data.encode import Sample
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Samples whose first `shared` tokens, images included, are the same, and which learn none of these."""
+    """Samples whose first `shared` tokens, images included, are the same; none of these is a target."""
 
     samples: tuple[Sample, ...]
     shared: int
 
     @property
     def length(self) -> int:
-        """How many tokens the group takes."""
+        """The number of tokens of the group."""
         return self.shared + sum(len(sample.input_ids) - self.shared for sample in self.samples)
 
     def halves(self) -> tuple[Group, Group]:
@@ -33,7 +33,7 @@ class Group:
 
 
 def beginning(sample: Sample) -> tuple[str, bytes]:
-    """What samples of one group have in common: the first image and all tokens up to its end."""
+    """The key of a sample's group: the first image, and all tokens up to its end."""
     end = int(sample.image_at[_image_size(sample) - 1]) + 1
     return sample.images[0], sample.input_ids[:end].tobytes()
 
@@ -69,11 +69,11 @@ def _shared(samples: Sequence[Sample]) -> int:
 
 
 def _other_image(one: Sample, other: Sample) -> int:
-    """Where the first image stands that is not the same in both samples, if their tokens are the same up to there."""
+    """The place of the first image that differs between two samples whose tokens are the same up to there."""
     number = next((i for i, (a, b) in enumerate(zip(one.images, other.images, strict=False)) if a != b), None)
     return len(one.input_ids) if number is None else int(one.image_at[number * _image_size(one)])
 
 
 def _image_size(sample: Sample) -> int:
-    """How many tokens each of its images takes."""
+    """The number of tokens of each of its images."""
     return len(sample.image_at) // len(sample.images)

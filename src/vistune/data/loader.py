@@ -22,7 +22,7 @@ from vistune.errors import DataError
 T = TypeVar("T")
 
 _FEW = 10
-"""So many unreadable images are borne in any case and named; of more, one in a hundred is borne."""
+"""Unreadable images that are tolerated in any case, and reported one by one; beyond them, one in a hundred is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,9 @@ class Step:
 
 
 def share_out(groups: Sequence[Group], parts: int) -> list[list[Group]]:
-    """The groups in so many parts of about as many tokens each, the longest first.
+    """The groups in `parts` parts of about equal numbers of tokens, assigned longest first.
 
-    No part is empty: where there are fewer groups than parts, groups are cut in two. Raises ValueError if there are
+    No part is empty: if there are fewer groups than parts, groups are cut in two. Raises ValueError if there are
     fewer samples than parts.
     """
     pending = list(groups)
@@ -57,7 +57,7 @@ def share_out(groups: Sequence[Group], parts: int) -> list[list[Group]]:
 
 
 def one_ahead(make: Callable[[int], T], numbers: Sequence[int]) -> Iterator[T]:
-    """What `make` makes of each number; of the next one in a thread, while the current one is used."""
+    """`make(number)` for each number; the next one is made in a thread while the current one is used."""
     with ThreadPoolExecutor(max_workers=1) as thread:
         pending = [thread.submit(make, number) for number in numbers[:1]]
         for number in numbers[1:]:
@@ -71,24 +71,24 @@ def one_ahead(make: Callable[[int], T], numbers: Sequence[int]) -> Iterator[T]:
 class Loader:
     """Reads the batches of steps, the next one in a thread while the current one trains.
 
-    A conversation that turns out to be of no use is replaced by one drawn at random from the seed, the step and its
-    place. An image that cannot be read stays blank and the answers about it are not learned; `tell` gets its name.
+    An unusable conversation is replaced by one drawn at random by the seed, the step and its place. An unreadable
+    image is blank and the answers about it are not learned; `output` gets its name.
     """
 
     def __init__(
         self, data: Dataset, images: ImageStore, *, batch_size: int, micro_batch_size: int, seed: int, rank: int = 0,
-        world: int = 1, tell: Callable[[str], None] = print,
+        world: int = 1, output: Callable[[str], None] = print,
     ) -> None:  # fmt: skip
         self._data, self._images, self._batch_size, self._seed = data, images, batch_size, seed
         self._sampler = data.sampler(seed)
-        self._rank, self._world, self._tell = rank, world, tell
+        self._rank, self._world, self._output = rank, world, output
         self._parts = world * max(1, min(batch_size // world, round(batch_size / (world * micro_batch_size))))
         self._unreadable: set[str] = set()
         self._read = 0
 
     @property
     def epoch_size(self) -> int:
-        """How many conversations one epoch takes."""
+        """The number of conversations in an epoch."""
         return self._sampler.epoch_size
 
     def steps(self, start: int, stop: int) -> Iterator[Step]:
@@ -96,7 +96,7 @@ class Loader:
         with ThreadPoolExecutor(_threads()) as readers:
             yield from one_ahead(lambda number: self._step(number, readers), range(start, stop))
         if len(self._unreadable) > _FEW:
-            self._tell(f"{len(self._unreadable)} images could not be read; the answers about them were not learned")
+            self._output(f"{len(self._unreadable)} images could not be read; the answers about them were not learned")
 
     def _step(self, number: int, readers: Executor) -> Step:
         indices = self._sampler.step(number, self._batch_size)
@@ -107,7 +107,7 @@ class Loader:
         return Step(number, [self._collate(part, readers) for part in own], targets)
 
     def _replace(self, number: int, place: int) -> Sample:
-        """A sample instead of the step's at that place. Raises DataError if hardly any conversation is of use."""
+        """A sample in the place of an unusable one. Raises DataError if hardly any conversation is usable."""
         generator = np.random.default_rng((self._seed, number, place))
         for _ in range(1_000):
             if sample := self._data.get(int(generator.integers(len(self._data)))):
@@ -129,13 +129,13 @@ class Loader:
             return self._images.get(name)
         except DataError as error:
             if name not in self._unreadable and len(self._unreadable) < _FEW:
-                self._tell(f"its answers are not learned: {error}")
+                self._output(f"its answers are not learned: {error}")
             self._unreadable.add(name)
             return self._images.blank()
 
 
 def _without_targets(group: Group, blank: set[str]) -> Group:
-    """The group; what is about one of the `blank` images is not learned."""
+    """The group, without the targets of samples about one of the `blank` images."""
 
     def without(sample: Sample) -> Sample:
         return replace(sample, targets=np.zeros_like(sample.targets)) if blank.intersection(sample.images) else sample
@@ -144,5 +144,5 @@ def _without_targets(group: Group, blank: set[str]) -> Group:
 
 
 def _threads() -> int:
-    """How many images are decoded at a time: one for each core, up to eight."""
+    """Images decoded at the same time: one for each core, up to eight."""
     return min(8, os.cpu_count() or 1)

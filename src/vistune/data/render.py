@@ -1,9 +1,9 @@
-"""Where each turn's text stands in a rendered conversation.
+"""The place of each turn's text in a rendered conversation.
 
 The template is rendered twice: with the texts, and with a private-use mark in the place of each text. The
-second rendering splits into what the template itself writes; walking the first along it gives every text's
-place, and proves that the template changed none of them. Texts that look like the template's own words (a user
-who types `USER:` or `<|end|>`) cannot be confused with them.
+second rendering splits into the template's own words; walking the first along them gives every text's place, and
+proves that the template changed none of them. Texts that look like the template's words (a user who types `USER:` or
+`<|end|>`) cannot be confused with them.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class Rendered:
     words: tuple[str, ...]
     texts: tuple[str, ...]
     answers: tuple[int, ...]
-    """Which texts are answers."""
+    """The indices of the texts that are answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """What the template writes for conversations whose turns have the same roles and the same images."""
+    """The template's words for conversations whose turns have the same roles and the same images."""
 
     words: tuple[str, ...]
     spelled: tuple[str, ...]
@@ -91,7 +91,7 @@ class Renderer:
 
 
 def image_marks(turns: Iterable[Turn]) -> int:
-    """How many `<image>` the user's turns hold."""
+    """The number of `<image>` in the user's turns."""
     return sum(turn.text.count(IMAGE_TOKEN) for turn in turns if turn.role == "user")
 
 
@@ -131,7 +131,7 @@ def _walk(text: str, shape: _Shape, pieces: list[list[str]], where: str) -> tupl
 
 
 def _trimmed(text: str) -> Iterator[str]:
-    """The text, then what templates make of it that trim white space or line breaks, at either end or both."""
+    """The text, then its forms in templates that trim white space or line breaks, at either end or both."""
     yield text
     ends = len(text), len(text.rstrip("\n")), len(text.rstrip())
     starts = 0, len(text) - len(text.lstrip("\n")), len(text) - len(text.lstrip())

@@ -19,11 +19,11 @@ def number_groups(keys: NDArray[np.uint64]) -> Numbers:
 
 
 class Sampler:
-    """The samples' order in every epoch: groups at random, the samples of a group one after the other.
+    """The order of the samples in every epoch: groups at random, the samples of a group one after the other.
 
-    The samples are those of several sources, one source after the other. An epoch takes of each a length of its
-    endless run of shuffled passes: `weight` times its size, from where the epoch before ended. So a source of
-    weight 0.5 gives each sample once in two epochs, one of weight 2 each sample twice in every epoch.
+    Samples are numbered through several sources. Each source is an endless run of shuffled passes, of which an epoch
+    takes `weight` times the source's size, from where the epoch before ended. So a source of weight 0.5 gives each
+    sample once in two epochs, one of weight 2 gives each sample twice in every epoch.
     """
 
     def __init__(self, groups: Sequence[Numbers], weights: Sequence[float], seed: int) -> None:
@@ -36,7 +36,7 @@ class Sampler:
 
     @property
     def epoch_size(self) -> int:
-        """How many samples one epoch takes."""
+        """The number of samples in an epoch."""
         return sum(self._taken)
 
     def step(self, number: int, batch_size: int) -> list[int]:
@@ -49,7 +49,7 @@ class Sampler:
         return order
 
     def _shuffled(self, epoch: int) -> Numbers:
-        """The samples of an epoch; a group that comes more than once does so at different places."""
+        """The samples of an epoch; a group that occurs more than once does so at different places."""
         chosen, runs = [], []
         for source, groups in enumerate(self._groups):
             for turn, part in enumerate(self._parts(source, epoch)):
@@ -60,7 +60,7 @@ class Sampler:
         return np.concatenate(chosen)[rank[run].argsort(kind="stable")]
 
     def _parts(self, source: int, epoch: int) -> list[Numbers]:
-        """What the epoch takes of each of the source's passes that it touches, each in the data's order."""
+        """The epoch's share of each of the source's passes that it touches, each in the data's order."""
         size, taken = len(self._groups[source]), self._taken[source]
         start = epoch * taken
         stop = start + taken

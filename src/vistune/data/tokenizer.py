@@ -15,10 +15,10 @@ from vistune.data.chat_template import special_tokens
 
 
 class TemplateTokenizer:
-    """A tokenizer in which every special token has a spelling that nobody can guess.
+    """A tokenizer in which every special token has a spelling that cannot be guessed.
 
-    A template's words are spelled (`spell`) before they are joined with the turns' texts. Where a text holds `</s>`
-    or `<image>`, it is thus tokenised as the ordinary text it is, in one go with what stands around it. Texts
+    A template's words are respelled (`spell`) before they are joined with the turns' texts. Where a text holds `</s>`
+    or `<image>`, it is thus tokenised as ordinary text, together with its surroundings. Texts
     without such words get the same ids as from the tokenizer itself.
     """
 
@@ -29,7 +29,7 @@ class TemplateTokenizer:
         self._pattern = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))) or r"(?!)")
         self._backend = _respelled(tokenizer.backend_tokenizer, self._spellings)
         self.cut = f"<{nonce}:cut>"
-        """Ends a token wherever it stands in a text; its own token `cut_id` has then to be left out."""
+        """Ends a token wherever it stands in a text; its own token `cut_id` must then be removed."""
         self._backend.add_special_tokens([AddedToken(self.cut, normalized=False)])
         self.cut_id: int = self._backend.get_vocab()[self.cut]
 
@@ -45,7 +45,7 @@ class TemplateTokenizer:
     def __call__(self, texts: Sequence[str], *, offsets: bool = True) -> list[Encoding]:
         """The tokens of spelled texts; their ids are those of the tokenizer. No special token is added.
 
-        Without `offsets` it is faster, and the encodings know no characters.
+        Without `offsets` it is faster, and the encodings do not map to characters.
         """
         encode = self._backend.encode_batch if offsets else self._backend.encode_batch_fast
         encodings: list[Encoding] = encode(list(texts), add_special_tokens=False)

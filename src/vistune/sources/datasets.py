@@ -22,7 +22,7 @@ _BOX_FORM = "boxes are pixels, [x, y, width, height] or, with --box-format xyxy,
 
 @sources.register("datasets")
 class Datasets(Stream):
-    """The rows of a split; those of the hub (`hub:owner/name`) are streamed, nothing is downloaded as a whole.
+    """The rows of a split; those of the hub (`hub:owner/name`) are streamed, not downloaded first.
 
     Objects are in the hub's usual form, `{"bbox": [[…]], "category": […]}` or a list of such, in `objects_column`.
     """
@@ -39,7 +39,7 @@ class Datasets(Stream):
             super().__init__(path, split, on_error=on_error)
             if not self.fits(path):
                 fix = "the folder that save_to_disk wrote, an imagefolder, parquet files, or hub:owner/name"
-                raise AnnotationError("there is no data set of 🤗 datasets", where=name, fix=fix)
+                raise AnnotationError("not a data set of 🤗 datasets", where=name, fix=fix)
         else:
             super().__init__(Path(), split, on_error=on_error)
         self.path, self.images = path, path if path.is_dir() else Path()

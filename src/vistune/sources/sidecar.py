@@ -17,7 +17,7 @@ _FIRST_IMAGES = 200
 
 @sources.register("sidecar")
 class Sidecar(Stream):
-    """The images below a folder, or below its sub-folder `split`, each with the captions in the file of its name.
+    """The images below a folder, or below its sub-folder `split`, each with the captions in the file of the same name.
 
     A text has one caption a line; a `.json` has them under a usual name, or is a list of them.
     """
@@ -34,7 +34,7 @@ class Sidecar(Stream):
 
     @staticmethod
     def fits(path: Path) -> bool:
-        """By one of the first images that has a text beside it."""
+        """By a text beside one of the first images."""
         if not path.is_dir():
             return False
         some = (image for _, image in zip(range(_FIRST_IMAGES), image_files(path), strict=False))

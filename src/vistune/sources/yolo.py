@@ -26,7 +26,7 @@ _NAME_FILES = ("classes.txt", "obj.names", "labels.txt", "names.txt", "labels/cl
 _SPLIT = ("images/{split}", "{split}/images", "{split}")
 """The usual folders of a split's images."""
 _ONLY = "train"
-"""What a folder without splits counts as."""
+"""The split of a folder without splits."""
 _NO_LABELS = ("classes.txt", "notes.txt", "README.txt")
 
 
@@ -84,12 +84,12 @@ class Yolo(Stream):
         count = found = 0
         for image, label in self._layout.pairs():
             count += 1
-            there = label.is_file()
-            found += there
+            has_label = label.is_file()
+            found += has_label
             try:
                 if not image.is_relative_to(self.images):
                     raise AnnotationError(f"the image {image} is not below {self.images}", where=str(self.path))
-                boxes = tuple(self._boxes(label)) if there else ()
+                boxes = tuple(self._boxes(label)) if has_label else ()
             except AnnotationError as error:
                 on_error(error)
                 continue
@@ -110,10 +110,10 @@ class Yolo(Stream):
             number, values = int(float(words[0])), [float(word) for word in words[1:]]
         except ValueError:
             raise AnnotationError(
-                f"not all of it are numbers: {' '.join(words)[:60]}", where=where, fix=_FORM
+                f"not all values are numbers: {' '.join(words)[:60]}", where=where, fix=_FORM
             ) from None
         if number not in self._layout.names:
-            what = f"there is no name for the class {number}; names are given for {len(self._layout.names)} classes"
+            what = f"there is no name for the class {number}; {len(self._layout.names)} classes have names"
             raise AnnotationError(what, where=where, fix=f"add it to {self._layout.names_file}")
         if self._layout.pose:
             values = values[:4]
@@ -125,7 +125,7 @@ class Yolo(Stream):
         else:
             raise AnnotationError(f"it has {len(words)} numbers", where=where, fix=_FORM)
         if not all(map(math.isfinite, corners)):
-            raise AnnotationError("not all of it are finite numbers", where=where, fix=_FORM)
+            raise AnnotationError("not all values are finite numbers", where=where, fix=_FORM)
         return fraction_box(self._layout.names[number], corners, where, _FORM)
 
 
@@ -143,7 +143,7 @@ def _find_layout(path: Path, split: str, names_file: Path | None) -> _Layout:
     if settings and names_file is None:
         return _by_settings(settings, split)
     if path.is_file():
-        raise AnnotationError("this is no folder", where=str(path))
+        raise AnnotationError("this is not a folder", where=str(path))
     found = [path / name for name in _NAME_FILES if (path / name).is_file()]
     if names_file is None and not found:
         fix = "add data.yaml with `names`, or classes.txt with a name a line, or give --category-names FILE"
@@ -161,7 +161,7 @@ def _find_layout(path: Path, split: str, names_file: Path | None) -> _Layout:
 
 
 def _holds(place: Path) -> bool:
-    """Whether images or labels are right in a folder."""
+    """Whether a folder holds images or labels itself, not only its sub-folders."""
     labels = _label_of(place / "x.jpg").parent
     found = place.is_dir() and any(entry.is_file() and entry.suffix != ".txt" for entry in place.iterdir())
     return found or (labels.is_dir() and any(label.name not in _NO_LABELS for label in labels.glob("*.txt")))
@@ -188,7 +188,7 @@ def _by_settings(file: Path, split: str) -> _Layout:
         names = dict(enumerate(names))
     if not isinstance(names, dict) or not all(isinstance(key, int) for key in names):
         fix = "names: [cat, dog], or names: {0: cat, 1: dog}"
-        raise AnnotationError("'names' is no list of class names", where=str(file), fix=fix)
+        raise AnnotationError("'names' is not a list of class names", where=str(file), fix=fix)
     key = "val" if split == "valid" and "valid" not in settings else split
     if not settings.get(key):
         known = [name for name in ("train", "val", "test", "valid") if settings.get(name)]

@@ -27,7 +27,7 @@ def open_stage_data(stage: StageRecipe, output: Print) -> list[list[DataSource]]
     `output` gets the records that are left out. Raises DataError with file and record.
     """
     return [
-        open_sources(entries, skip_bad_records=stage.skip_bad_records, tell=output)
+        open_sources(entries, skip_bad_records=stage.skip_bad_records, output=output)
         for entries in (stage.sources(), stage.sources(validation=True))
     ]
 
@@ -47,7 +47,7 @@ def prepare_stage(
     freeze(model, stage.trains)
     template = chat_template(processor.tokenizer, stage.template) if stage.template else str(processor.chat_template)
     encoder = Encoder(processor.tokenizer, template, image_token_count(model.config))
-    return [Dataset(sources, encoder, stage.max_length, tell=output, ahead=ahead) for sources in data if sources]
+    return [Dataset(sources, encoder, stage.max_length, output=output, ahead=ahead) for sources in data if sources]
 
 
 def parts(model: LlavaForConditionalGeneration) -> dict[Part, list[nn.Module]]:
