@@ -66,7 +66,7 @@ def edit(name: str, old: str, new: str) -> Callable[[Path], object]:
         (edit("kind.yaml", "[captions, boxes]", "[]"), "kind.yaml: context: .*at least 1 item"),
         (edit("kind.yaml", "question: ask", "question: [ask]"), "question: should be 'ask' or 'list'"),
         (edit("kind.yaml", "[12, 400]", "[true, 400]"), "words.0: should be a valid integer"),
-        (edit("kind.yaml", "[12, 400]", "[400, 12]"), "words: the least comes first, then the most"),
+        (edit("kind.yaml", "[12, 400]", "[400, 12]"), "words: the minimum comes first, then the maximum"),
         (edit("kind.yaml", "question: ask", "question: [ask"), "kind.yaml: not valid YAML"),
         (edit("system.txt", "{context}", ""), r"system.txt: there is no \{context\} in it"),
         (edit("system.txt", "{format}", ""), r"system.txt: there is no \{format\} in it"),

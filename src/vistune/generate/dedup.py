@@ -146,7 +146,8 @@ def _pairs(flat: Words, lengths: NDArray[np.int64]) -> tuple[NDArray[np.uint32],
     """Each text's set of hashed pairs of neighbouring words, sorted, one set after the other, and their sizes (N)."""
     owner = np.repeat(np.arange(len(lengths), dtype=np.uint64), lengths)
     hashed = _mix(flat[:-1] * _GOLDEN + flat[1:] * np.uint64(0xC2B2AE3D27D4EB4F)) >> _HALF
-    keys = np.unique((owner[1:] << _HALF | hashed)[owner[1:] == owner[:-1]])
+    keys = np.sort((owner[1:] << _HALF | hashed)[owner[1:] == owner[:-1]])
+    keys = keys[np.insert(keys[1:] != keys[:-1], 0, True)]  # np.unique takes several times as long
     return (keys & _LOW).astype(np.uint32), np.bincount((keys >> _HALF).astype(np.int64), minlength=len(lengths))
 
 

@@ -25,7 +25,7 @@ _TOKENS = ("input", "output", "cached")
 
 
 class Histogram:
-    """Whole numbers from 0 up: the exact mean, least and largest, and quantiles.
+    """Whole numbers from 0 up: the exact mean, minimum and maximum, and quantiles.
 
     Numbers above `LIMIT` count as `LIMIT` in the quantiles, which bounds the number of bins.
     """
@@ -34,14 +34,14 @@ class Histogram:
 
     def __init__(self) -> None:
         self.bins: Counter[int] = Counter()
-        self.count = self.total = self.largest = 0
+        self.count = self.total = self.maximum = 0
 
     def add(self, value: int) -> None:
         """Count one number."""
         self.bins[min(value, self.LIMIT)] += 1
         self.count += 1
         self.total += value
-        self.largest = max(self.largest, value)
+        self.maximum = max(self.maximum, value)
 
     def quantile(self, share: float) -> int:
         """The least number that `share` of them do not exceed; 0 if there are none."""
@@ -56,7 +56,7 @@ class Histogram:
         """`mean`, `min`, `p10`, `p50`, `p90`, `max`; all 0 if there are none."""
         mean = round(self.total / self.count, 3) if self.count else 0.0
         quantiles = {f"p{round(100 * share)}": self.quantile(share) for share in (0.1, 0.5, 0.9)}
-        return {"mean": mean, "min": min(self.bins, default=0), **quantiles, "max": self.largest}
+        return {"mean": mean, "min": min(self.bins, default=0), **quantiles, "max": self.maximum}
 
 
 class Tally:

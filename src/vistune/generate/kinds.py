@@ -2,7 +2,7 @@
 
 A kind is a folder of text files, ours or a user's:
 
-<kind>/kind.yaml              the parts of the context, who asks the questions, and the limits of a sample
+<kind>/kind.yaml              the parts of the context, the origin of the questions, and the limits of a sample
 <kind>/system.txt             the system prompt, with {context} and {format} where these are described
 <kind>/questions.txt          with `question: list`, the questions, one a line; questions.<code>.txt in a language
 <kind>/fewshot/N.context.txt  an example's captions and boxes, of which the teacher sees the kind's parts
@@ -42,15 +42,15 @@ class KindSettings(Section):
     question: Literal["ask", "list"]
     """question: ask (the teacher writes the question, too) or list (one of questions.txt)"""
     turns: Band
-    """turns: [1, 12]  # least and most pairs of a question and an answer"""
+    """turns: [1, 12]  # minimum and maximum number of question-answer pairs"""
     words: Band
-    """words: [1, 120]  # least and most words of an answer"""
+    """words: [1, 120]  # minimum and maximum number of words of an answer"""
 
     @field_validator("turns", "words")
     @classmethod
     def _ordered(cls, band: Band) -> Band:
         if band[0] > band[1]:
-            raise ValueError("the least comes first, then the most")
+            raise ValueError("the minimum comes first, then the maximum")
         return band
 
 
