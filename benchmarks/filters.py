@@ -15,26 +15,32 @@ from pathlib import Path
 
 from vistune.generate.filters import Sample, reasons
 from vistune.generate.kinds import Prompts
-from vistune.records import Turn
+from vistune.records import ImageRecord, Turn
+from vistune.scene.context import parse_context
 
 LABELLED = Path(__file__).parent.parent / "tests" / "generate" / "defects" / "development.jsonl"
 
 
-def conversations(count: int, turns: int) -> list[Sample]:
-    """Samples of so many question-answer pairs, drawn by a fixed seed."""
+def conversations(count: int, pairs: int) -> list[Sample]:
+    """Samples of `pairs` questions with answers each, drawn by a fixed seed."""
     made = [json.loads(line) for line in LABELLED.read_text("utf-8").splitlines()]
     good = [one for one in made if not one["defect"]]
     rng, kind = random.Random(0), Prompts().load("conversation")
     samples = []
     for _ in range(count):
-        drawn = rng.sample(good, turns)
-        said = tuple(Turn(role, text) for one in drawn for role, text in one["turns"])
-        samples.append(Sample(kind, drawn[0]["context"], said))
+        drawn = rng.sample(good, pairs)
+        turns = tuple(Turn(role, text) for one in drawn for role, text in one["turns"])
+        samples.append(Sample(kind, _record(drawn[0]["context"]), turns))
     return samples
 
 
+def _record(context: str) -> ImageRecord:
+    captions, boxes = parse_context(context)
+    return ImageRecord("1", Path("1.jpg"), captions=captions, boxes=boxes)
+
+
 def measure(count: int, turns: int) -> dict[str, float]:
-    """Milliseconds of CPU a conversation, the best of three rounds, each with new samples."""
+    """Milliseconds of CPU for a conversation, the best of three rounds, each with new samples."""
     rounds = []
     for _ in range(3):
         samples = conversations(count, turns)

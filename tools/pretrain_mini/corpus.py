@@ -22,7 +22,7 @@ from vistune.records import Box, ImageRecord
 from vistune.scene.context import format_context
 from vistune.scene.english import number
 from vistune.scene.facts import POSITIONS, RELATIONS, counts, holds, only, position
-from vistune.scene.wording import place, spoken
+from vistune.scene.wording import common_objects, place, spoken
 from vistune.scene.writer import Pair, SceneWriter
 
 BOS, USER, ASSISTANT, END, PAD = "<s>", "<|user|>", "<|assistant|>", "<|end|>", "<pad>"
@@ -90,7 +90,7 @@ def document(seed: int, index: int) -> Document:
     scene = training_scene(seed, index // 4)
     rng = random.Random(f"document/{seed}/{index}")
     texts = captions(scene, rng)
-    writer = SceneWriter(texts, scene.boxes, rng)
+    writer = SceneWriter(texts, scene.boxes, rng, common_objects())
     way = rng.random()
     if way < 0.1:
         return Document(((BOS, False), (CELLS, False), (rng.choice(texts) + END, True)), raster(scene))

@@ -22,6 +22,7 @@ from tools.pretrain_mini.corpus import (
 from tools.pretrain_mini.vision import SIZES
 from vistune.demo.captions import captions
 from vistune.demo.scenes import BACKGROUNDS, Scene, crowded_scene
+from vistune.scene.wording import common_objects
 from vistune.scene.writer import Pair, SceneWriter
 
 
@@ -47,7 +48,7 @@ def _document(scene: Scene, rng: random.Random) -> Document:
     if way < 0.4:
         kinds = ("counts", "counts", "tally", "regions", "regions", "beside", "beside")
         return checklist_of(scene, rng, rng.choice(kinds))
-    return dialogue(_pairs(SceneWriter(texts, scene.boxes, rng), rng), raster(scene))
+    return dialogue(_pairs(SceneWriter(texts, scene.boxes, rng, common_objects()), rng), raster(scene))
 
 
 def _pairs(writer: SceneWriter, rng: random.Random) -> list[Pair]:

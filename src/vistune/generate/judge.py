@@ -157,7 +157,7 @@ def _verdict_on(
     kind, turns = planned.kind, parsed.turns
     if kind.questions:
         turns = (Turn("user", pick(kind.questions, plan.seed, planned.record.id, kind.name, "question")), *turns)
-    sample = Sample(kind, planned.request.query if planned.request else "", turns, planned.record, plan.vocabulary)
+    sample = Sample(kind, planned.record, turns, plan.vocabulary)
     if prompt_leak(sample):
         return _verdict(("prompt_leak",)), turns
     codes = reasons(sample)

@@ -1,12 +1,70 @@
-"""Which objects a text mentions."""
+"""Which objects a text mentions: the one finder of the filters, CHAIR, the coverage figure and the symbolic teacher."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any, NamedTuple
 
-from vistune.records import ImageRecord
-from vistune.scene.nouns import forms, plain, synonyms
+from vistune.records import Box, ImageRecord
+from vistune.resources import load_yaml
+from vistune.scene.english import plain, plural, tokens_of
+
+_A_WORD = re.compile("[a-z]{3}")
+_Names = dict[str, tuple[str, bool | None]]  # each name: its category, and whether it is a plural
+
+
+class Mention(NamedTuple):
+    """A category's name in a list of words: `words[start:end]`; `plural` is None where both forms are the same."""
+
+    start: int
+    end: int
+    category: str
+    plural: bool | None
+
+
+class MentionFinder:
+    """Finds names of COCO's 80 categories and of `categories`, the data's own (`objects.yaml`, as in CHAIR).
+
+    The longest name counts: a "hot dog" is no dog, even where the data has no hot dogs. What the data calls a COCO
+    category stands for it: a couch is found as the data's "sofa", a man as its "Person". A category's own name is
+    never read as another's synonym.
+    """
+
+    def __init__(self, categories: Iterable[str] = ()) -> None:
+        self.categories = frozenset(categories)
+        renamed = _renamed(self.categories)
+        self._names = {name: (renamed.get(known, known), many) for name, (known, many) in _coco_names().items()}
+        for category in self.categories:
+            self._names |= _both_forms(plain(category), category)
+        self._longest: dict[str, int] = {}  # words of the longest name that begins with a word
+        for first, *rest in map(str.split, self._names):
+            self._longest[first] = max(self._longest.get(first, 0), 1 + len(rest))
+
+    def mentions(self, words: Sequence[str]) -> list[Mention]:
+        """Every mention in a list of words in lower case, in order."""
+        found: list[Mention] = []
+        next_free = 0
+        for at, word in enumerate(words):
+            if at < next_free or word not in self._longest:
+                continue
+            if mention := self._longest_at(words, at):
+                next_free = mention.end
+                found.append(mention)
+        return [mention for mention in found if mention.category]
+
+    def find(self, text: str) -> list[str]:
+        """The data's category of every mention in a text, in order; an object named twice is there twice."""
+        words = [word.removesuffix("'s") for word in tokens_of(text.lower())]
+        return [mention.category for mention in self.mentions(words) if mention.category in self.categories]
+
+    def _longest_at(self, words: Sequence[str], at: int) -> Mention | None:
+        for end in range(min(at + self._longest[words[at]], len(words)), at, -1):
+            if name := self._names.get(" ".join(words[at:end])):
+                return Mention(at, end, *name)
+        return None
 
 
 def vocabulary(records: Iterable[ImageRecord]) -> tuple[str, ...]:
@@ -14,22 +72,77 @@ def vocabulary(records: Iterable[ImageRecord]) -> tuple[str, ...]:
     return tuple(sorted({box.category for record in records for box in record.boxes}))
 
 
-class MentionFinder:
-    """Finds mentions of `categories` in English text.
+def concept(category: str) -> str:
+    """What a category is, however the data spells it: `sofa` is COCO's couch, `Man` its person, `Fork-Lift` a fork lift."""
+    name = plain(category)
+    return _coco_names().get(name, ("", None))[0] or _compounds().get(name, name)
 
-    By name, plural and synonym (`synonyms.yaml`, as in CHAIR), the longest name first: a "hot dog" is no dog, even
-    where the data has no hot dogs. A category's own name is never read as another's synonym.
-    """
 
-    def __init__(self, categories: Iterable[str]) -> None:
-        self.categories = tuple(categories)
-        names = {form: category for category, words in synonyms().items() for form in forms(category, *words)}
-        names |= {form: category for category in self.categories for form in forms(category)}
-        self._names: Mapping[str, str] = names
-        longest_first = sorted(names, key=len, reverse=True)
-        self._pattern = re.compile(rf"\b(?:{'|'.join(map(re.escape, longest_first))})\b")
+def is_telling(category: str) -> bool:
+    """Whether the name says what the objects are, as `0`, `k9` and `object` do not."""
+    name = concept(category)
+    return name in _objects()["names"] or (bool(_A_WORD.search(name)) and name not in _objects()["nameless"])
 
-    def find(self, text: str) -> list[str]:
-        """The category of every mention, in the text's order; an object told twice is there twice."""
-        found = [self._names[match.group()] for match in self._pattern.finditer(plain(text))]
-        return [category for category in found if category in self.categories]
+
+@cache
+def concept_finder(categories: tuple[str, ...] = ()) -> MentionFinder:
+    """Finds COCO's categories and `categories` as concepts, but for those whose name does not tell."""
+    own = {concept(category) for category in categories if is_telling(category)}
+    return MentionFinder(sorted(own | set(_objects()["names"])))
+
+
+def absent(categories: tuple[str, ...], boxes: Iterable[Box], captions: Iterable[str]) -> list[str]:
+    """The `categories` of the data that are neither boxed in an image nor mentioned in a caption, in any spelling."""
+    boxed = {box.category for box in boxes}
+    present = {concept(category) for category in boxed}
+    present.update(*(concept_finder().find(plain(category)) for category in boxed))
+    present.update(*(concept_finder(categories).find(caption) for caption in captions))
+    return [category for category in categories if is_telling(category) and concept(category) not in present]
+
+
+def _renamed(categories: Iterable[str]) -> dict[str, str]:
+    """COCO's categories that have one name in the data, each with that name."""
+    named: dict[str, list[str]] = defaultdict(list)
+    for category in categories:
+        if _is_synonym(category, concept(category)):
+            named[concept(category)].append(category)
+    exact = {known: [one for one in own if plain(one) == known] or own for known, own in named.items()}
+    return {known: own[0] for known, own in exact.items() if len(own) == 1}
+
+
+def _is_synonym(category: str, known: str) -> bool:
+    """Whether the data's `category` is all of COCO's `known`, as a sofa is a couch, not a kind of it, as a man is."""
+    names = (known, *_objects()["names"].get(known, ()))
+    spellings = {form.replace(" ", "") for name in names for form in (name, plural(name))}
+    return known in _objects()["names"] and plain(category).replace(" ", "") in spellings
+
+
+def _both_forms(name: str, category: str) -> _Names:
+    if not name:
+        return {}
+    if plural(name) == name:
+        return {name: (category, None)}
+    return {name: (category, False), plural(name): (category, True)}
+
+
+@cache
+def _coco_names() -> _Names:
+    """The names of COCO's categories; for phrases that only look like one the category is empty."""
+    found: _Names = {}
+    for name in _objects()["others"]:
+        found |= _both_forms(name, "")
+    for category, names in (*_objects()["names"].items(), *_objects()["kinds"].items()):
+        for name in (category, *names):
+            found |= _both_forms(name, category)
+    return found
+
+
+@cache
+def _compounds() -> Mapping[str, str]:
+    """COCO's categories by their names in one word: `diningtable`, `trafficlight`."""
+    return {name.replace(" ", ""): category for name, (category, _) in _coco_names().items() if category}
+
+
+@cache
+def _objects() -> Mapping[str, Any]:
+    return dict(load_yaml("vistune.scene", "objects.yaml"))

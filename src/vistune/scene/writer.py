@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from vistune.records import Box
-from vistune.scene.english import counted, listed, number, plural, with_article
+from vistune.scene.english import counted, listed, number, plain, plural, with_article
 from vistune.scene.facts import RELATIONS, counts, holds, larger, only, position
+from vistune.scene.mentions import MentionFinder, absent
 from vistune.scene.wording import common_objects, fill, inverse, phrases, place, spoken
 
 Pair = tuple[str, str]
@@ -23,6 +24,8 @@ class SceneWriter:
     captions: Sequence[str]
     boxes: Sequence[Box]
     rng: random.Random
+    vocabulary: tuple[str, ...] = ()
+    """The categories that the data annotates: only of these a missing box says that there is none. Empty: unknown."""
 
     # --- questions with one right answer: each gives a pair, or None where the boxes leave it open
 
@@ -33,13 +36,15 @@ class SceneWriter:
         return self._ask("existence", "affirmed", thing=name, things=plural(name), counted=counted(name, n))
 
     def existence_no(self) -> Pair | None:
-        """Asks for a common object that is not there, by box or by caption."""
-        told = " ".join(self.captions).lower()
-        present = counts(self.boxes)
-        absent = [name for name in common_objects() if name not in present and name not in told]
-        if not absent:
+        """Asks for a category of the data that neither a box nor a caption has.
+
+        Nor may a caption's longer word hold its name: a "firetruck" may be a truck.
+        """
+        texts = " ".join(self.captions).lower()
+        missing = [name for name in absent(self.vocabulary, self.boxes, self.captions) if plain(name) not in texts]
+        if not missing:
             return None
-        name = self.rng.choice(absent)
+        name = self.rng.choice(sorted(missing, key=_rank))
         return self._ask("existence", "denied", thing=name, things=plural(name))
 
     def count(self) -> Pair | None:
@@ -129,8 +134,8 @@ class SceneWriter:
 
     def named(self, pair: Pair) -> tuple[str, ...]:
         """The scene's categories that a question or its answer names."""
-        told = " ".join(pair).lower()
-        return tuple(name for name in counts(self.boxes) if name in told or plural(name) in told)
+        mentioned = MentionFinder(counts(self.boxes)).find(" ".join(pair))
+        return tuple(name for name in counts(self.boxes) if name in mentioned)
 
     def description(self) -> str:
         """A detailed description: what there is, the background if a caption tells it, where each thing is."""
@@ -210,3 +215,9 @@ class SceneWriter:
 
     def _listing(self) -> str:
         return listed([counted(name, n) for name, n in counts(self._reading()).items()])
+
+
+def _rank(name: str) -> tuple[int, str]:
+    """COCO's categories in their own order, any others after them by name."""
+    common = common_objects()
+    return (common.index(name) if name in common else len(common)), name

@@ -6,15 +6,14 @@ import re
 from collections import Counter
 from functools import cache
 
-from vistune.generate.filters.objects import Mention, borne_out_by, names, near
-from vistune.generate.filters.sample import Sample, Text, caption_text
-from vistune.generate.filters.statements import Clause, clauses
-from vistune.generate.filters.word_lists import word_list
+from vistune.generate.filters.evidence import similar, supported_by
+from vistune.generate.filters.sample import Clause, Sample, Text, word_list
 from vistune.generate.languages import ENGLISH
-from vistune.scene.english import NUMBERS
+from vistune.scene.english import NUMBERS, words_of
 from vistune.scene.facts import counts
+from vistune.scene.mentions import Mention
 
-_MANY = 10  # of so many objects annotators draw boxes around some only
+_MANY = 10  # from this many objects on, annotators draw boxes around some only
 _UNCOUNTABLE = frozenset(  # one box stands for a bunch, a pair, a shelf or a slice
     ("banana", "apple", "orange", "broccoli", "carrot", "book", "skis", "scissors", "dining table", "potted plant")
 )
@@ -31,15 +30,12 @@ def wrong_count(sample: Sample) -> bool:
     More than there are is wrong however it is said; fewer only of the whole image ("there are two dogs in the
     picture"), for "two dogs are lying down" may leave others standing.
     """
-    if _numbers().keys().isdisjoint(sample.known):
-        return False
-    boxed = _countable(sample) if sample.kind.language == ENGLISH else Counter[str]()
-    if boxed.keys().isdisjoint(names(sample.vocabulary).possible(sample.known)):
+    if sample.kind.language != ENGLISH or not (boxed := _countable(sample)):
         return False
     return any(
         _answered_wrong(sample, boxed, question, answer) or _stated_wrong(sample, boxed, answer)
         for question, answer in sample.exchanges
-        if not _numbers().keys().isdisjoint(answer.known)
+        if not _numbers().keys().isdisjoint(answer.words)
     )
 
 
@@ -51,7 +47,7 @@ def _countable(sample: Sample) -> Counter[str]:
 def _stated_wrong(sample: Sample, boxed: Counter[str], answer: Text) -> bool:
     claims = [
         (clause, mention, *claim)
-        for clause in clauses(answer, names(sample.vocabulary))
+        for clause in sample.statements[answer]
         for mention in clause.mentions
         if mention.category in boxed and (claim := _claim(clause, mention))
     ]
@@ -69,7 +65,7 @@ def _claim(clause: Clause, mention: Mention) -> tuple[int, int] | None:
     for at in range(mention.start - 1, max(mention.start - 4, -1), -1):
         word = clause.words[at]
         if number := _numbers().get(word):
-            agrees = mention.many is None or mention.many is (number > 1)
+            agrees = mention.plural is None or mention.plural is (number > 1)
             return (number, at) if agrees and _exact(clause, at) else None
         stops = word in word_list("followers") or word in word_list("determiners") or not word[0].isalnum()
         if stops and (word, clause.before(at)) != ("of", "pair"):
@@ -96,41 +92,40 @@ def _whole(clause: Clause, mention: Mention, at: int) -> bool:
 
 def _answered_wrong(sample: Sample, boxed: Counter[str], question: Text, answer: Text) -> bool:
     """Whether a bare "how many dogs are there?" gets a wrong number."""
-    asked = _HOW_MANY.match(question.plain)
-    told = _REPLY.match(answer.plain) if asked else None
-    if not asked or not told or (number := _numbers().get(told[1])) is None:
+    how_many = _HOW_MANY.match(question.plain)
+    reply = _REPLY.match(answer.plain) if how_many else None
+    if not how_many or not reply or (number := _numbers().get(reply[1])) is None:
         return False
-    known = names(sample.vocabulary)
-    words = asked[1].split()
-    mentions = known.find(words)
+    words = how_many[1].split()
+    mentions = sample.finder.mentions(words)
     if len(mentions) != 1 or mentions[0].start > 0 or mentions[0].category not in boxed:
         return False
-    mention, counted = mentions[0], Text(told[2].partition(".")[0])
-    same = not counted.words or all(m.category == mention.category for m in known.find(counted.words[:3]))
-    ends = not counted.words or counted.words[0] in word_list("whole") or bool(known.find(counted.words[:2]))
-    if not same or not ends or "and" in counted.known:
+    mention, counted = mentions[0], words_of(reply[2].partition(".")[0])
+    same = all(one.category == mention.category for one in sample.finder.mentions(counted[:3]))
+    ends = not counted or counted[0] in word_list("whole") or bool(sample.finder.mentions(counted[:2]))
+    if not same or not ends or "and" in counted:
         return False
     whole = word_list("whole").issuperset(words[mention.end :]) and _own_name(words[: mention.end], mention.category)
     return _contradicts(sample, boxed, mention.category, number, whole)
 
 
 def _contradicts(sample: Sample, boxed: Counter[str], category: str, number: int, whole: bool) -> bool:
-    there = boxed[category]
-    most = there + sum(counts(sample.boxes)[other] for other in near(category))
-    if (there <= number <= most) or (number < there and not whole):
+    present = boxed[category]
+    maximum = present + sum(counts(sample.boxes)[other] for other in similar(category))
+    if (present <= number <= maximum) or (number < present and not whole):
         return False
-    return not _captions_disagree(sample, category, there, number)
+    return not _captions_disagree(sample, category, present, number)
 
 
-def _captions_disagree(sample: Sample, category: str, there: int, claimed: int) -> bool:
+def _captions_disagree(sample: Sample, category: str, present: int, claimed: int) -> bool:
     """Whether a caption counts the category otherwise than the boxes, or has the claimed number at all."""
-    for caption in map(caption_text, sample.captions):
-        told = any(_numbers().get(word) == claimed > 1 for word in caption.words)
-        if told and category in borne_out_by(caption.words, sample.vocabulary):
+    for caption in sample.captions:
+        has_number = any(_numbers().get(word) == claimed > 1 for word in caption.words)
+        if has_number and category in supported_by(caption.words, sample.finder):
             return True
-        clause = Clause(caption.words, names(sample.vocabulary).find(caption.words))
+        clause = Clause(caption.words, sample.finder.mentions(caption.words))
         numbers = [_claim(clause, mention) for mention in clause.mentions if mention.category == category]
-        if any(found and found[0] > max(there, 1) for found in numbers):
+        if any(found and found[0] > max(present, 1) for found in numbers):
             return True
     return False
 

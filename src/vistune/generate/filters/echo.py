@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Mapping
-from functools import cache, lru_cache
-from itertools import chain, pairwise
+from functools import cache
+from itertools import pairwise
 
-from vistune.generate.filters.sample import Sample, Text, caption_text
+from vistune.generate.filters.sample import Sample, Text
 
-_SHORT, _CAPTION, _COPIED, _EXAMPLE = 4, 6, 8, 8  # least words of what counts as copied
-_LEAD_WORDS = 7  # so many at most lead up to a caption
+_SHORT, _CAPTION, _COPIED, _EXAMPLE = 4, 6, 8, 8  # minimum of words of what counts as copied
+_LEAD_WORDS = 7  # maximum of words that lead up to a caption
 _SENTENCE = re.compile(r"[.!?\n]+\s*")
 _LEAD = re.compile(
     r"^(?:(?:sure|certainly|yes|of course|ok|okay|well)[,.!:]?\s+)?"
@@ -22,11 +21,11 @@ _LEAD = re.compile(
 
 def echo(sample: Sample) -> bool:
     """An answer repeats its question, an example's answer, or the captions as they stand."""
-    captions = _captions(tuple(sample.captions))
-    given = _replies(sample.kind.examples)
+    captions = {text.spaced: len(text.words) for text in sample.captions if len(text.words) >= _SHORT}
+    examples = _sentences(sample.kind.examples)
     return any(
         _repeats(question, answer)
-        or (len(answer.words) >= _CAPTION and _from_example(answer, given))
+        or any(sentence in answer.spaced for sentence in examples)
         or _recites(answer, captions)
         for question, answer in sample.exchanges
     )
@@ -38,22 +37,9 @@ def repetition(sample: Sample) -> bool:
 
 
 def _repeats(question: Text, answer: Text) -> bool:
-    asked = question.words
-    if len(asked) < 3 or len(answer.words) < len(asked):
+    if len(question.words) < 3 or question.spaced not in answer.spaced:
         return False
-    if answer.words[: len(asked)] == asked:
-        return True
-    if asked[-1] not in answer.known or question.spaced not in answer.spaced:
-        return False
-    return "?" in answer.plain or len(asked) > _SHORT
-
-
-def _from_example(answer: Text, given: Mapping[str, frozenset[str]]) -> bool:
-    """Whether it, or a sentence of it, is one of the `given` sentences, which stand under their longest words."""
-    if given.keys().isdisjoint(answer.known):
-        return False
-    sentences = frozenset(chain.from_iterable(given[word] for word in given.keys() & answer.known))
-    return answer.spaced in sentences or any(Text(part).spaced in sentences for part in _SENTENCE.split(answer.plain))
+    return answer.spaced.startswith(question.spaced) or "?" in answer.plain or len(question.words) > _SHORT
 
 
 def _recites(answer: Text, captions: Mapping[str, int]) -> bool:
@@ -85,30 +71,19 @@ def _loops(answer: Text) -> bool:
     words = answer.words
     if len(words) < _EXAMPLE:
         return False
-    if len(answer.known) > 0.55 * len(words) or len(words) > 150:
-        sentences = [part for part in _SENTENCE.split(answer.plain) if part.count(" ") > 3]
+    sentences = [part for part in _SENTENCE.split(answer.plain) if part.count(" ") > 3]
+    if len(set(words)) > 0.55 * len(words) or len(words) > 150:
         return len(set(sentences)) < len(sentences)
     runs = [" ".join(words[n : n + 4]) for n in range(len(words) - 3)]
     if len(set(runs)) < 0.7 * len(runs):
         return True
     if any(a == b == c for a, b, c in zip(words, words[1:], words[2:], strict=False)):
         return True
-    sentences = [part for part in _SENTENCE.split(answer.plain) if part.count(" ") > 3]
     return any(a == b for a, b in pairwise(sorted(sentences)))
 
 
-@lru_cache(maxsize=64)  # the kinds of an image, one after the other, show the same captions
-def _captions(captions: tuple[str, ...]) -> Mapping[str, int]:
-    """The captions that are long enough to tell a copy, spaced, with their numbers of words."""
-    texts = map(caption_text, captions)
-    return {text.spaced: len(text.words) for text in texts if len(text.words) >= _SHORT}
-
-
 @cache
-def _replies(examples: tuple[tuple[str, str], ...]) -> Mapping[str, frozenset[str]]:
-    """The sentences of the examples' replies, spaced, that are long enough to tell a copy, by their longest words."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for text in (Text(part) for _, reply in examples for part in _SENTENCE.split(reply)):
-        if len(text.words) >= _CAPTION:
-            found[max(text.words, key=len)].add(text.spaced)
-    return {word: frozenset(sentences) for word, sentences in found.items()}
+def _sentences(examples: tuple[tuple[str, str], ...]) -> list[str]:
+    """The sentences of the examples' replies, spaced, that are long enough to tell a copy."""
+    texts = [Text(part) for _, reply in examples for part in _SENTENCE.split(reply)]
+    return [text.spaced for text in texts if len(text.words) >= _CAPTION]

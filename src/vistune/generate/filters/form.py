@@ -1,10 +1,10 @@
-"""The form of a conversation: whose turn it is, how many turns, how long, and whether it came to its end."""
+"""The form of a conversation: the order and number of turns, their length, whether they end, whether they repeat."""
 
 from __future__ import annotations
 
 import re
 
-from vistune.generate.filters.sample import Sample, Text
+from vistune.generate.filters.sample import Sample, Text, word_list
 from vistune.generate.languages import UNSPACED
 
 _ENDED = re.compile(r"[.!?:\u2026\u0964][\"')\]*_`\s]*$")
@@ -18,6 +18,7 @@ _OPEN = re.compile(  # words that something has to follow
 )
 _ENDS_OPEN = frozenset(("in", "on", "at", "of", "with", "for", "to", "from", "by", "is", "are", "has", "was", "were"))
 _LONG, _ONE_SENTENCE = 40, 12
+_FULL_ANSWER = 6  # words; a shorter answer, as "Yes, it is.", is right for many questions
 
 
 def turn_order(sample: Sample) -> bool:
@@ -33,12 +34,12 @@ def turn_count(sample: Sample) -> bool:
 
 def too_short(sample: Sample) -> bool:
     """An answer has fewer words than the kind allows."""
-    return bool(sample.lengths) and min(sample.lengths) < sample.kind.words[0]
+    return any(length < sample.kind.words[0] for length in _lengths(sample))
 
 
 def too_long(sample: Sample) -> bool:
     """An answer has more words than the kind allows."""
-    return bool(sample.lengths) and max(sample.lengths) > sample.kind.words[1]
+    return any(length > sample.kind.words[1] for length in _lengths(sample))
 
 
 def truncated(sample: Sample) -> bool:
@@ -50,6 +51,23 @@ def truncated(sample: Sample) -> bool:
         return False
     others_end = len(sample.answers) > len(open_ends)
     return any(_stops_short(text, others_end) for text in open_ends)
+
+
+def repeated_turn(sample: Sample) -> bool:
+    """A question comes twice, in the same or nearly the same words, or a full answer does."""
+    questions = [_core(question) for question, _ in sample.exchanges]
+    answers = [answer.spaced for answer in sample.answers if len(answer.words) > _FULL_ANSWER]
+    return len(set(questions)) < len(questions) or len(set(answers)) < len(answers)
+
+
+def _core(question: Text) -> tuple[str, ...]:
+    filler = word_list("question_filler")
+    return tuple(word for word in question.words if word not in filler) or tuple(question.words)
+
+
+def _lengths(sample: Sample) -> list[int]:
+    """The answers' numbers of words, as they are spaced."""
+    return [len(text.plain.split()) for text in sample.answers]
 
 
 def _stops_short(text: Text, others_end: bool) -> bool:

@@ -1,14 +1,14 @@
-"""Objects that a text says are in the image although neither a box nor a caption bears them out."""
+"""Objects that a text says are in the image although neither a box nor a caption supports them."""
 
 from __future__ import annotations
 
 import re
+from itertools import chain
 
-from vistune.generate.filters.objects import Mention, names, supported
-from vistune.generate.filters.sample import Sample, Text
-from vistune.generate.filters.statements import Clause, clauses
-from vistune.generate.filters.word_lists import word_list
+from vistune.generate.filters.evidence import supported
+from vistune.generate.filters.sample import Clause, Sample, Text, word_list
 from vistune.generate.languages import ENGLISH
+from vistune.scene.mentions import Mention, MentionFinder
 
 _IS_THERE = re.compile(
     r"^(?:(?:is|are) there |(?:can|do) you (?:see|spot|notice) "
@@ -25,32 +25,20 @@ def ungrounded(sample: Sample) -> bool:
     """
     if not sample.boxes or sample.kind.language != ENGLISH:
         return False
-    known, borne_out = names(sample.vocabulary), {"", *supported(sample)}
-    if borne_out.issuperset(known.possible(sample.known)):
-        return False
-    if any(_invents(sample, answer) for answer in sample.answers if known.possible(answer.known) - borne_out):
-        return True
-    return any(_affirms(sample, *exchange) for exchange in sample.exchanges)
+    named = {_affirmed(sample.finder, *exchange) for exchange in sample.exchanges} - {None}
+    for clause in chain.from_iterable(sample.statements.values()):
+        named |= {mention.category for mention in clause.mentions if _stated(clause, mention)}
+    return not named <= {box.category for box in sample.boxes} and not named <= supported(sample)
 
 
-def _invents(sample: Sample, answer: Text) -> bool:
-    borne_out = supported(sample)
-    return any(
-        mention.category not in borne_out and _stated(clause, mention)
-        for clause in clauses(answer, names(sample.vocabulary))
-        for mention in clause.mentions
-    )
-
-
-def _affirms(sample: Sample, question: Text, answer: Text) -> bool:
-    if not _YES.match(answer.plain):
-        return False
-    asked = _IS_THERE.match(question.plain)
-    if not asked:
-        return False
-    words = _IN_IMAGE.sub("", asked[1]).split()
-    found = names(sample.vocabulary).find(words)
-    return len(found) == 1 and found[0].end == len(words) and found[0].category not in supported(sample)
+def _affirmed(finder: MentionFinder, question: Text, answer: Text) -> str | None:
+    """The category of which "is there a dog?" gets a yes."""
+    question_match = _IS_THERE.match(question.plain) if _YES.match(answer.plain) else None
+    if not question_match:
+        return None
+    words = _IN_IMAGE.sub("", question_match[1]).split()
+    found = finder.mentions(words)
+    return found[0].category if len(found) == 1 and found[0].end == len(words) else None
 
 
 def _stated(clause: Clause, mention: Mention) -> bool:
@@ -64,7 +52,7 @@ def _stated(clause: Clause, mention: Mention) -> bool:
         return False
     start = _determiner(clause, mention.start)
     if start is None:
-        return mention.many is not False and _announced(clause, mention)
+        return mention.plural is not False and _announced(clause, mention)
     if mention.category == "person" and clause.words[start] in ("the", "this", "that", "his", "her", "its", "their"):
         return False
     if clause.words[start] in ("a", "an") and (after, clause.after(mention.end + 1)) in (("is", "a"), ("is", "an")):

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 
-from vistune.generate.filters.objects import Mention, Names, names
-from vistune.generate.filters.sample import Sample, Text
-from vistune.generate.filters.statements import Clause, clauses
-from vistune.generate.filters.word_lists import word_list
+from vistune.generate.filters.sample import Clause, Sample, Text, clauses, word_list
 from vistune.generate.languages import ENGLISH
 from vistune.records import Box
 from vistune.scene.facts import holds, only
+from vistune.scene.mentions import Mention
 
 _IMAGE = Box("image", 0, 0, 1, 1)
 _RELATIONS = {
@@ -30,7 +28,7 @@ _WHERE = re.compile(
     r"^where(?: is|'s) (?:the|a|an) (.+?)(?: (?:located|placed|situated|positioned))?"
     r"(?: in the (?:image|picture|photo|scene))?\?$"
 )
-_ASKED = re.compile(r"^(?:is|are) (the .+?)\?$")
+_IS_IT = re.compile(r"^(?:is|are) (the .+?)\?$")
 _YES = re.compile(r"^(?:yes|yeah|indeed|correct)\b")
 _IT_IS = re.compile(r"^(?:it is |it's |it can be seen |it is located )")
 
@@ -42,26 +40,17 @@ def wrong_place(sample: Sample) -> bool:
     """
     if not sample.boxes or sample.kind.language != ENGLISH:
         return False
-    sides = word_list("sides")
-    if sides.isdisjoint(sample.known):
-        return False
-    known = names(sample.vocabulary)
     return any(
-        _misplaces(sample, answer, known) or _answers_wrong(sample, question, answer, known)
+        any(_misplaces(sample, clause) for clause in sample.statements[answer])
+        or _answers_wrong(sample, question, answer)
         for question, answer in sample.exchanges
     )
 
 
-def _misplaces(sample: Sample, text: Text, known: Names) -> bool:
-    if word_list("sides").isdisjoint(text.known):
-        return False
-    return any(_clause_misplaces(sample, clause) for clause in clauses(text, known))
-
-
-def _clause_misplaces(sample: Sample, clause: Clause) -> bool:
+def _misplaces(sample: Sample, clause: Clause) -> bool:
     sides = [_RELATIONS[word] in ("left of", "right of") for word in clause.words if word in _RELATIONS]
-    if len(set(sides)) < len(sides):
-        return False  # two on one axis: "to the left and to the right of"
+    if not sides or len(set(sides)) < len(sides):
+        return False  # no side, or two on one axis: "to the left and to the right of"
     for at, word in enumerate(clause.words):
         if word in word_list("before_sides") or word in _RELATIONS:
             rest = " ".join(clause.words[at : at + 14])
@@ -103,7 +92,7 @@ def _off(sample: Sample, category: str, side: re.Match[str]) -> bool:
 def _named(clause: Clause, at: int) -> Mention | None:
     """The object named right there, after an article and at most two adjectives."""
     for mention in clause.mentions:
-        if at < mention.start <= at + 3 and mention.many is not True:
+        if at < mention.start <= at + 3 and mention.plural is not True:
             between = clause.words[at : mention.start]
             if between[0] in ("the", "a", "an") and word_list("followers").isdisjoint(between):
                 return mention
@@ -113,7 +102,7 @@ def _named(clause: Clause, at: int) -> Mention | None:
 def _subject(clause: Clause, at: int) -> Mention | None:
     """The object of which the words up to `at` say no more than that it is placed there."""
     mention = next((mention for mention in reversed(clause.mentions) if mention.end <= at), None)
-    if mention is None or mention.many is True:
+    if mention is None or mention.plural is True:
         return None
     between = clause.words[mention.end : at]
     placed = word_list("placed").issuperset(word for word in between if word != ",")
@@ -133,7 +122,7 @@ def _leads(clause: Clause, mention: Mention) -> bool:
 def _inverted(clause: Clause, end: int) -> Mention | None:
     """The object that a clause names after its place: "on the left, there is a dog"."""
     mention = next((mention for mention in clause.mentions if mention.start >= end), None)
-    if mention is None or mention.many is True or clause.after(mention.end) in ("and", "of"):
+    if mention is None or mention.plural is True or clause.after(mention.end) in ("and", "of"):
         return None
     lead = clause.words[end : mention.start]
     adjectives = [word for word in lead if word not in word_list("placed") and word not in (",", "a", "an", "the")]
@@ -142,13 +131,13 @@ def _inverted(clause: Clause, end: int) -> Mention | None:
     return mention
 
 
-def _answers_wrong(sample: Sample, question: Text, answer: Text, known: Names) -> bool:
+def _answers_wrong(sample: Sample, question: Text, answer: Text) -> bool:
     """Whether "where is the dog?" gets a wrong side, or "is the dog left of the cat?" a wrong yes."""
     if where := _WHERE.match(question.plain):
-        told = " ".join(_IT_IS.sub("", answer.plain).split(".")[0].replace("-", " ").split())
-        side, found = _SIDE.match(told), known.find(where[1].split())
-        if side and len(found) == 1 and (side[4] or side.end() == len(told)):
+        place = " ".join(_IT_IS.sub("", answer.plain).split(".")[0].replace("-", " ").split())
+        side, found = _SIDE.match(place), sample.finder.mentions(where[1].split())
+        if side and len(found) == 1 and (side[4] or side.end() == len(place)):
             return _off(sample, found[0].category, side)
-    if (asked := _ASKED.match(question.plain)) and _YES.match(answer.plain):
-        return _misplaces(sample, Text(asked[1]), known)
+    if (claim := _IS_IT.match(question.plain)) and _YES.match(answer.plain):
+        return any(_misplaces(sample, clause) for clause in clauses(Text(claim[1]), sample.finder))
     return False

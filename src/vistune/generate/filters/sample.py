@@ -1,59 +1,84 @@
-"""What a filter judges, with what several filters need of it worked out once."""
+"""What a filter judges: a conversation about an image, and what it states clause by clause."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from itertools import chain
+from functools import cached_property
 
+from vistune import resources
 from vistune.generate.kinds import Kind
 from vistune.records import Box, ImageRecord, Turn
-from vistune.scene.context import parse_context
-from vistune.scene.english import words_of
+from vistune.scene.english import tokens_of, words_of
+from vistune.scene.mentions import Mention, MentionFinder, concept, concept_finder
 
 _QUOTES = str.maketrans({"\u2019": "'", "\u2018": "'", "\u201c": '"', "\u201d": '"', "\u00a0": " "})
 _QUOTED = re.compile(r'"[^"\n]*"')
+_SENTENCE = re.compile(r"([^.!?;\n]+)([.!?;]?)")
+_CONTRAST = re.compile(r"\b(?:but|while|whereas|although|though|however)\b")
+
+
+def word_list(name: str) -> frozenset[str]:
+    """The words of `word_lists/<name>.txt`."""
+    return resources.word_list("vistune.generate.filters", f"word_lists/{name}.txt")
 
 
 class Text:
-    """One turn's text for matching: `plain` is lower case with straight quotes, `words` its words in order.
+    """A text for matching: `plain` is lower case with straight quotes, `words` its words in order.
 
     `spaced` are the words alone, single spaced, with a space at both ends so that `in` compares whole words.
     """
 
-    __slots__ = ("known", "plain", "spaced", "words")
-
     def __init__(self, text: str) -> None:
         self.plain = text.lower() if text.isascii() else text.lower().translate(_QUOTES)
         self.words = words_of(self.plain)
-        self.known = frozenset(self.words)
         self.spaced = f" {' '.join(self.words)} "
 
-    @property
+    @cached_property
     def unquoted(self) -> str:
         """`plain` without what it quotes: what a sign says is not what the answer says."""
-        return _QUOTED.sub('""', self.plain) if '"' in self.plain else self.plain
+        return _QUOTED.sub('""', self.plain)
 
 
-@lru_cache(maxsize=64)  # several filters, and the kinds of an image one after the other, look at the same ones
-def caption_text(caption: str) -> Text:
-    """A caption's text."""
-    return Text(caption)
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """A part of a sentence as words, punctuation among them, with the objects it names."""
+
+    words: list[str]
+    mentions: list[Mention]
+
+    def before(self, at: int) -> str:
+        """The word before that place; empty at the beginning."""
+        return self.words[at - 1] if 0 < at <= len(self.words) else ""
+
+    def after(self, end: int) -> str:
+        """The word at that place; empty at the end."""
+        return self.words[end] if end < len(self.words) else ""
+
+
+def clauses(text: Text, finder: MentionFinder) -> Iterator[Clause]:
+    """The clauses that state something and name an object: no questions, denials, possibilities or comparisons."""
+    doubts = (word_list("negations"), word_list("unreal"), word_list("hedges"))
+    for sentence, end in _SENTENCE.findall(text.unquoted):
+        if end == "?":
+            continue
+        for part in _CONTRAST.split(sentence):
+            words = tokens_of(part)
+            if all(doubt.isdisjoint(words) for doubt in doubts) and (mentions := finder.mentions(words)):
+                yield Clause(words, mentions)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A conversation to judge: its kind, the context the teacher was shown, the turns.
+    """A conversation to judge: its kind, its turns, and the annotations of its image, shown to the teacher or not.
 
-    With `record` the judgement is by all the annotations the image has, not by what the teacher was shown of them.
-    `vocabulary` are categories that the data annotates beside COCO's; of what nobody annotates no mention is judged.
+    `vocabulary` are categories that the data annotates besides COCO's; mentions of any others are not judged.
     """
 
     kind: Kind
-    context: str
+    record: ImageRecord
     turns: tuple[Turn, ...]
-    record: ImageRecord | None = None
     vocabulary: tuple[str, ...] = ()
 
     @cached_property
@@ -62,19 +87,9 @@ class Sample:
         return tuple(Text(turn.text) for turn in self.turns)
 
     @cached_property
-    def known(self) -> frozenset[str]:
-        """The words of all texts: most filters need not look at a sample that has none of theirs."""
-        return frozenset(chain.from_iterable(text.words for text in self.texts))
-
-    @cached_property
     def answers(self) -> tuple[Text, ...]:
         """The assistant's texts."""
         return tuple(text for turn, text in zip(self.turns, self.texts, strict=True) if turn.role == "assistant")
-
-    @cached_property
-    def lengths(self) -> tuple[int, ...]:
-        """The assistant's texts' numbers of words, as they are spaced."""
-        return tuple(len(text.plain.split()) for text in self.answers)
 
     @cached_property
     def exchanges(self) -> tuple[tuple[Text, Text], ...]:
@@ -84,16 +99,21 @@ class Sample:
         return tuple((q, a) for first, second, q, a in pairs if (first, second) == ("user", "assistant"))
 
     @cached_property
-    def shown(self) -> tuple[tuple[str, ...], tuple[Box, ...]]:
-        """The captions and boxes of the context."""
-        return parse_context(self.context)
+    def statements(self) -> dict[Text, list[Clause]]:
+        """What each answer states."""
+        return {answer: list(clauses(answer, self.finder)) for answer in self.answers}
 
-    @property
-    def captions(self) -> tuple[str, ...]:
-        """All the captions the image has, as far as known."""
-        return self.record.captions if self.record else self.shown[0]
+    @cached_property
+    def captions(self) -> tuple[Text, ...]:
+        """The image's captions."""
+        return tuple(map(Text, self.record.captions))
 
-    @property
+    @cached_property
     def boxes(self) -> tuple[Box, ...]:
-        """All the boxes the image has, as far as known."""
-        return self.record.boxes if self.record else self.shown[1]
+        """The image's boxes, each with the concept of its category (`vistune.scene.mentions`)."""
+        return tuple(Box(concept(b.category), b.x1, b.y1, b.x2, b.y2, b.crowd) for b in self.record.boxes)
+
+    @property
+    def finder(self) -> MentionFinder:
+        """Finds the objects that a text names, as concepts."""
+        return concept_finder(self.vocabulary)

@@ -30,11 +30,8 @@ class SymbolicClient(Client):
     async def complete(self, request: Request) -> Reply:
         """The reply in the wire format; an empty one where there is nothing to write about (no boxes)."""
         captions, boxes = parse_context(request.query)
-        writer = SceneWriter(
-            captions,
-            boxes,
-            random.Random(replace(request, max_tokens=None, temperature=None, schema=None).key(self.name)),
-        )
+        seed = replace(request, max_tokens=None, temperature=None, schema=None).key(self.name)
+        writer = SceneWriter(captions, boxes, random.Random(seed), request.vocabulary)
         writers: dict[str, Callable[[SceneWriter], str]] = {
             "conversation": _conversation,
             "detail": SceneWriter.description,

@@ -1,0 +1,91 @@
+"""What gives a text away: the annotations let on, a refusal, chat template markers, dialogue about the dialogue."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any
+
+from vistune.generate.filters.sample import Sample, Text
+from vistune.resources import load_yaml
+
+_COORDINATES = re.compile(r"[\[(]\s*(?:x\w*\s*=\s*)?(?:[01]\.\d+\s*,|\.\d+\s*,[\s.,\d]*\b[01]\b)")
+_ANSWERS_ANYWAY = re.compile(
+    r"\b(?:but|however|although|though|nevertheless|still|while)\b,?(?:[ ]+[^\s.]+){4,}|[.!]\s+\w+(?:[ ]+[^\s.]+){11,}"
+)
+_NAME = r"(?:user|human|assistant|system|question|answer|gpt|chatgpt|ai|bot|model|instruction|response|q|a)"
+_MARKER = re.compile(
+    rf"""
+    <image> | <\|[^|>]*\|> | </?s> | \[/?inst\] | <</?sys>> | <(?:start|end)_of_turn> | <(?:bos|eos|pad|unk)> | ={{3}}
+    | </?(?:\w+:)?(?:think|thinking|reasoning)>
+    | ^[ \t>*]*\#{{3}} | ^[ \t>*_\#\[-]*{_NAME}(?:[ ]?\#?\d{{1,2}})?[ \t*_\]]*:
+    | [.?!"')*][ ]+\**(?:user|human|assistant|question|answer)\**:[ ]   # the next turn within a line
+    """,
+    re.VERBOSE | re.MULTILINE,
+)
+_STATES = re.compile(
+    r"(?:yes|no|sure|certainly|there (?:is|are)"
+    r"|(?:the|this|a|an) [^?]*?\b(?:is|are|shows?|features?|depicts?|has|have)\b)"
+)
+_ASKS = re.compile(r"\b(?:what|which|who|where|when|why|how|tell|describe|explain|can|could|please|give|list|name)\b")
+_ASKING = re.compile(
+    r"(?:(?:can|could|would|do|does|did|is|are) (?:you|there|the|it|this|that|they)|what|where|who|which|how|why)\b"
+)
+
+
+def leak(sample: Sample) -> bool:
+    """A text lets on that the teacher saw captions and boxes, not the image."""
+    return any(_has("leak", text) or _COORDINATES.search(text.unquoted) for text in sample.texts)
+
+
+def refusal(sample: Sample) -> bool:
+    """An answer declines to answer, or says that the image does not tell and leaves it at that."""
+    return any(
+        _has("declined", text) or (_has("unanswered", text) and not _ANSWERS_ANYWAY.search(text.plain))
+        for text in sample.answers
+    )
+
+
+def role_marker(sample: Sample) -> bool:
+    """A text holds what stands for an image, a role or a block's end in a chat template or in our own format."""
+    return any(_MARKER.search(text.plain) for text in sample.texts)
+
+
+def has_role_marker(text: str) -> bool:
+    """Whether a text could be mistaken for the frame around it."""
+    return _MARKER.search(text.lower()) is not None
+
+
+def role_confusion(sample: Sample) -> bool:
+    """A text talks about the dialogue instead of taking part, a user answers, or an assistant asks."""
+    if any(_has("confused", text) for text in sample.texts):
+        return True
+    return any(_is_statement(question) or _is_question(answer) for question, answer in sample.exchanges)
+
+
+def _is_statement(text: Text) -> bool:
+    plain = text.plain.strip()
+    return "?" not in plain and len(text.words) > 3 and bool(_STATES.match(plain)) and not _ASKS.search(plain)
+
+
+def _is_question(text: Text) -> bool:
+    plain = text.plain.strip()
+    return plain.endswith("?") and not re.search(r"[.!:]\s", plain) and bool(_ASKING.match(plain))
+
+
+def _has(name: str, text: Text) -> bool:
+    return _phrases(name).search(text.unquoted) is not None
+
+
+@cache
+def _phrases(name: str) -> re.Pattern[str]:
+    """The patterns of that name in `phrases.yaml` as one.
+
+    They share one word boundary, so that `re` tries them at the beginnings of words only and drops most by their first
+    letter: a tenth of the time that one search for each pattern takes.
+    """
+    loaded: Any = load_yaml("vistune.generate.filters", "phrases.yaml")
+    source = "|".join(loaded[name])
+    for part, pattern in loaded["parts"].items():
+        source = source.replace(f"{{{part}}}", pattern)
+    return re.compile(rf"\b(?:{source})", re.VERBOSE)
