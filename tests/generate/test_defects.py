@@ -14,7 +14,8 @@ import pytest
 
 from vistune.generate.filters import FILTERS, Sample
 from vistune.generate.kinds import Prompts
-from vistune.records import Turn
+from vistune.records import ImageRecord, Turn
+from vistune.scene.context import parse_context
 
 HALVES = ("development", "held_out")
 BY_WORDS = ("leak", "refusal", "echo")
@@ -26,6 +27,11 @@ def defects(half: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
+def _record(context: str) -> ImageRecord:
+    captions, boxes = parse_context(context)
+    return ImageRecord("1", Path("1.jpg"), captions=captions, boxes=boxes)
+
+
 def judged(half: str, code: str) -> Iterator[tuple[bool, bool]]:
     """Of each sample whether it has the defect, and whether the filter says so.
 
@@ -34,7 +40,7 @@ def judged(half: str, code: str) -> Iterator[tuple[bool, bool]]:
     for made in defects(half):
         if code in BY_WORDS or made["filter"] in BY_ANNOTATIONS:
             turns = tuple(Turn(role, text) for role, text in made["turns"])
-            sample = Sample(Prompts().load(made["kind"]), made["context"], turns)
+            sample = Sample(Prompts().load(made["kind"]), _record(made["context"]), turns)
             yield made["defect"] and made["filter"] == code, FILTERS[code](sample)
 
 

@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from matching import matching_text
 from vistune.demo.captions import captions as mini_captions
 from vistune.demo.scenes import sample_scene
-from vistune.generate import GenerateRecipe, generate, injection
+from vistune.generate import GenerateRecipe, generate
 from vistune.generate.filters import Sample
 from vistune.generate.injection import hostile_context, prompt_leak
 from vistune.generate.kinds import Prompts
@@ -33,7 +32,7 @@ def record(number: int, *captions: str) -> ImageRecord:
 
 
 def leaks(kind: str, turns: Iterable[Turn]) -> bool:
-    return prompt_leak(Sample(Prompts().load(kind), "", tuple(turns)))
+    return prompt_leak(Sample(Prompts().load(kind), record(0), tuple(turns)))
 
 
 class Obedient(Client):
@@ -78,9 +77,8 @@ def test_most_of_every_family_is_known_before_anybody_is_asked(family: str) -> N
     assert len(known) >= 0.9 * len(captions)
 
 
-@pytest.mark.parametrize("text", PLAIN)
-def test_words_about_an_image_are_not_hostile(text: str) -> None:
-    assert hostile_context(record(0, text), ["captions", "boxes"]) == ()
+def test_words_about_an_image_are_not_hostile() -> None:
+    assert [text for text in PLAIN if hostile_context(record(0, text), ["captions", "boxes"])] == []
 
 
 def test_our_own_captions_and_examples_are_not_hostile() -> None:
@@ -127,13 +125,3 @@ def test_eight_words_of_the_system_prompt_in_a_row_are_a_leak() -> None:
         for dash in ("", "\u2014"):
             said = Turn("assistant", f"I was told{dash}: " + " ".join(words[:length]).upper())
             assert leaks("detail", [said]) is leak
-
-
-def test_every_text_that_a_pattern_matches_is_searched() -> None:
-    """The quick look at a text's words passes over nothing that the patterns would find."""
-    random_ = random.Random(0)
-    for pattern in (one for some in injection._patterns().values() for one in some):
-        made = {injection._plain(matching_text(pattern, random_)) for _ in range(500)}
-        matching = [text for text in made if pattern.search(text)]
-        assert len(matching) > len(made) / 10, pattern.pattern
-        assert [text for text in matching if not injection.aims(text)] == [], pattern.pattern

@@ -36,8 +36,8 @@ def well_formed(text: str) -> str:
 def plural(noun: str) -> str:
     """The plural of a noun or noun phrase: `wine glass` -> `wine glasses`, `person` -> `people`."""
     head, _, last = noun.rpartition(" ")
-    if last in _IRREGULAR:
-        last = _IRREGULAR[last]
+    if irregular := _IRREGULAR.get(last.lower()):
+        last = last[0] + irregular[1:]
     elif last.endswith(("s", "x", "ch", "sh")):
         last += "es"
     elif last.endswith("y") and last[-2:-1] not in "aeiou":

@@ -73,7 +73,7 @@ def vocabulary(records: Iterable[ImageRecord]) -> tuple[str, ...]:
 
 
 def concept(category: str) -> str:
-    """What a category is, however the data spells it: `sofa` is COCO's couch, `Man` its person, `Fork-Lift` a fork lift."""
+    """What a category is, however the data spells it: `sofa` is COCO's couch, `Man` its person, `T-Rex` t rex."""
     name = plain(category)
     return _coco_names().get(name, ("", None))[0] or _compounds().get(name, name)
 

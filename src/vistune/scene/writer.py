@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from vistune.records import Box
 from vistune.scene.english import counted, listed, number, plain, plural, with_article
@@ -133,9 +134,13 @@ class SceneWriter:
         return list(pairs.values())
 
     def named(self, pair: Pair) -> tuple[str, ...]:
-        """The scene's categories that a question or its answer names."""
-        mentioned = MentionFinder(counts(self.boxes)).find(" ".join(pair))
-        return tuple(name for name in counts(self.boxes) if name in mentioned)
+        """The categories that a question or its answer names, of the scene first, then any others of the data."""
+        mentioned = self._finder.find(" ".join(pair))
+        return tuple(name for name in dict.fromkeys((*counts(self.boxes), *self.vocabulary)) if name in mentioned)
+
+    @cached_property
+    def _finder(self) -> MentionFinder:
+        return MentionFinder({*counts(self.boxes), *self.vocabulary})
 
     def description(self) -> str:
         """A detailed description: what there is, the background if a caption tells it, where each thing is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +35,7 @@ FIELD = ImageRecord(
 
 
 def sample(record: ImageRecord, answer: str, question: str = "What can you see?") -> Sample:
-    return Sample(Prompts().load("conversation"), "", (Turn("user", question), Turn("assistant", answer)), record)
+    return Sample(Prompts().load("conversation"), record, (Turn("user", question), Turn("assistant", answer)))
 
 
 INVENTED = [
@@ -192,37 +193,22 @@ PLACED_OR_NOT_JUDGED = [
 ]
 
 
-@pytest.mark.parametrize("answer", INVENTED)
-def test_objects_that_nothing_bears_out_are_found(answer: str) -> None:
-    assert ungrounded(sample(ROOM, answer))
+@pytest.mark.parametrize(
+    ("rejects", "record", "wrong", "right"),
+    [
+        (ungrounded, ROOM, INVENTED, NOT_STATED),
+        (wrong_count, FIELD, MISCOUNTED, COUNTED_OR_NOT_ALL),
+        (wrong_place, FIELD, MISPLACED, PLACED_OR_NOT_JUDGED),
+    ],
+)
+def test_what_contradicts_the_annotations_is_found_and_nothing_else(
+    rejects: Callable[[Sample], bool], record: ImageRecord, wrong: list[str], right: list[str]
+) -> None:
+    assert [answer for answer in wrong if not rejects(sample(record, answer))] == []
+    assert [answer for answer in right if rejects(sample(record, answer))] == []
 
 
-@pytest.mark.parametrize("answer", NOT_STATED)
-def test_what_is_not_said_to_be_there_is_not_judged(answer: str) -> None:
-    assert not ungrounded(sample(ROOM, answer))
-
-
-@pytest.mark.parametrize("answer", MISCOUNTED)
-def test_wrong_numbers_are_found(answer: str) -> None:
-    assert wrong_count(sample(FIELD, answer))
-
-
-@pytest.mark.parametrize("answer", COUNTED_OR_NOT_ALL)
-def test_right_numbers_and_parts_of_the_whole_pass(answer: str) -> None:
-    assert not wrong_count(sample(FIELD, answer))
-
-
-@pytest.mark.parametrize("answer", MISPLACED)
-def test_wrong_places_are_found(answer: str) -> None:
-    assert wrong_place(sample(FIELD, answer))
-
-
-@pytest.mark.parametrize("answer", PLACED_OR_NOT_JUDGED)
-def test_right_places_and_other_senses_of_left_pass(answer: str) -> None:
-    assert not wrong_place(sample(FIELD, answer))
-
-
-def test_a_yes_affirms_what_was_asked() -> None:
+def test_a_yes_affirms_the_question() -> None:
     assert ungrounded(sample(ROOM, "Yes.", "Is there a cat in the image?"))
     assert not ungrounded(sample(ROOM, "No.", "Is there a cat in the image?"))
     assert wrong_place(sample(FIELD, "Yes, it is.", "Is the dog to the right of the bus?"))
@@ -243,22 +229,37 @@ def test_crowds_and_captions_that_disagree_are_not_counted() -> None:
     assert not wrong_count(sample(replace(FIELD, captions=("Six zebras in a field.",)), "There are six zebras."))
 
 
-def test_kinds_and_general_words_in_captions_bear_out_a_category() -> None:
+def test_counts_and_places_do_not_depend_on_the_spelling_of_categories() -> None:
+    field = replace(FIELD, boxes=tuple(replace(box, category=box.category.title()) for box in FIELD.boxes))
+    assert wrong_count(sample(field, "There are four zebras."))
+    assert wrong_place(sample(field, "The bus is left of the dog."))
+
+
+def test_kinds_and_general_words_in_captions_support_a_category() -> None:
     street = replace(ROOM, captions=("Vehicles on a street.", "A puppy and her kid."))
     assert not ungrounded(sample(street, "A truck and a car stand on the street, and a person walks by."))
     assert ungrounded(sample(street, "A cat walks by."))
 
 
-def test_the_data_s_own_categories_are_known() -> None:
+def test_the_own_categories_of_the_data_are_found() -> None:
     made = sample(ROOM, "There is a forklift in the room.")
     assert not ungrounded(made)
     assert ungrounded(replace(made, vocabulary=("forklift",)))
 
 
 @pytest.mark.parametrize(
-    ("box", "said"), [("Person", "a man"), ("sofa", "a couch"), ("vehicle", "a truck"), ("Forklift", "a forklift")]
+    ("box", "said"),
+    [
+        ("Person", "a man"),
+        ("Man", "a woman"),
+        ("Person_sitting", "a person"),
+        ("sofa", "a couch"),
+        ("diningtable", "a table"),
+        ("vehicle", "a truck"),
+        ("Forklift", "a forklift"),
+    ],
 )
-def test_a_box_bears_out_what_its_category_is_called_elsewhere(box: str, said: str) -> None:
+def test_a_box_supports_other_names_of_its_category(box: str, said: str) -> None:
     room = replace(ROOM, captions=("A room.",), boxes=(Box(box, 0.1, 0.1, 0.4, 0.6),))
     made = replace(sample(room, f"There is {said} in the room."), vocabulary=(box,))
     assert not ungrounded(made)
@@ -266,7 +267,7 @@ def test_a_box_bears_out_what_its_category_is_called_elsewhere(box: str, said: s
 
 
 @pytest.mark.parametrize("name", ["object", "0", "k9"])
-def test_categories_that_name_nothing_are_not_looked_for(name: str) -> None:
+def test_categories_whose_name_says_nothing_are_not_judged(name: str) -> None:
     assert not ungrounded(replace(sample(ROOM, f"There is one {name} in the room."), vocabulary=(name,)))
 
 
