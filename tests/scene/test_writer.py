@@ -6,15 +6,19 @@ import asyncio
 import random
 import re
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from vistune.errors import ClientError
 from vistune.evaluate.reading import read_answer
+from vistune.generate.filters import Sample, reasons
+from vistune.generate.kinds import Prompts
 from vistune.generate.replies import parse_reply
 from vistune.llm import Request, open_client
 from vistune.llm.client import Message
-from vistune.records import Box
+from vistune.records import Box, ImageRecord, Turn
 from vistune.scene import facts
 from vistune.scene.context import parse_context
 from vistune.scene.english import number
@@ -35,7 +39,7 @@ def scenes(count: int) -> list[SceneWriter]:
         for _ in range(rng.randint(1, 6)):
             x, y, side = rng.uniform(0, 0.7), rng.uniform(0, 0.7), rng.uniform(0.05, 0.3)
             boxes.append(Box(rng.choice(names), x, y, x + side, y + side))
-        writers.append(SceneWriter((), boxes, rng))
+        writers.append(SceneWriter((), boxes, rng, common_objects()))
     return writers
 
 
@@ -130,6 +134,42 @@ def test_a_conversation_has_no_question_twice_and_many_wordings() -> None:
     assert len(set(asked)) > 900
 
 
+@pytest.mark.parametrize(
+    ("categories", "captions", "boxed", "denied"),
+    [
+        (("Car", "Dog", "Person"), (), "Dog", {"Car", "Person"}),
+        (("dog", "traffic_light"), (), "Traffic-Light", {"dog"}),
+        (("diningtable", "tv", "tvmonitor"), (), "tvmonitor", {"diningtable"}),
+        (("chair", "sofa"), ("A red couch.",), "rug", {"chair"}),
+        (("Man", "Person", "truck"), ("A woman and a firetruck.",), "lamp", set()),
+        (("Pedestrian", "Tram"), (), "Person_sitting", {"Tram"}),
+        (("kangaroo",), ("People and a bowl.",), "kangaroo", set()),
+        (("0", "DontCare", "object"), (), "car", set()),
+        ((), (), "dog", set()),
+    ],
+)
+def test_only_categories_of_the_data_that_are_nowhere_are_denied(
+    categories: tuple[str, ...], captions: tuple[str, ...], boxed: str, denied: set[str]
+) -> None:
+    boxes = (Box(boxed, 0.1, 0.1, 0.4, 0.4),)
+    pairs = [SceneWriter(captions, boxes, random.Random(seed), categories).existence_no() for seed in range(60)]
+    finder = MentionFinder(categories)
+    assert {name for pair in pairs if pair for name in finder.find(pair[0])} == denied
+
+
+@pytest.mark.parametrize("names", [("Dog", "Car", "Person", "Traffic_Light"), ("dog", "traffic_light"), ("Mouse",)])
+def test_no_conversation_is_lost_for_the_spelling_of_its_categories(names: tuple[str, ...]) -> None:
+    kind = Prompts().load("conversation")
+    for seed in range(100):
+        rng = random.Random(seed)
+        corners = [(rng.uniform(0, 0.7), rng.uniform(0, 0.7)) for _ in range(rng.randint(1, 4))]
+        boxes = tuple(Box(rng.choice(names), x, y, x + 0.2, y + 0.2) for x, y in corners)
+        pairs = SceneWriter((), boxes, rng, names).conversation(8)
+        turns = tuple(turn for q, a in pairs for turn in (Turn("user", q), Turn("assistant", a)))
+        record = ImageRecord("1", Path("1.jpg"), boxes=boxes)
+        assert reasons(Sample(kind, record, turns, names)) == ()
+
+
 def test_every_wording_can_be_filled() -> None:
     words = {"thing", "a_thing", "things", "other", "relation", "place"}
     for kind in ("existence", "count", "position", "relation", "category", "neighbor", "size", "list"):
@@ -151,6 +191,19 @@ def test_the_client_writes_the_wire_format_from_the_text_alone() -> None:
     turns = parse_reply(replies[0]).turns
     assert len(turns) >= 8
     assert parse_context(CONTEXT)[1][1].category == "cat"
+
+
+def test_the_client_denies_only_categories_of_the_data() -> None:
+    client = open_client("symbolic")
+    denied = set()
+    for seed in range(40):
+        asked = replace(request(CONTEXT, seed=seed), vocabulary=("cat", "dog", "kangaroo"))
+        turns = parse_reply(asyncio.run(client.complete(asked)).text).turns
+        denied |= {
+            question.text for question, answer in zip(turns[::2], turns[1::2], strict=True) if "no " in answer.text
+        }
+    assert denied
+    assert all("kangaroo" in question for question in denied)
 
 
 def test_the_client_has_nothing_to_say_without_boxes_and_refuses_unknown_kinds() -> None:

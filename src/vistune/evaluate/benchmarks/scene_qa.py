@@ -15,7 +15,7 @@ from vistune.records import Box, ImageRecord, Question, Verdict
 from vistune.resources import load_yaml
 from vistune.scene import facts, wording
 from vistune.scene.english import number, plural
-from vistune.scene.mentions import MentionFinder, vocabulary
+from vistune.scene.mentions import MentionFinder, absent, vocabulary
 
 TYPES = ("existence", "count", "position", "relation", "category")
 """The types of questions, in the order of the tables."""
@@ -51,7 +51,7 @@ class SceneQA:
         drafts: dict[str, list[tuple[ImageRecord, _Draft]]] = {kind: [] for kind in TYPES}
         for record in records[: setting.limit]:
             rng = random.Random(f"{setting.seed}/{record.id}")
-            for draft in _drafts(record, present, self.finder, rng):
+            for draft in _drafts(record, present, rng):
                 drafts[draft.type].append((record, draft))
         self.questions: Sequence[Question] = sorted(
             (question for kind in TYPES for question in _worded(drafts[kind], setting.seed)),
@@ -91,12 +91,10 @@ def _worded(drafts: Sequence[tuple[ImageRecord, _Draft]], seed: int) -> Iterable
         yield Question(name, record.image, text, draft.type, draft.answer, seen=index not in new)
 
 
-def _drafts(
-    record: ImageRecord, present: Mapping[str, int], finder: MentionFinder, rng: random.Random
-) -> Iterable[_Draft]:
+def _drafts(record: ImageRecord, present: Mapping[str, int], rng: random.Random) -> Iterable[_Draft]:
     crowds = {box.category for box in record.boxes if box.crowd}
     boxes = [box for box in record.boxes if box.category not in crowds]
-    yield from _existence(record, present, finder, rng)
+    yield from _existence(record, present, rng)
     yield from _count(boxes, rng)
     yield from _position(boxes, rng)
     yield from _relation(boxes, rng)
@@ -108,15 +106,12 @@ def _thing(name: str) -> dict[str, str]:
     return {"thing": name, "things": plural(name)}
 
 
-def _existence(
-    record: ImageRecord, present: Mapping[str, int], finder: MentionFinder, rng: random.Random
-) -> Iterable[_Draft]:
+def _existence(record: ImageRecord, present: Mapping[str, int], rng: random.Random) -> Iterable[_Draft]:
     """A category of a box, and one that is in no box or caption of the image but in other images."""
     boxed = sorted({box.category for box in record.boxes})
-    mentioned = finder.find(". ".join(record.captions))
-    absent = [name for name in sorted(present) if name not in boxed and name not in mentioned]
-    if boxed and absent:
-        missing = rng.choices(absent, [present[name] for name in absent])[0]
+    elsewhere = absent(tuple(sorted(present)), record.boxes, record.captions)
+    if boxed and elsewhere:
+        missing = rng.choices(elsewhere, [present[name] for name in elsewhere])[0]
         yield _Draft("existence", "existence", "yes", _thing(rng.choice(boxed)))
         yield _Draft("existence", "existence", "no", _thing(missing))
 
