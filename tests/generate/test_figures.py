@@ -94,3 +94,5 @@ def test_coverage_counts_mentions_by_any_name() -> None:
         ["hot dog", "cat", "wine glass", "bus", "Person"], ["Two hot-dogs, a CATALOGUE,", "a wine  glass; buses."]
     )
     assert (coverage.named, coverage.boxed) == (3, 5)
+    coverage.add(["sofa", "Person"], ["A man on the couch."])
+    assert (coverage.named, coverage.boxed) == (5, 7)

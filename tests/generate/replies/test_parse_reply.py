@@ -83,7 +83,7 @@ def test_a_truncated_text_keeps_its_whole_pairs(text: str) -> None:
 def test_a_text_that_ends_at_the_token_limit_loses_its_last_pair() -> None:
     assert parse_reply(GOOD, finish="length") == ParsedReply(FIRST, ("truncated",))
     assert parse_reply(GOOD, finish="stop") == ParsedReply(TURNS)
-    assert parse_reply(JSON, finish="length") == ParsedReply(TURNS)  # closed, so it is whole
+    assert parse_reply(JSON, finish="length") == ParsedReply(TURNS)  # closed, so complete
     with pytest.raises(ReplyError, match="truncated"):
         parse_reply("A dog on the", answer_only=True, finish="length")
     with pytest.raises(ReplyError, match="truncated"):
@@ -225,12 +225,10 @@ def test_an_object_is_no_answer(text: str, reason: str) -> None:
 
 
 def test_noise_never_swaps_roles() -> None:
-    """Whatever is cut, doubled or dropped: what is accepted alternates, and each text came from its own side."""
+    """With any part cut, doubled or dropped, accepted turns alternate, and each text keeps its role."""
     rng = random.Random(0)
     pieces = ["===\n", "Question:\n", "Answer:\n", "\n", "**", "```", '"', "}", "{", ",", "Sure!\n", "Q: ", "A: "]
-    asked = [f"What is thing {n}?" for n in range(4)]
-    said = [f"It is number {n} here." for n in range(4)]
-    pairs = list(zip(asked, said, strict=True))
+    pairs = [(f"What is thing {n}?", f"It is number {n} here.") for n in range(4)]
     for _ in range(3000):
         if rng.random() < 0.5:
             text = "\n===\n".join(f"Question:\n{q}\n===\nAnswer:\n{a}" for q, a in pairs)
