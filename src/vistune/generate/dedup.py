@@ -40,7 +40,7 @@ Words = NDArray[np.uint64]
 
 
 class Deduplicator:
-    """Marks texts that repeat an earlier one, across calls; it holds about 700 bytes for a text of 60 words."""
+    """Marks texts that repeat an earlier one, across calls; it holds about 800 bytes for a text of 60 words."""
 
     def __init__(self) -> None:
         self._exact: set[int] = set()
