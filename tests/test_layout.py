@@ -6,15 +6,15 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "vistune"
 BASE = ("errors", "records", "registry", "resources", "storage", "interrupt", "seeded")
 FLOW = (
-    "recipe", "scene", "pages", "formats", "llm", "sources", "generate", "data", "view", "model", "train", "evaluate",
-    "serve", "export", "demo", "cli",
+    "recipe", "scene", "pages", "formats", "llm", "sources", "generate", "data", "view", "model", "train", "serve",
+    "export", "evaluate", "demo", "cli",
 )  # fmt: skip
+REGISTRIES = ("cli", "sources", "formats", "llm/providers", "evaluate/benchmarks")
+"""Folders whose files are entries of one kind, which nothing else imports."""
 ORDER = dict.fromkeys(BASE, 0) | {name: place for place, name in enumerate(FLOW, 1)}
 FILES = sorted(SOURCE.rglob("*.py"))
 HEAVY = {"torch", "transformers", "accelerate", "tokenizers", "safetensors", "tensorboard"}
@@ -50,21 +50,51 @@ def test_the_folders_are_the_stages_of_the_flow() -> None:
     assert folders == {*FLOW} - {"export"}  # export comes with its first exporter
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
-def test_imports_only_go_forward(file: Path) -> None:
-    if stage(file) == "__init__":
-        return
-    for name in imported(file):
-        parts = name.split(".")
-        if parts[0] == "vistune":
-            assert len(parts) > 1, f"{file.name} imports all of vistune"
-            assert ORDER[parts[1]] <= ORDER[stage(file)], f"{file.name} imports the later stage {parts[1]}"
+def module(file: Path) -> str:
+    """The name under which a file is imported."""
+    return ".".join(file.relative_to(SOURCE.parent).with_suffix("").parts).removesuffix(".__init__")
 
 
-@pytest.mark.parametrize("name", LIGHT_STAGES)
-def test_stages_without_a_model_start_fast(name: str) -> None:
+def import_graph() -> dict[str, set[str]]:
+    """For each module those that it imports, in functions and for types too."""
+    modules = {module(file): file for file in FILES}
+    found: dict[str, set[str]] = {}
+    for name, file in modules.items():
+        targets = {one if one in modules else one.rpartition(".")[0] for one in imported(file)}
+        found[name] = (targets & modules.keys()) - {name}
+    return found
+
+
+def test_imports_only_go_forward() -> None:
     for file in FILES:
-        if stage(file) == name:
+        for name in imported(file):
+            parts = name.split(".")
+            if parts[0] == "vistune" and stage(file) != "__init__":
+                assert len(parts) > 1, f"{file.name} imports all of vistune"
+                assert ORDER[parts[1]] <= ORDER[stage(file)], f"{file} imports the later stage {parts[1]}"
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    graph = import_graph()
+    while leaves := [name for name, imports in graph.items() if not imports & graph.keys()]:
+        for name in leaves:
+            del graph[name]
+    assert not graph, f"these modules import each other: {', '.join(sorted(graph))}"
+
+
+def test_a_small_file_has_several_importers_or_belongs_into_its_only_one() -> None:
+    graph = import_graph()
+    for file in FILES:
+        folder = file.parent.relative_to(SOURCE).as_posix()
+        if folder in REGISTRIES or file.name == "__init__.py" or len(file.read_text("utf-8").splitlines()) >= 60:
+            continue
+        importers = [name for name, imports in graph.items() if module(file) in imports]
+        assert len(importers) != 1, f"{file} is imported by {importers[0]} only"
+
+
+def test_stages_without_a_model_import_no_torch() -> None:
+    for file in FILES:
+        if stage(file) in LIGHT_STAGES:
             heavy = {module.split(".")[0] for module in imported(file, only_on_import=True)} & HEAVY
             assert not heavy, f"{file.name} imports {heavy}"
 

@@ -49,7 +49,7 @@ def _generate(args: argparse.Namespace) -> None:
     recipe = load(GenerateRecipe, args.recipe, options=given_options(args, GenerateRecipe))
     from rich.console import Console
 
-    from vistune.generate.estimate import estimate_table
+    from vistune.generate.preview import estimate_table
     from vistune.generate.run import Generation
 
     run = Generation(recipe, args.out, merge=args.merge, pilot=args.pilot, sends=not (args.show or args.dry_run))

@@ -21,12 +21,11 @@ from rich.console import Console
 from vistune.errors import ClientError, Stopped, VistuneError
 from vistune.formats.conversations import write_conversations
 from vistune.generate.captions import Balanced, CaptionPairs, SpacyPhrases
-from vistune.generate.estimate import KindEstimate, estimate
 from vistune.generate.judge import JudgedSample, judge, usable
 from vistune.generate.kinds import Prompts, brief_questions
 from vistune.generate.languages import language_code
 from vistune.generate.plan import First, Plan, Shard, load_kinds, make_plan, parse_amounts
-from vistune.generate.preview import preview
+from vistune.generate.preview import KindEstimate, estimate, preview
 from vistune.generate.report import Report
 from vistune.generate.write import write_samples
 from vistune.interrupt import StopAfterStep
