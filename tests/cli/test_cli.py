@@ -154,3 +154,15 @@ def test_the_shell_completes_commands_and_options(line: str, completed: set[str]
     }  # fmt: skip
     subprocess.run([sys.executable, "-m", "vistune.cli"], env=environment, check=True)
     assert completed <= set((tmp_path / "completions").read_text().split("\n"))
+
+
+def test_view_takes_boxes_and_captions_from_the_annotations(coco: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = coco.parent / "out"
+    assert main(["generate", str(coco), "--out", str(out)]) == 0
+    assert main(["view", str(out), "--annotations", str(coco), "--split", "train"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.endswith(f"samples: {out / 'view.html'}\n")
+    assert printed.err.endswith(f"{coco}: detected as coco\n")
+    page = (out / "view.html").read_text()
+    assert "<rect" in page
+    assert "does not exist" not in page

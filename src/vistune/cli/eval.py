@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vistune.cli.options import add_options, annotation_options, read_records
+from vistune.cli.options import add_options, read_records
 from vistune.cli.parsing import add_command, add_out, add_seed, announce_loading, count
 from vistune.recipe.generation import AnnotationOptions
 
@@ -33,7 +33,7 @@ def add_eval(commands: Any) -> None:
 def _evaluate(args: argparse.Namespace) -> None:
     from vistune.sources import with_size
 
-    records = [with_size(record) for record in read_records(annotation_options(args), args.data, "test")]
+    records = [with_size(record) for record in read_records(args, "test")]
     announce_loading()
     from vistune.evaluate.runner import evaluate, print_scores
 

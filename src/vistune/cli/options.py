@@ -80,17 +80,12 @@ def _help(field: FieldInfo) -> str:
     return text.replace("%", "%%")
 
 
-def read_records(options: AnnotationOptions, data: str, default_split: str) -> Source:
-    """The annotated images at `data`; `default_split` is the split where the format always has some."""
+def read_records(args: argparse.Namespace, default_split: str, **fixed: Any) -> Source:
+    """The annotated images of the command's options; `fixed` are fields that have no option of their own.
+
+    `default_split` is the split if the format always has some.
+    """
     from vistune.sources import open_annotations
 
-    return open_annotations(
-        options.model_copy(update={"data": data}),
-        default_split=default_split,
-        warn=lambda text: print(text, file=sys.stderr),
-    )
-
-
-def annotation_options(args: argparse.Namespace) -> AnnotationOptions:
-    """The annotation options of the command line."""
-    return load(AnnotationOptions, None, options=given_options(args, AnnotationOptions))
+    options = load(AnnotationOptions, None, options=given_options(args, AnnotationOptions) | fixed)
+    return open_annotations(options, default_split=default_split, warn=lambda text: print(text, file=sys.stderr))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vistune.cli.options import add_options, annotation_options, read_records
+from vistune.cli.options import add_options, read_records
 from vistune.cli.parsing import add_command, add_seed, count
 from vistune.recipe.generation import AnnotationOptions
 
@@ -32,7 +32,7 @@ def add_view(commands: Any) -> None:
     add("--out", type=Path, metavar="FILE", help="File to write (default: view.html beside the data)")
     add_seed(command)
     add("--annotations", metavar="PATH", help="Annotated images, to show their boxes and captions")
-    add_options(command, AnnotationOptions, skip=("data", "images"))
+    add_options(command, AnnotationOptions, skip=("data", "images", "skip_bad_records"))
 
 
 def _view(args: argparse.Namespace) -> None:
@@ -41,7 +41,7 @@ def _view(args: argparse.Namespace) -> None:
     out = args.out or (args.data if args.data.is_dir() else args.data.parent) / "view.html"
     records: Iterable[ImageRecord] = ()
     if args.annotations:
-        records = read_records(annotation_options(args), args.annotations, "train")
+        records = read_records(args, "train", data=args.annotations, images=None, skip_bad_records=True)
     shown = write_view(
         args.data, out, images=args.images, records=records, limit=args.limit, seed=args.seed,
         only_rejected=args.rejected,
