@@ -41,10 +41,10 @@ class Obedient(Client):
     name = "obedient"
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.requests: list[str] = []
 
     async def complete(self, request: Request) -> Reply:
-        self.asked.append(request.record_id)
+        self.requests.append(request.record_id)
         order = request.query.partition("\n\n")[0].splitlines()[-1]
         unescaped = order.replace("\\n", "\n").replace(" === ", "\n===\n")
         frames = re.sub(r"(?i) (question|answer)\b([^:]*:)", r"\n===\n\1\2", unescaped)
@@ -60,7 +60,7 @@ def test_hostile_captions_against_an_obedient_teacher(tmp_path: Path) -> None:
     teacher = Obedient()
     report = generate(GenerateRecipe(), tmp_path, records=records, client=teacher, console=Console(quiet=True))
     samples = json.loads((tmp_path / "instruct.json").read_text())
-    assert len(teacher.asked) == len(set(teacher.asked)) * 3  # no call beyond one for each image and kind
+    assert len(teacher.requests) == len(set(teacher.requests)) * 3  # no call beyond one for each image and kind
     assert sum(kind.quarantined for kind in report.kinds.values()) >= 0.95 * 3 * len(HOSTILE)
     for sample in samples:
         turns = [
@@ -71,7 +71,7 @@ def test_hostile_captions_against_an_obedient_teacher(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("family", sorted({one["family"] for one in HOSTILE}))
-def test_most_of_every_family_is_known_before_anybody_is_asked(family: str) -> None:
+def test_nine_tenths_of_every_family_are_found_before_a_request_is_sent(family: str) -> None:
     captions = [one["caption"] for one in HOSTILE if one["family"] == family]
     known = [text for text in captions if hostile_context(record(0, text), ["captions"])]
     assert len(known) >= 0.9 * len(captions)
@@ -110,7 +110,7 @@ def test_a_quarantined_image_is_reported_with_what_it_said(tmp_path: Path) -> No
         client=teacher,
         console=Console(quiet=True),
     )
-    assert teacher.asked == []
+    assert teacher.requests == []
     kind = report.kinds["detail"]
     assert (kind.asked, kind.quarantined, dict(kind.reasons)) == (1, 1, {"hostile_instruction": 1})
     rejected = [json.loads(line) for line in (tmp_path / "rejected.jsonl").read_text().splitlines()]

@@ -54,12 +54,12 @@ def test_a_hair_thin_box_keeps_an_area_inside_the_image(low: float, high: float)
     assert box.area > 0
 
 
-def test_what_is_no_box_is_told() -> None:
+def test_a_line_that_is_not_a_box_is_an_error() -> None:
     with pytest.raises(ValueError, match="not a box: 'a dog'"):
         parse_context("A dog.\n\na dog")
 
 
-def test_what_has_a_context_is_known_without_its_text() -> None:
+def test_has_context_agrees_with_the_text() -> None:
     for captions in ((), ("",), (" \n",), ("A dog.",)):
         for boxes in ((), (Box("dog", 0, 0, 1, 1),)):
             record = ImageRecord("1", Path("1.jpg"), 0, 0, captions, boxes)

@@ -67,14 +67,14 @@ def test_counts_are_those_of_the_boxes() -> None:
 
 
 def test_positions_are_those_of_the_only_object() -> None:
-    told = 0
+    answered = 0
     for writer in scenes(300):
         if pair := writer.position():
-            told += 1
+            answered += 1
             box = facts.only(writer.boxes, mentioned(pair[0])[0])
             assert box is not None
             assert read_answer("position", pair[1], pair[0], FINDER)[0] == facts.position(box)
-    assert told > 50
+    assert answered > 50
 
 
 def test_relations_hold_as_answered() -> None:
@@ -93,10 +93,10 @@ def test_relations_hold_as_answered() -> None:
 
 @pytest.mark.parametrize("way", ["category", "neighbor"])
 def test_what_is_somewhere_is_there(way: str) -> None:
-    told = 0
+    answered = 0
     for writer in scenes(300):
         if pair := getattr(writer, way)():
-            told += 1
+            answered += 1
             said, _ = read_answer("category", pair[1], pair[0], FINDER)
             if way == "category":
                 region = max((name for name in facts.POSITIONS if re.search(rf"\b{name}\b", pair[0])), key=len)
@@ -107,7 +107,7 @@ def test_what_is_somewhere_is_there(way: str) -> None:
                 assert other is not None
                 there = {box.category for box in writer.boxes if facts.holds(relation, box, other)}
             assert there == {said}
-    assert told > 30
+    assert answered > 30
 
 
 def test_a_description_names_what_is_there_and_nothing_else() -> None:
@@ -126,12 +126,12 @@ def test_reasoning_reaches_the_right_end() -> None:
 
 
 def test_a_conversation_has_no_question_twice_and_many_wordings() -> None:
-    asked: list[str] = []
+    wordings: list[str] = []
     for writer in scenes(200):
         own = [question for question, _ in writer.conversation(8)]
         assert 4 <= len(own) == len(set(own)) <= 8
-        asked += own
-    assert len(set(asked)) > 900
+        wordings += own
+    assert len(set(wordings)) > 900
 
 
 @pytest.mark.parametrize(
@@ -197,8 +197,8 @@ def test_the_client_denies_only_categories_of_the_data() -> None:
     client = open_client("symbolic")
     denied = set()
     for seed in range(40):
-        asked = replace(request(CONTEXT, seed=seed), vocabulary=("cat", "dog", "kangaroo"))
-        turns = parse_reply(asyncio.run(client.complete(asked)).text).turns
+        wanted = replace(request(CONTEXT, seed=seed), vocabulary=("cat", "dog", "kangaroo"))
+        turns = parse_reply(asyncio.run(client.complete(wanted)).text).turns
         denied |= {
             question.text for question, answer in zip(turns[::2], turns[1::2], strict=True) if "no " in answer.text
         }

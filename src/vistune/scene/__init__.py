@@ -1,1 +1,1 @@
-"""What is known of an image in words: its context, the facts its boxes bear out, the names and wording of both."""
+"""An image in words: its context, the facts that its boxes support, the objects that a text mentions, English."""

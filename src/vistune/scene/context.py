@@ -1,8 +1,8 @@
 """An image in words, the only thing a text-only teacher or judge sees of it (LLaVA, section 3).
 
-Captions, one a line; a blank line; one line per box, `category: [x1, y1, x2, y2]`, in fractions of the
-image's width and height with at most three decimals. Texts are kept on one line each, so nothing that an
-annotator typed can end a part or begin another.
+Captions, one a line; a blank line; one line per box, `category: [x1, y1, x2, y2]`, in fractions of the image's width
+and height with at most three decimals. Each text stays on one line, so no annotator's text can end a part or begin
+another.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _STEP = 0.001  # the resolution of three decimals
 def format_context(record: ImageRecord, parts: Collection[Part] = PARTS) -> str:
     """The context text of `record` with only these `parts`; empty if the record has none of them.
 
-    Boxes without captions follow an empty first part, so that the two are never mistaken for each other.
+    Boxes without captions follow an empty first part, which keeps the two apart.
     """
     captions = "\n".join(filter(None, map(one_line, record.captions))) if "captions" in parts else ""
     boxes = "\n".join(map(_format_box, record.boxes)) if "boxes" in parts else ""
@@ -32,21 +32,21 @@ def format_context(record: ImageRecord, parts: Collection[Part] = PARTS) -> str:
 
 
 def has_context(record: ImageRecord, parts: Collection[Part]) -> bool:
-    """Whether `format_context` has something to show."""
+    """Whether the text of `format_context` is not empty."""
     return ("boxes" in parts and bool(record.boxes)) or ("captions" in parts and any(map(str.strip, record.captions)))
 
 
 def parse_context(text: str) -> tuple[tuple[str, ...], tuple[Box, ...]]:
     """The captions and boxes of a context text; the inverse of `format_context` up to three decimals.
 
-    Raises ValueError for a line among the boxes that is none.
+    Raises ValueError for a line among the boxes that is not a box.
     """
     captions, _, boxes = text.partition("\n\n")
     return tuple(captions.splitlines()), tuple(map(_parse_box, boxes.splitlines()))
 
 
 def one_line(text: str) -> str:
-    """The text, as UTF-8 can spell it, with every run of white space, line ends included, as one space."""
+    """The text in valid UTF-8, with every run of white space, line ends included, as one space."""
     return " ".join(well_formed(text).split())
 
 

@@ -29,7 +29,7 @@ def plain(name: str) -> str:
 
 
 def well_formed(text: str) -> str:
-    """The text with `?` for each half of a surrogate pair, which JSON can spell and UTF-8 cannot."""
+    """The text with `?` for each lone surrogate, which JSON can encode and UTF-8 cannot."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 

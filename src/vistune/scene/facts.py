@@ -1,7 +1,7 @@
 """What boxes say about a scene: counts, positions, relations, sizes.
 
-Each fact is None where the boxes leave it open (an object near a boundary, two objects level with each
-other), so that a question is asked, and a claim judged, only where there is one right answer.
+Each fact is None where the boxes leave it open (an object near a boundary, two objects level with each other). So
+questions and judgements cover only what has one right answer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SIZE_RATIO = 1.6
 
 
 def counts(boxes: Iterable[Box]) -> Counter[str]:
-    """How many boxes there are of each category, in the order of first appearance; crowds count once."""
+    """The number of boxes of each category, in the order of first appearance; a crowd counts as one."""
     return Counter(box.category for box in boxes)
 
 
@@ -62,6 +62,6 @@ def larger(a: Box, b: Box) -> bool | None:
 
 
 def only(boxes: Iterable[Box], category: str) -> Box | None:
-    """The one box of `category`; None if there is none or more than one."""
+    """The box of `category` if there is exactly one, otherwise None."""
     found = [box for box in boxes if box.category == category]
     return found[0] if len(found) == 1 else None

@@ -37,11 +37,11 @@ class MentionFinder:
         self.categories = frozenset(categories)
         renamed = _renamed(self.categories)
         self._names = {name: (renamed.get(known, known), many) for name, (known, many) in _coco_names().items()}
-        for category in self.categories:
-            self._names |= _both_forms(plain(category), category)
-        self._longest: dict[str, int] = {}  # words of the longest name that begins with a word
-        for first, *rest in map(str.split, self._names):
-            self._longest[first] = max(self._longest.get(first, 0), 1 + len(rest))
+        own: _Names = {}
+        for category in sorted(self.categories):
+            own |= _both_forms(plain(category), category)
+        self._names |= own
+        self._longest = _longest_names(own, _longest_coco_names())
 
     def mentions(self, words: Sequence[str]) -> list[Mention]:
         """Every mention in a list of words in lower case, in order."""
@@ -78,16 +78,16 @@ def concept(category: str) -> str:
     return _coco_names().get(name, ("", None))[0] or _compounds().get(name, name)
 
 
-def is_telling(category: str) -> bool:
-    """Whether the name says what the objects are, as `0`, `k9` and `object` do not."""
+def is_descriptive(category: str) -> bool:
+    """Whether the name describes an object; `0`, `k9` and `object` do not."""
     name = concept(category)
     return name in _objects()["names"] or (bool(_A_WORD.search(name)) and name not in _objects()["nameless"])
 
 
 @cache
 def concept_finder(categories: tuple[str, ...] = ()) -> MentionFinder:
-    """Finds COCO's categories and `categories` as concepts, but for those whose name does not tell."""
-    own = {concept(category) for category in categories if is_telling(category)}
+    """Finds COCO's categories and `categories`, as concepts; names that are not descriptive are left out."""
+    own = {concept(category) for category in categories if is_descriptive(category)}
     return MentionFinder(sorted(own | set(_objects()["names"])))
 
 
@@ -97,7 +97,7 @@ def absent(categories: tuple[str, ...], boxes: Iterable[Box], captions: Iterable
     present = {concept(category) for category in boxed}
     present.update(*(concept_finder().find(plain(category)) for category in boxed))
     present.update(*(concept_finder(categories).find(caption) for caption in captions))
-    return [category for category in categories if is_telling(category) and concept(category) not in present]
+    return [category for category in categories if is_descriptive(category) and concept(category) not in present]
 
 
 def _renamed(categories: Iterable[str]) -> dict[str, str]:
@@ -127,7 +127,7 @@ def _both_forms(name: str, category: str) -> _Names:
 
 @cache
 def _coco_names() -> _Names:
-    """The names of COCO's categories; for phrases that only look like one the category is empty."""
+    """The names of COCO's categories; phrases that only contain a name have an empty category."""
     found: _Names = {}
     for name in _objects()["others"]:
         found |= _both_forms(name, "")
@@ -135,6 +135,19 @@ def _coco_names() -> _Names:
         for name in (category, *names):
             found |= _both_forms(name, category)
     return found
+
+
+def _longest_names(names: Iterable[str], known: Mapping[str, int]) -> dict[str, int]:
+    """The number of words of the longest name that begins with each word; `known` are those of other names."""
+    longest = dict(known)
+    for first, *rest in map(str.split, names):
+        longest[first] = max(longest.get(first, 0), 1 + len(rest))
+    return longest
+
+
+@cache
+def _longest_coco_names() -> Mapping[str, int]:
+    return _longest_names(_coco_names(), {})
 
 
 @cache

@@ -23,7 +23,7 @@ def questions(kind: str) -> tuple[str, ...]:
 
 @cache
 def common_objects() -> tuple[str, ...]:
-    """COCO's 80 categories, for questions about what is not there."""
+    """COCO's 80 categories, in its own order."""
     return tuple(name.strip() for name in phrases()["objects"].split(","))
 
 
@@ -34,12 +34,12 @@ def place(position: str) -> str:
 
 
 def spoken(relation: str) -> str:
-    """A relation as it is said: `left of` -> `to the left of`."""
+    """A relation in a sentence: `left of` -> `to the left of`."""
     return f"to the {relation}" if relation.endswith(" of") else relation
 
 
 def inverse(relation: str) -> str:
-    """The opposite relation as it is said."""
+    """The opposite relation in a sentence."""
     return spoken(RELATIONS[relation])
 
 

@@ -1,4 +1,4 @@
-"""What the symbolic teacher can truthfully say about captions and boxes: turns, descriptions, reasoning."""
+"""True sentences about captions and boxes for the symbolic teacher: dialogues, descriptions, reasoning."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True)
 class SceneWriter:
-    """Writes about one scene, with its random choices drawn from `rng`."""
+    """Writes about one image; its random choices come from `rng`."""
 
     captions: Sequence[str]
     boxes: Sequence[Box]
     rng: random.Random
     vocabulary: tuple[str, ...] = ()
-    """The categories that the data annotates: only of these a missing box says that there is none. Empty: unknown."""
+    """The categories that the data annotates. Only these are denied; empty: unknown, so nothing is denied."""
 
     # --- questions with one right answer: each gives a pair, or None where the boxes leave it open
 
     def existence_yes(self) -> Pair | None:
-        """Asks for a category that is there."""
+        """Is there an object of a boxed category? Yes."""
         name = self._any_category()
         n = counts(self.boxes)[name]
-        return self._ask("existence", "affirmed", thing=name, things=plural(name), counted=counted(name, n))
+        return self._pair("existence", "affirmed", thing=name, things=plural(name), counted=counted(name, n))
 
     def existence_no(self) -> Pair | None:
-        """Asks for a category of the data that neither a box nor a caption has.
+        """Is there an object of a category of the data that is in no box and no caption? No.
 
-        Nor may a caption's longer word hold its name: a "firetruck" may be a truck.
+        Nor may a longer word of a caption contain the name: a "firetruck" may be a truck.
         """
         texts = " ".join(self.captions).lower()
         missing = [name for name in absent(self.vocabulary, self.boxes, self.captions) if plain(name) not in texts]
         if not missing:
             return None
         name = self.rng.choice(sorted(missing, key=_rank))
-        return self._ask("existence", "denied", thing=name, things=plural(name))
+        return self._pair("existence", "denied", thing=name, things=plural(name))
 
     def count(self) -> Pair | None:
-        """Asks how many there are of a category."""
+        """How many objects of a category are there?"""
         name = self._any_category()
         n = counts(self.boxes)[name]
         words = {"thing": name, "things": plural(name)}
@@ -59,35 +59,35 @@ class SceneWriter:
         return question, fill(self.rng.choice(phrases()["count"]["answers"]), **words)
 
     def position(self) -> Pair | None:
-        """Asks where the only object of its category is."""
+        """Where is the only object of its category?"""
         found = [(box, where) for box in self._unique() if (where := position(box))]
         if not found:
             return None
         box, where = self.rng.choice(found)
-        return self._ask("position", "answers", thing=box.category, place=place(where))
+        return self._pair("position", "answers", thing=box.category, place=place(where))
 
     def relation(self) -> Pair | None:
-        """Asks whether one object is left of, right of, above or below another; half of the time it is."""
+        """Is one object left of, right of, above or below another? In half of the cases yes."""
         found = self._relations()
         if not found:
             return None
         a, b, true = self.rng.choice(found)
         yes = self.rng.random() < 0.5
-        asked = true if yes else RELATIONS[true]
-        words = {"thing": a.category, "other": b.category, "relation": spoken(asked), "inverse": inverse(asked)}
-        return self._ask("relation", "affirmed" if yes else "denied", **words)
+        claimed = true if yes else RELATIONS[true]
+        words = {"thing": a.category, "other": b.category, "relation": spoken(claimed), "inverse": inverse(claimed)}
+        return self._pair("relation", "affirmed" if yes else "denied", **words)
 
     def category(self) -> Pair | None:
-        """Asks what is in a region that holds exactly one object, all others being clearly elsewhere."""
+        """What is in a region with exactly one object, all others being clearly elsewhere?"""
         where = [position(box) for box in self.boxes]
         found = [(box, here) for box, here in zip(self.boxes, where, strict=True) if here and where.count(here) == 1]
         if not found or None in where:
             return None
         box, here = self.rng.choice(found)
-        return self._ask("category", "answers", thing=box.category, place=place(here))
+        return self._pair("category", "answers", thing=box.category, place=place(here))
 
     def neighbor(self) -> Pair | None:
-        """Asks what is on one side of an object, where exactly one thing is."""
+        """What is on that side of an object where exactly one other object is?"""
         found = []
         for b in self._unique():
             for relation in RELATIONS:
@@ -98,10 +98,10 @@ class SceneWriter:
         if not found:
             return None
         a, b, relation = self.rng.choice(found)
-        return self._ask("neighbor", "answers", thing=a.category, other=b.category, relation=spoken(relation))
+        return self._pair("neighbor", "answers", thing=a.category, other=b.category, relation=spoken(relation))
 
     def size(self) -> Pair | None:
-        """Asks which of two objects is larger."""
+        """Which of two objects is larger?"""
         unique = self._unique()
         found = [(a, b) for a in unique for b in unique if a is not b and larger(a, b)]
         if not found:
@@ -109,32 +109,32 @@ class SceneWriter:
         big, small = self.rng.choice(found)
         thing, other = self.rng.sample([big.category, small.category], 2)
         words = {"thing": thing, "other": other, "larger": big.category, "smaller": small.category}
-        return self._ask("size", "answers", **words)
+        return self._pair("size", "answers", **words)
 
     def listing(self) -> Pair:
-        """Asks what there is."""
-        first = next(iter(counts(self._reading()).values()))
-        return self._ask("list", "answers", listed=self._listing(), is_are="is" if first == 1 else "are")
+        """Which objects are in the image?"""
+        first = next(iter(counts(self._in_reading_order()).values()))
+        return self._pair("list", "answers", listed=self._listing(), is_are="is" if first == 1 else "are")
 
     # --- the three kinds
 
     def conversation(self, turns: int) -> list[Pair]:
-        """Up to `turns` questions and answers, most often about counts, places, relations and what is somewhere.
+        """Up to `turns` questions and answers, mostly about counts, places, relations and the objects in a place.
 
-        No fact is asked for twice: the second answer could be copied from the first, without a look at the image.
+        No two questions are about the same fact, or the second answer could be copied from the first without the image.
         """
         ways: list[tuple[Callable[[], Pair | None], int]] = [
             (self.existence_yes, 2), (self.existence_no, 2), (self.count, 3), (self.position, 3), (self.relation, 3),
             (self.category, 3), (self.neighbor, 2), (self.size, 1), (self.listing, 1),
         ]  # fmt: skip
         pairs: dict[tuple[str, ...], Pair] = {}
-        for way in self.rng.sample([way for way, _ in ways], k=20, counts=[often for _, often in ways]):
+        for way in self.rng.sample([way for way, _ in ways], k=20, counts=[weight for _, weight in ways]):
             if (pair := way()) and len(pairs) < turns:
                 pairs.setdefault((way.__name__, *(self.named(pair) or pair)), pair)
         return list(pairs.values())
 
     def named(self, pair: Pair) -> tuple[str, ...]:
-        """The categories that a question or its answer names, of the scene first, then any others of the data."""
+        """The categories that a question or its answer names, the boxed ones first."""
         mentioned = self._finder.find(" ".join(pair))
         return tuple(name for name in dict.fromkeys((*counts(self.boxes), *self.vocabulary)) if name in mentioned)
 
@@ -143,12 +143,12 @@ class SceneWriter:
         return MentionFinder({*counts(self.boxes), *self.vocabulary})
 
     def description(self) -> str:
-        """A detailed description: what there is, the background if a caption tells it, where each thing is."""
+        """A detailed description: the objects, the background if a caption names it, and where each object is."""
         ground = re.search(r"\b((?:\w+ and )?\w+) background", " ".join(self.captions), re.IGNORECASE)
         setting = f" on {with_article(ground[1].lower())} background" if ground else ""
         sentences = [f"The image shows {self._listing()}{setting}."]
-        for name, n in counts(self._reading()).items():
-            where = [position(box) for box in self._reading() if box.category == name]
+        for name, n in counts(self._in_reading_order()).items():
+            where = [position(box) for box in self._in_reading_order() if box.category == name]
             places = [place(here) for here in where if here]
             if len(places) < n:
                 continue
@@ -160,7 +160,7 @@ class SceneWriter:
 
     def reasoning(self) -> Pair:
         """One question that takes several steps, and the steps to its answer."""
-        found = counts(self._reading())
+        found = counts(self._in_reading_order())
         ways = [self._total]
         ranked = found.most_common(2)
         if len(ranked) == 2 and ranked[0][1] > ranked[1][1]:
@@ -178,8 +178,8 @@ class SceneWriter:
         return self._reason("total"), f"{answer} {things} altogether."
 
     def _most(self) -> Pair:
-        most = counts(self._reading()).most_common(1)[0][0]
-        return self._reason("most"), f"I count {listed(self._tally())}. So {plural(most)} appear most often."
+        largest = counts(self._in_reading_order()).most_common(1)[0][0]
+        return self._reason("most"), f"I count {listed(self._tally())}. So {plural(largest)} appear most often."
 
     def _leftmost(self) -> Pair:
         row = [box.category for box in sorted(self.boxes, key=lambda box: box.center[0])]
@@ -196,7 +196,7 @@ class SceneWriter:
     def _reason(self, way: str) -> str:
         return str(self.rng.choice(phrases()["reasoning"][way]))
 
-    def _ask(self, kind: str, outcome: str, **words: str) -> Pair:
+    def _pair(self, kind: str, outcome: str, **words: str) -> Pair:
         question = fill(self.rng.choice(phrases()[kind]["questions"]), **words)
         return question, fill(self.rng.choice(phrases()[kind][outcome]), **words)
 
@@ -210,16 +210,16 @@ class SceneWriter:
         unique = self._unique()
         return [(a, b, name) for a in unique for b in unique if a is not b for name in RELATIONS if holds(name, a, b)]
 
-    def _reading(self) -> Sequence[Box]:
+    def _in_reading_order(self) -> Sequence[Box]:
         """The boxes row by row, each row from left to right."""
         return sorted(self.boxes, key=lambda box: (int(8 * box.center[1]), box.center[0]))
 
     def _tally(self) -> list[str]:
-        found = counts(self._reading())
+        found = counts(self._in_reading_order())
         return [f"{number(n)} {name if n == 1 else plural(name)}" for name, n in found.items()]
 
     def _listing(self) -> str:
-        return listed([counted(name, n) for name, n in counts(self._reading()).items()])
+        return listed([counted(name, n) for name, n in counts(self._in_reading_order()).items()])
 
 
 def _rank(name: str) -> tuple[int, str]:

@@ -31,9 +31,9 @@ FILTERS: Mapping[str, Callable[[Sample], bool]] = {
     "wrong_count": wrong_count,
     "wrong_place": wrong_place,
 }
-"""Each reason code and the filter that finds it. The first that does is the one a rejected sample counts under."""
+"""Each reason code with its filter. A rejected sample counts under the first one that rejects it."""
 
 
 def reasons(sample: Sample) -> tuple[str, ...]:
-    """The reason codes of all filters that reject the sample; none: it is accepted."""
+    """The reason codes of all filters that reject the sample; empty for an accepted one."""
     return tuple(code for code, rejects in FILTERS.items() if rejects(sample))

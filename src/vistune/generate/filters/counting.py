@@ -25,10 +25,10 @@ _REPLY = re.compile(
 
 
 def wrong_count(sample: Sample) -> bool:
-    """An answer states another number of objects than there are boxes, none of them a crowd, and captions agree.
+    """An answer states a number of objects that differs from the number of boxes, and no caption supports it.
 
-    More than there are is wrong however it is said; fewer only of the whole image ("there are two dogs in the
-    picture"), for "two dogs are lying down" may leave others standing.
+    More objects than boxes are always wrong, fewer only in a statement about the whole image ("there are two dogs in
+    the picture"), for "two dogs are lying down" may leave others standing.
     """
     if sample.kind.language != ENGLISH or not (boxed := _countable(sample)):
         return False
@@ -74,7 +74,7 @@ def _claim(clause: Clause, mention: Mention) -> tuple[int, int] | None:
 
 
 def _exact(clause: Clause, at: int) -> bool:
-    """Whether no word before the number at `at` makes it a rough one, a part, or one of things that are not there."""
+    """Whether no word before the number at `at` makes it approximate, a part, or a number of absent objects."""
     before = clause.before(at)
     if before == "of":
         return clause.before(at - 1) in word_list("kinds_of")
@@ -82,7 +82,7 @@ def _exact(clause: Clause, at: int) -> bool:
 
 
 def _whole(clause: Clause, mention: Mention, at: int) -> bool:
-    """Whether the clause counts all there are in the image: nothing before and after narrows it down."""
+    """Whether the clause counts all such objects in the image: no word before or after narrows it down."""
     words, whole = clause.words, word_list("whole")
     if not _own_name(words[mention.start : mention.end], mention.category):
         return False

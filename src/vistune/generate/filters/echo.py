@@ -1,4 +1,4 @@
-"""Answers that say what was given in place of an answer, or the same over and over."""
+"""Answers that repeat the question, the captions, an example, or themselves."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def echo(sample: Sample) -> bool:
 
 
 def repetition(sample: Sample) -> bool:
-    """An answer says a sentence or a run of words again and again."""
+    """An answer repeats a sentence or a run of words."""
     return any(map(_loops, sample.answers))
 
 
@@ -84,6 +84,6 @@ def _loops(answer: Text) -> bool:
 
 @cache
 def _sentences(examples: tuple[tuple[str, str], ...]) -> list[str]:
-    """The sentences of the examples' replies, spaced, that are long enough to tell a copy."""
+    """The sentences of the examples' replies, spaced, that are long enough to be recognised as copies."""
     texts = [Text(part) for _, reply in examples for part in _SENTENCE.split(reply)]
     return [text.spaced for text in texts if len(text.words) >= _CAPTION]

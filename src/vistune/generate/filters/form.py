@@ -22,13 +22,13 @@ _FULL_ANSWER = 6  # words; a shorter answer, as "Yes, it is.", is right for many
 
 
 def turn_order(sample: Sample) -> bool:
-    """The turns do not alternate, or do not begin with the user and end with the assistant."""
+    """The turns do not alternate from a first one of the user to a last one of the assistant."""
     roles = [turn.role for turn in sample.turns]
     return not roles or roles != ["user", "assistant"] * (len(roles) // 2)
 
 
 def turn_count(sample: Sample) -> bool:
-    """There are fewer or more pairs of question and answer than the kind allows."""
+    """The number of pairs of question and answer is outside the kind's bounds."""
     return not sample.kind.turns[0] <= len(sample.answers) <= sample.kind.turns[1]
 
 

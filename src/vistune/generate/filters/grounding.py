@@ -19,9 +19,9 @@ _IN_IMAGE = re.compile(r" (?:in|on|visible|present|anywhere|here|at)\b.*")
 
 
 def ungrounded(sample: Sample) -> bool:
-    """An answer states that there is an object which no box is of and no caption's words allow for.
+    """An answer states that there is an object that no box and no caption supports.
 
-    Images without boxes are not judged: that nobody drew a box then says nothing, and a caption names little.
+    Images without boxes are not judged: a missing box then means nothing, and captions mention few objects.
     """
     if not sample.boxes or sample.kind.language != ENGLISH:
         return False
@@ -42,7 +42,7 @@ def _affirmed(finder: MentionFinder, question: Text, answer: Text) -> str | None
 
 
 def _stated(clause: Clause, mention: Mention) -> bool:
-    """Whether the clause says that there is what it names there."""
+    """Whether the clause states that the mentioned object is in the image."""
     after = clause.after(mention.end)
     if after and after[0].isalnum() and after not in word_list("followers") | word_list("seen"):
         return False
@@ -61,7 +61,7 @@ def _stated(clause: Clause, mention: Mention) -> bool:
 
 
 def _determiner(clause: Clause, start: int) -> int | None:
-    """Where the noun phrase begins, if with a determiner, of which at most three words are in between."""
+    """Where the noun phrase begins, if with a determiner at most three words before the noun."""
     for at in range(start - 1, max(start - 5, -1), -1):
         word = clause.words[at]
         if word == "of" and clause.before(at) in word_list("kinds_of"):
@@ -84,7 +84,7 @@ def _present(clause: Clause, start: int) -> bool:
 
 
 def _announced(clause: Clause, mention: Mention) -> bool:
-    """Whether a plural without an article is said to be there: "lined with cars", "cars are parked"."""
+    """Whether the clause states that there are objects of a plural without an article: "lined with cars"."""
     if clause.after(mention.end) in ("are", "were") and clause.after(mention.end + 1) in word_list("seen"):
         return True
     words = clause.words[max(mention.start - 4, 0) : mention.start]

@@ -90,7 +90,7 @@ def _off(sample: Sample, category: str, side: re.Match[str]) -> bool:
 
 
 def _named(clause: Clause, at: int) -> Mention | None:
-    """The object named right there, after an article and at most two adjectives."""
+    """The object that is mentioned at `at`, after an article and at most two adjectives."""
     for mention in clause.mentions:
         if at < mention.start <= at + 3 and mention.plural is not True:
             between = clause.words[at : mention.start]
@@ -100,7 +100,7 @@ def _named(clause: Clause, at: int) -> Mention | None:
 
 
 def _subject(clause: Clause, at: int) -> Mention | None:
-    """The object of which the words up to `at` say no more than that it is placed there."""
+    """The object that the words up to `at` place there and say nothing else about."""
     mention = next((mention for mention in reversed(clause.mentions) if mention.end <= at), None)
     if mention is None or mention.plural is True:
         return None

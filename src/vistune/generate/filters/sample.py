@@ -37,7 +37,7 @@ class Text:
 
     @cached_property
     def unquoted(self) -> str:
-        """`plain` without what it quotes: what a sign says is not what the answer says."""
+        """`plain` without quotations: the text of a sign is not a statement of the answer."""
         return _QUOTED.sub('""', self.plain)
 
 

@@ -1,4 +1,4 @@
-"""What gives a text away: the annotations let on, a refusal, chat template markers, dialogue about the dialogue."""
+"""Wordings that reveal the teacher: hints at annotations, refusals, chat template markers, talk about the dialogue."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _ASKING = re.compile(
 
 
 def leak(sample: Sample) -> bool:
-    """A text lets on that the teacher saw captions and boxes, not the image."""
+    """A text reveals that the teacher saw captions and boxes, not the image."""
     return any(_has("leak", text) or _COORDINATES.search(text.unquoted) for text in sample.texts)
 
 
 def refusal(sample: Sample) -> bool:
-    """An answer declines to answer, or says that the image does not tell and leaves it at that."""
+    """An answer declines to answer, or only says that the image does not show it."""
     return any(
         _has("declined", text) or (_has("unanswered", text) and not _ANSWERS_ANYWAY.search(text.plain))
         for text in sample.answers
@@ -47,12 +47,12 @@ def refusal(sample: Sample) -> bool:
 
 
 def role_marker(sample: Sample) -> bool:
-    """A text holds what stands for an image, a role or a block's end in a chat template or in our own format."""
+    """A text contains a marker of an image, a role or the end of a block in a chat template or in the text format."""
     return any(_MARKER.search(text.plain) for text in sample.texts)
 
 
 def has_role_marker(text: str) -> bool:
-    """Whether a text could be mistaken for the frame around it."""
+    """Whether a text contains such a marker."""
     return _MARKER.search(text.lower()) is not None
 
 

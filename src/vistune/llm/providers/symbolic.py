@@ -1,4 +1,4 @@
-"""A teacher by rule: it writes all three kinds from the context text alone, as a language model would."""
+"""A rule-based teacher: it writes all three kinds from the context text alone, as a language model does."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from vistune.scene.context import parse_context
 from vistune.scene.writer import SceneWriter
 
 TURNS = (6, 10)
-"""The fewest and the most questions of a conversation."""
+"""Minimum and maximum number of questions in a conversation."""
 
 
 @providers.register("symbolic")
 class SymbolicClient(Client):
     """Needs no key, no network and no model; the same request always gets the same reply.
 
-    It says only what captions and boxes bear out, so it wants both for every kind. Kinds it knows:
-    conversation, detail, reasoning.
+    It writes only what captions and boxes support, so every kind shows it both. Its kinds: conversation, detail,
+    reasoning.
     """
 
     name = "symbolic"
     needs = ("captions", "boxes")
 
     async def complete(self, request: Request) -> Reply:
-        """The reply in the wire format; an empty one where there is nothing to write about (no boxes)."""
+        """The reply in the text format; empty for an image without boxes."""
         captions, boxes = parse_context(request.query)
         seed = replace(request, max_tokens=None, temperature=None, schema=None).key(self.name)
         writer = SceneWriter(captions, boxes, random.Random(seed), request.vocabulary)
@@ -39,8 +39,8 @@ class SymbolicClient(Client):
         }
         if request.kind not in writers:
             raise ClientError(
-                f"the symbolic teacher, which goes by rules, cannot write '{request.kind}'",
-                fix=f"name a --teacher; this one writes: {', '.join(writers)}",
+                f"the symbolic teacher has no rules for the kind '{request.kind}'",
+                fix=f"use another --teacher, or one of the kinds {', '.join(writers)}",
             )
         return Reply(writers[request.kind](writer) if boxes else "", self.name)
 
