@@ -6,7 +6,7 @@ For each format the `mini` recipe's first 100 steps run twice, each in a process
 and on all. Images are a few thousand small files; conversations have one to three exchanges. What the records cost is
 shown twice: by how much planning raises the process's peak memory, and by how much the whole run's peak is above that
 of the run on a thousand records (it may be below: the peak is the training's, and depends on the steps' lengths). The
-pages of mapped files count. Planning is told in seconds of CPU time, which other programs hardly change.
+pages of mapped files count. Planning is in seconds of CPU time, which other programs hardly change.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def rows(count: int) -> Iterator[dict[str, Any]]:
     for number in range(count):
         turns = []
         for index in range(rng.randint(1, 3)):
-            asked = ("<image>\n" if index == 0 else "") + rng.choice(QUESTIONS)
-            turns += [{"from": "human", "value": asked}, {"from": "gpt", "value": ANSWER * rng.randint(1, 3)}]
+            question = ("<image>\n" if index == 0 else "") + rng.choice(QUESTIONS)
+            turns += [{"from": "human", "value": question}, {"from": "gpt", "value": ANSWER * rng.randint(1, 3)}]
         yield {"id": f"{number}", "image": f"{rng.randrange(IMAGES)}.png", "conversations": turns}
 
 

@@ -83,6 +83,10 @@ def test_saved_splits(tmp_path: Path) -> None:
     assert (len(opened(tmp_path)), len(opened(tmp_path, split="test"))) == (3, 1)
     with pytest.raises(DataError, match=r"no split 'tset'\n.*'test'"):
         opened(tmp_path, split="tset")
+    Dataset.from_list(ROWS).save_to_disk(tmp_path / "single")
+    assert len(opened(tmp_path / "single", split="train")) == 3
+    with pytest.raises(DataError, match=r"no split 'test'\n.*train"):
+        opened(tmp_path / "single", split="test")
     next((tmp_path / "train").glob("*.arrow")).write_bytes(b"")
     with pytest.raises(DataError, match=f"^{tmp_path}: cannot be read"):
         opened(tmp_path)
