@@ -36,12 +36,12 @@ class Table(ABC):
         self._location = location
 
     @abstractmethod
-    def _load(self, datasets: Any) -> Any:
+    def _load(self) -> Any:
         """The `datasets.Dataset`."""
 
     @cached_property
     def _all(self) -> Any:
-        return load_with_datasets(self._load, self._location)
+        return self._load()
 
     @cached_property
     def _rows(self) -> Any:

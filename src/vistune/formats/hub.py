@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from vistune.formats import formats
-from vistune.formats._table import Table
+from vistune.formats import Location, formats
+from vistune.formats._table import Table, load_with_datasets
 
 PREFIX = "hub:"
 
@@ -21,6 +21,16 @@ class HubDataset(Table):
         """By the prefix: a mistyped path is never looked for on the hub."""
         return path.startswith(PREFIX)
 
-    def _load(self, datasets: Any) -> Any:
-        name = self._location.path.removeprefix(PREFIX)
-        return datasets.load_dataset(name, self._location.subset, split=self._location.split or "train")
+    def _load(self) -> Any:
+        return load_split(self._location)
+
+
+def load_split(location: Location, *, streaming: bool = False) -> Any:
+    """A split (by default train) of a data set of the hub, or of a folder that `datasets.load_dataset` loads.
+
+    Raises MissingPackageError without the package `datasets`, `location.error` if it fails.
+    """
+    name, split = location.path.removeprefix(PREFIX), location.split or "train"
+    return load_with_datasets(
+        lambda datasets: datasets.load_dataset(name, location.subset, split=split, streaming=streaming), location
+    )

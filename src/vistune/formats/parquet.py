@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from vistune.errors import require
 from vistune.formats import Location, OnError, Row, formats
-from vistune.formats._table import Table
+from vistune.formats._table import Table, load_with_datasets
 
 _BATCH = 1_000
 
@@ -39,8 +39,9 @@ class ParquetFiles(Table):
         """Every row once."""
         return super().scan(on_error, images=images) if images else self._texts()
 
-    def _load(self, datasets: Any) -> Any:
-        return datasets.Dataset.from_parquet([str(file) for file in self._files])
+    def _load(self) -> Any:
+        files = [str(file) for file in self._files]
+        return load_with_datasets(lambda datasets: datasets.Dataset.from_parquet(files), self._location)
 
     def _texts(self) -> Iterator[Row]:
         start = 0

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from vistune.errors import did_you_mean
 from vistune.formats import Location, formats
-from vistune.formats._table import Table
+from vistune.formats._table import Table, load_with_datasets
 
 _FILES = ("state.json", "dataset_dict.json")
 
@@ -23,13 +23,17 @@ class SavedDataset(Table):
         """By the files that `save_to_disk` writes."""
         return any((Path(path) / name).is_file() for name in _FILES)
 
-    def _load(self, datasets: Any) -> Any:
-        return load_saved(datasets, self._location)
+    def _load(self) -> Any:
+        return load_saved(self._location)
 
 
-def load_saved(datasets: Any, location: Location) -> Any:
-    """A saved `datasets.Dataset`, or its split of several (by default train). Raises `location.error`."""
-    found, split = datasets.load_from_disk(location.path), location.split or "train"
+def load_saved(location: Location) -> Any:
+    """A saved `datasets.Dataset`, or its split of several (by default train).
+
+    Raises MissingPackageError without the package `datasets`, `location.error` for another split or a broken folder.
+    """
+    found = load_with_datasets(lambda datasets: datasets.load_from_disk(location.path), location)
+    split = location.split or "train"
     splits = found if isinstance(found, dict) else {str(found.split or "train"): found, "train": found}
     if split not in splits:
         raise location.error(f"there is no split '{split}'", where=location.path, fix=did_you_mean(split, splits))

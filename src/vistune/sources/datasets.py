@@ -9,8 +9,7 @@ from typing import Any, Literal
 
 from vistune.errors import AnnotationError
 from vistune.formats import Location
-from vistune.formats._table import load_with_datasets
-from vistune.formats.hub import PREFIX
+from vistune.formats.hub import PREFIX, load_split
 from vistune.formats.saved import SavedDataset, load_saved
 from vistune.records import Box, ImageRecord
 from vistune.sources import OnError, sources, stop
@@ -44,12 +43,13 @@ class Datasets(Stream):
             super().__init__(Path(), split, on_error=on_error)
         self.path, self.images = path, path if path.is_dir() else Path()
         location = Location(name, AnnotationError, split or "train", subset)
-        self._rows = load_with_datasets(lambda datasets: _load(datasets, location), location)
+        self._rows = load_saved(location) if SavedDataset.fits(name) else load_split(location, streaming=True)
+        from datasets import Image  # type: ignore[import-untyped]
+
         self._features = dict(self._rows.features or {})
-        for column, feature in self._features.items():
-            if type(feature).__name__ == "Image":  # its bytes stay as they are
-                self._rows = self._rows.cast_column(column, type(feature)(decode=False))
-        pictures = [column for column, feature in self._features.items() if type(feature).__name__ == "Image"]
+        pictures = [column for column, feature in self._features.items() if isinstance(feature, Image)]
+        for column in pictures:  # their bytes stay as they are
+            self._rows = self._rows.cast_column(column, Image(decode=False))
         self._given = [image_column] if image_column else pictures[:1], tuple(caption_column)
         self._objects, self._form, self._split = objects_column, box_format, split or "train"
 
@@ -121,14 +121,6 @@ class Datasets(Stream):
         x2, y2 = (x + a, y + b) if self._form == "xywh" else (a, b)
         width, height = size
         return fraction_box(category, [x / width, y / height, x2 / width, y2 / height], where, _BOX_FORM)
-
-
-def _load(datasets: Any, location: Location) -> Any:
-    """The rows of a split."""
-    if SavedDataset.fits(location.path):
-        return load_saved(datasets, location)
-    name = location.path.removeprefix(PREFIX)
-    return datasets.load_dataset(name, location.subset, split=location.split, streaming=True)
 
 
 def _class_names(feature: Any) -> list[str] | None:
