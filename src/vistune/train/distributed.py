@@ -37,6 +37,9 @@ def start_processes() -> Accelerator:
         raise RecipeError("DeepSpeed is not supported", fix="accelerate launch --use_fsdp --fsdp_version 2")
     if _wants_shards() and os.environ.get("FSDP_VERSION", "1") != "2":
         raise RecipeError("only version 2 of FSDP is supported", fix="--fsdp_version 2, or FSDP_VERSION=2")
+    if accelerator.num_processes > 1 and accelerator.device.type == "cpu" and is_torch_version("<", "2.13"):
+        # gloo of torch 2.7 adds up the gradients of shards instead of averaging them, and may hang at the end
+        raise RecipeError("several processes on CPUs need torch 2.13", fix="pip install 'torch>=2.13', or one process")
     return accelerator
 
 
@@ -83,8 +86,6 @@ def prepare(
     if _wants_shards() and accelerator.num_processes > 1:
         if not all(weight.is_floating_point() for weight in module.parameters()):
             raise RecipeError("quantised weights cannot be sharded", where="model", fix="train without --use_fsdp")
-        if accelerator.device.type == "cpu" and is_torch_version("<", "2.13"):  # gloo of torch 2.7 adds up gradients
-            raise RecipeError("FSDP on CPUs needs torch 2.13", fix="pip install 'torch>=2.13', or train without FSDP")
         mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
         for layer in module.model.model.language_model.layers:
             fully_shard(layer, mesh=mesh)
