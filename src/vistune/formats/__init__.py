@@ -6,10 +6,11 @@ One format a file. `conversations` writes what the package makes.
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 from vistune.errors import VistuneError
 from vistune.registry import Registry
@@ -53,26 +54,26 @@ class Row(NamedTuple):
     place: Place
 
 
-class Format(Protocol):
+class Format(ABC):
     """The rows of a file, a folder or a data set of the hub, in order, read in bounded memory.
 
     What is missing or broken is an error of the location's class that names file and row.
     """
 
-    options: ClassVar[tuple[str, ...]]
+    options: ClassVar[tuple[str, ...]] = ()
     """Which of `split` and `subset` the format has."""
-    random_access: ClassVar[bool]
+    random_access: ClassVar[bool] = True
     """Whether `read` works."""
 
-    def __init__(self, location: Location) -> None: ...
+    def __init__(self, location: Location) -> None:
+        self._location, self._path = location, Path(location.path)
 
     @staticmethod
+    @abstractmethod
     def fits(path: str) -> bool:
         """Whether `path` is in this format, by its name or, for a folder, by its files."""
 
-    def columns(self) -> list[str] | None:
-        """The names of a table's columns; None where each row has its own keys."""
-
+    @abstractmethod
     def scan(self, on_error: OnError, *, images: bool = False) -> Iterator[Row]:
         """Every row once. A bad row goes to `on_error`; what ends the reading raises.
 
@@ -81,6 +82,11 @@ class Format(Protocol):
 
     def read(self, place: Place) -> Row:
         """The row at a place that `scan` gave, with the bytes of its images."""
+        raise NotImplementedError
+
+    def columns(self) -> list[str] | None:
+        """The names of a table's columns; None where each row has its own keys."""
+        return None
 
 
 formats: Registry[type[Format]] = Registry("file format", "vistune.formats")

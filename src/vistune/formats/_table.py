@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 from vistune.errors import VistuneError, require
-from vistune.formats import Location, OnError, Place, Row
+from vistune.formats import Format, Location, OnError, Place, Row
 
 _ROWS = 1_000
 
@@ -27,13 +27,8 @@ def load_with_datasets(load: Callable[[Any], Any], location: Location) -> Any:
         raise location.error(f"cannot be read: {error.__cause__ or error}", where=location.label) from error
 
 
-class Table(ABC):
+class Table(Format):
     """The rows of a `datasets.Dataset`, counted from 0, images as they are stored."""
-
-    random_access: ClassVar[bool] = True
-
-    def __init__(self, location: Location) -> None:
-        self._location = location
 
     @abstractmethod
     def _load(self) -> Any:

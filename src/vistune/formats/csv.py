@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from vistune.formats import Location, OnError, Place, Row, formats, not_utf8
+from vistune.formats import Format, OnError, Row, formats, not_utf8
 
 _DELIMITERS = "\t|;,"
 _QUOTES = (
@@ -18,22 +18,15 @@ _SWALLOWED = 10
 
 
 @formats.register("csv")
-class Csv:
+class Csv(Format):
     """The rows of a file; lines count from 1."""
 
-    options: ClassVar[tuple[str, ...]] = ()
     random_access: ClassVar[bool] = False
-
-    def __init__(self, location: Location) -> None:
-        self._location, self._path = location, Path(location.path)
 
     @staticmethod
     def fits(path: str) -> bool:
         """By the ending."""
         return path.lower().endswith((".csv", ".tsv", ".txt"))
-
-    def columns(self) -> None:
-        """They are known only when the file is read."""
 
     def scan(self, on_error: OnError, *, images: bool = False) -> Iterator[Row]:  # noqa: ARG002
         """Every row once, each value a text."""
@@ -48,10 +41,6 @@ class Csv:
             raise self._location.unreadable(error) from None
         except UnicodeDecodeError as error:
             raise not_utf8(error, f"{self._path}{_undecodable(self._path)}", self._location.error) from None
-
-    def read(self, place: Place) -> Row:
-        """There is no reading by place."""
-        raise NotImplementedError
 
     def _rows(self, lines: Any, delimiter: str, on_error: OnError) -> Iterator[Row]:
         names: list[str] = []

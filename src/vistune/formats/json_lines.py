@@ -4,30 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
 
 from vistune.errors import VistuneError
-from vistune.formats import Location, OnError, Place, Row, formats, parse_json, read_slice
+from vistune.formats import Format, OnError, Place, Row, formats, parse_json, read_slice
 
 
 @formats.register("json_lines")
-class JsonLines:
+class JsonLines(Format):
     """The lines of a file; empty ones are skipped. Lines count from 1."""
-
-    options: ClassVar[tuple[str, ...]] = ()
-    random_access: ClassVar[bool] = True
-
-    def __init__(self, location: Location) -> None:
-        self._location, self._path = location, Path(location.path)
 
     @staticmethod
     def fits(path: str) -> bool:
         """By the ending; for `.json` by the first line."""
         ending = Path(path).suffix.lower()
         return ending in (".jsonl", ".ndjson") or (ending == ".json" and holds_lines(Path(path)))
-
-    def columns(self) -> None:
-        """Each row has its own keys."""
 
     def scan(self, on_error: OnError, *, images: bool = False) -> Iterator[Row]:  # noqa: ARG002
         """Every line once."""

@@ -7,10 +7,10 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, BinaryIO
 
 from vistune.errors import VistuneError
-from vistune.formats import Location, OnError, Place, Row, formats, json_problem, parse_json, read_slice
+from vistune.formats import Format, Location, OnError, Place, Row, formats, json_problem, parse_json, read_slice
 from vistune.formats.json_lines import holds_lines
 
 _CHUNK = 2**20
@@ -21,22 +21,13 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 
 
 @formats.register("json_list")
-class JsonList:
+class JsonList(Format):
     """The elements of a list, counted from 0."""
-
-    options: ClassVar[tuple[str, ...]] = ()
-    random_access: ClassVar[bool] = True
-
-    def __init__(self, location: Location) -> None:
-        self._location, self._path = location, Path(location.path)
 
     @staticmethod
     def fits(path: str) -> bool:
         """By the ending, unless the file holds JSON lines."""
         return path.lower().endswith(".json") and not holds_lines(Path(path))
-
-    def columns(self) -> None:
-        """Each row has its own keys."""
 
     def scan(self, on_error: OnError, *, images: bool = False) -> Iterator[Row]:  # noqa: ARG002
         """Every element once. Any mistake in the JSON ends the reading: where the next one begins is not known."""
@@ -109,11 +100,9 @@ class _Elements:
                     return value, length
             except json.JSONDecodeError as error:
                 ahead, left = error.pos - self._at, len(self._text) - error.pos
-                # a text that is merely cut off fails at its end, or in a string that is open there
-                is_open = error.msg.startswith("Unterminated string")
-                if (left < 16 or is_open) and len(self._text) - self._at <= _LONGEST and self._more():
+                if len(self._text) - self._at <= _LONGEST and self._more():  # it may only be incomplete
                     continue
-                cut = self._end and (not left or is_open)
+                cut = self._end and (not left or error.msg.startswith("Unterminated string"))
                 raise (self._cut_off() if cut else self._broken(error.msg, ahead)) from None
             except (RecursionError, ValueError) as error:  # ValueError: a number of thousands of digits
                 raise self._broken(json_problem(error), fix="a record is an object, {…}") from None

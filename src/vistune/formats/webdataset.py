@@ -9,10 +9,10 @@ import io
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, ClassVar, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from vistune.errors import VistuneError
-from vistune.formats import IMAGE_ENDINGS, Location, OnError, Place, Row, formats, parse_json, read_slice
+from vistune.formats import IMAGE_ENDINGS, Format, Location, OnError, Place, Row, formats, parse_json, read_slice
 
 
 class TarRecord(NamedTuple):
@@ -34,27 +34,20 @@ class TarRecord(NamedTuple):
 
 
 @formats.register("webdataset")
-class TarShards:
+class TarShards(Format):
     """The records of a tar file, or of a folder's tar files by name.
 
     A row is what a record's `.json` holds; the record's images, by name, become `images`.
     """
 
-    options: ClassVar[tuple[str, ...]] = ()
-    random_access: ClassVar[bool] = True
-
     def __init__(self, location: Location) -> None:
-        path = Path(location.path)
-        self._location = location
-        self._shards = sorted(path.glob("*.tar")) if path.is_dir() else [path]
+        super().__init__(location)
+        self._shards = sorted(self._path.glob("*.tar")) if self._path.is_dir() else [self._path]
 
     @staticmethod
     def fits(path: str) -> bool:
         """By the file's ending, or the folder's files."""
         return path.lower().endswith(".tar") or any(Path(path).glob("*.tar"))
-
-    def columns(self) -> None:
-        """Each row has its own keys."""
 
     def scan(self, on_error: OnError, *, images: bool = False) -> Iterator[Row]:  # noqa: ARG002
         """Every row once, `?` in the place of each image."""
