@@ -8,7 +8,7 @@ from PIL import ImageChops
 
 from vistune.demo.dataset import draw
 from vistune.demo.scenes import Background, Scene, Split, categories, is_novel, sample_scene
-from vistune.demo.sprites import picture, sprite
+from vistune.demo.sprites import Sprite, picture
 from vistune.records import Box
 
 SCENES = {split: [sample_scene(split, 11, index) for index in range(60)] for split in get_args(Split)}
@@ -63,13 +63,14 @@ def test_boxes_are_tight_around_what_is_drawn(side: int) -> None:
 
 def test_every_category_has_a_glyph_in_colour() -> None:
     for category in categories().values():
-        assert picture(category.emoji, 0, False).convert("RGB").getcolors(maxcolors=1) is None, category.name
+        assert picture(Sprite(category.emoji, 0, False)).convert("RGB").getcolors(maxcolors=1) is None, category.name
 
 
 def test_a_mirrored_glyph_is_its_mirror_image() -> None:
     car = categories()["car"].emoji
-    assert sprite(car, 0, True).aspect == pytest.approx(sprite(car, 0, False).aspect, rel=0.02)
-    assert picture(car, 0, True) != picture(car, 0, False)
+    mirrored, plain = picture(Sprite(car, 0, True)), picture(Sprite(car, 0, False))
+    assert mirrored.size == pytest.approx(plain.size, rel=0.02)
+    assert mirrored != plain
 
 
 def test_two_tone_backgrounds() -> None:

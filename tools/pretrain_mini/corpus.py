@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from tools.pretrain_mini.vision import GRID, SIDE, center_cell, center_cells, size_word
+from tools.pretrain_mini.vision import GRID, SIDE, center_cell, center_cells, row_colors, size_word
 from vistune.demo.captions import captions
 from vistune.demo.scenes import BACKGROUNDS, Scene, categories, sample_scene
 from vistune.records import Box, ImageRecord
@@ -64,7 +64,7 @@ def _place_words(cell: int) -> tuple[str, str]:
 
 def raster(scene: Scene) -> tuple[Cell, ...]:
     """The scene as 64 cells, row by row: an object's words at its centre, elsewhere the background, and the place."""
-    grounds = [scene.background.at((cell // GRID + 0.5) / GRID) for cell in range(GRID * GRID)]
+    grounds = [color for color in row_colors(scene) for _ in range(GRID)]
     cells = [dict.fromkeys((ground, *_place_words(cell)), 1.0) for cell, ground in enumerate(grounds)]
     for box in scene.boxes:
         for cell, share in center_cells(box).items():

@@ -21,7 +21,7 @@ from tools.pretrain_mini.corpus import (
 )  # fmt: skip
 from tools.pretrain_mini.vision import SIZES
 from vistune.demo.captions import captions
-from vistune.demo.scenes import BACKGROUNDS, Scene, crowded_scene
+from vistune.demo.scenes import BACKGROUNDS, Scene, random_scene
 from vistune.scene.wording import common_objects
 from vistune.scene.writer import Pair, SceneWriter
 
@@ -29,7 +29,16 @@ from vistune.scene.writer import Pair, SceneWriter
 @lru_cache(maxsize=1)
 def practice_scene(seed: int, index: int) -> Scene:
     """A training scene; every second one has several objects of a category."""
-    return crowded_scene(seed, index) if index % 2 else training_scene(seed, index)
+    return _crowded_scene(seed, index) if index % 2 else training_scene(seed, index)
+
+
+def _crowded_scene(seed: int, index: int) -> Scene:
+    """A scene of three to six objects, in which one to four of a category are about equally frequent.
+
+    Counting takes more practice than the data set's scenes give.
+    """
+    rng = random.Random(f"crowded/{seed}/{index}")
+    return random_scene(rng, sizes=(0, 0, 20, 25, 25, 30), repeats=(35, 25, 22, 18), novel=False)
 
 
 def practice(seed: int, index: int) -> Document:

