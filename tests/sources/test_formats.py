@@ -11,7 +11,7 @@ from PIL import Image
 
 from vistune.errors import AnnotationError
 from vistune.records import Box, ImageRecord
-from vistune.sources import open_source
+from vistune.sources import detect, open_source
 
 
 def read(source: str, path: Path, **options: Any) -> list[ImageRecord]:
@@ -138,6 +138,16 @@ def test_sidecar_texts(sidecar: Path) -> None:
     (sidecar.parent / "bare.png").rename(sidecar.parent / "bare" / "1.png")
     with pytest.raises(AnnotationError, match=r"none of its 1 images has a text"):
         read("sidecar", sidecar.parent / "bare")
+
+
+def test_labels_of_yolo_beside_the_images_are_not_captions(sidecar: Path) -> None:
+    for file in ("a/dog.txt", "a/cat.caption", "tree.json"):
+        (sidecar / "train" / file).unlink()
+        (sidecar / "train" / file).with_suffix(".txt").write_text("2 0.133333 0.3e-1 0.2 0.1\n0 1 1 .5 .5\n")
+    with pytest.raises(AnnotationError, match=r"tree.txt: the text holds numbers only.*\n  fix: .*--source yolo"):
+        read("sidecar", sidecar)
+    with pytest.raises(AnnotationError, match="no source recognises this folder"):
+        detect(sidecar)
 
 
 def test_a_tar_file_that_is_cut_off(webdataset: Path) -> None:

@@ -13,6 +13,7 @@ from vistune.sources._rows import json_captions, text_captions
 
 _TEXTS = (".txt", ".caption", ".json")
 _FIRST_IMAGES = 200
+_NUMBERS = frozenset("0123456789.eE+-")
 
 
 @sources.register("sidecar")
@@ -38,7 +39,8 @@ class Sidecar(Stream):
         if not path.is_dir():
             return False
         some = (image for _, image in zip(range(_FIRST_IMAGES), image_files(path), strict=False))
-        return any(_text(image) for image in some) and not (path / "labels").is_dir()
+        texts = (text for image in some if (text := _text(image)))
+        return any(not _holds_numbers(text) for text in texts) and not (path / "labels").is_dir()
 
     def _read(self, on_error: OnError) -> Iterator[ImageRecord]:
         count = found = 0
@@ -64,6 +66,19 @@ def _text(image: Path) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
+def _holds_numbers(file: Path) -> bool:
+    """Whether a text holds numbers only, as YOLO's labels do."""
+    with file.open(encoding="utf-8-sig", errors="replace") as text:
+        return _only_numbers(text.read(2**16))
+
+
+def _only_numbers(text: str) -> bool:
+    return any(map(str.isdigit, text)) and _NUMBERS.issuperset("".join(text.split()))
+
+
 def _captions(file: Path) -> tuple[str, ...]:
     text = read_text(file)
+    if _only_numbers(text):
+        fix = "labels of YOLO are read by --source yolo"
+        raise AnnotationError("the text holds numbers only, no caption", where=str(file), fix=fix)
     return json_captions(text, str(file)) if file.suffix == ".json" else text_captions(text)
