@@ -102,7 +102,7 @@ def ask_server(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         "--out",
         str(folder / "out"),
     ]
-    with teacher_process("--latency", str(arguments.latency)) as url:
+    with teacher_process(latency=arguments.latency) as url:
         generate += ["--teacher", "openai:teacher-1", "--base-url", f"{url}/v1"]
         figures: dict[str, Any] = measured(generate)
         with urllib.request.urlopen(f"{url}/stats") as reply:
@@ -120,7 +120,7 @@ def ask_peer(peer: str, folder: Path, arguments: argparse.Namespace) -> dict[str
     environ |= {"HOME": str(work), "TELEMETRY_ENABLED": "0", "NEMO_TELEMETRY_ENABLED": "false", "HF_HUB_OFFLINE": "1"}
     settings = {"prompts": str(folder / "prompts.jsonl"), "work": str(work), "out": str(work / "replies.jsonl")}
     settings |= {"model": "teacher-1", "concurrency": arguments.concurrency}
-    with teacher_process("--latency", str(arguments.latency)) as url:
+    with teacher_process(latency=arguments.latency) as url:
         settings["url"] = f"{url}/v1"
         script = Path(__file__).with_name(f"peer_{peer}.py")
         figures: dict[str, Any] = measured([str(python), str(script), json.dumps(settings)], env=environ)

@@ -1,4 +1,4 @@
-"""Runs of the real command against the real local teacher, for the tests of `vistune generate`."""
+"""Runs of the real command with the local teacher, for the tests of `vistune generate`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FILES = ("instruct.json", "align.json", "provenance.jsonl", "rejected.jsonl", "r
 
 
 def annotations(folder: Path, images: int) -> Path:
-    """Captions and boxes of so many images, no two alike."""
+    """Captions and boxes of a number of images, no two alike."""
     path = folder / "data.jsonl"
     rows = []
     for number in range(images):
@@ -29,7 +29,7 @@ def annotations(folder: Path, images: int) -> Path:
 
 
 def command(data: Path, url: str, out: Path, *options: str) -> list[str]:
-    """The command line that asks the teacher at `url` about `data` in one kind."""
+    """The command line for one kind of data from the teacher at `url`."""
     kinds = () if "--kinds" in options else ("--kinds", "conversation=all")
     return [
         sys.executable, "-m", "vistune.cli", "generate", str(data), "--source", "caps_boxes", "--teacher",
@@ -44,7 +44,7 @@ def start(line: list[str], **environment: str) -> subprocess.Popen[str]:
 
 
 def run(line: list[str], code: int = 0, **environment: str) -> str:
-    """What the command prints, errors included; it has to exit with `code`."""
+    """What the command prints, errors included; it must exit with `code`."""
     process = start(line, **environment)
     out, errors = process.communicate(timeout=300)
     assert process.returncode == code, errors[-2000:]
@@ -60,5 +60,5 @@ def report(out: Path) -> dict[str, Any]:
 
 
 def contents(out: Path) -> dict[str, bytes]:
-    """Everything that does not depend on how the run went."""
+    """The files that do not depend on the course of the run."""
     return {name: (out / name).read_bytes() for name in FILES}

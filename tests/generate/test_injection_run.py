@@ -1,4 +1,4 @@
-"""Captions that give orders, against a real server that obeys whatever it reads."""
+"""Captions with instructions, and a real server that follows them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vistune.generate.kinds import Prompts
 CAPTIONS = [json.loads(line)["caption"] for line in Path(__file__).with_name("hostile_captions.jsonl").open()]
 
 
-def test_an_obedient_teacher_is_not_led_astray(tmp_path: Path) -> None:
+def test_an_obedient_teacher_s_replies_are_filtered(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [
         {"id": str(number), "image": f"{number}.jpg", "captions": [text, "A dog lies on a rug."]}
         for number, text in enumerate(CAPTIONS)
@@ -26,12 +26,12 @@ def test_an_obedient_teacher_is_not_led_astray(tmp_path: Path) -> None:
         line = [sys.executable, "-m", "vistune.cli", "generate", str(data), "--source", "captions", "--out", str(out)]
         line += ["--kinds", "conversation=all,detail=all"]
         run([*line, "--teacher", "openai:teacher-1", "--base-url", f"{teacher.url}/v1"])
-        asked = teacher.stats()["requests"]
+        sent = teacher.stats["requests"]
     found = report(out)
     samples = 2 * len(CAPTIONS)
     assert found["asked"] == samples + 2
     assert found["quarantined"] >= 0.95 * samples
-    assert asked <= found["asked"] + 1 - found["quarantined"] + 2 * len(CAPTIONS) * 0.05  # the probe; no extra calls
+    assert sent <= found["asked"] + 1 - found["quarantined"] + 2 * len(CAPTIONS) * 0.05  # the probe; no extra calls
     accepted = json.loads((out / "instruct.json").read_text())
     assert {row["id"].split("-")[0] for row in accepted} >= {"plain"}
     for row in accepted:

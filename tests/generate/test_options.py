@@ -56,10 +56,10 @@ def test_merge_may_be_repeated(data: Path, tmp_path: Path) -> None:
         shards = [tmp_path / str(number) for number in (1, 2, 3)]
         for number, shard in enumerate(shards, 1):
             run(command(data, teacher.url, shard, "--shard", f"{number}/3"))
-        asked = teacher.stats()["requests"]
+        asked = teacher.stats["requests"]
         options = [option for shard in shards for option in ("--merge", str(shard))]
         run(command(data, teacher.url, tmp_path / "merged", *options))
-        assert teacher.stats()["requests"] == asked
+        assert teacher.stats["requests"] == asked
     assert report(tmp_path / "merged")["asked"] == 12
 
 
@@ -89,7 +89,7 @@ def test_where_nobody_is_asked_no_key_is_needed(
     assert generate(data, "--dry-run", "--out", str(tmp_path / "out"), "--teacher", teacher) == 0
     assert "36 requests" in capsys.readouterr().out
     assert generate(data, "--out", str(tmp_path / "out"), "--teacher", teacher) == 2
-    assert "_API_KEY has no key" in capsys.readouterr().err
+    assert "_API_KEY is not set" in capsys.readouterr().err
 
 
 def test_show_names_the_teacher(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -119,7 +119,7 @@ def test_a_kind_of_ones_own_has_to_be_named_and_written_by_a_model(
     assert generate(data, *own, "--kinds", "riddle") == 2
     told = capsys.readouterr().err
     assert "not requested" not in told
-    assert "cannot write 'riddle'\n  fix: name a --teacher" in told
+    assert "has no rules for the kind 'riddle'\n  fix: use another --teacher" in told
 
 
 def test_no_kind_is_not_every_kind(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The same files, however it was asked."""
+"""The same files at any concurrency, in shards and again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from generating import annotations, command, contents, report, run
 from teacher_server import Teacher, teaching
 
-ROWS, SHARDS = 1_003, 7
+ROWS, SHARDS = 203, 3
 
 
 @pytest.fixture(scope="module")
@@ -32,26 +32,26 @@ def whole(data: Path, teacher: Teacher, tmp_path_factory: pytest.TempPathFactory
     return out
 
 
-def test_one_at_a_time_or_many(data: Path, whole: Path, tmp_path: Path) -> None:
-    with teaching(faults={"rate_limited": 0.02, "wrong_text": 0.1}) as teacher:  # which counts anew
+def test_one_request_in_flight_or_many(data: Path, whole: Path, tmp_path: Path) -> None:
+    with teaching(faults={"rate_limited": 0.02, "wrong_text": 0.1}) as teacher:  # whose faults start anew
         run(command(data, teacher.url, tmp_path, "--concurrency", "1"))
     assert contents(tmp_path) == contents(whole)
 
 
-def test_in_seven_shards_or_at_once(data: Path, whole: Path, tmp_path: Path) -> None:
+def test_in_shards_or_in_one_run(data: Path, whole: Path, tmp_path: Path) -> None:
     with teaching(faults={"rate_limited": 0.02, "wrong_text": 0.1}) as teacher:
         shards = [tmp_path / str(number) for number in range(1, SHARDS + 1)]
         for number, shard in enumerate(shards, 1):
             run(command(data, teacher.url, shard, "--shard", f"{number}/{SHARDS}", "--concurrency", "64"))
         assert sum(report(shard)["asked"] for shard in shards) == ROWS
-        asked = teacher.stats()["requests"]
+        sent = teacher.stats["requests"]
         run(command(data, teacher.url, tmp_path / "merged", "--merge", *map(str, shards)))
-        assert teacher.stats()["requests"] == asked
+        assert teacher.stats["requests"] == sent
     assert contents(tmp_path / "merged") == contents(whole)
 
 
-def test_again_nobody_is_asked(data: Path, whole: Path, teacher: Teacher) -> None:
-    before, asked = contents(whole), teacher.stats()["requests"]
+def test_a_second_run_sends_no_request(data: Path, whole: Path, teacher: Teacher) -> None:
+    before, sent = contents(whole), teacher.stats["requests"]
     run(command(data, teacher.url, whole))
-    assert teacher.stats()["requests"] == asked
+    assert teacher.stats["requests"] == sent
     assert contents(whole) == before

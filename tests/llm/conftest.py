@@ -15,7 +15,7 @@ KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY")
 
 @pytest.fixture(autouse=True)
 def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The keys of whoever runs the tests stay out of them."""
+    """The tests do not see the keys of the person who runs them."""
     for name in KEYS:
         monkeypatch.delenv(name, raising=False)
 
@@ -29,7 +29,7 @@ def teacher() -> Iterator[Teacher]:
 
 @pytest.fixture(scope="session")
 def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small Llama of random weights, with a tokenizer of letters and a chat template that knows no system."""
+    """A small Llama of random weights, with a tokenizer of letters and a chat template without a system message."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -55,19 +55,17 @@ def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def question(number: int = 7, kind: str = "conversation") -> Request:
+def sample_request(number: int = 7, kind: str = "conversation") -> Request:
     """A real request about one of many images, with captions and boxes."""
     boxes = (Box("dog", 0.05, 0.55, 0.45, 0.95), Box("chair", 0.6, 0.3, 0.9, 0.9))
     captions = (f"A dog lies next to chair {number}.", "A brown dog and a chair.")
-    made = (
-        Prompts()
-        .load(kind, ["captions", "boxes"])
-        .request(ImageRecord(str(number), Path("7.jpg"), 640, 480, captions, boxes), seed=0)
-    )
-    assert made is not None
-    return made
+    record = ImageRecord(str(number), Path("7.jpg"), 640, 480, captions, boxes)
+    request = Prompts().load(kind, ["captions", "boxes"]).request(record, seed=0)
+    assert request is not None
+    return request
 
 
 @pytest.fixture
-def asked() -> Request:
-    return question()
+def chat() -> Request:
+    """A request for a conversation."""
+    return sample_request()

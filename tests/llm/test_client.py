@@ -2,42 +2,32 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
+from vistune.llm import Message, Request
+from vistune.llm.client import valid_usage
 
-from vistune.llm import Message, Request, RequestError
-from vistune.llm.faults import fault
-
-ASKED = Request("be kind", (Message("user", "a"), Message("assistant", "b"), Message("user", "c")), "detail", 3, "7")
+REQUEST = Request("be kind", (Message("user", "a"), Message("assistant", "b"), Message("user", "c")), "detail", 3, "7")
 
 
-def test_the_key_is_fixed_for_good() -> None:
-    """Another key would have every stored reply asked, and paid for, again."""
-    assert ASKED.key("teacher") == "24e135dbc338678ae30f0e56559793d36fb8de55df810ac38c7b70b49516bfb2"
+def test_the_key_never_changes() -> None:
+    """With another key every stored reply would be requested, and paid for, again."""
+    assert REQUEST.key("teacher") == "24e135dbc338678ae30f0e56559793d36fb8de55df810ac38c7b70b49516bfb2"
 
 
-def test_the_key_depends_on_all_that_is_asked_and_of_whom() -> None:
+def test_the_key_depends_on_everything_that_is_sent_and_on_the_model() -> None:
     others = [
-        replace(ASKED, system="be brief"),
-        replace(ASKED, seed=4),
-        replace(ASKED, kind="reasoning"),
-        replace(ASKED, messages=ASKED.messages[2:]),
-        replace(ASKED, messages=(Message("user", "ab"), *ASKED.messages[1:])),
-        replace(ASKED, messages=(Message("assistant", "a"), *ASKED.messages[1:])),
+        replace(REQUEST, system="be brief"),
+        replace(REQUEST, seed=4),
+        replace(REQUEST, kind="reasoning"),
+        replace(REQUEST, max_tokens=9),
+        replace(REQUEST, messages=REQUEST.messages[2:]),
+        replace(REQUEST, messages=(Message("user", "ab"), *REQUEST.messages[1:])),
+        replace(REQUEST, messages=(Message("assistant", "a"), *REQUEST.messages[1:])),
     ]
-    keys = {ASKED.key("teacher"), ASKED.key("other"), *(one.key("teacher") for one in others)}
+    keys = {REQUEST.key("teacher"), REQUEST.key("other"), *(one.key("teacher") for one in others)}
     assert len(keys) == 2 + len(others)
+    assert replace(REQUEST, record_id="8", vocabulary=("dog",)).key("teacher") == REQUEST.key("teacher")
 
 
-def test_the_key_does_not_depend_on_the_records_name() -> None:
-    assert replace(ASKED, record_id="8").key("teacher") == ASKED.key("teacher")
-
-
-def test_the_query_is_the_last_message() -> None:
-    assert ASKED.query == "c"
-
-
-@pytest.mark.parametrize(("status", "billed"), [(408, True), (429, False), (500, False), (503, False), (504, True)])
-def test_a_gateway_s_time_out_may_have_been_paid_for(status: int, billed: bool) -> None:
-    error = fault(status, b"<html>late</html>", {}, "here")
-    assert isinstance(error, RequestError)
-    assert (error.retry, error.billed) == (True, billed)
+def test_a_count_of_tokens_outside_0_to_2_53_is_absent() -> None:
+    counts = {"a": 0, "b": 2**53, "c": 2**53 + 1, "d": -1, "e": None, "f": 1.5, "g": True, "h": "7"}
+    assert valid_usage(counts) == {"a": 0, "b": 2**53}

@@ -48,7 +48,7 @@ class Request:
         return self.messages[-1].text
 
     def key(self, model: str) -> str:
-        """SHA-256 of the request as `model` is sent it: the same on every machine, in every folder and version."""
+        """SHA-256 of the request as it is sent to `model`: the same on every machine, in every folder and version."""
         messages = [(message.role, message.text) for message in self.messages]
         canonical: list[Any] = [model, self.kind, self.seed, self.system, messages]
         options = {"max_tokens": self.max_tokens, "temperature": self.temperature, "schema": self.schema}
@@ -65,7 +65,7 @@ class Request:
 class Reply:
     """A raw reply. `model` is the name that the server gives itself.
 
-    `usage` has the tokens that the server counted: `input`, `output`, and `cached`, the cached part of `input`.
+    `usage` has the tokens that the server reports: `input`, `output`, and `cached`, the cached part of `input`.
     `finish` is the reason for its end: `stop`, `length` (cut off at max_tokens), `content_filter`; empty if unknown.
     """
 
@@ -76,7 +76,7 @@ class Reply:
 
 
 class RequestError(Exception):
-    """A request got no reply, but the run can go on; what must stop the run is a ClientError instead.
+    """A request got no reply, but the run can go on; an error that ends the run is a ClientError instead.
 
     `reason` is a code (`http_500`, `rate_limited`, `timeout`, `reset`, `truncated`, `not_json`, `no_choices`,
     `content_filter`, `context_length` …), `message` the server's own. `retry`: sending it again may help, otherwise
@@ -93,20 +93,25 @@ class RequestError(Exception):
         self.overload, self.billed = overload, billed
 
 
+def valid_usage(counts: Mapping[str, Any]) -> dict[str, int]:
+    """The counts of tokens that a server reports; a value that is not a count of 0 to 2^53 is left out."""
+    return {name: count for name, count in counts.items() if type(count) is int and 0 <= count <= 2**53}
+
+
 Send = Callable[[Request], Awaitable[Reply]]
 
 
 class Client(ABC):
-    """A language model as teacher or judge, usable within `async with`; many tasks call `complete` concurrently."""
+    """A language model as teacher or judge, used within `async with`; many tasks call `complete` concurrently."""
 
     name: str
     """The model's name; part of every request's key."""
     needs: tuple[str, ...] = ()
-    """Parts of the context (captions, boxes) that it needs in every prompt, also where the kind shows fewer."""
+    """Parts of the context (captions, boxes) that it needs in every prompt, even if the kind includes fewer."""
     remote: ClassVar[bool] = False
-    """Whether replies cost money or a server's time, so that rate limits, budgets and second attempts matter."""
+    """Whether replies cost money or a server's time, so that rate limits, budgets and further attempts apply."""
     concurrency: int = 16
-    """Number of requests in flight that suits it by default."""
+    """Default number of requests in flight."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -118,8 +123,8 @@ class Client(ABC):
 
     @abstractmethod
     async def complete(self, request: Request) -> Reply:
-        """The reply to `request`. Raises RequestError if this one gets none, ClientError if none will get any."""
+        """The reply to `request`. Raises RequestError if it gets none, ClientError if no request will get one."""
 
     async def supports_schema(self, send: Send | None = None) -> bool:  # noqa: ARG002
-        """Whether replies keep to a request's `schema`, as test requests show; `send` replaces `complete` for them."""
+        """Whether replies keep to a request's `schema`, by test requests; `send` replaces `complete` for these."""
         return False

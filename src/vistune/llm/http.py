@@ -1,12 +1,14 @@
-"""One HTTP session for every client that asks over the network: keys, time-outs, and faults told apart."""
+"""HTTP for the clients of a server: one session with keys and time-outs, and an error for each kind of failure."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import random
 from base64 import b64encode
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -14,20 +16,21 @@ import aiohttp
 from yarl import URL
 
 from vistune.errors import ClientError, VistuneError
-from vistune.llm.client import RequestError
-from vistune.llm.faults import Headers, fault
+from vistune.llm.client import Client, Message, Reply, Request, RequestError, Send
+from vistune.llm.faults import fault, load_json
 from vistune.llm.secrets import Secrets
 
 CONNECT = 20.0
-"""Seconds until a connection must be there."""
+"""Seconds until a connection must be established."""
+PROBE_ATTEMPTS, PROBE_REPLIES = 6, 3
 
 
 class Http:
-    """Asks below one base URL, with the same headers each time. What the server sends is freed of secrets at once.
+    """A session with the server at `base_url`, with the same headers in each request.
 
-    `base_url` may hold a user and password, and a query that goes with every request. `key` is hidden wherever a
-    server repeats it; so are the URL's password and query and the values of `headers`. Open from `async with` on.
-    There is no limit on connections: how many requests are under way is the caller's to say.
+    `base_url` may hold a user and password, and a query that is part of every request. `key`, the URL's password and
+    query and the values of `headers` are replaced by `***` in everything that the server sends. Open within
+    `async with`. The number of connections is not limited: the caller bounds the requests in flight.
     """
 
     def __init__(
@@ -41,18 +44,16 @@ class Http:
         bare = [value.partition(" ")[2] for value in headers.values()]  # of `Bearer KEY`
         self.secrets = Secrets([key, *login, ":".join(login), *query, *headers.values(), *bare, *_login(proxy)])
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ClientError(
-                f"'{self.secrets.hide(base_url)}' is no base URL", fix="one such as http://localhost:8000/v1"
-            )
+            fix = "give a URL such as http://localhost:8000/v1"
+            raise ClientError(f"'{self.secrets.hide(base_url)}' is not a base URL", fix=fix)
         if login and not any(name.lower() == "authorization" for name in headers):
             headers["Authorization"] = f"Basic {b64encode(':'.join([*login, ''][:2]).encode()).decode()}"
         if any(char in value for value in headers.values() for char in "\r\n\0"):
-            raise ClientError("a header's value or the key has a line break in it", where=self.secrets.hide(base_url))
+            what = "a header's value or the key contains a line break"
+            raise ClientError(what, where=self.secrets.hide(base_url), fix="remove it")
         self._base = URL(base_url).with_user(None)
         self.where = self.secrets.hide(str(self._base.with_query(None)))
-        self._headers, self._timeout = headers, timeout
-        self._urls: dict[str, URL] = {}
-        self._proxy = proxy
+        self._headers, self._timeout, self._proxy = headers, timeout, proxy
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -68,80 +69,129 @@ class Http:
             await self._session.close()
             self._session = None
 
-    async def post(self, path: str, body: bytes) -> tuple[dict[str, Any], Headers]:
-        """The JSON object that the server answers to `body`, and its headers; else a RequestError or ClientError."""
-        return await self.json("POST", path, data=body, headers={"Content-Type": "application/json"})
+    async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The JSON object in the response to the JSON `body`. Raises as `json` does."""
+        data = json.dumps(body).encode()
+        return await self.json("POST", path, data=data, headers={"Content-Type": "application/json"})
 
-    async def json(self, method: str, path: str, **options: Any) -> tuple[dict[str, Any], Headers]:
-        """The JSON object that the server answers; an error as in `raw`, or if it is none."""
-        data, headers = await self.raw(method, path, **options)
-        try:
-            body = json.loads(data)
-        except ValueError:
-            raise RequestError("not_json", _words(data), billed=True) from None
+    async def json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        """The JSON object in the response. Raises RequestError `not_json` for any other response, else as `raw`."""
+        data = await self.raw(method, path, **options)
+        body = load_json(data)
         if not isinstance(body, dict):
-            raise RequestError("not_json", _words(data), billed=True)
-        return body, headers
+            excerpt = " ".join(data[:200].decode("utf-8", "replace").split())
+            raise RequestError("not_json", excerpt, billed=True)
+        return body
 
-    async def raw(self, method: str, path: str, **options: Any) -> tuple[bytes, Headers]:
-        """The body of the server's answer and its headers.
+    async def raw(self, method: str, path: str, **options: Any) -> bytes:
+        """The body of the response.
 
-        Raises RequestError where the run can go on (`unreachable`, `timeout`, `reset`, `truncated`, and as in
-        `vistune.llm.faults`), ClientError where it cannot.
+        Raises RequestError if the run can go on (`unreachable`, `timeout`, `reset`, `truncated`, and those of
+        `vistune.llm.faults`), ClientError if it cannot.
         """
         if self._session is None:
             raise RuntimeError("the client is not open: use it within `async with`")
+        url = self._base.with_path(self._base.path.rstrip("/") + path, keep_query=True)
         try:
             async with self._session.request(
-                method, self._url(path), proxy=self._proxy, allow_redirects=False, **options
+                method, url, proxy=self._proxy, allow_redirects=False, **options
             ) as response:
                 data = self.secrets.hide_bytes(await response.read())
                 if response.status == 200:
-                    return data, response.headers
-                error = self._refused(response, data)
+                    return data
+                error = self._status_error(response, data)
         except aiohttp.ClientError as caught:
-            raise self._lost(caught) from None
+            raise self._connection_error(caught) from None
         except TimeoutError as caught:
-            late = isinstance(caught, aiohttp.ConnectionTimeoutError)
-            words = f"no connection in {CONNECT:g} s" if late else f"no reply in {self._timeout:g} s"
-            raise RequestError("timeout", words, overload=True, billed=not late) from None
+            connecting = isinstance(caught, aiohttp.ConnectionTimeoutError)
+            message = f"no connection in {CONNECT:g} s" if connecting else f"no reply in {self._timeout:g} s"
+            raise RequestError("timeout", message, overload=True, billed=not connecting) from None
         raise error
 
-    def _url(self, path: str) -> URL:
-        if path not in self._urls:
-            self._urls[path] = self._base.with_path(self._base.path.rstrip("/") + path, keep_query=True)
-        return self._urls[path]
-
-    def _refused(self, response: aiohttp.ClientResponse, data: bytes) -> RequestError | VistuneError:
+    def _status_error(self, response: aiohttp.ClientResponse, data: bytes) -> RequestError | VistuneError:
         if 300 <= response.status < 400:
-            to = self.secrets.hide(response.headers.get("Location", "elsewhere"))
-            return ClientError(f"the server sends on to {to}", where=self.where, fix="give that as --base-url")
+            target = self.secrets.hide(response.headers.get("Location", "another URL"))
+            return ClientError(f"the server redirects to {target}", where=self.where, fix="give that as --base-url")
         return fault(response.status, data, response.headers, self.where)
 
-    def _lost(self, error: aiohttp.ClientError) -> RequestError | VistuneError:
-        words = self.secrets.hide(str(error) or type(error).__name__)
+    def _connection_error(self, error: aiohttp.ClientError) -> RequestError | VistuneError:
+        message = self.secrets.hide(str(error) or type(error).__name__)
         if isinstance(error, aiohttp.ClientSSLError):
-            return ClientError(f"no secure connection: {words}", where=self.where, fix="check --base-url")
+            return ClientError(f"no secure connection: {message}", where=self.where, fix="check --base-url")
         if isinstance(error, aiohttp.InvalidURL):
-            return ClientError("this is no URL", where=self.where, fix="check --base-url")
+            return ClientError("this is not a URL", where=self.where, fix="check --base-url")
         if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError):
-            return RequestError("unreachable", words)
+            return RequestError("unreachable", message)
         if isinstance(error, aiohttp.ClientPayloadError):
-            return RequestError("truncated", words, billed=True)
-        return RequestError("reset", words, billed=True)
+            return RequestError("truncated", message, billed=True)
+        return RequestError("reset", message, billed=True)
 
 
-def _words(data: bytes) -> str:
-    return " ".join(data[:200].decode("utf-8", "replace").split())
+class RemoteClient(Client):
+    """A client whose replies come over the network; `http` is open while the client is."""
+
+    remote: ClassVar[bool] = True
+
+    def __init__(self, name: str, http: Http) -> None:
+        self.name, self.http = name, http
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, {self.http.where!r})"
+
+    async def __aenter__(self) -> Self:
+        await self.http.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.http.__aexit__(kind, error, trace)
+
+    async def supports_schema(self, send: Send | None = None) -> bool:
+        """Sends a small request with a schema until a reply keeps to it, for up to three replies.
+
+        Raises the last RequestError if there is no reply in six attempts.
+        """
+        replies = 0
+        for attempt in range(1, PROBE_ATTEMPTS + 1):
+            try:
+                if _keeps_to_schema(await (send or self.complete)(_probe())):
+                    return True
+                replies += 1
+            except RequestError as error:
+                if error.reason == "no_schema":
+                    return False
+                if attempt == PROBE_ATTEMPTS and not replies:
+                    raise
+                await asyncio.sleep(min(30.0, error.retry_after or random.uniform(0.1, 0.2) * 2**attempt))
+            if replies == PROBE_REPLIES:
+                break
+        return False
+
+
+def _probe() -> Request:
+    """A request whose prompt does not mention the form of the reply: only the schema can cause it."""
+    schema = {
+        "type": "object",
+        "properties": {"animal": {"type": "string"}, "size": {"type": "string", "enum": ["small", "large"]}},
+        "required": ["animal", "size"],
+        "additionalProperties": False,
+    }
+    return Request("Answer briefly.", (Message("user", "Which animal barks?"),), max_tokens=1024, schema=schema)
+
+
+def _keeps_to_schema(reply: Reply) -> bool:
+    data = load_json(reply.text)
+    return isinstance(data, dict) and data.keys() == {"animal", "size"} and data["size"] in ("small", "large")
 
 
 def _login(url: str | None) -> list[str]:
-    """The user and the password in a URL, so far as it has them."""
+    """The user and the password in a URL, if any."""
     parts = urlsplit(url or "")
     return [unquote(value) for value in (parts.username, parts.password) if value]
 
 
 def _proxy(scheme: str, host: str) -> str | None:
-    """The proxy that the environment names for this host."""
+    """The proxy for this host in the environment."""
     proxy = getproxies().get(scheme)
     return None if proxy is None or proxy_bypass(host) else proxy

@@ -1,4 +1,4 @@
-"""Keys and passwords: where they come from, and that nothing which is shown or stored holds one."""
+"""Keys and passwords: reading them from the environment, and hiding them in everything shown or stored."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from urllib.parse import quote
 
 from vistune.errors import ClientError
 
-SHORTEST = 6
-"""Characters; what is shorter (`EMPTY`, `none`) is no secret, and hiding it would mangle ordinary words."""
+MIN_LENGTH = 6
+"""Characters of a secret; shorter values (`EMPTY`, `none`) are none, and hiding them would mangle ordinary words."""
 
 
 class Secrets:
-    """Texts to hide, in every form in which a server may say them back."""
+    """Texts to hide, in every form in which a server may repeat them."""
 
     def __init__(self, values: Iterable[str]) -> None:
-        found = {value for value in values if len(value) >= SHORTEST}
-        coded = {b64encode(value.encode()).decode() for value in found}
-        quoted = {quote(value, safe="") for value in found}
-        escaped = {json.dumps(value)[1:-1] for value in found}
-        self._hidden = sorted(found | coded | quoted | escaped, key=len, reverse=True)
+        plain = {value for value in values if len(value) >= MIN_LENGTH}
+        encoded = {b64encode(value.encode()).decode() for value in plain}
+        quoted = {quote(value, safe="") for value in plain}
+        escaped = {json.dumps(value)[1:-1] for value in plain}
+        self._hidden = sorted(plain | encoded | quoted | escaped, key=len, reverse=True)
         self._bytes = [value.encode() for value in self._hidden]
 
     def __repr__(self) -> str:
@@ -36,7 +36,7 @@ class Secrets:
         return text
 
     def hide_bytes(self, data: bytes) -> bytes:
-        """The same for what has not been decoded yet."""
+        """The data with `***` in place of every secret."""
         for value in self._bytes:
             if value in data:
                 data = data.replace(value, b"***")
@@ -44,16 +44,16 @@ class Secrets:
 
 
 def key_from_environment(name: str, *, optional: bool = False) -> str:
-    """The key in the environment variable `name`, or none if it is optional; else a ClientError.
+    """The key in the environment variable `name`; empty if it is not set but optional, else raises ClientError.
 
-    The error does not repeat a name that is none: it may be the key itself, given by mistake.
+    The error does not repeat a name that is no variable's: it may be the key itself, given by mistake.
     """
     key = os.environ.get(name, "").strip()
     if key or optional:
         return key
     if not re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+", name):
         raise ClientError(
-            "there is no environment variable of the name that was given for the key",
-            fix="give the variable's name, as in --key-env OPENAI_API_KEY, and never the key itself",
+            "--key-env is not the name of an environment variable",
+            fix="give the variable's name, as in --key-env OPENAI_API_KEY, never the key itself",
         )
-    raise ClientError(f"the environment variable {name} has no key", fix=f"export {name}=YOUR_KEY")
+    raise ClientError(f"the environment variable {name} is not set", fix=f"export {name}=YOUR_KEY")

@@ -1,4 +1,4 @@
-"""Anthropic's Messages API, at Anthropic or any server that speaks it.
+"""Anthropic's Messages API, at Anthropic or any server that implements it.
 
 Format: https://docs.anthropic.com/en/api/messages
 """
@@ -10,18 +10,17 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from vistune.llm.client import Reply, Request, RequestError
+from vistune.llm.client import Reply, Request, RequestError, valid_usage
 from vistune.llm.faults import RefusedError, fault
-from vistune.llm.http import Http
+from vistune.llm.http import Http, RemoteClient
 from vistune.llm.providers import providers
-from vistune.llm.remote import RemoteClient
 from vistune.llm.secrets import key_from_environment
 from vistune.scene.english import well_formed
 
 ANTHROPIC = "https://api.anthropic.com/v1"
 VERSION = "2023-06-01"
 LIMIT = 4096
-"""Tokens where the request sets no limit: the interface wants one."""
+"""Maximum number of tokens of a reply if the request sets none: the interface requires one."""
 _FINISH = {
     "end_turn": "stop", "stop_sequence": "stop", "tool_use": "stop", "max_tokens": "length",
     "model_context_window_exceeded": "length", "refusal": "content_filter",
@@ -30,20 +29,20 @@ _SCHEMA = re.compile(r"\btools?\b|tool_choice|input_schema", re.IGNORECASE)
 
 
 class AnthropicClient(RemoteClient):
-    """Asks one model. A schema becomes the one tool that the model has to use; `seed` is not sent."""
+    """A client of one model. A schema becomes the only tool, which the model must use; `seed` is not sent."""
 
     async def complete(self, request: Request) -> Reply:
         """The reply's text, or with a schema the tool's input as JSON."""
         try:
-            body, _ = await self.http.post("/messages", json.dumps(self.body(request)).encode())
+            body = await self.http.post("/messages", self.body(request))
         except RefusedError as error:
-            if request.schema is not None and _SCHEMA.search(error.told):
+            if request.schema is not None and _SCHEMA.search(error.details):
                 raise RequestError("no_schema", error.what, retry=False) from None
             raise
         return read_reply(body, self.name, self.http.where)
 
     def body(self, request: Request) -> dict[str, Any]:
-        """The request as the server is sent it."""
+        """The JSON body of the request."""
         limit = LIMIT if request.max_tokens is None else request.max_tokens
         messages = [{"role": one.role, "content": one.text} for one in request.messages]
         body: dict[str, Any] = {"model": self.name, "max_tokens": limit, "messages": messages}
@@ -57,10 +56,10 @@ class AnthropicClient(RemoteClient):
         return body
 
 
-def read_reply(body: Mapping[str, Any], asked: str, where: str) -> Reply:
-    """A message as a reply; a RequestError or ClientError if it is none.
+def read_reply(body: Mapping[str, Any], requested: str, where: str) -> Reply:
+    """The reply in a message of the model `requested`. Raises RequestError or ClientError if there is none.
 
-    A refusal or a limit that was reached may leave no content; any other message without is an error.
+    A refusal or a limit may leave no content; any other message without content is an error.
     """
     if error := body.get("error"):
         code = error.get("code") if isinstance(error, Mapping) else None
@@ -69,25 +68,21 @@ def read_reply(body: Mapping[str, Any], asked: str, where: str) -> Reply:
     if not isinstance(content, list) or not (content or finish in ("length", "content_filter")):
         raise RequestError("no_choices", json.dumps(body)[:200], billed=True)
     parts = [part for part in content if isinstance(part, dict)]
-    used = [json.dumps(part.get("input"), ensure_ascii=False) for part in parts if part.get("type") == "tool_use"]
-    text = used[0] if used else "".join(str(part.get("text") or "") for part in parts if part.get("type") == "text")
-    return Reply(well_formed(text), well_formed(str(body.get("model") or asked)), read_usage(body.get("usage")), finish)
+    inputs = [json.dumps(part.get("input"), ensure_ascii=False) for part in parts if part.get("type") == "tool_use"]
+    text = inputs[0] if inputs else "".join(str(part.get("text") or "") for part in parts if part.get("type") == "text")
+    return Reply(
+        well_formed(text), well_formed(str(body.get("model") or requested)), read_usage(body.get("usage")), finish
+    )
 
 
 def read_usage(usage: Any) -> dict[str, int]:
-    """Tokens as `Reply.usage` has them: `input` with those read from and written to the cache, which are apart here."""
-    if not isinstance(usage, dict):
-        return {}
-    found = {name: count for name, count in usage.items() if isinstance(count, int)}
-    tokens: dict[str, int] = {}
-    if "input_tokens" in found:
-        names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
-        tokens["input"] = sum(found.get(name, 0) for name in names)
-    if "output_tokens" in found:
-        tokens["output"] = found["output_tokens"]
-    if "cache_read_input_tokens" in found:
-        tokens["cached"] = found["cache_read_input_tokens"]
-    return tokens
+    """The server's counts by the names of `Reply.usage`; `input` includes tokens read from and written to the cache."""
+    counts: dict[str, Any] = dict(valid_usage(usage)) if isinstance(usage, dict) else {}
+    if "input_tokens" in counts:
+        cache = ("cache_read_input_tokens", "cache_creation_input_tokens")
+        counts["input_tokens"] += sum(counts.get(name, 0) for name in cache)
+    names = {"input": "input_tokens", "output": "output_tokens", "cached": "cache_read_input_tokens"}
+    return valid_usage({name: counts.get(other) for name, other in names.items()})
 
 
 @providers.register("anthropic")
@@ -100,12 +95,13 @@ def anthropic(
     timeout: float = 600.0,
     sends: bool = True,
 ) -> AnthropicClient:
-    """A client of the model named so at `base_url`; `key_env` names the variable that holds the key.
+    """A client of `model` at `base_url`; `key_env` is the name of the variable that holds the key.
 
-    Without `key_env` it is ANTHROPIC_API_KEY, and servers other than Anthropic's may do without.
+    Its default is ANTHROPIC_API_KEY, which servers other than Anthropic's do not require. Raises ClientError without a
+    key or with a malformed URL.
     """
     key = key_from_environment(
         key_env or "ANTHROPIC_API_KEY", optional=not sends or (key_env is None and base_url != ANTHROPIC)
     )
-    given = {"anthropic-version": VERSION} | ({"x-api-key": key} if key else {}) | dict(headers or {})
-    return AnthropicClient(model, Http(base_url, given, key=key, timeout=timeout))
+    own = {"anthropic-version": VERSION} | ({"x-api-key": key} if key else {})
+    return AnthropicClient(model, Http(base_url, own | dict(headers or {}), key=key, timeout=timeout))

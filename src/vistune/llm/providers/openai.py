@@ -13,11 +13,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from vistune.errors import ClientError
-from vistune.llm.client import Reply, Request, RequestError
+from vistune.llm.client import Reply, Request, RequestError, valid_usage
 from vistune.llm.faults import RefusedError, fault
-from vistune.llm.http import Http
+from vistune.llm.http import Http, RemoteClient
 from vistune.llm.providers import providers
-from vistune.llm.remote import RemoteClient
 from vistune.llm.secrets import key_from_environment
 from vistune.scene.english import well_formed
 
@@ -29,7 +28,7 @@ _SCHEMA = re.compile(r"response_format|json_schema|structured output|guided|gram
 
 
 class OpenAIClient(RemoteClient):
-    """Asks one model. A parameter that the server rejects by name is left out, or renamed, from then on."""
+    """A client of one model. A parameter that the server rejects by name is left out, or renamed, from then on."""
 
     def __init__(self, model: str, http: Http) -> None:
         super().__init__(model, http)
@@ -37,21 +36,21 @@ class OpenAIClient(RemoteClient):
         self._limit = "max_tokens"
 
     async def complete(self, request: Request) -> Reply:
-        """The first choice's text; empty if the model only thought, with `finish` saying why it ended."""
+        """The first choice's text; empty if there is only the model's reasoning, with the reason in `finish`."""
         while True:
-            shape = self._omitted, self._limit
+            parameters = self._omitted, self._limit
             try:
-                body, _ = await self.http.post("/chat/completions", json.dumps(self.body(request)).encode())
+                body = await self.http.post("/chat/completions", self.body(request))
             except RefusedError as error:
-                if shape == (self._omitted, self._limit) and not self._adapt(error.told):
-                    if request.schema is not None and _SCHEMA.search(error.told):
+                if parameters == (self._omitted, self._limit) and not self._adapt(error.details):
+                    if request.schema is not None and _SCHEMA.search(error.details):
                         raise RequestError("no_schema", error.what, retry=False) from None
                     raise
             else:
                 return read_reply(body, self.name, self.http.where)
 
     def body(self, request: Request) -> dict[str, Any]:
-        """The request as the server is sent it."""
+        """The JSON body of the request."""
         messages = [{"role": "system", "content": request.system}] if request.system else []
         messages += [{"role": one.role, "content": one.text} for one in request.messages]
         body: dict[str, Any] = {"model": self.name, "messages": messages, "seed": request.seed}
@@ -64,25 +63,25 @@ class OpenAIClient(RemoteClient):
             body["response_format"] = {"type": "json_schema", "json_schema": form}
         return {name: value for name, value in body.items() if name not in self._omitted}
 
-    def _adapt(self, told: str) -> bool:
-        """Change what is sent so that the parameter which the server names is not; False if there is none such."""
-        if self._limit == "max_tokens" and re.search(r"\bmax_tokens\b", told):
+    def _adapt(self, details: str) -> bool:
+        """Stop sending the parameter that the server's error names; False if it names none of ours."""
+        if self._limit == "max_tokens" and re.search(r"\bmax_tokens\b", details):
             self._limit = "max_completion_tokens"
-            _LOG.warning("%s does not take max_tokens: it is sent max_completion_tokens from here on", self.name)
+            _LOG.warning("%s does not accept max_tokens: max_completion_tokens is sent instead", self.name)
             return True
         for name in _OPTIONAL:
-            if name not in self._omitted and re.search(rf"\b{name}\b", told):
+            if name not in self._omitted and re.search(rf"\b{name}\b", details):
                 self._omitted |= {name}
-                _LOG.warning("%s does not take %s: it is left out from here on", self.name, name)
+                _LOG.warning("%s does not accept %s: it is no longer sent", self.name, name)
                 return True
         return False
 
 
-def read_reply(body: Mapping[str, Any], asked: str, where: str) -> Reply:
-    """A chat completion as a reply; a RequestError or ClientError if it is none.
+def read_reply(body: Mapping[str, Any], requested: str, where: str) -> Reply:
+    """The reply in a chat completion of the model `requested`. Raises RequestError or ClientError if there is none.
 
-    Taken as they come: content in parts, no content beside a model's reasoning, a refusal in place of content, no
-    usage, an error in the place of a choice.
+    Accepts content in parts, a model's reasoning without content, a refusal instead of content, no usage, and an error
+    instead of a choice.
     """
     choices = body.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
@@ -90,16 +89,16 @@ def read_reply(body: Mapping[str, Any], asked: str, where: str) -> Reply:
     if error and not choice.get("message"):
         code = error.get("code") if isinstance(error, Mapping) else None
         status = code if isinstance(code, int) and 400 <= code < 600 else 502
-        found = fault(status, {"error": error}, {}, where)
-        if isinstance(found, RequestError):
-            found.billed = True  # it came as a reply
-        raise found
+        failure = fault(status, {"error": error}, {}, where)
+        if isinstance(failure, RequestError):
+            failure.billed = True  # the status was 200, as of a reply
+        raise failure
     message = choice.get("message")
     if not isinstance(message, dict):
         raise RequestError("no_choices", json.dumps(body)[:200], billed=True)
     finish = _FINISH.get(str(choice.get("finish_reason")), "")
     text = _text(message.get("content")) or message.get("refusal") or ""
-    model = well_formed(str(body.get("model") or asked))
+    model = well_formed(str(body.get("model") or requested))
     return Reply(well_formed(str(text)), model, read_usage(body.get("usage")), finish)
 
 
@@ -110,13 +109,14 @@ def _text(content: Any) -> str:
 
 
 def read_usage(usage: Any) -> dict[str, int]:
-    """Tokens as `Reply.usage` has them; nothing of what the server does not count."""
+    """The server's counts of tokens by the names of `Reply.usage`."""
     if not isinstance(usage, dict):
         return {}
     details = usage.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, dict) else None
-    found = {"input": usage.get("prompt_tokens"), "output": usage.get("completion_tokens"), "cached": cached}
-    return {name: count for name, count in found.items() if isinstance(count, int)}
+    return valid_usage(
+        {"input": usage.get("prompt_tokens"), "output": usage.get("completion_tokens"), "cached": cached}
+    )
 
 
 @providers.register("openai")
@@ -129,26 +129,26 @@ def openai(
     timeout: float = 600.0,
     sends: bool = True,
 ) -> OpenAIClient:
-    """A client of the model named so at `base_url`; `key_env` names the variable that holds the key.
+    """A client of `model` at `base_url`; `key_env` is the name of the variable that holds the key.
 
-    Without `key_env` it is OPENAI_API_KEY, and servers other than OpenAI's may do without. On Azure the URL ends in
-    `/openai/deployments/NAME?api-version=VERSION`.
+    Its default is OPENAI_API_KEY, which servers other than OpenAI's do not require. A URL of Azure ends in
+    `/openai/deployments/NAME?api-version=VERSION`. Raises ClientError without a key or with a malformed URL.
     """
     return OpenAIClient(model, connect(base_url, key_env, headers, timeout, sends))
 
 
 def connect(base_url: str, key_env: str | None, headers: Mapping[str, str] | None, timeout: float, sends: bool) -> Http:
-    """The session with a server of OpenAI's interface, its key in the header where it belongs."""
+    """The session with a server of OpenAI's interface, with the key in the header that it reads."""
     key = key_from_environment(
         key_env or "OPENAI_API_KEY", optional=not sends or (key_env is None and base_url != OPENAI)
     )
     path = urlsplit(base_url).path
     azure = "/openai/deployments/" in path
     if azure and "api-version=" not in urlsplit(base_url).query:
-        raise ClientError("Azure wants a version", fix="end --base-url in ?api-version=VERSION, such as 2024-10-21")
-    given = {} if not key or (key_env is None and "@" in urlsplit(base_url).netloc) else _authorization(key, azure)
-    return Http(base_url, given | dict(headers or {}), key=key, timeout=timeout)
-
-
-def _authorization(key: str, azure: bool) -> dict[str, str]:
-    return {"api-key": key} if azure else {"Authorization": f"Bearer {key}"}
+        raise ClientError(
+            "Azure requires an API version", fix="end --base-url in ?api-version=VERSION, such as 2024-10-21"
+        )
+    authorization = {"api-key": key} if azure else {"Authorization": f"Bearer {key}"}
+    if not key or (key_env is None and "@" in urlsplit(base_url).netloc):  # the URL's own login is used
+        authorization = {}
+    return Http(base_url, authorization | dict(headers or {}), key=key, timeout=timeout)

@@ -1,4 +1,4 @@
-"""OpenAI's batches: requests go in a file and the replies come in another, within a day, for half the price.
+"""OpenAI's batches: a file of requests and a file of replies within a day, at half the price.
 
 Format: https://platform.openai.com/docs/api-reference/batch
 """
@@ -21,11 +21,12 @@ from vistune.llm.http import Http
 from vistune.llm.providers import providers
 from vistune.llm.providers.openai import OPENAI, OpenAIClient, connect, read_reply
 
-_QUIET = 0.3
-"""Seconds without a new request after which a batch is sent that is not full."""
-_BYTES = 150 * 2**20  # OpenAI takes 200 MB
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 60.0
-_OVER = ("completed", "failed", "expired", "cancelled")
+_IDLE = 0.3
+"""Seconds without a new request after which an incomplete batch is sent."""
+_MAX_BYTES = 150 * 2**20  # OpenAI accepts 200 MB
+_FIRST_PAUSE, _MAX_PAUSE = 0.5, 60.0
+"""Seconds between two polls."""
+_ENDED = ("completed", "failed", "expired", "cancelled")
 
 _Replies = Mapping[str, Reply | Exception]
 
@@ -33,15 +34,15 @@ _Replies = Mapping[str, Reply | Exception]
 class BatchClient(OpenAIClient):
     """Gathers requests into batches of up to `size`, and waits for the replies.
 
-    The ids of batches are noted in the file `noted`, before anything is waited for: a run that was killed finds its
-    requests there and waits for the same batches, instead of paying again.
+    The id of a batch is written to `file` before its replies are awaited: after a kill the next run finds its requests
+    there and waits for the same batches, instead of paying again.
     """
 
-    def __init__(self, model: str, http: Http, noted: Path | None = None, size: int = 1_000) -> None:
+    def __init__(self, model: str, http: Http, file: Path | None = None, size: int = 1_000) -> None:
         super().__init__(model, http)
         self.concurrency = size
-        self._noted = noted
-        self._known = self._read_notes()
+        self._file = file
+        self._known = self._read_file()
         self._waiting: dict[str, tuple[Request, asyncio.Future[Reply]]] = {}
         self._bytes = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -59,25 +60,25 @@ class BatchClient(OpenAIClient):
         self._tasks.clear()
         self._batches.clear()
         self._waiting.clear()
-        self._known = self._read_notes()
+        self._known = self._read_file()
         await super().__aexit__(kind, error, trace)
 
     async def supports_schema(self, send: Send | None = None) -> bool:  # noqa: ARG002
-        """False: to ask would take a batch. The text format costs nothing but a little more to read."""
+        """False: a test would take a whole batch, and the text format works with every model."""
         return False
 
     async def complete(self, request: Request) -> Reply:
-        """The reply, when its batch is over. Raises RequestError for a request that got none there."""
+        """The reply, when its batch has ended. Raises RequestError if the batch has no reply to this request."""
         key = request.key(self.name)
-        if batch := self._known.pop(key, None):  # once: asked again after a fault it goes into a new batch
-            found = await asyncio.shield(self._watch(batch))
-            if key in found:
-                return _told(found[key])
+        if batch := self._known.pop(key, None):  # once: after a fault it goes into a new batch
+            replies = await asyncio.shield(self._watch(batch))
+            if key in replies:
+                return _reply_or_raise(replies[key])
         if key not in self._waiting:
             self._waiting[key] = (request, asyncio.get_running_loop().create_future())
             self._bytes += len(request.system) + sum(len(message.text) for message in request.messages)
         future = self._waiting[key][1]
-        if len(self._waiting) >= self.concurrency or self._bytes > _BYTES:
+        if len(self._waiting) >= self.concurrency or self._bytes > _MAX_BYTES:
             self._send()
         else:
             self._send_soon()
@@ -86,25 +87,25 @@ class BatchClient(OpenAIClient):
     def _send_soon(self) -> None:
         if self._timer:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(_QUIET, self._send)
+        self._timer = asyncio.get_running_loop().call_later(_IDLE, self._send)
 
     def _send(self) -> None:
-        """Send what waits as a batch, and resolve it when that is over."""
+        """Send the waiting requests as a batch."""
         if self._timer:
             self._timer.cancel()
         waiting, self._waiting, self._bytes = self._waiting, {}, 0
         if waiting:
-            task = asyncio.create_task(self._answer(waiting))
+            task = asyncio.create_task(self._resolve(waiting))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _answer(self, waiting: Mapping[str, tuple[Request, asyncio.Future[Reply]]]) -> None:
+    async def _resolve(self, waiting: Mapping[str, tuple[Request, asyncio.Future[Reply]]]) -> None:
         try:
-            found = await self._watch(await self._create({key: request for key, (request, _) in waiting.items()}))
+            replies = await self._watch(await self._create({key: request for key, (request, _) in waiting.items()}))
         except Exception as error:
-            found = dict.fromkeys(waiting, error)
+            replies = dict.fromkeys(waiting, error)
         for key, (_, future) in waiting.items():
-            reply = found.get(key, RequestError("expired", "the batch ended without a reply to this"))
+            reply = replies.get(key, RequestError("expired", "the batch ended without a reply to this request"))
             if future.done():
                 continue
             if isinstance(reply, Reply):
@@ -113,7 +114,7 @@ class BatchClient(OpenAIClient):
                 future.set_exception(reply)
 
     async def _create(self, requests: Mapping[str, Request]) -> str:
-        """Upload the requests and begin a batch of them; its id is noted."""
+        """Upload the requests and start a batch of them; its id is written to the file."""
         rows = (
             {"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": self.body(request)}
             for key, request in requests.items()
@@ -122,21 +123,20 @@ class BatchClient(OpenAIClient):
         form = aiohttp.FormData()
         form.add_field("purpose", "batch")
         form.add_field("file", content, filename="requests.jsonl", content_type="application/jsonl")
-        file, _ = await self.http.json("POST", "/files", data=form)
-        asked = {"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
-        made, _ = await self.http.post("/batches", json.dumps(asked).encode())
-        name = str(made["id"])
-        if self._noted:
-            self._noted.parent.mkdir(parents=True, exist_ok=True)
-            with self._noted.open("a", encoding="utf-8") as notes:
-                notes.write(json.dumps({"batch": name, "keys": list(requests)}) + "\n")
+        upload = await self.http.json("POST", "/files", data=form)
+        order = {"input_file_id": upload["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+        name = str((await self.http.post("/batches", order))["id"])
+        if self._file:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            with self._file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"batch": name, "keys": list(requests)}) + "\n")
         return name
 
-    def _read_notes(self) -> dict[str, str]:
-        """The last batch that each key was sent in. A line that a killed run left unfinished is passed over."""
+    def _read_file(self) -> dict[str, str]:
+        """The last batch of each key. A line that a kill left incomplete is skipped."""
         known: dict[str, str] = {}
-        if self._noted and self._noted.exists():
-            for line in self._noted.read_text("utf-8").splitlines():
+        if self._file and self._file.exists():
+            for line in self._file.read_text("utf-8").splitlines():
                 try:
                     row = json.loads(line)
                 except ValueError:
@@ -150,42 +150,42 @@ class BatchClient(OpenAIClient):
         return self._batches[name]
 
     async def _wait(self, name: str) -> _Replies:
-        """The replies of a batch by their requests' keys, when it is over."""
+        """The replies of a batch by their requests' keys, when it has ended."""
         pause = _FIRST_PAUSE
         while True:
             try:
-                state, _ = await self.http.json("GET", f"/batches/{name}")
+                state = await self.http.json("GET", f"/batches/{name}")
             except RequestError as error:
                 if not error.retry:
                     raise
                 state = {}
-            if state.get("status") in _OVER:
+            if state.get("status") in _ENDED:
                 break
             await asyncio.sleep(pause)
-            pause = min(_LONGEST_PAUSE, 1.5 * pause)
+            pause = min(_MAX_PAUSE, 1.5 * pause)
         if state["status"] == "failed":
-            raise ClientError(f"the batch was refused: {_errors(state)}", where=self.http.where, fix="see its words")
-        found: dict[str, Reply | Exception] = {}
+            fix = "see the server's message"
+            raise ClientError(f"the batch was refused: {_errors(state)}", where=self.http.where, fix=fix)
+        replies: dict[str, Reply | Exception] = {}
         for kind in ("output_file_id", "error_file_id"):
             if file := state.get(kind):
-                content, _ = await self.http.raw("GET", f"/files/{file}/content")
-                for line in content.splitlines():
+                for line in (await self.http.raw("GET", f"/files/{file}/content")).splitlines():
                     row = json.loads(line)
-                    found[row["custom_id"]] = self._read(row)
-        return found
+                    replies[row["custom_id"]] = self._read(row)
+        return replies
 
     def _read(self, row: Mapping[str, Any]) -> Reply | Exception:
-        answer = row.get("response") or {}
+        response = row.get("response") or {}
         try:
-            if answer.get("status_code") == 200:
-                return read_reply(answer["body"], self.name, self.http.where)
+            if response.get("status_code") == 200:
+                return read_reply(response["body"], self.name, self.http.where)
         except (RequestError, ClientError) as error:
             return error
-        body = answer.get("body") or {"error": row.get("error") or "no response"}
-        return fault(int(answer.get("status_code") or 500), body, {}, self.http.where)
+        body = response.get("body") or {"error": row.get("error") or "no response"}
+        return fault(int(response.get("status_code") or 500), body, {}, self.http.where)
 
 
-def _told(reply: Reply | Exception) -> Reply:
+def _reply_or_raise(reply: Reply | Exception) -> Reply:
     if isinstance(reply, Reply):
         return reply
     raise reply
@@ -193,7 +193,7 @@ def _told(reply: Reply | Exception) -> Reply:
 
 def _errors(state: Mapping[str, Any]) -> str:
     rows = (state.get("errors") or {}).get("data") or []
-    return "; ".join(str(row.get("message", row)) for row in rows[:3]) or "no reason is given"
+    return "; ".join(str(row.get("message", row)) for row in rows[:3]) or "without a reason"
 
 
 @providers.register("batch")
@@ -208,6 +208,9 @@ def batch(
     folder: Path | None = None,
     size: int = 1_000,
 ) -> BatchClient:
-    """A client of OpenAI's batches; see `vistune.llm.providers.openai`. Batches are noted in `folder`."""
-    noted = folder / "batches.jsonl" if folder else None
-    return BatchClient(model, connect(base_url, key_env, headers, timeout, sends), noted, size)
+    """A client of OpenAI's batches, with the options of `vistune.llm.providers.openai`.
+
+    The ids of batches are kept in `folder`; `size` is the maximum number of requests in a batch.
+    """
+    file = folder / "batches.jsonl" if folder else None
+    return BatchClient(model, connect(base_url, key_env, headers, timeout, sends), file, size)

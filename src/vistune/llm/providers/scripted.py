@@ -1,4 +1,4 @@
-"""Replies known beforehand: written in a test, recorded, or got by hand from any model."""
+"""Given replies: recorded, or written by hand or by any other model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vistune.scene.english import well_formed
 
 
 class ScriptedClient(Client):
-    """Answers from a mapping of (record id, kind) to text, or from a sequence in the order of the requests."""
+    """Replies from a mapping of (record id, kind) to text, or from a sequence in the order of the requests."""
 
     name = "scripted"
 
@@ -22,23 +22,27 @@ class ScriptedClient(Client):
         self._in_order: Iterator[str] = iter(() if isinstance(replies, Mapping) else replies)
 
     async def complete(self, request: Request) -> Reply:
-        """The text for this request; a ClientError if there is none (left)."""
+        """The text for this request. Raises ClientError if there is none (left)."""
         if self._by_request is None:
             text = next(self._in_order, None)
         else:
             text = self._by_request.get((request.record_id, request.kind))
         if text is None:
-            raise ClientError("there is no scripted reply", where=f"record '{request.record_id}', {request.kind}")
+            where = f"record '{request.record_id}', {request.kind}"
+            raise ClientError("there is no scripted reply", where=where, fix="add one to the file of replies")
         return Reply(text, self.name)
 
 
 @providers.register("scripted")
 def from_file(file: str) -> ScriptedClient:
-    """A client of the replies in a JSONL file, one `{"id": RECORD, "kind": KIND, "text": REPLY}` a line."""
+    """A client of the replies in a JSONL file: `{"id": RECORD, "kind": KIND, "text": REPLY}` in each line.
+
+    Raises ClientError for a file that cannot be read and for any other line.
+    """
     try:
         lines = Path(file).read_text("utf-8").strip().split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise ClientError(f"cannot be read: {error}", where=file) from None
+        raise ClientError(f"the file cannot be read: {error}", where=file, fix="check its path") from None
     return ScriptedClient(dict(_parse(line, f"{file}:{number}") for number, line in enumerate(lines, 1)))
 
 
@@ -47,4 +51,5 @@ def _parse(line: str, where: str) -> tuple[tuple[str, str], str]:
         row = json.loads(line)
         return (str(row["id"]), str(row["kind"])), well_formed(str(row["text"]))
     except (ValueError, KeyError, TypeError):
-        raise ClientError("not a reply", where=where, fix='{"id": RECORD, "kind": KIND, "text": REPLY}') from None
+        fix = 'write {"id": RECORD, "kind": KIND, "text": REPLY}'
+        raise ClientError("this line is not a reply", where=where, fix=fix) from None

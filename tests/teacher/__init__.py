@@ -1,1 +1,0 @@
-"""The parts of tests/teacher_server.py: what it answers, in which wire formats, with which faults."""
