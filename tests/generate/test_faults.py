@@ -37,12 +37,12 @@ def test_transient_faults_lose_nothing(tmp_path: Path) -> None:
 
 
 def test_a_fault_for_good_stops_the_run_with_the_server_s_message(tmp_path: Path) -> None:
-    data, out = annotations(tmp_path, 40), tmp_path / "out"
-    with teaching(faults={"insufficient_quota": 0.16}) as teacher:
+    data, out = annotations(tmp_path, 200), tmp_path / "out"
+    with teaching(faults={"insufficient_quota": 0.1}) as teacher:
         printed = run(command(data, teacher.url, out, "--concurrency", "4"), code=2)
     assert "You exceeded your current quota" in printed
     before = report(out)
-    assert 40 > before["pending"] > 0
+    assert 200 > before["pending"] > 0
     with teaching() as teacher:
         run(command(data, teacher.url, out))
         assert teacher.stats["requests"] == before["pending"]
