@@ -20,7 +20,7 @@ _RECENT = 20.0
 
 
 class Progress:
-    """The figures of a run: whoever sends requests changes them, and they are shown from time to time."""
+    """The figures of a run: the sender updates them, a line shows them every few seconds."""
 
     def __init__(self, total: int = 0) -> None:
         self.total = total
