@@ -45,7 +45,6 @@ class StopAfterStep:
 
     @contextmanager
     def noting(self) -> Iterator[None]:
-        """Within, signals are noted."""
         with _handled(self._receive):
             yield
 

@@ -59,7 +59,8 @@ def _written_beside(path: Path) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             yield partial
-            write_manifest(partial)
+            files = {file.name: [file.stat().st_size, _sha256(file)] for file in sorted(partial.iterdir())}
+            (partial / MANIFEST).write_text(_manifest(files), "utf-8")
             for file in partial.iterdir():
                 sync(file)
             sync(partial)
@@ -111,14 +112,6 @@ def storage_errors(path: Path) -> Iterator[None]:
         fix = "free some space and run the same command again: it continues from the last state"
         where = error.filename if isinstance(error, OSError) and error.filename else path
         raise StorageError(f"cannot be written: {os.strerror(code)}", where=str(where), fix=fix) from error
-
-
-def write_manifest(folder: Path) -> None:
-    """List the files of `folder` in its manifest."""
-    files = {
-        file.name: [file.stat().st_size, _sha256(file)] for file in sorted(folder.iterdir()) if file.name != MANIFEST
-    }
-    (folder / MANIFEST).write_text(_manifest(files), "utf-8")
 
 
 def find_damage(folder: Path) -> str | None:

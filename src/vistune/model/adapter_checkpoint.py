@@ -87,7 +87,16 @@ def open_checkpoint(path: Path, *, one_layer: bool = False) -> tuple[LlavaForCon
     """
     has_adapter = (path / adapters.CONFIG).is_file()
     if (path / "config.json").is_file() or not ((path / BASE).is_file() or has_adapter):
-        return load_checkpoint(path, one_layer=one_layer)
+        model, processor = load_checkpoint(path)
+    else:
+        model, processor = _open_on_base(path, has_adapter)
+    if one_layer and getattr(model.config, MARK, None) == "linear":
+        model.model.multi_modal_projector = as_one_layer(model.model.multi_modal_projector)
+    model.eval()
+    return model, processor
+
+
+def _open_on_base(path: Path, has_adapter: bool) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
     base = _read_base(path)
     model, processor = base.assemble() if isinstance(base, Backbones) else open_checkpoint(base)
     if isinstance(model.model.multi_modal_projector, LinearProjector):
@@ -99,9 +108,6 @@ def open_checkpoint(path: Path, *, one_layer: bool = False) -> tuple[LlavaForCon
             model.model.multi_modal_projector.load_state_dict(load_file(path / _PROJECTOR))
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise CheckpointError(f"does not fit its base: {str(error).splitlines()[0]}", where=str(path)) from error
-    if one_layer and getattr(model.config, MARK, None) == "linear":
-        model.model.multi_modal_projector = as_one_layer(model.model.multi_modal_projector)
-    model.eval()
     return model, processor
 
 

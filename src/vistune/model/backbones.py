@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from transformers.image_processing_base import ImageProcessingMixin
 from transformers.utils.hub import cached_file
 
+from vistune import resources
 from vistune.errors import CheckpointError
 from vistune.model.families import LANGUAGE, MULTIMODAL, VISION
 from vistune.model.gguf import GgufFile
@@ -30,7 +30,7 @@ def resolve(name: str, part: Literal["vision", "language"]) -> str:
     `ID:FILE.gguf` is a GGUF file of a hub id, which is fetched. Raises CheckpointError for a path that is not there.
     """
     if name == "mini":
-        folder = Path(str(resources.files("vistune"))) / "demo" / "backbones" / part
+        folder = resources.folder("vistune.demo", f"backbones/{part}")
         if not folder.is_dir():
             raise CheckpointError("this installation has no miniature backbones", where=str(folder))
         return str(folder)

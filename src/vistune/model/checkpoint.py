@@ -16,7 +16,7 @@ from transformers.core_model_loading import revert_weight_conversion
 from vistune.errors import CheckpointError
 from vistune.model.families import VISION
 from vistune.model.pretrained import read_pretrained, unreadable
-from vistune.model.projector import MARK, as_one_layer, saved_weights
+from vistune.model.projector import saved_weights
 from vistune.storage import MANIFEST, add_files
 
 _PREFIXES = {
@@ -36,9 +36,8 @@ def is_complete(path: Path) -> bool:
 
 def mark_unfinished(path: Path) -> None:
     """Remove the files that make the checkpoint in `path` a finished one."""
-    for last in (_LAST, BASE):
-        (path / last).unlink(missing_ok=True)
-    (path / MANIFEST).unlink(missing_ok=True)
+    for name in (_LAST, BASE, MANIFEST):
+        (path / name).unlink(missing_ok=True)
 
 
 def published_weights(model: LlavaForConditionalGeneration) -> dict[str, Tensor]:
@@ -65,8 +64,7 @@ def save_checkpoint(
 ) -> None:
     """Write the whole checkpoint: weights as `dtype`, configs, processor, chat template, the manifest of these files.
 
-    All files are written to a temporary folder and then moved into `path`, config.json last: a folder without it is
-    unfinished.
+    A folder without config.json, which is moved into `path` last, is unfinished.
     Raises StorageError if the disk is full; `path` is then as it was.
     """
     with add_files(path, _LAST) as partial:
@@ -81,8 +79,8 @@ def save_checkpoint(
         processor.save_pretrained(partial)
 
 
-def load_checkpoint(path: Path, *, one_layer: bool = False) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
-    """The model, in float32, and its processor; with `one_layer`, a linear projector as the single layer it is.
+def load_checkpoint(path: Path) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+    """The model, in float32, and its processor.
 
     Raises CheckpointError if `path` is no folder, has no finished checkpoint or one of another family.
     """
@@ -94,9 +92,6 @@ def load_checkpoint(path: Path, *, one_layer: bool = False) -> tuple[LlavaForCon
         processor.tokenizer.init_kwargs.pop("backend", None)
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from None
-    if one_layer and getattr(model.config, MARK, None) == "linear":
-        model.model.multi_modal_projector = as_one_layer(model.model.multi_modal_projector)
-    model.eval()
     return model, processor
 
 

@@ -30,9 +30,8 @@ def read_pretrained(kind: Any, source: str | Path, *, whole: bool = True) -> Any
         logging.set_verbosity(shown)
     keys = ("missing_keys", "mismatched_keys", *(["unexpected_keys"] if whole else []))
     if wrong := [name for key in keys for name in report[key]]:
-        raise CheckpointError(
-            f"its weights are not the model's: {wrong[0]} (and {len(wrong) - 1} more)", where=str(source)
-        )
+        what = f"its weights are not the model's: {wrong[0]} (and {len(wrong) - 1} more)"
+        raise CheckpointError(what, where=str(source))
     model.eval()
     return model
 

@@ -28,7 +28,6 @@ class LinearProjector(nn.Module):
         self.linear = nn.Linear(vision_width, text_width)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features (N, I, V) as embeddings (N, I, D)."""
         projected: Tensor = self.linear(features)
         return projected
 
@@ -41,11 +40,11 @@ def saved_activation(kind: ProjectorKind, vision_width: int, text_width: int) ->
 def saved_weights(projector: nn.Module) -> dict[str, Tensor]:
     """The weights of linear_1 and linear_2 that a checkpoint holds, for a projector of either kind."""
     if isinstance(projector, LinearProjector):
-        return as_two_layers(projector)
+        return _two_layers(projector)
     return {name: weight.detach().contiguous() for name, weight in projector.state_dict().items()}
 
 
-def as_two_layers(projector: LinearProjector) -> dict[str, Tensor]:
+def _two_layers(projector: LinearProjector) -> dict[str, Tensor]:
     """The weights of linear_1 (D, V) and linear_2 (D, D) that compute the same as `projector`."""
     weight, bias = projector.linear.weight.detach(), projector.linear.bias.detach()
     text, vision = weight.shape
@@ -65,7 +64,7 @@ def as_two_layers(projector: LinearProjector) -> dict[str, Tensor]:
 
 
 def as_one_layer(two: nn.Module) -> LinearProjector:
-    """The single layer that `as_two_layers` wrote, bit for bit."""
+    """The single layer that was saved as these two, bit for bit."""
     weights = two.state_dict()
     text, vision = weights["linear_1.weight"].shape
     projector = LinearProjector(vision, text)

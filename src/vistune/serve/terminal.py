@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Console
@@ -24,53 +24,38 @@ def chat(checkpoint: Path, image: Path | None, max_new_tokens: int = 512) -> Non
     if image is not None:
         open_image(image)  # a wrong path is an error before the model is loaded
     console = Console(highlight=False)
-    session = Session(Assistant.load(checkpoint), image, max_new_tokens)
+    assistant, turns = Assistant.load(checkpoint), list[Turn]()
     if sys.stdin.isatty():
         console.print(f"[dim]{HELP}[/dim]")
     while (line := _read(console)) is not None and line != "/quit":
-        if not line:
-            continue
+        command, _, argument = line.partition(" ")
         try:
-            for piece in session.respond(line):
-                console.print(piece, end="", markup=False)
-            console.print()
+            if command == "/image":
+                path = Path(argument.strip())
+                open_image(path)  # for one that cannot be used the current one stays
+                image, turns = path, []
+                console.print(f"(image: {image})", markup=False)
+            elif command == "/new":
+                turns = []
+                console.print("(starting over)")
+            elif command.startswith("/"):
+                console.print(HELP)
+            elif line:
+                question = Turn("user", line)
+                pieces = assistant.stream([*turns, question], image, max_new_tokens=max_new_tokens)
+                turns += [question, Turn("assistant", _print_pieces(pieces, console))]
         except DataError as error:
             console.print(f"error: {error}", style="red", markup=False)
 
 
-class Session:
-    """A conversation: the image and the turns so far."""
-
-    def __init__(self, assistant: Assistant, image: Path | None, max_new_tokens: int) -> None:
-        self.assistant, self.image, self.max_new_tokens = assistant, image, max_new_tokens
-        self.turns: list[Turn] = []
-
-    def respond(self, line: str) -> Iterator[str]:
-        """The pieces of the answer to a question, or a note of what a command like `/image FILE` did.
-
-        Raises DataError for an image that cannot be used; the current one stays.
-        """
-        command, _, argument = line.partition(" ")
-        if command == "/image":
-            path = Path(argument.strip())
-            open_image(path)
-            self.image, self.turns = path, []
-            yield f"(image: {path})"
-        elif command == "/new":
-            self.turns = []
-            yield "(starting over)"
-        elif command.startswith("/"):
-            yield HELP
-        else:
-            yield from self._answer(line)
-
-    def _answer(self, question: str) -> Iterator[str]:
-        turns = [*self.turns, Turn("user", question)]
-        pieces = []
-        for piece in self.assistant.stream(turns, self.image, max_new_tokens=self.max_new_tokens):
-            pieces.append(piece)
-            yield piece
-        self.turns = [*turns, Turn("assistant", "".join(pieces).strip())]
+def _print_pieces(pieces: Iterable[str], console: Console) -> str:
+    """Print the pieces of an answer as they come; returns all of it."""
+    text = ""
+    for piece in pieces:
+        console.print(piece, end="", markup=False)
+        text += piece
+    console.print()
+    return text.strip()
 
 
 def _read(console: Console) -> str | None:

@@ -6,6 +6,7 @@ and no gradient changes by a bit. Norms, and everything that is trained, stay in
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -55,20 +56,18 @@ def hold_in_bf16(model: LlavaForConditionalGeneration) -> None:
         weight.data = weight.data.bfloat16()
 
 
-def has_bf16_weights(model: LlavaForConditionalGeneration) -> bool:
-    """Whether any frozen weight is held in bfloat16."""
-    return any(_is_rounded(weight) for weight in model.parameters())
-
-
-def restore_float32(model: LlavaForConditionalGeneration, base: LlavaForConditionalGeneration) -> None:
-    """Give the model, in place, the unrounded weights of `base`, the same model before its training."""
-    for name, weight in model.named_parameters():
-        if _is_rounded(weight):
-            weight.data = base.get_parameter(name.replace(".base_layer.", ".")).data  # a layer with an adapter
-
-
-def _is_rounded(weight: Tensor) -> bool:
-    return weight.dtype == torch.bfloat16 and not weight.requires_grad
+def restore_float32(
+    model: LlavaForConditionalGeneration, open_base: Callable[[], LlavaForConditionalGeneration]
+) -> None:
+    """Undo `hold_in_bf16`, in place. `open_base` reads the same model before its training, only if that is needed."""
+    rounded = [
+        (name, weight)
+        for name, weight in model.named_parameters()
+        if weight.dtype == torch.bfloat16 and not weight.requires_grad
+    ]
+    base = open_base() if rounded else model
+    for name, weight in rounded:
+        weight.data = base.get_parameter(name.replace(".base_layer.", ".")).data  # a layer with an adapter
 
 
 def weight_bytes(model: LlavaForConditionalGeneration, *, bf16: bool) -> float:

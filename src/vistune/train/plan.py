@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -63,11 +63,9 @@ def plan(recipe: Recipe) -> list[StagePlan]:
 def _plan_stage(
     recipe: Recipe, stage: StageRecipe, model: LlavaForConditionalGeneration, processor: LlavaProcessor, peak: float
 ) -> StagePlan:
-    def silent(_: str) -> None:
-        """Drop what training prints."""
-
-    data = open_stage_data(stage, silent)
-    dataset, *_ = prepare_stage(recipe, stage, model, processor, data, output=silent, ahead=0)
+    printed: list[str] = []  # what training prints, and a plan does not
+    data = open_stage_data(stage, printed.append)
+    dataset, *_ = prepare_stage(recipe, stage, model, processor, data, output=printed.append, ahead=0)
     sampler = dataset.sampler(recipe.seed)
     steps = total_steps(sampler.epoch_size, stage)
     sampled = [
@@ -100,7 +98,7 @@ def _savings(
     padded = [plain_work([step[i : i + size] for i in range(0, len(step), size)]) for step in sampled]
     single = [plain_work([[sample] for sample in step]) for step in sampled]
     shared = [our_work(step) for step in groups]
-    all_logits = [Work(one.images, one.image_tokens, one.tokens, one.pairs, one.tokens) for one in shared]
+    all_logits = [replace(one, logits=one.tokens) for one in shared]
 
     def cost(work: Sequence[Work], **whole: bool) -> float:
         return float(np.mean([sum(flops(model, stage.trains, one, **whole).values()) for one in work]))
@@ -114,7 +112,7 @@ def _savings(
         ("no unused layers of the tower", cost(shared)),
     ]
     if (first := first_views(recipe, stage)) < 1:
-        blind = [Work(0, one.image_tokens, one.tokens, one.pairs, one.logits) for one in shared]
+        blind = [replace(one, images=0) for one in shared]
         savings.append(("cached features of a frozen tower", first * savings[-1][1] + (1 - first) * cost(blind)))
     return savings
 

@@ -20,7 +20,7 @@ from vistune.recipe.training import Recipe, StageRecipe
 from vistune.storage import storage_errors
 from vistune.train.distributed import decide, end_processes, main_first, start_processes
 from vistune.train.features import open_features, remove_features
-from vistune.train.frozen_bf16 import has_bf16_weights, hold_in_bf16, restore_float32
+from vistune.train.frozen_bf16 import hold_in_bf16, restore_float32
 from vistune.train.log import check_trackers
 from vistune.train.loop import train_stage
 from vistune.train.run_folder import check_recipe, check_start, remove_old_states, save_recipe, unfinished_stages
@@ -130,7 +130,6 @@ def _save(
     else:
         if "lora" in stage.trains and "vision" not in stage.trains:
             save_adapter_checkpoint(model, folder / "adapter", base)
-        if has_bf16_weights(model):
-            restore_float32(model, _open(base)[0])
+        restore_float32(model, lambda: _open(base)[0])
         merge_lora(model)
         save_checkpoint(model, processor, folder, getattr(torch, recipe.save_dtype))

@@ -39,7 +39,7 @@ def prepare_stage(
     """Make `model` what the stage trains, in place, and encode its `data`; the same for training and planning.
 
     Returns the training data set and, if the stage has one, the validation data set; up to `ahead` conversations are
-    encoded at once. Raises RecipeError for adapters of layers or a template that do not exist, DataError for data
+    encoded in advance. Raises RecipeError for adapters of layers or a template that do not exist, DataError for data
     without any usable conversation.
     """
     if "lora" in stage.trains:

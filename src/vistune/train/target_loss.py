@@ -29,7 +29,7 @@ class TargetLoss(nn.Module):
     compute their activations again in the backward pass.
 
     `keep_features` gets the names and features (N, I, V) of images that a frozen vision tower encoded. With `in_place`,
-    the two gradients with a row for every word of the vocabulary are added to what is there, not copied first: only
+    the two gradients with a row for every word of the vocabulary are added to the earlier ones, not copied first: only
     for a single process, as several exchange each gradient when it is complete.
     """
 
