@@ -17,7 +17,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto  # a process for each core
 
 check: setup
 	$(BIN)/ruff check .

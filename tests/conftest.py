@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,9 @@ from typing import Any
 
 import pytest
 from PIL import Image
+
+# the tests' own processes fill the cores; and with one thread sums have the same order wherever they are computed
+os.environ["OMP_NUM_THREADS"] = "1"
 
 COCO: dict[str, dict[str, Any]] = {
     "instances": {
