@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import heapq
 from array import array
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,6 @@ class SpacyPhrases:
             raise MissingPackageError(f"there is no spaCy pipeline '{pipeline}'", fix=fix) from None
 
     def __call__(self, texts: Iterable[str]) -> Iterator[set[str]]:
-        """Each text's different noun chunks."""
         for document in self._nlp.pipe(texts):
             try:
                 yield {one_line(chunk.text).lower() for chunk in document.noun_chunks}
@@ -90,7 +89,7 @@ class SpacyPhrases:
 class Balanced:
     """The caption pairs that LLaVA's filter keeps, in their order; iterable more than once.
 
-    It holds about 100 bytes for each caption and each different phrase.
+    It holds about 200 bytes for each different phrase and 8 for each of its captions.
     """
 
     pairs: Iterable[Conversation]
@@ -104,20 +103,14 @@ class Balanced:
 
     @cached_property
     def _kept(self) -> bytearray:
-        """For each caption whether it is kept."""
-        texts = (pair.turns[-1].text for pair in self.pairs)
-        captions = [array("Q", sorted(map(bits, found))) for found in self.phrases(texts)]  # phrases by their hashes
-        counts = Counter(phrase for hashes in captions for phrase in hashes)
         kept = bytearray()
-        drawn: dict[int, list[tuple[int, int]]] = {}  # a frequent phrase's captions with the lowest hashes
-        for number, hashes in enumerate(captions):
-            kept.append(any(MIN_CAPTIONS <= counts[phrase] <= MAX_CAPTIONS for phrase in hashes))
-            for phrase in hashes:
-                if counts[phrase] > MAX_CAPTIONS:
-                    heap = drawn.setdefault(phrase, [])
-                    rank = (-bits(self.seed, phrase, number), number)
-                    (heapq.heappush if len(heap) < MAX_CAPTIONS else heapq.heappushpop)(heap, rank)
-        for heap in drawn.values():
-            for _, number in heap:
-                kept[number] = True
+        captions: dict[int, array[int]] = defaultdict(lambda: array("Q"))  # the numbers of each phrase's, by its hash
+        for number, found in enumerate(self.phrases(pair.turns[-1].text for pair in self.pairs)):
+            kept.append(False)
+            for phrase in found:
+                captions[bits(phrase)].append(number)
+        for phrase, numbers in captions.items():
+            if len(numbers) >= MIN_CAPTIONS:
+                for number in heapq.nsmallest(MAX_CAPTIONS, numbers, partial(bits, self.seed, phrase)):
+                    kept[number] = True
         return kept

@@ -1,4 +1,4 @@
-"""The figures of the report: lengths, variety, mentioned objects and cost, in bounded memory.
+"""The figures of the report: lengths, variety, mentioned objects and cost, without holding the samples.
 
 distinct-n is the share of different n-grams among all (Li et al. 2016). It falls with the amount of text, so it is
 taken over a fixed amount: the first `WORDS` words of `SAMPLES` conversations of a kind, drawn by the hash of their ids.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -24,77 +25,36 @@ _PIPELINE = "en_core_web_sm"
 _TOKENS = ("input", "output", "cached")
 
 
-class Histogram:
-    """Whole numbers from 0 up: the exact mean, minimum and maximum, and quantiles.
-
-    Numbers above `LIMIT` count as `LIMIT` in the quantiles, which bounds the number of bins.
-    """
-
-    LIMIT = 2_000
-
-    def __init__(self) -> None:
-        self.bins: Counter[int] = Counter()
-        self.count = self.total = self.maximum = 0
-
-    def add(self, value: int) -> None:
-        """Count one number."""
-        self.bins[min(value, self.LIMIT)] += 1
-        self.count += 1
-        self.total += value
-        self.maximum = max(self.maximum, value)
-
-    def quantile(self, share: float) -> int:
-        """The least number that `share` of them do not exceed; 0 if there are none."""
-        seen = 0
-        for value in sorted(self.bins):
-            seen += self.bins[value]
-            if seen >= share * self.count:
-                return value
-        return 0
-
-    def to_dict(self) -> dict[str, float]:
-        """`mean`, `min`, `p10`, `p50`, `p90`, `max`; all 0 if there are none."""
-        mean = round(self.total / self.count, 3) if self.count else 0.0
-        quantiles = {f"p{round(100 * share)}": self.quantile(share) for share in (0.1, 0.5, 0.9)}
-        return {"mean": mean, "min": min(self.bins, default=0), **quantiles, "max": self.maximum}
+def quantile(counts: Counter[int], share: float) -> int:
+    """The least of the counted numbers that `share` of them do not exceed; 0 if there are none."""
+    seen = 0
+    for value in sorted(counts):
+        seen += counts[value]
+        if seen >= share * counts.total():
+            return value
+    return 0
 
 
-class Tally:
-    """How often each word comes; of words that first come after `LIMIT` others, only the total."""
-
-    LIMIT = 5_000
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.total = 0
-
-    def add(self, word: str) -> None:
-        """Count one."""
-        self.total += 1
-        if word in self.counts or len(self.counts) < self.LIMIT:
-            self.counts[word] += 1
-
-    def shares(self) -> dict[str, float]:
-        """The most frequent with their shares of the total, ties in alphabetical order."""
-        top = by_frequency(self.counts).items()
-        return {word: round(count / self.total, 4) for word, count in list(top)[:_TOP]}
+def distribution(counts: Counter[int]) -> dict[str, float]:
+    """`mean`, `min`, `p10`, `p50`, `p90` and `max` of the counted numbers; all 0 if there are none."""
+    total = sum(value * count for value, count in counts.items())
+    quantiles = {f"p{round(100 * share)}": quantile(counts, share) for share in (0.1, 0.5, 0.9)}
+    mean = round(total / max(counts.total(), 1), 3)
+    return {"mean": mean, "min": min(counts, default=0), **quantiles, "max": max(counts, default=0)}
 
 
 class Diversity:
-    """The variety of one kind's accepted samples, in a few megabytes at most."""
+    """The variety of one kind's accepted samples."""
 
     def __init__(self) -> None:
         self._sampled: HashSample[tuple[Turn, ...]] = HashSample(SAMPLES, "distinct")
-        self._first_words = {"questions": Tally(), "answers": Tally()}
-        self._figures: dict[str, Any] | None = None
+        self._first_words: dict[str, Counter[str]] = {"questions": Counter(), "answers": Counter()}
 
     def add(self, name: str, turns: Sequence[Turn]) -> None:
-        """Count one sample."""
-        self._figures = None
         self._sampled.add(name, lambda: tuple(turns))
         for turn in turns:
             first = "".join(words_of(turn.text.lower())[:1])[:30]
-            self._first_words["questions" if turn.role == "user" else "answers"].add(first)
+            self._first_words["questions" if turn.role == "user" else "answers"][first] += 1
 
     def to_dict(self) -> dict[str, Any]:
         """For questions and answers `distinct_1` to `_3` and the shares of `first_words`.
@@ -102,16 +62,15 @@ class Diversity:
         With spaCy's en_core_web_sm installed also `actions`, the verb-noun pairs of the sampled questions, and how many
         different ones there are.
         """
-        if self._figures is None:
-            sides = {"questions": self._texts("user"), "answers": self._texts("assistant")}
-            self._figures = {
-                name: {**distinct(texts), "first_words": self._first_words[name].shares()}
-                for name, texts in sides.items()
-            } | _actions(sides["questions"])
-        return self._figures
+        sides = {"questions": self._texts("user"), "answers": self._texts("assistant")}
+        figures = {
+            name: {**distinct(texts), "first_words": _top_shares(self._first_words[name])}
+            for name, texts in sides.items()
+        }
+        return figures | _actions(sides["questions"])
 
-    def _texts(self, role: str) -> list[str]:
-        return [turn.text for turns in self._sampled.items() for turn in turns if turn.role == role]
+    def _texts(self, role: str) -> tuple[str, ...]:
+        return tuple(turn.text for turns in self._sampled.items() for turn in turns if turn.role == role)
 
 
 class Coverage:
@@ -121,7 +80,6 @@ class Coverage:
         self.named = self.boxed = 0
 
     def add(self, categories: Iterable[str], texts: Iterable[str]) -> None:
-        """Count one sample."""
         boxed = set(categories)
         self.boxed += len(boxed)
         self.named += len(boxed.intersection(MentionFinder(boxed).find("\n".join(texts))))
@@ -144,7 +102,6 @@ class Cost:
         self.usd: float | None = 0.0
 
     def add(self, about: Mapping[str, Any]) -> None:
-        """Count one reply by its provenance; a sample without a request costs nothing."""
         if not about["attempts"]:
             return
         self.attempts += about["attempts"]
@@ -185,17 +142,21 @@ def distinct(texts: Iterable[str]) -> dict[str, float | None]:
     return {f"distinct_{n}": round(len(seen) / all_, 4) if all_ else None for n, (seen, all_) in enumerate(pairs, 1)}
 
 
-def _actions(questions: Iterable[str]) -> dict[str, Any]:
+def _top_shares(counts: Counter[str]) -> dict[str, float]:
+    top = list(by_frequency(counts).items())[:_TOP]
+    return {word: round(count / counts.total(), 4) for word, count in top}
+
+
+@cache  # the tables and the page show it, too, and parsing takes seconds
+def _actions(questions: tuple[str, ...]) -> dict[str, Any]:
     """`actions` and `different_actions` (Self-Instruct, figure 2); nothing where spaCy's pipeline is not installed."""
     if not find_spec("spacy") or not find_spec(_PIPELINE):  # importing spaCy to see that takes seconds
         return {}
     import spacy
 
-    tally = Tally()
-    for document in spacy.load(_PIPELINE, exclude=["ner"]).pipe(questions):
-        if pair := next(verb_noun_pairs(document), None):
-            tally.add(pair)
-    return {"actions": tally.shares(), "different_actions": len(tally.counts)}
+    documents = spacy.load(_PIPELINE, exclude=["ner"]).pipe(questions)
+    counts = Counter(pair for document in documents if (pair := next(verb_noun_pairs(document), None)))
+    return {"actions": _top_shares(counts), "different_actions": len(counts)}
 
 
 def verb_noun_pairs(document: Any) -> Iterator[str]:

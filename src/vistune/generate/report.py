@@ -11,7 +11,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from vistune.generate.figures import Cost, Coverage, Diversity, Histogram, by_frequency
+from vistune.generate.figures import Cost, Coverage, Diversity, by_frequency, distribution, quantile
 from vistune.generate.judge import JudgedSample
 from vistune.pages import render
 from vistune.pages.charts import BAR_SIZE, BarChart, bar_chart
@@ -19,7 +19,8 @@ from vistune.resources import load_yaml
 from vistune.seeded import HashSample
 from vistune.storage import atomic_text
 
-_VERDICTS = ("asked", "accepted", "filtered", "quarantined", "pending")
+_COUNTS = ("asked", "accepted", "filtered", "quarantined", "pending")
+_LENGTHS = ("turns", "question_words", "words")
 _EXAMPLES = 10
 
 
@@ -33,44 +34,39 @@ class KindReport:
     def __init__(self) -> None:
         self.asked = self.accepted = self.filtered = self.quarantined = self.pending = 0
         self.reasons: Counter[str] = Counter()
-        self.turns, self.question_words, self.words = Histogram(), Histogram(), Histogram()
+        self.lengths: dict[str, Counter[int]] = {name: Counter() for name in _LENGTHS}
         self.diversity, self.coverage, self.cost = Diversity(), Coverage(), Cost()
 
     def add(self, one: JudgedSample) -> None:
-        """Count one reply."""
-        self.asked += 1
-        setattr(self, one.verdict, getattr(self, one.verdict) + 1)
+        self.count(one.verdict)
         self.cost.add(one.about)
         if one.verdict != "accepted":
             self.reasons[one.reasons[0]] += 1
             return
-        self.turns.add(len(one.turns) // 2)
+        self.lengths["turns"][len(one.turns) // 2] += 1
         for turn in one.turns:
-            (self.question_words if turn.role == "user" else self.words).add(len(turn.text.split()))
+            self.lengths["question_words" if turn.role == "user" else "words"][len(turn.text.split())] += 1
         self.diversity.add(one.id, one.turns)
         self.coverage.add(one.categories, (turn.text for turn in one.turns))
 
-    def add_pending(self, count: int) -> None:
-        """Count requests without a reply."""
-        self.asked += count
-        self.pending += count
+    def count(self, outcome: str) -> None:
+        self.asked += 1
+        setattr(self, outcome, getattr(self, outcome) + 1)
+
+    def counts(self) -> dict[str, int]:
+        return {name: getattr(self, name) for name in _COUNTS}
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as JSON: `turns` are pairs a sample, `words` an answer's, `question_words` a question's."""
-        lengths = {name: getattr(self, name).to_dict() for name in ("turns", "question_words", "words")}
         share = self.coverage.share()
         return {
-            **{name: getattr(self, name) for name in _VERDICTS},
+            **self.counts(),
             "reasons": by_frequency(self.reasons),
-            **lengths,
+            **{name: distribution(lengths) for name, lengths in self.lengths.items()},
             "diversity": self.diversity.to_dict(),
             "objects_named": None if share is None else round(share, 4),
             "cost": self.cost.to_dict(self.accepted),
         }
-
-    def rejected(self) -> str:
-        """The reasons of rejection in a line, the most frequent first."""
-        return ", ".join(f"{code} {count:,}" for code, count in by_frequency(self.reasons).items())
 
 
 class Report:
@@ -88,17 +84,16 @@ class Report:
         }  # fmt: skip
 
     def add(self, one: JudgedSample) -> None:
-        """Count one reply."""
         self.kinds[one.kind].add(one)
         self.examples["accepted" if one.verdict == "accepted" else "rejected"].add(one.id, lambda: one)
 
-    def add_pending(self, kind: str, count: int = 1) -> None:
-        """Count requests without a reply."""
-        self.kinds[kind].add_pending(count)
+    def add_pending(self, kind: str) -> None:
+        """Count a sample without a reply."""
+        self.kinds[kind].count("pending")
 
     def totals(self) -> dict[str, int]:
         """asked, accepted, filtered, quarantined and pending over all kinds."""
-        return {name: sum(getattr(kind, name) for kind in self.kinds.values()) for name in _VERDICTS}
+        return {name: sum(getattr(kind, name) for kind in self.kinds.values()) for name in _COUNTS}
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as JSON; `sent` is left out, so that a repeated run writes the same file."""
@@ -119,9 +114,8 @@ class Report:
     def page(self) -> str:
         """The report as one HTML file; the same for the same replies."""
         references = load_references()
-        parts = ("question_words", "words", "turns")
         charts = {
-            name: {part: _chart(getattr(kind, part), references["kinds"].get(name, {}).get(part)) for part in parts}
+            name: {part: _chart(lengths, references, name, part) for part, lengths in kind.lengths.items()}
             for name, kind in self.kinds.items()
             if kind.accepted
         }
@@ -133,17 +127,15 @@ class Report:
 
     def table(self) -> Table:
         """The figures for the terminal; `pairs` and `words` are means per sample and per answer."""
-        rejected = [f"{name}: {kind.rejected()}" for name, kind in self.kinds.items() if kind.reasons]
-        table = Table(title="instruction data", caption="\n".join(rejected), caption_justify="left", box=SIMPLE_HEAD)
-        table.pad_edge, table.collapse_padding = False, True
-        table.add_column("kind", no_wrap=True)
-        names = [name for name in _VERDICTS if name != "pending" or self.totals()["pending"]]
-        for column in (*names, "pairs", "words"):
-            table.add_column(column, justify="right")
+        names = [name for name in _COUNTS if name != "pending" or self.totals()["pending"]]
+        table = _table("instruction data", [*names, "pairs", "words"])
+        rejected = {name: by_frequency(kind.reasons).items() for name, kind in self.kinds.items() if kind.reasons}
+        table.caption = "\n".join(
+            f"{name}: {', '.join(f'{code} {count:,}' for code, count in reasons)}" for name, reasons in rejected.items()
+        )
         for name, kind in self.kinds.items():
-            counts = [f"{getattr(kind, key):,}" for key in names]
-            means = (kind.turns.to_dict()["mean"], kind.words.to_dict()["mean"])
-            table.add_row(name, *counts, *(f"{mean:.1f}" for mean in means))
+            means = [distribution(kind.lengths[length])["mean"] for length in ("turns", "words")]
+            table.add_row(name, *(f"{getattr(kind, key):,}" for key in names), *(f"{mean:.1f}" for mean in means))
         return table
 
     def quality_table(self) -> Table:
@@ -151,17 +143,14 @@ class Report:
         references = load_references()
         kinds = {name: kind.to_dict() for name, kind in self.kinds.items()}
         actions = any("actions" in kind["diversity"] for kind in kinds.values())
-        table = Table(title="accepted samples", box=SIMPLE_HEAD, caption_justify="left")
+        columns = ["words", "dist-2 q", "a", *(["actions"] if actions else []), "named", "tokens", "USD"]
+        table = _table("accepted samples", columns)
         table.caption = (
             f"words an answer, in brackets: {references['source']}"
             "\ndist-2: different pairs of words in questions, answers"
             + ("\nactions: a question's verb and noun" if actions else "")
             + "\nnamed: boxed objects that the sample mentions\ntokens, USD: output and cost for each"
         )
-        table.pad_edge, table.collapse_padding = False, True
-        table.add_column("kind", no_wrap=True)
-        for column in ("words", "dist-2 q", "a", *(["actions"] if actions else []), "named", "tokens", "USD"):
-            table.add_column(column, justify="right", no_wrap=True)
         for name, kind in kinds.items():
             reference = references["kinds"].get(name, {}).get("words")
             words = f"{kind['words']['mean']:.1f}" + (f" ({reference['mean']:.1f})" if reference else "")
@@ -173,8 +162,17 @@ class Report:
         return table
 
 
-def _chart(lengths: Histogram, reference: dict[str, float] | None) -> BarChart:
-    return bar_chart(lengths.bins, lengths.to_dict(), lengths.quantile(0.99), reference)
+def _chart(lengths: Counter[int], references: dict[str, Any], kind: str, part: str) -> BarChart:
+    reference = references["kinds"].get(kind, {}).get(part)
+    return bar_chart(lengths, distribution(lengths), quantile(lengths, 0.99), reference)
+
+
+def _table(title: str, columns: Iterable[str]) -> Table:
+    table = Table(title=title, box=SIMPLE_HEAD, caption_justify="left", pad_edge=False, collapse_padding=True)
+    table.add_column("kind", no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
 
 
 def _figure(value: float | None, form: str) -> str:
