@@ -7,7 +7,7 @@ import pytest
 
 from vistune.errors import VistuneError
 from vistune.generate.kinds import Prompts
-from vistune.generate.plan import Amount, First, Quota, Shard, _Lowest, make_plan, parse_amounts
+from vistune.generate.plan import Amount, First, Quota, Shard, make_plan, parse_amounts
 from vistune.records import ImageRecord
 
 RECORDS = [ImageRecord(str(n), Path(f"{n}.jpg"), 9, 9, ("A dog.",) if n % 3 else ()) for n in range(900)]
@@ -63,15 +63,6 @@ def test_a_quota_depends_on_ids_and_seed_alone_and_grows() -> None:
 def test_a_quota_larger_than_the_data_is_an_error() -> None:
     with pytest.raises(VistuneError, match="601 images are requested, but only 600 have captions"):
         chosen({"conversation": Quota(601)})
-
-
-def test_the_lowest_of_many_values_in_little_memory() -> None:
-    values = [random.Random(0).random() for _ in range(1)] + [random.Random(n).random() for n in range(20_000)]
-    lowest = _Lowest(17)
-    for value in values:
-        lowest.add(value)
-    assert sum(value < lowest.bound() for value in values) == 17
-    assert len(lowest._values) <= 17
 
 
 def test_the_first_few_records() -> None:

@@ -107,8 +107,8 @@ class Balanced:
         captions: dict[int, array[int]] = defaultdict(lambda: array("Q"))  # the numbers of each phrase's, by its hash
         for number, found in enumerate(self.phrases(pair.turns[-1].text for pair in self.pairs)):
             kept.append(False)
-            for phrase in found:
-                captions[bits(phrase)].append(number)
+            for hashed in map(bits, found):
+                captions[hashed].append(number)
         for phrase, numbers in captions.items():
             if len(numbers) >= MIN_CAPTIONS:
                 for number in heapq.nsmallest(MAX_CAPTIONS, numbers, partial(bits, self.seed, phrase)):

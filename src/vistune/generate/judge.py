@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from vistune.formats.conversations import image_path
 from vistune.generate.filters import Sample, reasons
@@ -36,25 +36,21 @@ class JudgedSample:
 
     @property
     def id(self) -> str:
-        """The sample's id, unique in the run."""
         return str(self.about["id"])
 
     @property
     def kind(self) -> str:
-        """The name of its kind."""
         return str(self.about["kind"])
 
     @property
     def verdict(self) -> Literal["accepted", "filtered", "quarantined"]:
         """Accepted into the data, filtered for its content, or quarantined as not usable at all."""
-        verdict: Literal["accepted", "filtered", "quarantined"] = self.about["verdict"]
-        return verdict
+        return cast(Literal["accepted", "filtered", "quarantined"], self.about["verdict"])
 
     @property
     def reasons(self) -> Sequence[str]:
         """Reason codes of a rejected sample; it counts under the first."""
-        codes: Sequence[str] = self.about["reasons"]
-        return codes
+        return cast(Sequence[str], self.about["reasons"])
 
     def filtered(self, reason: str) -> JudgedSample:
         """The accepted sample, filtered for `reason` after all."""
@@ -84,8 +80,7 @@ def judge(sample: PlannedSample, plan: Plan, teacher: str, store: Store, images:
     if sample.request is None:
         text = format_context(sample.record, sample.kind.context)
         return JudgedSample(about | {"attempts": 0, "cost": 0.0} | _verdict(sample.reasons), (), text)
-    attempt = chosen_attempt(sample, teacher, store)
-    if attempt:
+    if attempt := _chosen_attempt(sample, teacher, store):
         return _judge(sample, plan, about, attempt, teacher)
     if failure := store.failure(about["request"]):
         about |= {"attempts": failure.tries, "cost": None}
@@ -115,7 +110,7 @@ def attempts(sample: PlannedSample, teacher: str, store: Store) -> Iterator[Atte
         yield Attempt(number, request, stored, _parse(sample.kind, stored.reply))
 
 
-def chosen_attempt(sample: PlannedSample, teacher: str, store: Store) -> Attempt | None:
+def _chosen_attempt(sample: PlannedSample, teacher: str, store: Store) -> Attempt | None:
     """The first attempt whose reply is settled or can be parsed, otherwise the last; None without a reply."""
     attempt = None
     for attempt in attempts(sample, teacher, store):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -105,7 +105,6 @@ class Kind:
         return hashlib.sha256("\x1f".join(texts).encode()).hexdigest()
 
     def shows(self, record: ImageRecord) -> bool:
-        """Whether `record` has any of the kind's parts."""
         return has_context(record, self.context)
 
     def request(self, record: ImageRecord, seed: int, max_tokens: int | None = None) -> Request | None:
@@ -130,12 +129,10 @@ class Prompts:
     """Where the prompts come from: our kinds and those of `folder`, a kind's folder or a folder of several.
 
     A kind of `folder` takes the place of ours with the same name. `language` is a code or an English name.
-    `structured`: replies are requested as JSON; only for a client that enforces schemas.
     """
 
     folder: Path | None = None
     language: str = ENGLISH
-    structured: bool = False
 
     def folders(self) -> dict[str, Path]:
         """Every kind's folder, by its name. Raises VistuneError for a `folder` without any."""
@@ -145,22 +142,15 @@ class Prompts:
         """The names of the kinds that `folder` adds or replaces."""
         return sorted(folder.name for folder in self._own())
 
-    def load(self, name: str, context: Collection[str] | None = None) -> Kind:
-        """The kind of that name; `context` replaces the parts that its folder states.
+    def load(self, name: str, needs: Collection[str] = ()) -> Kind:
+        """The kind of that name, which also shows the parts of the context that the teacher `needs`.
 
-        Raises VistuneError for an unknown kind, part or language and for a mistake in the kind's files.
+        Raises VistuneError for an unknown kind or language and for a mistake in the kind's files.
         """
         folders = self.folders()
         if name not in folders:
             raise VistuneError(f"unknown kind '{name}'", fix=did_you_mean(name, folders))
-        kind = _load(folders[name], language_code(self.language), self.structured)
-        if context is None:
-            return kind
-        for part in context:
-            if part not in PARTS:
-                fix = did_you_mean(part, PARTS)
-                raise VistuneError(f"unknown part '{part}' of the context", where=f"kind '{name}'", fix=fix)
-        return replace(kind, context=tuple(part for part in PARTS if part in context))
+        return _load(folders[name], language_code(self.language), needs)
 
     def _own(self) -> list[Path]:
         if self.folder is None:
@@ -197,18 +187,17 @@ def _kinds_in(folder: Path) -> Iterator[Path]:
     yield from sorted(file.parent for file in folder.glob("*/kind.yaml"))
 
 
-def _load(folder: Path, language: str, structured: bool) -> Kind:
+def _load(folder: Path, language: str, needs: Collection[str]) -> Kind:
     settings = load(KindSettings, folder / "kind.yaml")
     return Kind(
         name=folder.name,
-        context=settings.context,
+        context=tuple(part for part in PARTS if part in {*settings.context, *needs}),
         system_text=_system(folder),
         examples=_examples(folder / "fewshot", settings),
         questions=_questions(folder, language) if settings.question == "list" else (),
         turns=settings.turns,
         words=(1, settings.words[1]) if language in UNSPACED else settings.words,
         language=language,
-        structured=structured,
     )
 
 

@@ -18,7 +18,6 @@ from vistune.generate.injection import hostile_context
 from vistune.generate.kinds import Kind, Prompts
 from vistune.llm.client import Request
 from vistune.records import ImageRecord
-from vistune.scene.context import PARTS
 from vistune.seeded import bits, fraction
 
 _EXHAUSTIVE = 300
@@ -86,7 +85,6 @@ class Shard:
         return cls(int(found[1]), int(found[2]))
 
     def has(self, record: ImageRecord) -> bool:
-        """Whether the image is in this part."""
         return bits(record.id, "shard") % self.count == self.index - 1
 
 
@@ -115,7 +113,6 @@ class PlannedSample:
 
     @property
     def id(self) -> str:
-        """The sample's id, unique in a run."""
         return f"{self.record.id}-{self.kind.name}"
 
 
@@ -155,11 +152,7 @@ class Plan:
 
     def pilot(self, count: int) -> Iterator[PlannedSample]:
         """`count` of the samples that need a request, drawn by hash."""
-        lowest = _Lowest(count)
-        for sample in self:
-            if sample.request:
-                lowest.add(self._pilot_draw(sample))
-        bound = lowest.bound() if lowest.seen else 0.0
+        bound = _bound(array("d", (self._pilot_draw(sample) for sample in self if sample.request)), count)
         return (sample for sample in self if sample.request and self._pilot_draw(sample) < bound)
 
     def _pilot_draw(self, sample: PlannedSample) -> float:
@@ -183,9 +176,10 @@ def make_plan(
     """
     prompts = prompts or Prompts()
     _check_names(kinds)
-    loaded = load_kinds(prompts, kinds, needs)
-    quotas = {kind.name: _Lowest(amount.images) for kind in loaded if isinstance(amount := kinds[kind.name], Quota)}
+    loaded = [prompts.load(name, needs) for name in kinds]
+    quotas = {name: amount.images for name, amount in kinds.items() if isinstance(amount, Quota)}
     shares = {name: amount for name, amount in kinds.items() if not isinstance(amount, Quota)}
+    draws: dict[str, array[float]] = {name: array("d") for name in quotas}
     ids, total, categories = array("Q"), 0, set[str]()
     for record in records:
         ids.append(bits(record.id))
@@ -194,45 +188,21 @@ def make_plan(
             categories.update(box.category for box in record.boxes)
         for kind in loaded:
             if kind.name in quotas and kind.shows(record):
-                quotas[kind.name].add(_draw(seed, record, kind))
+                draws[kind.name].append(_draw(seed, record, kind))
             elif kind.name in shares:
                 total += _chosen(seed, record, kind, shares[kind.name]) and kind.shows(record)
     _check_ids(ids, records)
-    shares |= {kind.name: _quota_share(kind, quotas[kind.name]) for kind in loaded if kind.name in quotas}
-    total += sum(lowest.count for lowest in quotas.values())
+    shares |= {k.name: _quota_share(k, draws[k.name], quotas[k.name]) for k in loaded if k.name in quotas}
+    total += sum(quotas.values())
     vocabulary = tuple(sorted(categories)) if len(categories) <= _EXHAUSTIVE else ()
     total = total // shard.count if shard else total
     return Plan(records, [(kind, shares[kind.name]) for kind in loaded], seed, max_tokens, total, vocabulary, shard)
 
 
-def load_kinds(prompts: Prompts, names: Iterable[str], needs: Collection[str]) -> list[Kind]:
-    """The kinds of these names, each showing its own parts of the context and those that the teacher `needs`."""
-    kinds = [prompts.load(name) for name in names]
-    return [replace(kind, context=tuple(part for part in PARTS if part in {*kind.context, *needs})) for kind in kinds]
-
-
-class _Lowest:
-    """The `count` lowest of any number of values, in memory for about `count` of them."""
-
-    def __init__(self, count: int) -> None:
-        self.count, self.seen = count, 0
-        self._values = array("d")
-
-    def add(self, value: float) -> None:
-        self.seen += 1
-        self._values.append(value)
-        if len(self._values) >= 2 * self.count + 1_000:
-            self._cut()
-
-    def bound(self) -> float:
-        """A number that exactly `count` of the values are below."""
-        self._cut()
-        return math.nextafter(max(self._values), 2.0)
-
-    def _cut(self) -> None:
-        if len(self._values) > self.count:
-            lowest = np.partition(np.frombuffer(self._values), self.count - 1)[: self.count]
-            self._values = array("d", lowest.tobytes())
+def _bound(draws: array[float], count: int) -> float:
+    """A number that exactly `count` of the draws are below, or all if they are fewer."""
+    lowest = np.sort(draws)[:count]
+    return math.nextafter(lowest[-1], 2.0) if len(lowest) else 0.0
 
 
 def _draw(seed: int, record: ImageRecord, kind: Kind) -> float:
@@ -244,12 +214,12 @@ def _chosen(seed: int, record: ImageRecord, kind: Kind, share: float) -> bool:
     return share >= 1 or _draw(seed, record, kind) < share
 
 
-def _quota_share(kind: Kind, lowest: _Lowest) -> float:
+def _quota_share(kind: Kind, draws: array[float], quota: int) -> float:
     """The share that selects exactly the quota."""
-    if lowest.seen < lowest.count:
-        what = f"{lowest.count:,} images are requested, but only {lowest.seen:,} have {' or '.join(kind.context)}"
+    if len(draws) < quota:
+        what = f"{quota:,} images are requested, but only {len(draws):,} have {' or '.join(kind.context)}"
         raise VistuneError(what, where=f"kind '{kind.name}'", fix=f"use {kind.name}=all, or give more images")
-    return lowest.bound()
+    return _bound(draws, quota)
 
 
 def _check_names(kinds: Collection[str]) -> None:
@@ -261,13 +231,9 @@ def _check_names(kinds: Collection[str]) -> None:
 
 
 def _check_ids(ids: array[int], records: Iterable[ImageRecord]) -> None:
-    """Raises DataError for the first record whose id another one has; memory for the hashes only."""
-    hashes = np.sort(np.frombuffer(ids, np.uint64)) if ids else np.empty(0, np.uint64)
-    repeated = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
+    """Raises DataError for the first record whose id another one has; `ids` are the hashes of all."""
     first: dict[str, ImageRecord] = {}
-    for record in records if repeated else ():
-        if bits(record.id) not in repeated:
-            continue
+    for record in records if len(np.unique(ids)) < len(ids) else ():
         if other := first.get(record.id):
             if record.image == other.image:
                 fix = "rows of one image must follow each other: sort the file by image, or give each row its own id"

@@ -7,8 +7,9 @@ a pilot) from their usage: input tokens per character, output tokens by their me
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from statistics import variance
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -18,7 +19,6 @@ from vistune.generate.judge import attempts
 from vistune.generate.kinds import Kind
 from vistune.generate.plan import Plan
 from vistune.llm.budget import PICO, Price
-from vistune.llm.client import Request
 from vistune.llm.store import Store
 from vistune.records import ImageRecord
 from vistune.scene.context import format_context
@@ -28,52 +28,45 @@ _CHARACTERS, _TOKENS_PER_WORD = 4.0, 1.4
 
 
 @dataclass(slots=True)
-class _Sums:
-    """Sums over the samples that have replies, all attempts together: their number, their tokens."""
-
-    count: int = 0
-    characters: int = 0
-    input: int = 0
-    cached: int = 0
-    output: int = 0
-    squares: float = 0.0
-
-
-@dataclass(slots=True)
 class KindEstimate:
-    """A kind's figures: the number of `requests`, of which `stored` have a reply, and the tokens of all of them."""
+    """A kind's figures: the number of `requests` and the tokens of all of them.
+
+    The `seen_…` are of the samples with a reply whose tokens the server counted, all attempts together; `seen_output`
+    has one number a sample.
+    """
 
     kind: Kind
     requests: int = 0
     characters: int = 0
-    seen: _Sums = field(default_factory=_Sums)
+    seen_characters: int = 0
+    seen_input: int = 0
+    seen_cached: int = 0
+    seen_output: list[int] = field(default_factory=list)
 
     @property
     def stored(self) -> int:
-        """Number of samples with a reply whose tokens the server counted."""
-        return self.seen.count
+        return len(self.seen_output)
 
     @property
     def calibrated(self) -> bool:
         """Whether the figures come from real replies."""
-        return self.seen.count > 1 and self.seen.characters > 0
+        return self.stored > 1
 
     @property
     def input(self) -> float:
         """Input tokens of all requests, the stored ones included."""
-        per_character = self.seen.input / self.seen.characters if self.calibrated else 1 / _CHARACTERS
-        return self.seen.input + per_character * (self.characters - self.seen.characters)
+        per_character = self.seen_input / self.seen_characters if self.calibrated else 1 / _CHARACTERS
+        return self.seen_input + per_character * (self.characters - self.seen_characters)
 
     @property
     def output(self) -> tuple[float, float, float]:
         """Output tokens of all requests: expected, lowest and highest."""
-        rest = self.requests - self.seen.count
+        rest, seen = self.requests - self.stored, sum(self.seen_output)
         if self.calibrated:
-            mean = self.seen.output / self.seen.count
-            expected = self.seen.output + mean * rest
+            expected = seen + seen / self.stored * rest
             return expected, expected - 2 * self.error, expected + 2 * self.error
         (turns, most), (words, longest) = self.kind.turns, self.kind.words
-        low, high = (self.seen.output + rest * _TOKENS_PER_WORD * n for n in (turns * words, most * min(longest, 400)))
+        low, high = (seen + rest * _TOKENS_PER_WORD * n for n in (turns * words, most * min(longest, 400)))
         return math.sqrt(max(low, 1) * max(high, 1)) if rest else low, low, high
 
     @property
@@ -81,13 +74,12 @@ class KindEstimate:
         """Standard error of the output tokens; nan without replies."""
         if not self.calibrated:
             return math.nan
-        n, rest = self.seen.count, self.requests - self.seen.count
-        variance = max(0.0, self.seen.squares / n - (self.seen.output / n) ** 2) * n / (n - 1)
-        return rest * math.sqrt(variance * (1 / n + 1 / max(1, rest)))
+        rest = self.requests - self.stored
+        return rest * math.sqrt(variance(self.seen_output) * (1 / self.stored + 1 / max(1, rest)))
 
     def usd(self, price: Price) -> tuple[float, float, float, float]:
         """USD of all requests: expected, lowest and highest, and the standard error (nan if unknown)."""
-        cached = self.input * self.seen.cached / self.seen.input if self.seen.input else 0.0
+        cached = self.input * self.seen_cached / self.seen_input if self.seen_input else 0.0
         fixed = price.pico(round(self.input), 0, round(cached)) / PICO
         expected, low, high = (fixed + price.pico(0, round(output)) / PICO for output in self.output)
         return expected, low, high, self.error * price.output / 10**6
@@ -99,12 +91,16 @@ def estimate(plan: Plan, teacher: str, store: Store | None) -> list[KindEstimate
     for planned in plan:
         if planned.request is None:
             continue
-        one, characters = found[planned.kind.name], _characters(planned.request)
+        one = found[planned.kind.name]
+        characters = len(planned.request.system) + sum(len(message.text) for message in planned.request.messages)
         one.requests += 1
         one.characters += characters
         usages = [attempt.stored.reply.usage for attempt in attempts(planned, teacher, store)] if store else []
         if usages and all("input" in usage and "output" in usage for usage in usages):
-            _add(one.seen, characters, usages)
+            one.seen_characters += characters
+            one.seen_input += sum(usage["input"] for usage in usages)
+            one.seen_cached += sum(usage.get("cached", 0) for usage in usages)
+            one.seen_output.append(sum(usage["output"] for usage in usages))
     return list(found.values())
 
 
@@ -127,30 +123,13 @@ def summary(kinds: Sequence[KindEstimate], price: Price | None) -> str:
     """All kinds together in a line, with the standard error where there are replies."""
     requests, output = sum(one.requests for one in kinds), sum(one.output[0] for one in kinds)
     text = f"{requests:,} requests, {sum(one.input for one in kinds):,.0f} input and {output:,.0f} output tokens"
-    known = [one for one in kinds if one.requests]
     if price:
         text += f", {sum(one.usd(price)[0] for one in kinds):,.2f} USD"
-    if known and all(one.calibrated for one in known):
-        error = math.sqrt(sum(one.error**2 for one in known))
-        text += f"\nstandard error: {error:,.0f} output tokens"
-        if price:
-            text += f", {math.sqrt(sum(one.usd(price)[3] ** 2 for one in known)):,.2f} USD"
-        return text
-    return text + "\nfrom the length of the prompts alone, without retries; --pilot 200 measures it on 200 samples"
-
-
-def _add(seen: _Sums, characters: int, usages: Sequence[Mapping[str, int]]) -> None:
-    output = sum(usage["output"] for usage in usages)
-    seen.input += sum(usage["input"] for usage in usages)
-    seen.cached += sum(usage.get("cached", 0) for usage in usages)
-    seen.count += 1
-    seen.characters += characters
-    seen.output += output
-    seen.squares += output**2
-
-
-def _characters(request: Request) -> int:
-    return len(request.system) + sum(len(message.text) for message in request.messages)
+    known = [one for one in kinds if one.requests]
+    if not known or not all(one.calibrated for one in known):
+        return text + "\nfrom the length of the prompts alone, without retries; --pilot 200 measures it on 200 samples"
+    text += f"\nstandard error: {math.hypot(*(one.error for one in known)):,.0f} output tokens"
+    return text + (f", {math.hypot(*(one.usd(price)[3] for one in known)):,.2f} USD" if price else "")
 
 
 def _range(expected: float, low: float, high: float, form: str) -> str:
@@ -176,13 +155,14 @@ def preview(
                 write(f"{_RULE} {kind.name}: example {number}\n{seen.text}\n\n{_RULE} its reply\n{reply.text}\n")
         if kind.fewshot and not examples:
             write(f"… and {len(kind.fewshot) // 2} examples, which --limit 1 shows\n")
-    count = there = 0
+    count = existing = 0
     for record in records:
         count += 1
-        there += record.image.is_file()
+        existing += record.image.is_file()
         for context, names in _contexts(record, kinds).items():
             write(f"{_RULE} image {record.id}: {', '.join(names)}\n{context}\n")
-    write(f"{count:,} images; image files: {there:,} there, {count - there:,} missing (the teacher does not need them)")
+    files = f"{existing:,} there, {count - existing:,} missing"
+    write(f"{count:,} images; image files: {files} (the teacher does not need them)")
 
 
 def _contexts(record: ImageRecord, kinds: Sequence[Kind]) -> dict[str, list[str]]:

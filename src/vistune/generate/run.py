@@ -12,7 +12,7 @@ import asyncio
 import json
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,12 +24,12 @@ from vistune.generate.captions import Balanced, CaptionPairs, SpacyPhrases
 from vistune.generate.judge import JudgedSample, judge, usable
 from vistune.generate.kinds import Prompts, brief_questions
 from vistune.generate.languages import language_code
-from vistune.generate.plan import First, Plan, Shard, load_kinds, make_plan, parse_amounts
+from vistune.generate.plan import First, Plan, Shard, make_plan, parse_amounts
 from vistune.generate.preview import KindEstimate, estimate, preview
 from vistune.generate.report import Report
 from vistune.generate.write import write_samples
 from vistune.interrupt import StopAfterStep
-from vistune.llm import Client, Reply, Request, open_client, options_of
+from vistune.llm import Client, open_client, options_of
 from vistune.llm.ask import Asker
 from vistune.llm.budget import Budget, Cost, Price
 from vistune.llm.limits import Limits
@@ -73,10 +73,10 @@ class Outcome:
     """The result of a run: its report, what ended it early, its spending, its faults by reason."""
 
     report: Report
-    ended: BaseException | None = None
-    out_of_budget: bool = False
-    spent: str = ""
-    faults: Mapping[str, int] = field(default_factory=dict)
+    ended: BaseException | None
+    out_of_budget: bool
+    spent: str
+    faults: Mapping[str, int]
 
 
 class Generation:
@@ -102,10 +102,11 @@ class Generation:
         self.client = client or _open_teacher(recipe, out, sends=sends)
         self.limits = self._limits()
         self.records, self.images = self._annotations(records)
+        self._stop: Callable[[], object] = lambda: None
+        """Ends the requests, from a signal's handler."""
 
     @property
     def out(self) -> Path:
-        """The folder of the run."""
         if self._out is None:
             raise VistuneError("no folder to write is given", fix="give --out DIR")
         return self._out
@@ -150,7 +151,7 @@ class Generation:
 
     def preview(self, write: Callable[[str], None]) -> None:
         """Write what the teacher would see: each prompt once, then each image's context. Sends no request."""
-        kinds = load_kinds(self.prompts, self.kinds, self.client.needs)
+        kinds = [self.prompts.load(name, self.client.needs) for name in self.kinds]
         preview(self.records, kinds, write, examples=self.recipe.limit == 1)
 
     def estimate(self) -> list[KindEstimate]:
@@ -180,10 +181,9 @@ class Generation:
             budget = Budget(store.spent, self.limits, self.price, remote=self.client.remote)
             progress = Progress()
             asker = Asker(self.client, store, self.limits, budget, progress)
-            asking = _Asking(self, asker, progress, plan, store)
-            signals = StopAfterStep(_NOTICE, asking.signal, same=0.1)  # no launcher sends them twice
+            signals = StopAfterStep(_NOTICE, lambda _: self._stop(), same=0.1)  # no launcher sends them twice
             with signals.noting():
-                plan = _in_loop(asking.run)
+                plan = _in_loop(self._ask(plan, asker, progress))
                 if asker.error and not self._answered(plan, store):
                     raise asker.error  # nothing was received: the files of an earlier run stay
                 report = self._write(plan, store)
@@ -192,6 +192,26 @@ class Generation:
                 store.set_note(_TEACHER, self.client.name)
         ended = Stopped(signals.noted) if signals.noted else asker.error
         return Outcome(report, ended, asker.out_of_budget, str(budget), dict(progress.reasons))
+
+    async def _ask(self, plan: Plan, asker: Asker, progress: Progress) -> Plan:
+        """The first pass; returns the plan in the format of the replies: JSON where the client supports schemas."""
+        loop = asyncio.get_running_loop()
+        self._stop = lambda: loop.call_soon_threadsafe(asker.stop)
+        kinds = {kind.name: kind for kind, _ in plan.shares}
+        first = next(plan.requests(), None)
+        if first is None:
+            return plan
+        try:
+            async with asker, progress.shown(self.console):
+                if await asker.supports_schema(first):
+                    plan = plan.structured()
+                progress.total = plan.total if self.pilot is None else min(self.pilot, plan.total)
+                samples = plan if self.pilot is None else plan.pilot(self.pilot)
+                requests = (one.request for one in samples if one.request)
+                await asker.ask(requests, lambda request, reply: usable(kinds[request.kind], reply))
+        except ClientError as error:
+            asker.error = error
+        return plan
 
     def _write(self, plan: Plan, store: Store) -> Report:
         """The second pass: the report, but for the number of requests that were sent."""
@@ -215,8 +235,8 @@ class Generation:
 
     def _answered(self, plan: Plan, store: Store) -> bool:
         """Whether any sample has a reply, or was refused."""
-        teacher = self.client.name
-        return any(store.failure(request.key(teacher)) or request.key(teacher) in store for request in plan.requests())
+        keys = (request.key(self.client.name) for request in plan.requests())
+        return any(store.failure(key) or key in store for key in keys)
 
     def _write_pairs(self, plan: Plan) -> int:
         """Write stage 1's caption pairs; returns their number."""
@@ -239,41 +259,6 @@ class Generation:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-class _Asking:
-    """The first pass: opens the client if there is anything to request, and lets a signal end the requests."""
-
-    def __init__(self, run: Generation, asker: Asker, progress: Progress, plan: Plan, store: Store) -> None:
-        self._run, self._asker, self._progress, self._plan, self._store = run, asker, progress, plan, store
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._kinds = {kind.name: kind for kind, _ in plan.shares}
-
-    def signal(self, _: int) -> None:
-        """From a signal's handler: send nothing more."""
-        if self._loop:
-            self._loop.call_soon_threadsafe(self._asker.stop)
-
-    async def run(self) -> Plan:
-        """Ask; returns the plan in the format of the replies: JSON where the client supports schemas."""
-        self._loop = asyncio.get_running_loop()
-        plan, run = self._plan, self._run
-        first = next(plan.requests(), None)
-        if first is None:
-            return plan
-        try:
-            async with self._asker, self._progress.shown(run.console):
-                if await self._asker.supports_schema(first):
-                    plan = plan.structured()
-                self._progress.total = plan.total if run.pilot is None else min(run.pilot, plan.total)
-                samples = plan if run.pilot is None else plan.pilot(run.pilot)
-                await self._asker.ask((one.request for one in samples if one.request), self._usable)
-        except ClientError as error:
-            self._asker.error = error
-        return plan
-
-    def _usable(self, request: Request, reply: Reply) -> bool:
-        return usable(self._kinds[request.kind], reply)
-
-
 def _open_teacher(recipe: GenerateRecipe, out: Path | None, *, sends: bool) -> Client:
     """The recipe's teacher. Raises ClientError for an option that it does not have."""
     ours = {"folder": out, "sends": sends}  # of those clients that have them
@@ -284,11 +269,11 @@ def _open_teacher(recipe: GenerateRecipe, out: Path | None, *, sends: bool) -> C
     )  # fmt: skip
 
 
-def _in_loop(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+def _in_loop(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end, also in a notebook, where this thread's event loop is busy."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(main())
+        return asyncio.run(main)
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(lambda: asyncio.run(main())).result()
+        return pool.submit(asyncio.run, main).result()

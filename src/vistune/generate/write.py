@@ -40,8 +40,8 @@ def _without_duplicates(samples: Iterable[JudgedSample], keep_near: bool) -> Ite
         marks = iter(dedup.mark(texts))
         for one in block:
             mark = next(marks) if one.verdict == "accepted" else ""
-            kept = not mark or (keep_near and mark == "near_duplicate")
-            yield one if kept else one.filtered(mark)
+            keep = not mark or (keep_near and mark == "near_duplicate")
+            yield one if keep else one.filtered(mark)
 
 
 def _accepted(
