@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -32,13 +32,13 @@ class HashSample(Generic[T]):
         self._most, self._key = most, key
         self._heap: list[tuple[int, str, T]] = []
 
-    def add(self, name: str, make: Callable[[], T]) -> None:
-        """Take the thing into the sample if its hash is small enough; only then it is made."""
+    def add(self, name: str, thing: T) -> None:
+        """Take the thing into the sample if its hash is small enough."""
         rank = -bits(self._key, name)
         if len(self._heap) < self._most:
-            heapq.heappush(self._heap, (rank, name, make()))
+            heapq.heappush(self._heap, (rank, name, thing))
         elif self._heap and rank > self._heap[0][0]:
-            heapq.heapreplace(self._heap, (rank, name, make()))
+            heapq.heapreplace(self._heap, (rank, name, thing))
 
     def __len__(self) -> int:
         return len(self._heap)

@@ -30,7 +30,7 @@ def test_a_sample_by_hash_does_not_depend_on_the_order() -> None:
     for order in (names, names[::-1]):
         sample: HashSample[str] = HashSample(50, "key")
         for name in order:
-            sample.add(name, lambda name=name: name)  # type: ignore[misc]
+            sample.add(name, name)
         drawn.append(sample.items())
     assert drawn[0] == drawn[1]
     assert len(set(drawn[0])) == 50

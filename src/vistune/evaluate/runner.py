@@ -18,9 +18,6 @@ from vistune.evaluate.statistics import Measure
 from vistune.records import ImageRecord, Question, Verdict
 from vistune.storage import atomic_text
 
-GRAY = (128, 128, 128)
-"""The colour of the blind baseline's images."""
-
 
 class Answerer(Protocol):
     """The model under evaluation; `model.assistant.Assistant` is one."""
@@ -39,7 +36,6 @@ class Scores:
     measures: Mapping[str, Measure]
 
     def value(self, name: str) -> float | None:
-        """A measure's value; None where there was nothing to measure."""
         return self.measures[name].value
 
     @property
@@ -54,11 +50,8 @@ class Scores:
         return {name.removeprefix("accuracy/"): self.value(name) for name in types}
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values: `label`, `n` questions, `accuracy`, `by_type`, `seen`, `unseen`, `chair`, `chair_s`,
-        `recall`, and all `measures` with their intervals.
-        """  # fmt: skip
-        names = ("accuracy", "seen", "unseen", "chair", "chair_s", "recall")
-        plain = {name: self.value(name) for name in names if name in self.measures}
+        """Plain values: `label`, `n` questions, the value of each measure, `by_type`, and all with their intervals."""
+        plain = {name: self.value(name) for name in self.measures if "/" not in name}
         details = {name: asdict(measure) for name, measure in self.measures.items()}
         n = self.measures["accuracy"].n
         return {"label": self.label, "n": n, **plain, "by_type": self.by_type, "measures": details}
@@ -124,7 +117,7 @@ def print_scores(scores: Sequence[Scores], console: Console | None = None) -> No
     for column in scores:
         table.add_column(column.label, justify="right")
     for rows in sections(scores).values():
-        for title, name in rows:
+        for title, name in rows.items():
             table.add_row(title, *[_formatted(column.measures[name]) for column in scores])
         table.add_section()
     (console or Console()).print(table)
@@ -140,10 +133,10 @@ _SECTIONS = {
 }
 
 
-def sections(scores: Sequence[Scores]) -> dict[str, list[tuple[str, str]]]:
+def sections(scores: Sequence[Scores]) -> dict[str, dict[str, str]]:
     """The sections of a table of scores: for each the titles of its rows and the names of their measures."""
     exact = {"all questions": "accuracy"} | {kind: f"accuracy/{kind}" for kind in scores[0].by_type}
-    return {title: list(rows.items()) for title, rows in ({"Exact answers": exact} | _SECTIONS).items()}
+    return {"Exact answers": exact} | _SECTIONS
 
 
 def _formatted(measure: Measure) -> str:
@@ -167,7 +160,7 @@ def _prompts(
     if not blank:
         return [(question.image, question.text) for question in questions]
     sizes = {record.image: (record.width, record.height) for record in records}
-    grays = {size: Image.new("RGB", size, GRAY) for size in set(sizes.values())}
+    grays = {size: Image.new("RGB", size, (128, 128, 128)) for size in set(sizes.values())}
     return [(grays[sizes[question.image]], question.text) for question in questions]
 
 

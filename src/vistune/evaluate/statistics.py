@@ -33,7 +33,7 @@ def share(outcomes: Iterable[bool]) -> Measure:
     return Measure(p, min(p, max(0.0, middle - half)), max(p, min(1.0, middle + half)), n)
 
 
-def ratio(parts: Sequence[tuple[float, float]], seed: int = 0) -> Measure:
+def ratio(parts: Sequence[tuple[float, float]]) -> Measure:
     """The sum of numerators over the sum of denominators, one pair an image, e.g. (wrong, all) mentions.
 
     The interval is a percentile bootstrap over the images, since the mentions of one image are not independent.
@@ -43,13 +43,15 @@ def ratio(parts: Sequence[tuple[float, float]], seed: int = 0) -> Measure:
     total = table[:, 1].sum()
     if not total:
         return Measure(None, None, None, 0)
-    drawn = _resampled(table, seed)
+    even = np.full(len(table), 1 / len(table))
+    times = np.random.default_rng(0).multinomial(len(table), even, size=_RESAMPLES)  # (resamples, images)
+    drawn = times @ table  # the sums of each resample, (resamples, 2)
     drawn = drawn[drawn[:, 1] != 0]
     low, high = np.quantile(drawn[:, 0] / drawn[:, 1], (0.025, 0.975))
     return Measure(float(table[:, 0].sum() / total), float(low), float(high), round(total))
 
 
-def difference(a: Sequence[bool], b: Sequence[bool], groups: Sequence[str], seed: int = 0) -> Measure:
+def difference(a: Sequence[bool], b: Sequence[bool], groups: Sequence[str]) -> Measure:
     """The accuracy of `a` minus that of `b` on the same questions, in order; `groups` names each question's image.
 
     Paired: the bootstrap resamples images and keeps both answers to a question together.
@@ -59,11 +61,4 @@ def difference(a: Sequence[bool], b: Sequence[bool], groups: Sequence[str], seed
         entry = sums.setdefault(group, [0.0, 0.0])
         entry[0] += right - other
         entry[1] += 1
-    return ratio([(gap, n) for gap, n in sums.values()], seed)
-
-
-def _resampled(table: np.ndarray, seed: int) -> np.ndarray:
-    """The column sums of each resample of the rows, (resamples, 2)."""
-    rng = np.random.default_rng(seed)
-    times = rng.multinomial(len(table), np.full(len(table), 1 / len(table)), size=_RESAMPLES)  # (resamples, images)
-    return np.asarray(times @ table)
+    return ratio([(gap, n) for gap, n in sums.values()])

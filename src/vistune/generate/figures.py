@@ -51,7 +51,7 @@ class Diversity:
         self._first_words: dict[str, Counter[str]] = {"questions": Counter(), "answers": Counter()}
 
     def add(self, name: str, turns: Sequence[Turn]) -> None:
-        self._sampled.add(name, lambda: tuple(turns))
+        self._sampled.add(name, tuple(turns))
         for turn in turns:
             first = "".join(words_of(turn.text.lower())[:1])[:30]
             self._first_words["questions" if turn.role == "user" else "answers"][first] += 1

@@ -85,7 +85,7 @@ class Report:
 
     def add(self, one: JudgedSample) -> None:
         self.kinds[one.kind].add(one)
-        self.examples["accepted" if one.verdict == "accepted" else "rejected"].add(one.id, lambda: one)
+        self.examples["accepted" if one.verdict == "accepted" else "rejected"].add(one.id, one)
 
     def add_pending(self, kind: str) -> None:
         """Count a sample without a reply."""

@@ -7,7 +7,7 @@ questions and judgements cover only what has one right answer.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from vistune.records import Box
 
@@ -59,6 +59,24 @@ def larger(a: Box, b: Box) -> bool | None:
     if ratio > _SIZE_RATIO:
         return True
     return False if ratio < 1 / _SIZE_RATIO else None
+
+
+def neighbors(boxes: Iterable[Box], unique: Iterable[Box]) -> list[tuple[Box, Box, str]]:
+    """Each (a, b, relation) that holds for `a` of `boxes` alone and `b` of `unique`, and clearly for no other box."""
+    found = []
+    for b in unique:
+        for relation in RELATIONS:
+            sides = [(a, holds(relation, a, b)) for a in boxes if a is not b]
+            holding = [a for a, side in sides if side]
+            if len(holding) == 1 and all(side is not None for _, side in sides):
+                found.append((holding[0], b, relation))
+    return found
+
+
+def unique(boxes: Sequence[Box]) -> list[Box]:
+    """The boxes that are the only one of their category, in order."""
+    n = counts(boxes)
+    return [box for box in boxes if n[box.category] == 1]
 
 
 def only(boxes: Iterable[Box], category: str) -> Box | None:

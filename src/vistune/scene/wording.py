@@ -7,7 +7,6 @@ from typing import Any
 
 from vistune.resources import load_yaml
 from vistune.scene.english import with_article
-from vistune.scene.facts import RELATIONS
 
 
 @cache
@@ -38,18 +37,9 @@ def spoken(relation: str) -> str:
     return f"to the {relation}" if relation.endswith(" of") else relation
 
 
-def inverse(relation: str) -> str:
-    """The opposite relation in a sentence."""
-    return spoken(RELATIONS[relation])
-
-
-def capital(text: str) -> str:
-    """The text with its first letter in upper case."""
-    return text[:1].upper() + text[1:]
-
-
 def fill(template: str, **words: str) -> str:
     """A template with its placeholders filled; `{A_thing}` is `{a_thing}` with a capital."""
     if "thing" in words:
         words.setdefault("a_thing", with_article(words["thing"]))
-    return template.format(**words, **{capital(key): capital(value) for key, value in words.items()})
+    capital = {key[0].upper() + key[1:]: value[:1].upper() + value[1:] for key, value in words.items()}
+    return template.format(**words, **capital)

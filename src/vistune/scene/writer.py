@@ -10,9 +10,9 @@ from functools import cached_property
 
 from vistune.records import Box
 from vistune.scene.english import counted, listed, number, plain, plural, with_article
-from vistune.scene.facts import RELATIONS, counts, holds, larger, only, position
+from vistune.scene.facts import RELATIONS, counts, holds, larger, neighbors, position, unique
 from vistune.scene.mentions import MentionFinder, absent
-from vistune.scene.wording import common_objects, fill, inverse, phrases, place, spoken
+from vistune.scene.wording import common_objects, fill, phrases, place, spoken
 
 Pair = tuple[str, str]
 """A question and its answer."""
@@ -60,7 +60,7 @@ class SceneWriter:
 
     def position(self) -> Pair | None:
         """Where is the only object of its category?"""
-        found = [(box, where) for box in self._unique() if (where := position(box))]
+        found = [(box, where) for box in unique(self.boxes) if (where := position(box))]
         if not found:
             return None
         box, where = self.rng.choice(found)
@@ -68,13 +68,15 @@ class SceneWriter:
 
     def relation(self) -> Pair | None:
         """Is one object left of, right of, above or below another? In half of the cases yes."""
-        found = self._relations()
+        single = unique(self.boxes)
+        found = [(a, b, name) for a in single for b in single if a is not b for name in RELATIONS if holds(name, a, b)]
         if not found:
             return None
         a, b, true = self.rng.choice(found)
         yes = self.rng.random() < 0.5
         claimed = true if yes else RELATIONS[true]
-        words = {"thing": a.category, "other": b.category, "relation": spoken(claimed), "inverse": inverse(claimed)}
+        words = {"thing": a.category, "other": b.category, "relation": spoken(claimed)}
+        words["inverse"] = spoken(RELATIONS[claimed])
         return self._pair("relation", "affirmed" if yes else "denied", **words)
 
     def category(self) -> Pair | None:
@@ -88,13 +90,7 @@ class SceneWriter:
 
     def neighbor(self) -> Pair | None:
         """What is on that side of an object where exactly one other object is?"""
-        found = []
-        for b in self._unique():
-            for relation in RELATIONS:
-                sides = [(a, holds(relation, a, b)) for a in self.boxes if a is not b]
-                there = [a for a, side in sides if side]
-                if len(there) == 1 and all(side is not None for _, side in sides):
-                    found.append((there[0], b, relation))
+        found = neighbors(self.boxes, unique(self.boxes))
         if not found:
             return None
         a, b, relation = self.rng.choice(found)
@@ -102,8 +98,8 @@ class SceneWriter:
 
     def size(self) -> Pair | None:
         """Which of two objects is larger?"""
-        unique = self._unique()
-        found = [(a, b) for a in unique for b in unique if a is not b and larger(a, b)]
+        single = unique(self.boxes)
+        found = [(a, b) for a in single for b in single if a is not b and larger(a, b)]
         if not found:
             return None
         big, small = self.rng.choice(found)
@@ -202,13 +198,6 @@ class SceneWriter:
 
     def _any_category(self) -> str:
         return self.rng.choice(list(counts(self.boxes)))
-
-    def _unique(self) -> Sequence[Box]:
-        return [box for name in counts(self.boxes) if (box := only(self.boxes, name))]
-
-    def _relations(self) -> Sequence[tuple[Box, Box, str]]:
-        unique = self._unique()
-        return [(a, b, name) for a in unique for b in unique if a is not b for name in RELATIONS if holds(name, a, b)]
 
     def _in_reading_order(self) -> Sequence[Box]:
         """The boxes row by row, each row from left to right."""

@@ -69,9 +69,8 @@ def images_folder(data: Path) -> Path:
 def _of_run(folder: Path, limit: int, seed: int, only_rejected: bool) -> list[ViewSample]:
     names = (_REJECTED,) if only_rejected else (_ACCEPTED, _REJECTED)
     rows = HashSample[tuple[int, dict[str, Any]]](limit, str(seed))
-    lines = (row for name in names for row in _provenance(folder / name))
-    for number, row in enumerate(lines):
-        rows.add(row["id"], lambda item=(number, row): item)  # type: ignore[misc]
+    for number, row in enumerate(row for name in names for row in _provenance(folder / name)):
+        rows.add(row["id"], (number, row))
     drawn = [row for _, row in sorted(rows.items(), key=lambda item: item[0])]
     turns = _turns(folder, {row["id"] for row in drawn if row["verdict"] == "accepted"})
     return [
@@ -113,7 +112,7 @@ def _of_file(path: Path, limit: int, seed: int) -> list[ViewSample]:
     drawn = HashSample[tuple[int, Place]](limit, str(seed))
     rows = open_rows(DataRecipe(path=str(path)))
     for number, row in enumerate(rows.scan(stop, images=True)):
-        drawn.add(str(number), lambda item=(number, row.place): item)  # type: ignore[misc]
+        drawn.add(str(number), (number, row.place))
     return [_sample(rows.read(place), number) for number, place in sorted(drawn.items())]
 
 

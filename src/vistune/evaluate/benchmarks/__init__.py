@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,11 +33,7 @@ class Benchmark(Protocol):
         """The named measures of the answers to `questions`, in their order."""
 
 
-class MakeBenchmark(Protocol):
-    """Makes a benchmark of annotated images; the entries of the registry."""
-
-    def __call__(self, records: Sequence[ImageRecord], setting: Setting, /) -> Benchmark:
-        """The benchmark; the same records and setting give the same questions."""
-
-
-benchmarks: Registry[MakeBenchmark] = Registry("benchmark", "vistune.evaluate.benchmarks")
+benchmarks: Registry[Callable[[Sequence[ImageRecord], Setting], Benchmark]] = Registry(
+    "benchmark", "vistune.evaluate.benchmarks"
+)
+"""Make a benchmark of annotated images; the same records and setting give the same questions."""

@@ -22,12 +22,12 @@ class Chair:
 
     def __init__(self, records: Sequence[ImageRecord], setting: Setting) -> None:
         self.finder = MentionFinder(vocabulary(records))
-        images = sorted(records[: setting.limit], key=lambda record: record.image)
+        images = {f"{one.id}/detail": one for one in sorted(records[: setting.limit], key=lambda one: one.image)}
+        self._present = {name: tuple(dict.fromkeys(box.category for box in one.boxes)) for name, one in images.items()}
+        """The categories in each question's image, in the order of its boxes, crowds included."""
         self.questions: Sequence[Question] = [
-            Question(f"{record.id}/detail", record.image, PROMPT, "detail", ", ".join(_present(record)))
-            for record in images
+            Question(name, one.image, PROMPT, "detail", ", ".join(self._present[name])) for name, one in images.items()
         ]
-        self._present = {f"{record.id}/detail": _present(record) for record in images}
 
     def judge(self, question: Question, text: str) -> Verdict:
         """Right if all objects that it mentions are in the image; unscored if it mentions no annotated category."""
@@ -54,8 +54,3 @@ class Chair:
             recalled.append((sum(name in mentioned for name in present), len(present)))
             hallucinated += [absent > 0] if mentioned else []
         return {"chair": ratio(mentions), "chair_s": share(hallucinated), "recall": ratio(recalled)}
-
-
-def _present(record: ImageRecord) -> tuple[str, ...]:
-    """The categories in the image, in the order of its boxes, crowds included."""
-    return tuple(dict.fromkeys(box.category for box in record.boxes))

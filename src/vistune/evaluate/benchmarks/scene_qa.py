@@ -26,7 +26,7 @@ _NEAR = 0.07  # an object this close to a region (in image sizes) might be descr
 
 @dataclass(frozen=True)
 class _Draft:
-    """A question without its wording: the group of wordings, the words that fill them, the answer."""
+    """A question without its wording: the group of wordings, the answer, the words that fill them."""
 
     type: str
     wording: str
@@ -126,7 +126,7 @@ def _count(boxes: Sequence[Box], rng: random.Random) -> Iterable[_Draft]:
 
 
 def _unique(boxes: Sequence[Box], rng: random.Random) -> list[Box]:
-    unique = [box for name in sorted(facts.counts(boxes)) if (box := facts.only(boxes, name))]
+    unique = sorted(facts.unique(boxes), key=lambda box: box.category)
     return rng.sample(unique, len(unique))
 
 
@@ -154,7 +154,7 @@ def _category(boxes: Sequence[Box], rng: random.Random) -> Iterable[_Draft]:
     if alone:
         box, where = rng.choice(alone)
         yield _Draft("category", "category", box.category, {"place": wording.place(where)})
-    neighbors = _neighbors(boxes, _unique(boxes, rng))
+    neighbors = facts.neighbors(boxes, _unique(boxes, rng))
     if neighbors:
         box, other, name = rng.choice(neighbors)
         words = {"other": other.category, "relation": wording.spoken(name)}
@@ -179,15 +179,3 @@ def _regions(box: Box) -> set[str]:
         replace(box, x1=box.x1 + dx, x2=box.x2 + dx, y1=box.y1 + dy, y2=box.y2 + dy) for dx in shifts for dy in shifts
     ]
     return {where for box in moved if (where := facts.position(box))}
-
-
-def _neighbors(boxes: Sequence[Box], unique: Sequence[Box]) -> list[tuple[Box, Box, str]]:
-    """Each (a, b, relation) that holds for `a` alone and the unique `b`, and clearly does not for any other object."""
-    neighbors = []
-    for b in unique:
-        for name in facts.RELATIONS:
-            sides = [(a, facts.holds(name, a, b)) for a in boxes if a is not b]
-            holding = [a for a, side in sides if side]
-            if len(holding) == 1 and all(side is not None for _, side in sides):
-                neighbors.append((holding[0], b, name))
-    return neighbors
