@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 from vistune.generate.filters import Sample
 from vistune.records import ImageRecord
@@ -32,6 +32,7 @@ def hostile_context(record: ImageRecord, parts: Collection[Part]) -> tuple[str, 
     return tuple(code for code in _patterns() if code in found)
 
 
+@lru_cache(maxsize=1 << 14)  # each kind and each pass over the plan looks at the same texts again
 def aims(text: str) -> tuple[str, ...]:
     """Reason codes of what one annotator's text aims at; see `hostile_context`."""
     plain = _plain(text)
