@@ -56,7 +56,7 @@ def test_eval_scores_the_checkpoint(run: Path) -> None:
     scores = json.loads((run / "scores" / "scores.json").read_text())
     assert 0 <= scores["accuracy"] <= 1
     answers = [json.loads(line) for line in (run / "scores" / "answers.jsonl").read_text().splitlines()]
-    assert len({answer["image"] for answer in answers}) == 2
+    assert len({image for answer in answers for image in answer["images"]}) == 2
 
 
 def test_the_same_commands_again_change_nothing(run: Path, backbones: Path) -> None:

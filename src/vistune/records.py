@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant"]
 IMAGE_TOKEN = "<image>"
@@ -73,20 +74,36 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question of a benchmark. Scores are grouped by `type`; `seen` is whether training used this wording."""
+    """A question of a benchmark and what an answer is compared with.
+
+    Scores are also given by `type`, the category. `references` are the answers that count as right, or a benchmark's
+    other references; `choices` are those of a multiple-choice question, as texts. `details` are further facts that
+    the benchmark's score or metrics need.
+    """
 
     id: str
-    image: Path
     text: str
-    type: str
-    reference: str = ""
-    seen: bool = True
+    images: tuple[Path, ...] = ()
+    type: str = ""
+    references: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def cluster(self) -> str:
+        """What questions about the same image have in common, since the answers to these are not independent."""
+        return " ".join(map(str, self.images)) or self.id
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether an answer is right. `correct` is None for an unscored one; `reason` is why, or how it was read."""
+    """The score of an answer: 1 is right and 0 wrong, or it is a benchmark's own number.
 
-    question_id: str
-    correct: bool | None
-    reason: str = ""
+    `value` is None for an unscored answer. `answer` is the answer as it was read; `explanation` says how it was read,
+    or why it is unscored. `parts` are the numbers that a metric needs besides: counted mentions, a judge's scores.
+    """
+
+    value: float | None
+    answer: str = ""
+    explanation: str = ""
+    parts: Mapping[str, float] = field(default_factory=dict)

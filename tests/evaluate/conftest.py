@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,22 +11,23 @@ from PIL import Image
 from vistune.demo.captions import captions
 from vistune.demo.dataset import draw
 from vistune.demo.scenes import sample_scene
+from vistune.evaluate.models import Prompt
 from vistune.records import ImageRecord
-
-Prompts = Sequence[tuple[Image.Image | Path, str]]
 
 
 class Says:
-    """Answers by a function of the image and the question, and remembers what it was asked."""
+    """Answers by a function of the first image and the question, and keeps the prompts that it got."""
 
-    def __init__(self, say: Callable[[Image.Image | Path, str], str]) -> None:
-        self.say, self.asked = say, []
+    def __init__(self, say: Callable[[Image.Image | Path, str], str], name: str = "says") -> None:
+        self.say, self.name, self.identity = say, name, name
+        self.prompts: list[Prompt] = []
 
-    def answer(self, prompts: Prompts, *, max_new_tokens: int, batch_size: int) -> list[str]:
+    def answers(self, prompts: Sequence[Prompt], *, max_new_tokens: int, batch_size: int) -> Iterator[tuple[int, str]]:
         assert max_new_tokens > 0
         assert batch_size > 0
-        self.asked += list(prompts)
-        return [self.say(image, question) for image, question in prompts]
+        self.prompts += prompts
+        for index in reversed(range(len(prompts))):  # any order will do
+            yield index, self.say(prompts[index].images[0], prompts[index].text)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import pytest
 
 from vistune.evaluate.benchmarks import Setting
 from vistune.evaluate.benchmarks.chair import PROMPT, Chair
+from vistune.evaluate.runner import score
 from vistune.generate.kinds import Prompts
 from vistune.records import Box, ImageRecord
 
@@ -13,10 +14,12 @@ RECORDS = [
     ImageRecord("1", Path("1.png"), 9, 9, (), (Box("dog", 0, 0, 1, 1), Box("dog", 0, 0, 1, 1), Box("cat", 0, 0, 1, 1))),
     ImageRecord("2", Path("2.png"), 9, 9, (), (Box("hot dog", 0, 0, 1, 1),)),
 ]
+CHAIR = Chair(Setting(annotated=RECORDS))
 
 
 def measure(*texts: str) -> dict[str, float | None]:
-    return {name: found.value for name, found in Chair(RECORDS, Setting()).measure(texts).items()}
+    scored = score(CHAIR, list(CHAIR.questions()), texts)
+    return {name: metric(scored).value for name, metric in CHAIR.metrics.items()}
 
 
 def test_complete_and_true() -> None:
@@ -33,16 +36,13 @@ def test_silence_is_no_proof_of_not_hallucinating() -> None:
 
 
 def test_the_question_is_one_of_the_teachers() -> None:
-    assert {question.text for question in Chair(RECORDS, Setting()).questions} <= set(
-        Prompts().load("detail").questions
-    )
+    assert {question.text for question in CHAIR.questions()} <= set(Prompts().load("detail").questions)
 
 
 def test_verdicts_name_hallucinated_and_missed_objects() -> None:
-    chair = Chair(RECORDS, Setting())
-    question = chair.questions[0]
-    assert (question.text, question.reference) == (PROMPT, "dog, cat")
-    wrong = chair.judge(question, "A dog eats a hot dog.")
-    assert (wrong.correct, wrong.reason) == (False, "hallucinated: hot dog; missed: cat")
-    assert chair.judge(question, "A cat and a dog").correct is True
-    assert chair.judge(question, "").correct is None
+    question = next(iter(CHAIR.questions()))
+    assert (question.text, question.references) == (PROMPT, ("dog", "cat"))
+    wrong = CHAIR.score(question, "A dog eats a hot dog.")
+    assert (wrong.value, wrong.explanation) == (0, "hallucinated: hot dog; missed: cat")
+    assert CHAIR.score(question, "A cat and a dog").value == 1
+    assert CHAIR.score(question, "").value is None

@@ -17,6 +17,7 @@ from vistune.demo.captions import captions
 from vistune.demo.scenes import sample_scene
 from vistune.evaluate.benchmarks import Setting
 from vistune.evaluate.benchmarks.scene_qa import SceneQA
+from vistune.evaluate.runner import measure, score
 from vistune.evaluate.statistics import Measure
 from vistune.records import ImageRecord
 
@@ -30,14 +31,15 @@ def probe_language(folder: Path, *, seed: int = 0, scenes: int = 100, batch: int
         cells[path] = raster(scene)
         texts = captions(scene, random.Random(index))
         records.append(ImageRecord(str(index), path, SIDE, SIDE, texts, scene.boxes))
-    benchmark = SceneQA(records, Setting(seed))
-    prompts = [dialogue([(question.text, "")], cells[question.image]) for question in benchmark.questions]
+    benchmark = SceneQA(Setting(annotated=records, seed=seed))
+    questions = list(benchmark.questions())
+    prompts = [dialogue([(question.text, "")], cells[question.images[0]]) for question in questions]
     answers: list[str] = []
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     for start in range(0, len(prompts), batch):
         answers += _answer(model, tokenizer, prompts[start : start + batch], benchmark.max_new_tokens)
-    return benchmark.measure(answers)
+    return measure(benchmark, score(benchmark, questions, answers)).measures
 
 
 @torch.inference_mode()

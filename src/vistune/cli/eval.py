@@ -1,4 +1,4 @@
-"""`vistune eval`."""
+"""`vistune eval`: its options are the fields of `EvaluateRecipe`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vistune.cli.options import add_options, read_records
-from vistune.cli.parsing import add_command, add_out, add_seed, announce_loading, count
-from vistune.recipe.generation import AnnotationOptions
+from vistune.cli.options import add_options, given_options
+from vistune.cli.parsing import add_command, add_out, announce_loading
+from vistune.recipe.evaluation import EvaluateRecipe
+from vistune.recipe.schema import load
 
 
 def add_eval(commands: Any) -> None:
@@ -17,30 +18,25 @@ def add_eval(commands: Any) -> None:
         commands,
         "eval",
         _evaluate,
-        "Score an assistant on held-out annotated images",
-        usage="%(prog)s CHECKPOINT --data PATH --out DIR [OPTIONS]",
+        "Score a model on benchmarks, or on questions about own images",
+        usage="%(prog)s MODEL --out DIR [OPTIONS]",
     )
-    add = command.add_argument
-    add("checkpoint", type=Path, metavar="CHECKPOINT", help="Folder of the assistant")
-    add("--data", required=True, metavar="PATH", help="Annotated images: a folder, a file, or hub:owner/name")
+    model = command.add_mutually_exclusive_group(required=True)
+    model.add_argument("model", nargs="?", metavar="MODEL", help="Folder of a checkpoint, hf:ID of another "
+        "vision-language model of transformers, or openai:NAME of one behind a server")  # fmt: skip
+    model.add_argument("--model", dest="named", metavar="MODEL", help="The same, as an option")
     add_out(command)
-    add_seed(command)
-    add("--limit", type=count, metavar="N", help="Number of images to use, from the first")
-    add("--blind", action="store_true", help="Blank the images, to measure what can be guessed without seeing")
-    add_options(command, AnnotationOptions, skip=("data",))
+    add_options(command, EvaluateRecipe)
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    from vistune.sources import with_size
+    from vistune.evaluate.run import Evaluation
 
-    records = [with_size(record) for record in read_records(args, "test")]
+    recipe = load(EvaluateRecipe, None, options=given_options(args, EvaluateRecipe))
+    run = Evaluation(args.model or args.named, recipe, Path(args.out))
     announce_loading()
-    from vistune.evaluate.runner import evaluate, print_scores
+    from vistune.evaluate.tables import print_scores
 
-    out = Path(args.out)
-    label = args.checkpoint.name + (" (blind)" if args.blind else "")
-    scores = evaluate(
-        args.checkpoint, records, out=out, label=label, seed=args.seed, limit=args.limit, blank_images=args.blind
-    )
-    print_scores([scores])
-    print(f"answers: {out / 'answers.jsonl'}")
+    print_scores([run.run()])
+    print(f"answers and verdicts: {run.out}")
+    run.check()

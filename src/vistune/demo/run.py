@@ -18,10 +18,13 @@ from rich.console import Console
 
 from vistune.demo.dataset import write_dataset
 from vistune.errors import VistuneError
+from vistune.evaluate.benchmarks import Setting, benchmarks
+from vistune.evaluate.models import open_model
 from vistune.evaluate.report import write_report
-from vistune.evaluate.runner import Scores, evaluate, print_scores
+from vistune.evaluate.results import Scores
+from vistune.evaluate.runner import evaluate
+from vistune.evaluate.tables import print_scores
 from vistune.generate import GenerateRecipe, generate
-from vistune.model.assistant import Assistant
 from vistune.recipe.yaml_file import shipped
 from vistune.records import ImageRecord
 from vistune.sources import sources
@@ -112,12 +115,12 @@ def _heading(console: Console, number: int, text: str) -> None:
 
 def _score(run: Path, records: list[ImageRecord], out: Path, seed: int) -> list[Scores]:
     """Scores of the tuned model, of stage 1 alone, and of the tuned model with blank images."""
-    tuned = Assistant.load(run / "tune")
-    aligned = Assistant.load(run / "align")
+    tuned, aligned = (open_model(str(run / stage)) for stage in ("tune", "align"))
+    made = {name: benchmarks.get(name)(Setting(annotated=records, seed=seed)) for name in ("scene_qa", "chair")}
     return [
-        evaluate(tuned, records, out=out / "tuned", label="tuned", seed=seed),
-        evaluate(aligned, records, out=out / "aligned", label="aligned", seed=seed),
-        evaluate(tuned, records, out=out / "blind", label="blind", seed=seed, blank_images=True),
+        evaluate(tuned, made, out / "tuned", label="tuned"),
+        evaluate(aligned, made, out / "aligned", label="aligned"),
+        evaluate(tuned, made, out / "blind", label="blind", blank_images=True),
     ]
 
 

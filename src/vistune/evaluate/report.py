@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from vistune.errors import DataError
-from vistune.evaluate.runner import load_answers, load_scores, sections
+from vistune.evaluate.results import Scores, load_scores, load_verdicts
 from vistune.evaluate.statistics import Measure, difference
 from vistune.pages import render
 from vistune.pages.charts import CURVE_SIZE, loss_curve
@@ -43,14 +43,14 @@ def write_report(
     Raises CheckpointError for a folder without scores, DataError for an image that cannot be read.
     """
     scores = [load_scores(folder) for folder in evaluations]
-    answers = [load_answers(folder) for folder in evaluations]
+    answers = [[_shown(row) for row in load_verdicts(folder)] for folder in evaluations]
     html = render(
         "evaluation.html",
         title=title,
         about=about,
         scores=scores,
         gaps=[_gap(answers[0], other, column.label) for other, column in zip(answers[1:], scores[1:], strict=True)],
-        sections=sections(scores),
+        sections=_sections(scores[0]),
         plots=[curve for name, log in logs.items() if (curve := loss_curve(name, _losses(log)))],
         plot_size=CURVE_SIZE,
         cards=_cards(answers, [column.label for column in scores], records, images),
@@ -60,6 +60,29 @@ def write_report(
     with atomic_text(out / "report.html") as file:
         file.write(html)
     return out / "report.html"
+
+
+_SECTIONS = {
+    "By wording": {"as in training": "seen", "never in training": "unseen"},
+    "Detailed descriptions": {
+        "hallucinated mentions (CHAIR_i)": "chair",
+        "descriptions with one (CHAIR_s)": "chair_s",
+        "objects mentioned (recall)": "recall",
+    },
+}
+
+
+def _sections(scores: Scores) -> dict[str, dict[str, str]]:
+    """The sections of the table of scores: for each the titles of its rows and the names of their measures."""
+    exact = {"all questions": "accuracy"} | {kind: f"accuracy/{kind}" for kind in scores.by_type}
+    return {"Exact answers": exact} | _SECTIONS
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of verdicts.jsonl as the page's template reads it."""
+    correct = None if row["value"] is None else row["value"] == 1
+    more = {"correct": correct, "reason": row["explanation"], "reference": ", ".join(row["references"])}
+    return row | more | {"image": row["images"][0], "seen": row["details"].get("wording") != "unseen"}
 
 
 def _losses(log: Path) -> list[tuple[float, float]]:

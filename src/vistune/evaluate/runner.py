@@ -1,184 +1,157 @@
-"""Runs a model on every benchmark's questions, has the answers judged and writes both to files."""
+"""Runs a model on benchmarks: answers, verdicts, scores. It knows no benchmark by its name."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from PIL import Image
 from rich.console import Console
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vistune.errors import CheckpointError, DataError
-from vistune.evaluate.benchmarks import Setting, benchmarks
-from vistune.evaluate.statistics import Measure
-from vistune.records import ImageRecord, Question, Verdict
-from vistune.storage import atomic_text
+from vistune.errors import DataError, VistuneError
+from vistune.evaluate.benchmarks import Benchmark, Scored
+from vistune.evaluate.models import Answerer, Prompt
+from vistune.evaluate.results import AnswerFile, BenchmarkScores, Scores, verdict_row, write_verdicts
+from vistune.records import Question
 
-
-class Answerer(Protocol):
-    """The model under evaluation; `model.assistant.Assistant` is one."""
-
-    def answer(
-        self, prompts: Sequence[tuple[Image.Image | Path, str]], *, max_new_tokens: int, batch_size: int
-    ) -> list[str]:
-        """An answer to each (image, question), in order."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """The measures of an evaluation by name, with 95 % intervals."""
-
-    label: str
-    measures: Mapping[str, Measure]
-
-    def value(self, name: str) -> float | None:
-        return self.measures[name].value
-
-    @property
-    def accuracy(self) -> float | None:
-        """The share of correct answers to the questions with one exact answer."""
-        return self.value("accuracy")
-
-    @property
-    def by_type(self) -> dict[str, float | None]:
-        """The accuracy for each type of question."""
-        types = [name for name in self.measures if name.startswith("accuracy/")]
-        return {name.removeprefix("accuracy/"): self.value(name) for name in types}
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values: `label`, `n` questions, the value of each measure, `by_type`, and all with their intervals."""
-        plain = {name: self.value(name) for name in self.measures if "/" not in name}
-        details = {name: asdict(measure) for name, measure in self.measures.items()}
-        n = self.measures["accuracy"].n
-        return {"label": self.label, "n": n, **plain, "by_type": self.by_type, "measures": details}
+_CHUNK = 1024
+"""Number of questions that a model gets at once; it sorts and batches them."""
 
 
 def evaluate(
-    assistant: Answerer | str | Path,
-    records: Sequence[ImageRecord],
-    *,
-    out: Path,
-    label: str,
-    seed: int = 0,
-    limit: int | None = None,
-    blank_images: bool = False,
-    batch_size: int = 64,
-) -> Scores:
-    """Answer every benchmark's questions about `records`; writes `out/answers.jsonl` and `out/scores.json`.
+    model: Answerer, benchmarks: Mapping[str, Benchmark], out: Path, *, label: str | None = None,
+    limit: int | None = None, blank_images: bool = False, batch_size: int = 64, console: Console | None = None,
+) -> Scores:  # fmt: skip
+    """Answer the benchmarks' questions, score the answers and write all to the folder `out`.
 
-    `assistant` may be the folder of a checkpoint. `blank_images` replaces every image by a uniform gray: the result
-    is what can be guessed. `limit` is the number of images with questions, from the first.
+    Writes answers.jsonl as it goes, then verdicts.jsonl and scores.json (`vistune.evaluate.results`). An answer that
+    the folder already has for the same weights, images, prompt and parameters is not generated again. `limit` is the
+    number of images with questions of each benchmark, from the first. `blank_images` replaces every image by a
+    uniform gray: the result is what can be guessed.
 
-    Raises DataError if there is no question.
+    Raises DataError for a benchmark without questions and for an image that cannot be read, ClientError if a judge
+    or a server fails.
     """
-    model = _load(assistant) if isinstance(assistant, str | Path) else assistant
-    model_id = str(assistant) if isinstance(assistant, str | Path) else label
-    rows: list[dict[str, Any]] = []
-    measures: dict[str, Measure] = {}
-    for name in benchmarks.names():
-        benchmark = benchmarks.get(name)(records, Setting(seed, limit))
-        prompts = _prompts(benchmark.questions, records, blank_images)
-        texts = model.answer(prompts, max_new_tokens=benchmark.max_new_tokens, batch_size=batch_size)
-        verdicts = [benchmark.judge(*pair) for pair in zip(benchmark.questions, texts, strict=True)]
-        rows += _rows(name, benchmark.questions, texts, verdicts, model_id)
-        measures |= benchmark.measure(texts)
-    if not rows:
-        raise DataError("there is no question: no image has a box", fix="give images with boxes")
-    scores = Scores(label, measures)
     out.mkdir(parents=True, exist_ok=True)
-    with atomic_text(out / "answers.jsonl") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    with atomic_text(out / "scores.json") as file:
-        file.write(json.dumps(scores.as_json(), indent=2) + "\n")
-    return scores
+    stored, label = AnswerFile(out), label or model.name
+    rows: list[dict[str, Any]] = []
+    scores: dict[str, BenchmarkScores] = {}
+    for name, benchmark in benchmarks.items():
+        questions = first_images(benchmark.questions(), limit)
+        if not questions:
+            raise DataError(f"the benchmark '{name}' has no question", fix="check its data")
+        texts = _answers(model, name, benchmark, questions, stored, blank_images, batch_size, console)
+        scored = score(benchmark, questions, texts)
+        rows += [
+            verdict_row(name, *one, model=label)
+            for one in zip(questions, texts, [verdict for _, verdict in scored], strict=True)
+        ]
+        scores[name] = measure(benchmark, scored)
+    write_verdicts(out, rows)
+    result = Scores(label, scores)
+    result.write(out)
+    return result
 
 
-def load_scores(folder: Path) -> Scores:
-    """The scores that `evaluate` wrote to `folder`. Raises CheckpointError if there are none."""
-    path = folder / "scores.json"
-    if not path.is_file():
-        raise CheckpointError("there are no scores here", where=str(path), fix="run `vistune eval` first")
-    content = json.loads(path.read_text("utf-8"))
-    return Scores(content["label"], {name: Measure(**measure) for name, measure in content["measures"].items()})
+def score(benchmark: Benchmark, questions: Sequence[Question], answers: Sequence[str]) -> list[Scored]:
+    """Each question with the verdict on its answer."""
+    benchmark.prepare(list(zip(questions, answers, strict=True)))
+    return [Scored(one, benchmark.score(one, text)) for one, text in zip(questions, answers, strict=True)]
 
 
-def load_answers(folder: Path) -> list[dict[str, Any]]:
-    """The rows of the answers.jsonl that `evaluate` wrote to `folder`."""
-    return [json.loads(line) for line in (folder / "answers.jsonl").read_text("utf-8").splitlines()]
+def measure(benchmark: Benchmark, scored: Sequence[Scored]) -> BenchmarkScores:
+    """The metrics of a benchmark; the first, its headline, also for each type of questions (`accuracy/count`)."""
+    measures = {name: metric(scored) for name, metric in benchmark.metrics.items()}
+    headline, metric = next(iter(benchmark.metrics.items()))
+    types = dict.fromkeys(one.question.type for one in scored)
+    if len(types) > 1:
+        for kind in types:
+            measures[f"{headline}/{kind}"] = metric([one for one in scored if one.question.type == kind])
+    unscored = sum(one.verdict.value is None for one in scored)
+    return BenchmarkScores(len(scored), unscored, measures, benchmark.protocol)
 
 
-def print_scores(scores: Sequence[Scores], console: Console | None = None) -> None:
-    """Print the scores as a table, one column each, with their intervals."""
-    table = Table("", title="Scores, % (95 % interval)")
-    for column in scores:
-        table.add_column(column.label, justify="right")
-    for rows in sections(scores).values():
-        for title, name in rows.items():
-            table.add_row(title, *[_formatted(column.measures[name]) for column in scores])
-        table.add_section()
-    (console or Console()).print(table)
+def check_unscored(benchmarks: Mapping[str, Benchmark], scores: Scores) -> None:
+    """Raise VistuneError if more answers than a benchmark allows are unscored."""
+    for name, benchmark in benchmarks.items():
+        one = scores.benchmarks[name]
+        if one.unscored > benchmark.max_unscored * one.n:
+            what = f"{one.unscored:,} of {one.n:,} answers are unscored, more than {benchmark.max_unscored:.0%}"
+            fix = "verdicts.jsonl says why; run the command again, or accept the scores with --allow-unparsed"
+            raise VistuneError(what, where=name, fix=fix)
 
 
-_SECTIONS = {
-    "By wording": {"as in training": "seen", "never in training": "unseen"},
-    "Detailed descriptions": {
-        "hallucinated mentions (CHAIR_i)": "chair",
-        "descriptions with one (CHAIR_s)": "chair_s",
-        "objects mentioned (recall)": "recall",
-    },
-}
+def first_images(questions: Iterable[Question], limit: int | None) -> list[Question]:
+    """The questions about the first `limit` images; a question without an image counts as one."""
+    if limit is None:
+        return list(questions)
+    chosen: dict[str, None] = {}
+    kept = []
+    for question in questions:
+        if question.cluster in chosen or len(chosen) < limit:
+            chosen[question.cluster] = None
+            kept.append(question)
+    return kept
 
 
-def sections(scores: Sequence[Scores]) -> dict[str, dict[str, str]]:
-    """The sections of a table of scores: for each the titles of its rows and the names of their measures."""
-    exact = {"all questions": "accuracy"} | {kind: f"accuracy/{kind}" for kind in scores[0].by_type}
-    return {"Exact answers": exact} | _SECTIONS
+def _answers(
+    model: Answerer, name: str, benchmark: Benchmark, questions: Sequence[Question], stored: AnswerFile,
+    blank: bool, batch_size: int, console: Console | None,
+) -> list[str]:  # fmt: skip
+    """The answers to a benchmark's questions, those that are stored and those that the model now generates."""
+    digest = cache(_digest)
+    new = benchmark.max_new_tokens
+    keys = [_key(model.identity, question, new, blank, digest) for question in questions]
+    missing = [i for i in {key: i for i, key in enumerate(keys)}.values() if keys[i] not in stored]
+    plain = cache(lambda size: Image.new("RGB", size, (128, 128, 128)))  # one object a size is encoded once
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console or Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(name, total=len(questions), completed=len(questions) - len(missing))
+        for start in range(0, len(missing), _CHUNK):
+            chosen = missing[start : start + _CHUNK]
+            prompts = [Prompt(_images(questions[i], plain if blank else None), questions[i].text) for i in chosen]
+            for index, text in model.answers(prompts, max_new_tokens=new, batch_size=batch_size):
+                i = chosen[index]
+                stored.add([_answer_row(keys[i], name, questions[i], text, model.name)])
+                progress.advance(task)
+    return [stored[key] for key in keys]
 
 
-def _formatted(measure: Measure) -> str:
-    """`93.1 (91.0-94.8)`, in per cent; a dash where there was nothing to measure."""
-    if measure.value is None or measure.low is None or measure.high is None:
-        return "-"
-    return f"{100 * measure.value:.1f} ({100 * measure.low:.1f}-{100 * measure.high:.1f})"
+def _images(
+    question: Question, plain: Callable[[tuple[int, int]], Image.Image] | None
+) -> tuple[Path | Image.Image, ...]:
+    """The question's images, or plain ones of their sizes. Raises DataError if the size cannot be read."""
+    if plain is None:
+        return question.images
+    try:
+        return tuple(plain(Image.open(path).size) for path in question.images)
+    except OSError as error:
+        raise DataError(f"the image cannot be read: {error}", where=f"question {question.id}") from None
 
 
-def _load(path: str | Path) -> Answerer:
-    from vistune.model.assistant import Assistant
-
-    assistant: Answerer = Assistant.load(path)
-    return assistant
-
-
-def _prompts(
-    questions: Sequence[Question], records: Sequence[ImageRecord], blank: bool
-) -> list[tuple[Image.Image | Path, str]]:
-    """Each question with its image, or with gray of the image's size: one object a size, encoded once."""
-    if not blank:
-        return [(question.image, question.text) for question in questions]
-    sizes = {record.image: (record.width, record.height) for record in records}
-    grays = {size: Image.new("RGB", size, (128, 128, 128)) for size in set(sizes.values())}
-    return [(grays[sizes[question.image]], question.text) for question in questions]
+def _digest(path: Path) -> str:
+    """The SHA-256 of a file. Raises DataError if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"the image cannot be read: {error.strerror}", where=str(path)) from None
 
 
-def _rows(
-    benchmark: str, questions: Sequence[Question], texts: Sequence[str], verdicts: Sequence[Verdict], model_id: str
-) -> Iterator[dict[str, Any]]:
-    """A row for each answer: the keys of LLaVA's answer files, and those of the verdict."""
-    for question, text, verdict in zip(questions, texts, verdicts, strict=True):
-        yield {
-            "question_id": question.id,
-            "image": str(question.image),
-            "benchmark": benchmark,
-            "type": question.type,
-            "seen": question.seen,
-            "prompt": question.text,
-            "reference": question.reference,
-            "text": text,
-            "correct": verdict.correct,
-            "reason": verdict.reason,
-            "model_id": model_id,
-        }
+def _key(identity: str, question: Question, max_new_tokens: int, blank: bool, digest: Callable[[Path], str]) -> str:
+    """The hash of what determines an answer: weights, images' bytes, prompt and parameters, and never a path."""
+    parts = [identity, question.text, max_new_tokens, blank, [digest(path) for path in question.images]]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _answer_row(key: str, benchmark: str, question: Question, text: str, model: str) -> dict[str, Any]:
+    """A line of answers.jsonl, with the keys of LLaVA's answer files."""
+    return {
+        "question_id": question.id, "benchmark": benchmark, "images": [str(image) for image in question.images],
+        "prompt": question.text, "text": text, "model_id": model, "key": key,
+    }  # fmt: skip

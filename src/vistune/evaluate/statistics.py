@@ -21,7 +21,7 @@ class Measure:
     n: int
 
 
-def share(outcomes: Iterable[bool]) -> Measure:
+def share(outcomes: Iterable[bool], groups: Iterable[str] | None = None) -> Measure:  # noqa: ARG001
     """The share that is true, with Wilson's score interval (Wilson 1927), which holds near 0 and 1 as well."""
     values = list(outcomes)
     n = len(values)

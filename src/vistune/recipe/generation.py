@@ -16,7 +16,7 @@ Count = Annotated[int, Field(ge=1, le=10**15)]
 Amount = Annotated[float, Field(gt=0, le=10**15)]
 
 
-def _option(**form: str) -> Any:
+def option(**form: str) -> Any:
     """The form of a command-line option: `metavar` stands for its value; `bare` is its value if none is given."""
     return Field(json_schema_extra={**form})
 
@@ -30,7 +30,7 @@ class AnnotationOptions(Section):
     """Split of the data (default: train, for eval test, if the format always has splits)."""
     source: str | None = None
     """Format of the annotations (default: detected where exactly one fits)."""
-    images: Annotated[str | None, _option(metavar="DIR")] = None
+    images: Annotated[str | None, option(metavar="DIR")] = None
     """Folder that image paths start from (captions, caps_boxes)."""
     image_column: str | None = None
     """Column of images (captions, caps_boxes, datasets)."""
@@ -42,7 +42,7 @@ class AnnotationOptions(Section):
     """Layout of the boxes in pixels (datasets; default: xywh)."""
     subset: str | None = None
     """Configuration of the data set (datasets)."""
-    category_names: Annotated[str | None, _option(metavar="FILE")] = None
+    category_names: Annotated[str | None, option(metavar="FILE")] = None
     """File with the names of the classes, one a line (yolo)."""
     skip_bad_records: bool = False
     """Leave out records with a mistake instead of stopping at the first one."""
@@ -51,7 +51,7 @@ class AnnotationOptions(Section):
 class WritingOptions(Section):
     """instruction data"""
 
-    kinds: Annotated[dict[str, str], _option(metavar="KIND=AMOUNT,...")] = {
+    kinds: Annotated[dict[str, str], option(metavar="KIND=AMOUNT,...")] = {
         "conversation": "all",
         "detail": "all",
         "reasoning": "all",
@@ -63,7 +63,7 @@ class WritingOptions(Section):
     """Language that the teacher writes in."""
     caption_language: str = "en"
     """Language of the captions, for the questions of stage 1."""
-    balance_captions: Annotated[str | None, _option(metavar="PIPELINE", bare="en_core_web_sm")] = None
+    balance_captions: Annotated[str | None, option(metavar="PIPELINE", bare="en_core_web_sm")] = None
     """spaCy pipeline for LLaVA's CC3M filter of stage 1's captions: rare concepts are kept, frequent ones cut
     (en_core_web_sm if no pipeline is named)."""
     format: Literal["llava", "messages", "parquet"] = "llava"
@@ -107,11 +107,11 @@ class TeacherOptions(Section):
     local:FOLDER_OR_HUB_ID (in this process), scripted:FILE (recorded replies)."""
     base_url: str | None = None
     """Server, up to and including /v1 (default: OpenAI's or Anthropic's)."""
-    key_env: Annotated[str | None, _option(metavar="NAME")] = None
+    key_env: Annotated[str | None, option(metavar="NAME")] = None
     """Environment variable that holds the API key (default: OPENAI_API_KEY or ANTHROPIC_API_KEY)."""
     headers: Annotated[dict[str, str], Field(exclude=True, json_schema_extra={"metavar": "NAME=VALUE"})] = {}
     """HTTP header NAME=VALUE to send with every request; may be repeated. Never written to a file."""
-    timeout: Annotated[Amount | None, _option(metavar="SECONDS")] = None
+    timeout: Annotated[Amount | None, option(metavar="SECONDS")] = None
     """Seconds until a request is given up (default: 600)."""
 
     @field_validator("headers", mode="before")
@@ -139,7 +139,7 @@ class RequestOptions(Section):
     1 for others)."""
     retries: Annotated[int, Field(ge=0)] = 8
     """Number of retries of a request that got no reply."""
-    patience: Annotated[Amount, _option(metavar="MINUTES")] = 10.0
+    patience: Annotated[Amount, option(metavar="MINUTES")] = 10.0
     """Minutes without any reply until the run gives up."""
     retry_failed: bool = False
     """Send requests again that the teacher refused for good in earlier runs."""
@@ -148,7 +148,7 @@ class RequestOptions(Section):
 class SpendingOptions(Section):
     """spending"""
 
-    price: Annotated[str | None, _option(metavar="IN:OUT[:CACHED]")] = None
+    price: Annotated[str | None, option(metavar="IN:OUT[:CACHED]")] = None
     """Price IN:OUT[:CACHED] in USD per million tokens of input, output and cached input."""
     max_usd: Amount | None = None
     """Maximum spending in USD of all runs into the folder together; needs a price."""
@@ -159,7 +159,7 @@ class SpendingOptions(Section):
 class ShardOptions(Section):
     """several machines"""
 
-    shard: Annotated[str | None, _option(metavar="I/N")] = None
+    shard: Annotated[str | None, option(metavar="I/N")] = None
     """Part I/N of the images to write about; the part of an image depends on its id alone."""
 
 

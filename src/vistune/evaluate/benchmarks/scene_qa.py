@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 
-from vistune.evaluate.benchmarks import Setting, benchmarks
+from vistune.evaluate.benchmarks import Benchmark, Metric, Scored, benchmarks
+from vistune.evaluate.benchmarks._metrics import accuracy, only
 from vistune.evaluate.reading import read_answer
-from vistune.evaluate.statistics import Measure, share
 from vistune.records import Box, ImageRecord, Question, Verdict
 from vistune.resources import load_yaml
 from vistune.scene import facts, wording
@@ -35,7 +35,7 @@ class _Draft:
 
 
 @benchmarks.register("scene_qa")
-class SceneQA:
+class SceneQA(Benchmark):
     """Up to two questions of each type about every image, with one right answer each.
 
     Yes/no questions come in pairs, one of each answer, so that always answering "yes" scores half. Absent categories
@@ -45,33 +45,39 @@ class SceneQA:
 
     max_new_tokens: int = 40
 
-    def __init__(self, records: Sequence[ImageRecord], setting: Setting) -> None:
-        self.finder = MentionFinder(vocabulary(records))
+    @cached_property
+    def _finder(self) -> MentionFinder:
+        return MentionFinder(vocabulary(self.setting.records))
+
+    def questions(self) -> Iterable[Question]:
+        """Sorted by type; `details["wording"]` is `seen` or `unseen` (in training)."""
+        records, seed = self.setting.records, self.setting.seed
         present = Counter(name for record in records for name in {box.category for box in record.boxes})
         drafts: dict[str, list[tuple[ImageRecord, _Draft]]] = {kind: [] for kind in TYPES}
-        for record in records[: setting.limit]:
-            rng = random.Random(f"{setting.seed}/{record.id}")
+        for record in records:
+            rng = random.Random(f"{seed}/{record.id}")
             for draft in _drafts(record, present, rng):
                 drafts[draft.type].append((record, draft))
-        self.questions: Sequence[Question] = sorted(
-            (question for kind in TYPES for question in _worded(drafts[kind], setting.seed)),
-            key=lambda question: question.image,  # the questions about one image follow each other
-        )
+        for kind in TYPES:
+            yield from _worded(drafts[kind], seed)
 
-    def judge(self, question: Question, text: str) -> Verdict:
+    def score(self, question: Question, answer: str) -> Verdict:
         """Right if the first answer in the text is the reference; unreadable is wrong."""
-        answer, how = read_answer(question.type, text, question.text, self.finder)
-        return Verdict(question.id, answer == question.reference, how)
+        read, how = read_answer(question.type, answer, question.text, self._finder)
+        return Verdict(float(read == question.references[0]), read or "", how)
 
-    def measure(self, texts: Sequence[str]) -> Mapping[str, Measure]:
-        """`accuracy` over all questions, of each type (`accuracy/count` …), of `seen` and `unseen` wordings."""
-        pairs = zip(self.questions, texts, strict=True)
-        right = [(question, bool(self.judge(question, text).correct)) for question, text in pairs]
-        groups = {"accuracy": [ok for _, ok in right]}
-        groups |= {f"accuracy/{kind}": [ok for question, ok in right if question.type == kind] for kind in TYPES}
-        groups["seen"] = [ok for question, ok in right if question.seen]
-        groups["unseen"] = [ok for question, ok in right if not question.seen]
-        return {name: share(outcomes) for name, outcomes in groups.items()}
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """`accuracy` over all questions, and over those in wordings that are `seen` and `unseen` in training."""
+        return {
+            "accuracy": accuracy,
+            "seen": only(accuracy, _worded_as("seen")),
+            "unseen": only(accuracy, _worded_as("unseen")),
+        }
+
+
+def _worded_as(name: str) -> Callable[[Scored], bool]:
+    return lambda one: bool(one.question.details["wording"] == name)
 
 
 @cache
@@ -88,7 +94,8 @@ def _worded(drafts: Sequence[tuple[ImageRecord, _Draft]], seed: int) -> Iterable
         templates = unseen(draft.wording) if index in new else wording.questions(draft.wording)
         text = wording.fill(rng.choice(templates), **draft.words)
         name = f"{record.id}/{draft.type}/{index}"
-        yield Question(name, record.image, text, draft.type, draft.answer, seen=index not in new)
+        details = {"wording": "unseen" if index in new else "seen"}
+        yield Question(name, text, (record.image,), draft.type, (draft.answer,), details=details)
 
 
 def _drafts(record: ImageRecord, present: Mapping[str, int], rng: random.Random) -> Iterable[_Draft]:

@@ -1,0 +1,168 @@
+"""The files of an evaluation: answers, verdicts and scores.
+
+answers.jsonl    one line an answer, added as it is written: what a second run need not generate again
+verdicts.jsonl   one line a scored question: everything that reports and comparisons need
+scores.json      the metrics of each benchmark with their intervals
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vistune.errors import CheckpointError, DataError
+from vistune.evaluate.benchmarks import Scored
+from vistune.evaluate.statistics import Measure
+from vistune.records import Question, Verdict
+from vistune.storage import atomic_text, storage_errors
+
+ANSWERS, VERDICTS, SCORES = "answers.jsonl", "verdicts.jsonl", "scores.json"
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkScores:
+    """The measures of one benchmark. `protocol` is what besides the questions determines them, such as the judge."""
+
+    n: int
+    unscored: int
+    measures: Mapping[str, Measure]
+    protocol: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The scores of a model by benchmark."""
+
+    label: str
+    benchmarks: Mapping[str, BenchmarkScores]
+
+    @property
+    def measures(self) -> dict[str, Measure]:
+        """All measures by name; of two benchmarks' measures of the same name the first."""
+        first_wins = list(self.benchmarks.values())[::-1]
+        return {name: measure for one in first_wins for name, measure in one.measures.items()}
+
+    def value(self, name: str) -> float | None:
+        """The value of a measure. Raises KeyError if there is none of that name."""
+        return self.measures[name].value
+
+    @property
+    def accuracy(self) -> float | None:
+        """The share of correct answers to the questions with one exact answer."""
+        return self.value("accuracy")
+
+    @property
+    def by_type(self) -> dict[str, float | None]:
+        """The accuracy for each type of question."""
+        return {
+            name.removeprefix("accuracy/"): measure.value
+            for name, measure in self.measures.items()
+            if name.startswith("accuracy/")
+        }
+
+    def as_json(self) -> dict[str, Any]:
+        """`label`, the plain value of each measure, `by_type`, and per benchmark all measures with their intervals."""
+        plain = {name: measure.value for name, measure in self.measures.items() if "/" not in name}
+        details = {name: asdict(scores) for name, scores in self.benchmarks.items()}
+        n = sum(scores.n for scores in self.benchmarks.values())
+        return {"label": self.label, "n": n, **plain, "by_type": self.by_type, "benchmarks": details}
+
+    def write(self, folder: Path) -> None:
+        """Write scores.json."""
+        with atomic_text(folder / SCORES) as file:
+            file.write(json.dumps(self.as_json(), indent=2) + "\n")
+
+
+def load_scores(folder: Path) -> Scores:
+    """The scores that `evaluate` wrote to `folder`. Raises CheckpointError if there are none."""
+    path = folder / SCORES
+    if not path.is_file():
+        raise CheckpointError("there are no scores here", where=str(path), fix="run `vistune eval` first")
+    content = json.loads(path.read_text("utf-8"))
+    loaded = {}
+    for name, one in content["benchmarks"].items():
+        measures = {metric: Measure(**measure) for metric, measure in one["measures"].items()}
+        loaded[name] = BenchmarkScores(one["n"], one["unscored"], measures, one["protocol"])
+    return Scores(content["label"], loaded)
+
+
+def write_verdicts(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write verdicts.jsonl."""
+    with atomic_text(folder / VERDICTS) as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def load_verdicts(folder: Path) -> list[dict[str, Any]]:
+    """The rows of verdicts.jsonl, see `verdict_row`."""
+    return [json.loads(line) for line in (folder / VERDICTS).read_text("utf-8").splitlines()]
+
+
+def verdict_row(benchmark: str, question: Question, answer: str, verdict: Verdict, model: str) -> dict[str, Any]:
+    """A line of verdicts.jsonl: the keys of LLaVA's answer files, the question and the verdict."""
+    return {
+        "question_id": question.id,
+        "benchmark": benchmark,
+        "type": question.type,
+        "images": [str(image) for image in question.images],
+        "prompt": question.text,
+        "choices": list(question.choices),
+        "references": list(question.references),
+        "details": dict(question.details),
+        "text": answer,
+        "value": verdict.value,
+        "answer": verdict.answer,
+        "explanation": verdict.explanation,
+        "parts": dict(verdict.parts),
+        "model_id": model,
+    }
+
+
+def scored(row: Mapping[str, Any]) -> Scored:
+    """The question and verdict of a line of verdicts.jsonl."""
+    question = Question(
+        row["question_id"], row["prompt"], tuple(map(Path, row["images"])), row["type"], tuple(row["references"]),
+        tuple(row["choices"]), row["details"],
+    )  # fmt: skip
+    return Scored(question, Verdict(row["value"], row["answer"], row["explanation"], row["parts"]))
+
+
+class AnswerFile:
+    """answers.jsonl: answers by their key, added line by line, so that a killed run loses no answer on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / ANSWERS
+        self._texts: dict[str, str] = {}
+        for row in self._rows():
+            self._texts[row["key"]] = row["text"]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._texts
+
+    def __getitem__(self, key: str) -> str:
+        return self._texts[key]
+
+    def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add answers, each with `key` and `text`. Raises StorageError if the disk is full."""
+        with storage_errors(self._path), self._path.open("a", encoding="utf-8", errors="replace") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        self._texts |= {row["key"]: row["text"] for row in rows}
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        """The whole lines; a last one that a kill cut off is removed from the file."""
+        if not self._path.exists():
+            return
+        with self._path.open("rb+") as file:
+            whole = 0
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    file.truncate(whole)
+                    return
+                whole += len(line)
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    fix = "remove this line: its answer is then generated again"
+                    raise DataError("not valid JSON", where=f"{self._path}: line {number}", fix=fix) from None

@@ -1,0 +1,99 @@
+"""A run of `vistune eval`: a recipe's model, annotated images, benchmarks and judges, opened and run."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from vistune.errors import VistuneError
+from vistune.evaluate.benchmarks import Benchmark, Setting, benchmarks
+from vistune.evaluate.judges import ATTEMPTS, Judges
+from vistune.evaluate.models import Answerer, open_model
+from vistune.evaluate.results import Scores
+from vistune.evaluate.runner import check_unscored, evaluate
+from vistune.llm import open_client
+from vistune.llm.budget import Price
+from vistune.llm.limits import Limits
+from vistune.recipe import schema
+from vistune.recipe.evaluation import EvaluateRecipe
+from vistune.records import ImageRecord
+from vistune.sources import open_annotations, with_size
+
+
+class Evaluation:
+    """The benchmarks of a recipe are opened before the model is loaded, so that a mistake is reported at once."""
+
+    def __init__(
+        self, model: Answerer | str, recipe: EvaluateRecipe, out: Path, *, console: Console | None = None
+    ) -> None:
+        self.model, self.recipe, self.out = model, recipe, out
+        self.console = console or Console(stderr=True)
+        self.judges = self._judges()
+        self.benchmarks = self._benchmarks()
+        self.scores: Scores | None = None
+
+    def run(self) -> Scores:
+        """Answer, score and write all to the folder; see `runner.evaluate`."""
+        model = open_model(self.model) if isinstance(self.model, str) else self.model
+        recipe = self.recipe
+        with ExitStack() as stack:
+            if self.judges:
+                stack.enter_context(self.judges.opened())
+            label = model.name + (" (blind)" if recipe.blind else "")
+            self.scores = evaluate(
+                model, self.benchmarks, self.out, label=label, limit=recipe.limit, blank_images=recipe.blind,
+                batch_size=recipe.batch_size, console=self.console,
+            )  # fmt: skip
+        schema.save(recipe, self.out / "recipe.yaml")
+        return self.scores
+
+    def check(self) -> None:
+        """Raise VistuneError if more answers are unscored than the benchmarks, and the recipe, allow."""
+        if self.scores and not self.recipe.allow_unparsed:
+            check_unscored(self.benchmarks, self.scores)
+
+    def _benchmarks(self) -> dict[str, Benchmark]:
+        recipe = self.recipe
+        records = self._records()
+        made = {}
+        for name, path in recipe.paths().items():
+            make = benchmarks.get(name)
+            made[name] = make(
+                Setting(
+                    Path(path) if path else None, records, Path(recipe.images) if recipe.images else None,
+                    self.out / "images", recipe.seed, recipe.model_dump(), self.judges,
+                )
+            )  # fmt: skip
+        return made
+
+    def _records(self) -> list[ImageRecord] | None:
+        if self.recipe.data is None:
+            return None
+        source = open_annotations(self.recipe, default_split="test", warn=self._print)
+        return [with_size(record) for record in source]
+
+    def _judges(self) -> Judges | None:
+        recipe = self.recipe
+        if not recipe.judge:
+            return None
+        server = {"base_url": recipe.judge_base_url, "key_env": recipe.judge_key_env, "timeout": None}
+        clients = [open_client(spec, **_given(server)) for spec in recipe.judge]
+        price = Price.parse(recipe.price) if recipe.price else None
+        if recipe.max_usd is not None and price is None:
+            raise VistuneError("a cap in USD needs the judge's price", where="--max-usd", fix="add --price IN:OUT")
+        limits = Limits(
+            concurrency=recipe.concurrency or min(client.concurrency for client in clients),
+            attempts=recipe.attempts or ATTEMPTS, retries=recipe.retries, patience=60 * recipe.patience,
+            max_usd=recipe.max_usd, max_total_tokens=recipe.max_total_tokens, retry_failed=recipe.retry_failed,
+        )  # fmt: skip
+        return Judges(clients, self.out, limits, price=price, console=self.console)
+
+    def _print(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}

@@ -1,0 +1,77 @@
+"""The recipe of `vistune eval`: the model, the benchmarks, the judges. Its fields are the command's options."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from vistune.recipe.generation import AnnotationOptions, Count, RequestOptions, SpendingOptions, option
+from vistune.recipe.schema import Section
+
+
+class BenchmarkOptions(Section):
+    """benchmarks"""
+
+    benchmarks: Annotated[list[str], option(metavar="NAME[=PATH],...")] = []
+    """Benchmarks, each with its file or folder if it has one, as in pope=coco_pope_random.json
+    (default: scene_qa,chair about the annotated images of --data)."""
+    questions: Annotated[str | None, option(metavar="FILE")] = None
+    """File of own questions about own images: JSON lines, CSV, or LLaVA's JSON (docs/guides/own-questions.md)."""
+    limit: Count | None = None
+    """Number of images with questions of each benchmark, from the first."""
+    blind: bool = False
+    """Replace the images by uniform gray, to measure what can be guessed without seeing."""
+    batch_size: Count = 64
+    """Number of questions that are answered together."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Seed of all random choices."""
+
+    @field_validator("benchmarks", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        """The text form `scienceqa=DIR,pope=FILE`."""
+        items = [value] if isinstance(value, str) else value
+        if isinstance(items, list) and all(isinstance(item, str) for item in items):
+            return [name.strip() for item in items for name in item.split(",") if name.strip()]
+        return value
+
+    def paths(self) -> dict[str, str | None]:
+        """The benchmarks by name, each with its path."""
+        named = [item.partition("=") for item in self.benchmarks]
+        chosen = {name: path or None for name, _, path in named}
+        if self.questions:
+            chosen["questions"] = self.questions
+        return chosen or {"scene_qa": None, "chair": None}
+
+
+class ServerOptions(Section):
+    """model behind a server"""
+
+    base_url: str | None = None
+    """Server of the model openai:NAME, up to and including /v1 (default: OpenAI's)."""
+    key_env: Annotated[str | None, option(metavar="NAME")] = None
+    """Environment variable that holds the API key (default: OPENAI_API_KEY)."""
+
+
+class JudgeOptions(Section):
+    """judge"""
+
+    judge: Annotated[list[str], option(metavar="MODEL")] = []
+    """Model that judges answers, of the same forms as a teacher: openai:MODEL, anthropic:MODEL, local:FOLDER …; may be
+    repeated: several judges are a panel."""
+    judge_base_url: str | None = None
+    """Server of the judges, up to and including /v1 (default: OpenAI's or Anthropic's)."""
+    judge_key_env: Annotated[str | None, option(metavar="NAME")] = None
+    """Environment variable that holds the judges' API key (default: OPENAI_API_KEY or ANTHROPIC_API_KEY)."""
+    rules: Annotated[str | None, option(metavar="FILE")] = None
+    """File of the judge's prompts by category, as LLaVA's rule.json (default: our own prompts)."""
+    protocol: Literal["both-orders", "paper"] = "both-orders"
+    """How answers are judged: in both orders and scored as a ratio of sums, or as in the paper, in one order with its
+    rounding."""
+    allow_unparsed: bool = False
+    """Accept scores where more than 2 % of the judge's replies cannot be read."""
+
+
+class EvaluateRecipe(SpendingOptions, RequestOptions, JudgeOptions, ServerOptions, BenchmarkOptions, AnnotationOptions):
+    """A run of `vistune eval`. Paths are relative to the working directory."""
