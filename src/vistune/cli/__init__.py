@@ -12,9 +12,11 @@ from vistune.cli.chat import add_chat
 from vistune.cli.demo import add_demo, add_demo_data
 from vistune.cli.eval import add_eval
 from vistune.cli.generate import add_generate
+from vistune.cli.import_ import add_import
 from vistune.cli.merge import add_merge
 from vistune.cli.parsing import Parser, wrap
 from vistune.cli.recipes import add_recipes
+from vistune.cli.split import add_split
 from vistune.cli.train import add_train
 from vistune.cli.view import add_view
 from vistune.errors import Stopped, VistuneError
@@ -70,7 +72,8 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for add in (
-        add_demo, add_demo_data, add_generate, add_view, add_train, add_merge, add_eval, add_chat, add_recipes
+        add_demo, add_demo_data, add_generate, add_view, add_import, add_split, add_train, add_merge, add_eval,
+        add_chat, add_recipes,
     ):  # fmt: skip
         add(commands)
     return parser, commands.choices

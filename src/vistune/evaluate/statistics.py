@@ -62,3 +62,13 @@ def difference(a: Sequence[bool], b: Sequence[bool], groups: Sequence[str]) -> M
         entry[0] += right - other
         entry[1] += 1
     return ratio([(gap, n) for gap, n in sums.values()])
+
+
+def mean(values: Sequence[float], groups: Sequence[str]) -> Measure:
+    """The mean of values; those of one group (questions about one image) are not independent."""
+    sums: dict[str, list[float]] = {}
+    for value, group in zip(values, groups, strict=True):
+        entry = sums.setdefault(group, [0.0, 0.0])
+        entry[0] += value
+        entry[1] += 1
+    return ratio([(total, n) for total, n in sums.values()])

@@ -97,6 +97,18 @@ def fitting(path: str) -> list[str]:
     return [name for name in formats.names() if formats.get(name).fits(path)]
 
 
+def read_objects(path: Path, error: type[VistuneError]) -> Iterator[Row]:
+    """The rows, each a dict, of a JSON list, JSON lines, CSV or parquet. Raises `error` with file and row."""
+    known = [name for name in fitting(str(path)) if name not in ("webdataset", "hub", "saved")]
+    if not path.is_file() or not known:
+        what = "not a file of rows" if path.exists() else "there is no such file"
+        raise error(what, where=str(path), fix="rows are read from .json, .jsonl, .csv, .tsv and .parquet")
+    for row in formats.get(known[0])(Location(str(path), error)).scan(stop):
+        if not isinstance(row.values, dict):
+            raise error("this is not an object", where=row.where)
+        yield row
+
+
 def stop(error: VistuneError) -> None:
     """The strict way with a bad row: its error ends the reading."""
     raise error

@@ -1,0 +1,31 @@
+"""`vistune import`: questions with answers become conversations."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from vistune.cli.parsing import add_command
+
+
+def add_import(commands: Any) -> None:
+    """Add the command."""
+    command = add_command(
+        commands, "import", _import, "Turn questions about images, with answers, into conversations to train on",
+        "Each row of FILE has an image, a question, and an answer, several answers, or choices and the right one.",
+        usage="%(prog)s FILE --out FILE.json",
+    )  # fmt: skip
+    command.add_argument("file", type=Path, metavar="FILE", help="JSON lines, JSON list, CSV or parquet")
+    command.add_argument(
+        "--out", type=Path, required=True, metavar="FILE.json", help="File to write, in LLaVA's format"
+    )
+
+
+def _import(args: argparse.Namespace) -> None:
+    from vistune.data.questions import read_questions
+    from vistune.data.split import write_rows
+
+    rows = [question.training_row() for question in read_questions(args.file)]
+    write_rows(args.out, rows)
+    print(f"{len(rows):,} conversations: {args.out}")
