@@ -13,7 +13,8 @@ def add_import(commands: Any) -> None:
     """Add the command."""
     command = add_command(
         commands, "import", _import, "Turn questions about images, with answers, into conversations to train on",
-        "Each row of FILE has an image, a question, and an answer, several answers, or choices and the right one.",
+        "Each row of FILE has an image, a question, and an answer, several answers, or\n"
+        "choices and the right one.",
         usage="%(prog)s FILE --out FILE.json",
     )  # fmt: skip
     command.add_argument("file", type=Path, metavar="FILE", help="JSON lines, JSON list, CSV or parquet")
