@@ -30,13 +30,13 @@ class NearIdentical:
         self._thumbnails: list[NDArray[np.int16]] = []  # (16 * 16 * 3) each
         self._by_band: dict[tuple[int, int], list[int]] = defaultdict(list)
 
-    def find(self, path: Path) -> Path | None:
+    def find(self, image: Path | Image.Image) -> Path | None:
         """The first image added that looks the same. Raises DataError for an image that cannot be read."""
-        return self._find(*_fingerprint(path))
+        return self._find(*(_read(image) if isinstance(image, Path) else _fingerprint(image)))
 
     def add(self, path: Path) -> Path:
         """Add an image; returns the first one that looks the same, which may be itself. Raises DataError."""
-        bands, thumbnail = _fingerprint(path)
+        bands, thumbnail = _read(path)
         known = self._find(bands, thumbnail)
         if known is not None:
             return known
@@ -55,17 +55,21 @@ class NearIdentical:
         return self._paths[candidates[int(close.argmax())]] if close.any() else None
 
 
-def _fingerprint(path: Path) -> tuple[tuple[int, ...], NDArray[np.int16]]:
-    """The hash in bands of 16 bits, and the thumbnail. Raises DataError."""
+def _read(path: Path) -> tuple[tuple[int, ...], NDArray[np.int16]]:
     try:
         with Image.open(path) as image:
             image.draft("RGB", (4 * _SIDE, 4 * _SIDE))  # JPEG is decoded at a fraction of its size
-            small = ImageOps.exif_transpose(image).convert("RGB")
-            gray = small.convert("L").resize((9, 8), Image.Resampling.BOX)
-            thumbnail = np.asarray(small.resize((_SIDE, _SIDE), Image.Resampling.BOX), dtype=np.int16)
+            return _fingerprint(image)
     except Exception as error:  # Pillow's decoders raise all sorts of errors for a corrupt file
         what = "there is no such image" if isinstance(error, FileNotFoundError) else f"cannot be read: {error}"
         raise DataError(what, where=str(path)) from None
+
+
+def _fingerprint(image: Image.Image) -> tuple[tuple[int, ...], NDArray[np.int16]]:
+    """The hash in bands of 16 bits, and the thumbnail."""
+    small = ImageOps.exif_transpose(image).convert("RGB")
+    gray = small.convert("L").resize((9, 8), Image.Resampling.BOX)
+    thumbnail = np.asarray(small.resize((_SIDE, _SIDE), Image.Resampling.BOX), dtype=np.int16)
     rows = np.asarray(gray, dtype=np.int16)  # (8, 9)
     bits = np.packbits(rows[:, 1:] > rows[:, :-1])
     return tuple(int(band) for band in bits.view(">u2")[:_BANDS]), thumbnail.ravel()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.progress import track
 
-from vistune.errors import VistuneError
+from vistune.data.near_identical import NearIdentical
+from vistune.errors import DataError, VistuneError
 from vistune.evaluate.benchmarks import Benchmark, Setting, benchmarks
 from vistune.evaluate.judges import ATTEMPTS, Judges
 from vistune.evaluate.models import Answerer, open_model
@@ -19,8 +22,12 @@ from vistune.llm.budget import Price
 from vistune.llm.limits import Limits
 from vistune.recipe import schema
 from vistune.recipe.evaluation import EvaluateRecipe
-from vistune.records import ImageRecord
+from vistune.recipe.training import Recipe
+from vistune.records import ImageRecord, Question
 from vistune.sources import open_annotations, with_size
+
+if TYPE_CHECKING:
+    from vistune.data.source import DataSource
 
 
 class Evaluation:
@@ -37,8 +44,10 @@ class Evaluation:
 
     def run(self) -> Scores:
         """Answer, score and write all to the folder; see `runner.evaluate`."""
-        model = open_model(self.model) if isinstance(self.model, str) else self.model
         recipe = self.recipe
+        if recipe.questions and isinstance(self.model, str) and not recipe.allow_training_images:
+            check_leaks(list(self.benchmarks["questions"].questions()), Path(self.model), self.console)
+        model = open_model(self.model) if isinstance(self.model, str) else self.model
         with ExitStack() as stack:
             if self.judges:
                 stack.enter_context(self.judges.opened())
@@ -97,3 +106,37 @@ class Evaluation:
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
+
+
+def check_leaks(questions: Sequence[Question], checkpoint: Path, console: Console) -> None:
+    """Raise DataError if an image of a question is, or looks like, one in the training data of a checkpoint.
+
+    The data is that of the recipe beside the checkpoint's folder; a checkpoint without one is not checked. Training
+    files that are not there any more are reported and left out.
+    """
+    recipe = checkpoint.absolute().parent / "recipe.yaml"
+    if not recipe.is_file():
+        return
+    known = NearIdentical()
+    for path in dict.fromkeys(image for question in questions for image in question.images):
+        known.add(path)
+    for source in _sources(recipe, console):
+        names = list(dict.fromkeys(name for conversation in source for name in conversation.images))
+        for name in track(names, "looking for test images in the training data", console=console, transient=True):
+            image = source.image(name).open() if source.holds(name) else Path(name)
+            if found := known.find(image):
+                what = f"the test image {found} is in the training data: {name}"
+                fix = "split by image with `vistune split`, or accept the leak with --allow-training-images"
+                raise DataError(what, where=source.label, fix=fix)
+
+
+def _sources(recipe: Path, console: Console) -> Iterator[DataSource]:
+    """The data sets of all stages, each once."""
+    from vistune.data.source import DataSource  # imports torch
+
+    entries = {one.label(): one for stage in schema.load(Recipe, recipe).stages for one in stage.sources()}
+    for entry in entries.values():
+        try:
+            yield DataSource(entry, skip=lambda _: None)
+        except DataError as error:
+            console.print(f"not checked for test images: {error.where}: {error.what}", markup=False, soft_wrap=True)

@@ -18,6 +18,8 @@ class BenchmarkOptions(Section):
     (default: scene_qa,chair about the annotated images of --data)."""
     questions: Annotated[str | None, option(metavar="FILE")] = None
     """File of own questions about own images: JSON lines, CSV, or LLaVA's JSON (docs/guides/own-questions.md)."""
+    allow_training_images: bool = False
+    """Accept own questions about images that the model was trained on."""
     limit: Count | None = None
     """Number of images with questions of each benchmark, from the first."""
     blind: bool = False

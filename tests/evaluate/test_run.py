@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from vistune.errors import DataError
+from vistune.evaluate.run import check_leaks
+from vistune.records import Question
+
+RECIPE = """
+name: test
+model: {{vision_tower: V, language_model: L, projector: linear}}
+stages:
+  - {{name: tune, data: {data}, images: {images}, trains: [projector], epochs: 1, batch_size: 1, micro_batch_size: 1,
+     learning_rate: 0.1}}
+"""
+
+
+def picture(seed: int) -> Image.Image:
+    small = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize((96, 96), Image.Resampling.BICUBIC)
+
+
+def test_a_training_image_under_another_name_is_an_error_that_names_both(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    turns = [{"from": "human", "value": "<image>\n?"}, {"from": "gpt", "value": "!"}]
+    for seed in range(5):
+        picture(seed).save(images / f"train{seed}.png")
+    rows = [{"id": str(seed), "image": f"train{seed}.png", "conversations": turns} for seed in range(5)]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    (tmp_path / "recipe.yaml").write_text(RECIPE.format(data=tmp_path / "rows.json", images=images))
+    picture(3).save(tmp_path / "test.jpg", quality=70)
+    picture(9).save(tmp_path / "new.png")
+    console, checkpoint = Console(quiet=True), tmp_path / "tune"
+    check_leaks([Question("1", "?", (tmp_path / "new.png",))], checkpoint, console)
+    with pytest.raises(DataError, match=r"test\.jpg is in the training data: .*train3\.png"):
+        check_leaks([Question("1", "?", (tmp_path / "test.jpg",))], checkpoint, console)
+    check_leaks([Question("1", "?", (tmp_path / "test.jpg",))], tmp_path / "elsewhere" / "tune", console)
