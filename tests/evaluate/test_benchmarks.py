@@ -8,7 +8,7 @@ from vistune.errors import VistuneError
 from vistune.evaluate.benchmarks import Scored, Setting, benchmarks
 from vistune.records import ImageRecord
 
-FROM_BOXES = ("scene_qa", "chair")
+FROM_BOXES = ("scene_qa", "chair", "pope")
 
 
 def test_an_unknown_benchmark_gets_a_suggestion() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,12 @@ def test_verdicts_name_hallucinated_and_missed_objects() -> None:
     assert (wrong.value, wrong.explanation) == (0, "hallucinated: hot dog; missed: cat")
     assert CHAIR.score(question, "A cat and a dog").value == 1
     assert CHAIR.score(question, "").value is None
+
+
+def test_what_captions_mention_is_in_the_image_unless_boxes_alone_count() -> None:
+    records = [replace(RECORDS[0], captions=("A dog with a frankfurter and a hot dog.",)), RECORDS[1]]
+    for truth, right in (("captions", 1), ("boxes", 0)):
+        chair = Chair(Setting(annotated=records, options={"chair_truth": truth}))
+        question = next(iter(chair.questions()))
+        assert chair.score(question, "A dog, a cat and a hot dog").value == right
+        assert chair.protocol == {"truth": "boxes and captions" if right else "boxes"}

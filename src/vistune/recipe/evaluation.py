@@ -26,6 +26,12 @@ class BenchmarkOptions(Section):
     """Replace the images by uniform gray, to measure what can be guessed without seeing."""
     batch_size: Count = 64
     """Number of questions that are answered together."""
+    choice: Literal["letter", "text"] = "letter"
+    """How multiple-choice questions are answered: with the letter of a choice or with its text."""
+    circular: bool = False
+    """Ask multiple-choice questions with every rotation of the choices; one is right if all are (MMBench)."""
+    chair_truth: Literal["captions", "boxes"] = "captions"
+    """What CHAIR takes as in an image: boxes and what the captions mention (official), or boxes alone."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of all random choices."""
 
@@ -70,7 +76,7 @@ class JudgeOptions(Section):
     """File of the judge's prompts by category, as LLaVA's rule.json (default: our own prompts)."""
     protocol: Literal["both-orders", "paper"] = "both-orders"
     """How answers are judged: in both orders and scored as a ratio of sums, or as in the paper, in one order with its
-    rounding."""
+    rounding; also reads POPE's answers by the official rule to the letter."""
     allow_unparsed: bool = False
     """Accept scores where more than 2 % of the judge's replies cannot be read."""
 

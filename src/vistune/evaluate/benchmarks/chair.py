@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 from vistune.evaluate.benchmarks import Benchmark, Metric, Scored, benchmarks
 from vistune.evaluate.statistics import Measure, ratio, share
@@ -17,7 +18,11 @@ PROMPT = "Please describe this image in detail."
 
 @benchmarks.register("chair")
 class Chair(Benchmark):
-    """A detailed description of every image; the objects that it mentions are compared with the boxes."""
+    """A detailed description of every image; the objects that it mentions are compared with those of the image.
+
+    These are, as in the official code, the boxes and the objects that the captions mention; with the option
+    `chair_truth` "boxes" the boxes alone.
+    """
 
     max_new_tokens: int = 192
 
@@ -25,10 +30,21 @@ class Chair(Benchmark):
     def _finder(self) -> MentionFinder:
         return MentionFinder(vocabulary(self.setting.records))
 
+    @property
+    def protocol(self) -> Mapping[str, Any]:
+        """What counts as in the image."""
+        return {"truth": "boxes and captions" if self._with_captions else "boxes"}
+
+    @property
+    def _with_captions(self) -> bool:
+        return self.setting.options.get("chair_truth") != "boxes"
+
     def questions(self) -> Iterable[Question]:
-        """One for each image; the references are its categories in the order of its boxes, crowds included."""
+        """One for each image; the references are its categories: those of its boxes, crowds included, then others."""
         for record in self.setting.records:
-            present = tuple(dict.fromkeys(box.category for box in record.boxes))
+            captions = record.captions if self._with_captions else ()
+            mentioned = [name for caption in captions for name in self._finder.find(caption)]
+            present = tuple(dict.fromkeys([*(box.category for box in record.boxes), *mentioned]))
             yield Question(f"{record.id}/detail", PROMPT, (record.image,), references=present)
 
     def score(self, question: Question, answer: str) -> Verdict:
@@ -62,8 +78,13 @@ class Chair(Benchmark):
 
 
 def _ratio(part: str, whole: str) -> Metric:
-    return lambda scored: ratio([(one.verdict.parts[part], one.verdict.parts[whole]) for one in scored])
+    def metric(scored: Sequence[Scored]) -> Measure:
+        parts = [(one.verdict.parts[part], one.verdict.parts[whole]) for one in scored]
+        return ratio(parts, [one.question.cluster for one in scored])
+
+    return metric
 
 
 def _hallucinating(scored: Sequence[Scored]) -> Measure:
-    return share([not one.verdict.value for one in scored if one.verdict.value is not None])
+    known = [one for one in scored if one.verdict.value is not None]
+    return share([not one.verdict.value for one in known], [one.question.cluster for one in known])
