@@ -12,7 +12,20 @@ from vistune.cli import main
 from vistune.recipe import schema
 from vistune.recipe.training import Recipe
 
-COMMANDS = ["demo", "demo-data", "generate", "view", "import", "split", "train", "merge", "eval", "chat", "recipes"]
+COMMANDS = [
+    "demo",
+    "demo-data",
+    "generate",
+    "view",
+    "import",
+    "split",
+    "train",
+    "merge",
+    "eval",
+    "ablate",
+    "chat",
+    "recipes",
+]
 
 
 def help_of(*command: str, capsys: pytest.CaptureFixture[str]) -> str:

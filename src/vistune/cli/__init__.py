@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
+from vistune.cli.ablate import add_ablate
 from vistune.cli.chat import add_chat
 from vistune.cli.demo import add_demo, add_demo_data
 from vistune.cli.eval import add_eval
@@ -73,7 +74,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for add in (
         add_demo, add_demo_data, add_generate, add_view, add_import, add_split, add_train, add_merge, add_eval,
-        add_chat, add_recipes,
+        add_ablate, add_chat, add_recipes,
     ):  # fmt: skip
         add(commands)
     return parser, commands.choices

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -17,7 +15,6 @@ import torch
 from rich.console import Console
 
 from vistune.demo.dataset import write_dataset
-from vistune.errors import VistuneError
 from vistune.evaluate.benchmarks import Setting, benchmarks
 from vistune.evaluate.models import open_model
 from vistune.evaluate.report import write_report
@@ -28,12 +25,11 @@ from vistune.generate import GenerateRecipe, generate
 from vistune.recipe.yaml_file import shipped
 from vistune.records import ImageRecord
 from vistune.sources import sources
+from vistune.train.launch import PROCESSES, train_by_command
 
 KINDS = {"conversation": "all", "detail": "0.8", "reasoning": "0.1"}
 TRAIN, TEST = 3000, 150
 """Number of images to train on, and to hold out."""
-PROCESSES = min(2, os.cpu_count() or 1)
-"""Number of processes that train."""
 
 
 @contextmanager
@@ -70,7 +66,7 @@ def run_demo(out: Path, seed: int, *, images: int = TRAIN, held_out: int = TEST)
     overrides = [f"seed={seed}"]
     for stage, file in files.items():
         overrides += [f"stages.{stage}.data={file}", f"stages.{stage}.images={data}"]
-    _train(overrides, run)
+    train_by_command(shipped() / "mini.yaml", run, overrides)
     tuned = run / "tune"
     _heading(console, 4, "Evaluate on images, and combinations of objects, that are not in the training data")
     held_out_records = list(read(data, "test"))
@@ -90,23 +86,6 @@ def run_demo(out: Path, seed: int, *, images: int = TRAIN, held_out: int = TEST)
     _write_scores(out / "scores.json", scores, seed, seconds)
     image = held_out_records[0].image
     console.print(f"\nreport: {page}\nchat:   vistune chat {tuned} --image {image}", soft_wrap=True)
-
-
-def _train(overrides: list[str], out: Path) -> None:
-    """Train by the command, in two processes that share each batch if there are two cores.
-
-    If these cannot connect to each other, a single process resumes.
-    """
-    command = ["-m", "vistune.cli", "train", str(shipped() / "mini.yaml"), "--out", str(out)]
-    for override in overrides:
-        command += ["--set", override]
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={PROCESSES}"]
-    # products this small take longer on two threads; modules of the working directory must not replace ours
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"}
-    for before in ([launcher] if PROCESSES > 1 else []) + [[]]:
-        if subprocess.run([sys.executable, *before, *command], env=environment, check=False).returncode == 0:
-            return
-    raise VistuneError("the training did not finish", where=str(out), fix="the same command resumes it")
 
 
 def _heading(console: Console, number: int, text: str) -> None:

@@ -83,3 +83,20 @@ class JudgeOptions(Section):
 
 class EvaluateRecipe(SpendingOptions, RequestOptions, JudgeOptions, ServerOptions, BenchmarkOptions, AnnotationOptions):
     """A run of `vistune eval`. Paths are relative to the working directory."""
+
+
+class RunEvaluation(JudgeOptions, BenchmarkOptions):
+    """Benchmarks for the checkpoints of a training run: of `vistune ablate`, and of a stage's `evaluate_every`."""
+
+    data: str | None = None
+    """Annotated test images for the benchmarks that make their questions from these."""
+    split: str | None = None
+    """Split of `data` (default: test, if the format always has splits)."""
+    source: str | None = None
+    """Format of the annotations (default: detected where exactly one fits)."""
+    images: str | None = None
+    """Folder that image paths start from."""
+
+    def recipe(self) -> EvaluateRecipe:
+        """The recipe of `vistune eval` with these options."""
+        return EvaluateRecipe(**self.model_dump())

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from vistune.recipe.evaluation import RunEvaluation
 from vistune.recipe.schema import Section
 
 Part = Literal["projector", "language", "vision", "lora"]
@@ -192,6 +193,8 @@ class Recipe(Section):
     """dtype of whole checkpoints, from which the next stage starts; 16 bits take half of the space."""
     stages: Annotated[list[StageRecipe], Field(min_length=1)]
     """Stages of training, in order."""
+    evaluation: RunEvaluation | None = None
+    """Benchmarks for the run's checkpoints."""
 
     @model_validator(mode="after")
     def _begins_somewhere(self) -> Recipe:

@@ -1,0 +1,45 @@
+"""`vistune ablate`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from vistune.cli.parsing import add_command, add_out, announce_loading, positive
+
+_DETAILS = """\
+Without --mix, --fractions, --grid and --skip these are the five mixes of the
+paper's table 4. The earlier stages are trained once. The recipe's `evaluation`
+names the benchmarks. The same command resumes."""
+
+
+def add_ablate(commands: Any) -> None:
+    """Add the command."""
+    command = add_command(
+        commands, "ablate", _ablate, "Train on several data mixes or with other settings, and compare", _DETAILS,
+        usage="%(prog)s RECIPE --out DIR [OPTIONS]",
+    )  # fmt: skip
+    add = command.add_argument
+    add("recipe", type=Path, metavar="RECIPE", help="YAML file, or the name of a shipped recipe")
+    add_out(command, "runs/ablation")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="Change a key of the recipe; may be repeated")
+    add("--mix", action="append", default=[], metavar="KINDS",
+        help="Data of a variant's last stage: all, none, or kinds with shares, as in conversation,detail=0.05; may be "
+        "repeated")  # fmt: skip
+    add("--fractions", default="", metavar="SHARES", help="Shares of all data, one variant each, as in 0.1,0.2,0.5")
+    add("--grid", action="append", default=[], metavar="KEY=VALUES",
+        help="Values of a key, as in model.feature_layer=-1,-2; of several keys all combinations")  # fmt: skip
+    add("--skip", action="append", default=[], metavar="STAGE", help="A variant without this stage; may be repeated")
+    add("--seeds", type=positive, default=1, metavar="N", help="Number of seeds, from the recipe's on (default: 1)")
+
+
+def _ablate(args: argparse.Namespace) -> None:
+    announce_loading()
+    from vistune.evaluate.ablate import ablate, print_table, variants
+
+    fractions = [float(share) for share in args.fractions.split(",") if share]
+    chosen = variants(args.mix, fractions, args.grid, args.skip)
+    rows = ablate(args.recipe, Path(args.out), chosen, overrides=args.set, seeds=args.seeds)
+    print_table(rows)
+    print(f"table: {Path(args.out) / 'ablation.json'}")
