@@ -22,6 +22,7 @@ COMMANDS = [
     "train",
     "merge",
     "eval",
+    "report",
     "ablate",
     "chat",
     "recipes",

@@ -1,13 +1,21 @@
-"""Two models on the same questions: the paired difference of any metric, with its interval."""
+"""Models on the same questions: the paired difference of any metric, with its interval."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
+from rich.console import Console
+from rich.table import Table
 
+from vistune.errors import VistuneError
 from vistune.evaluate.benchmarks import Metric, Scored
+from vistune.evaluate.benchmarks._metrics import mean_score
+from vistune.evaluate.results import load_scores, load_verdicts, scored
 from vistune.evaluate.statistics import NOTHING, Measure, t_quantile
+from vistune.evaluate.tables import Cell
 
 _GROUPS = 100
 """Groups of images that the jackknife leaves out in turn; with fewer images, one image at a time."""
@@ -17,7 +25,7 @@ def metric_difference(metric: Metric, a: Sequence[Scored], b: Sequence[Scored]) 
     """The metric of `a` minus that of `b` on the questions that both answered; `n` is their number.
 
     The interval is that of the delete-a-group jackknife over images (Kott 2001) with Student's t: it holds for shares,
-    means and ratios alike, and for question that are paired, as only the difference varies.
+    means and ratios alike. Questions are paired, so that only the difference varies.
     """
     others = {one.question.id: one for one in b}
     pairs = [(one, others[one.question.id]) for one in a if one.question.id in others]
@@ -39,3 +47,45 @@ def metric_difference(metric: Metric, a: Sequence[Scored], b: Sequence[Scored]) 
 def _gap(metric: Metric, pairs: Sequence[tuple[Scored, Scored]]) -> float | None:
     a, b = (metric([pair[side] for pair in pairs]).value for side in (0, 1))
     return None if a is None or b is None else a - b
+
+
+def load_answers(folder: Path) -> dict[str, list[Scored]]:
+    """The scored questions of an evaluation's folder by benchmark. Raises CheckpointError if there are none."""
+    load_scores(folder)
+    found: dict[str, list[Scored]] = defaultdict(list)
+    for row in load_verdicts(folder):
+        found[row["benchmark"]].append(scored(row))
+    return found
+
+
+def print_comparison(folders: Sequence[Path], console: Console | None = None) -> None:
+    """Print the mean score of each evaluation and its paired difference to the first, by benchmark and type.
+
+    Raises VistuneError if two evaluations have no question in common.
+    """
+    runs = {load_scores(folder).label + f" ({folder})": load_answers(folder) for folder in folders}
+    table = Table("", title="Mean score of the answers, % (95 % interval); differences are paired by question")
+    for number, label in enumerate(runs):
+        table.add_column(label, justify="right")
+        if number:
+            table.add_column("difference to the first", justify="right")
+    for name, cells in comparison(list(runs.values())).items():
+        table.add_row(name, *cells)
+    (console or Console()).print(table)
+
+
+def comparison(runs: Sequence[Mapping[str, Sequence[Scored]]]) -> dict[str, list[str]]:
+    """The cells of the table by row: each run's score, from the second on with its difference to the first."""
+    rows: dict[str, list[str]] = {}
+    for benchmark in [name for name in runs[0] if all(name in run for run in runs)]:
+        types = dict.fromkeys(one.question.type for one in runs[0][benchmark])
+        for kind in [None, *types] if len(types) > 1 else [None]:
+            parts = [[one for one in run[benchmark] if kind in (None, one.question.type)] for run in runs]
+            cells = [str(Cell.percent(mean_score(parts[0])))]
+            for part in parts[1:]:
+                gap = metric_difference(mean_score, part, parts[0])
+                cells += [str(Cell.percent(mean_score(part))), f"{Cell.percent(gap)}{' *' * gap.excludes_zero}"]
+            rows[benchmark if kind is None else f"  {kind}"] = cells
+    if not rows:
+        raise VistuneError("the evaluations have no benchmark in common", fix="evaluate both models on the same one")
+    return rows

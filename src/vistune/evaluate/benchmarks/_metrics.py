@@ -14,6 +14,12 @@ def accuracy(scored: Sequence[Scored]) -> Measure:
     return share([one.verdict.value == 1 for one in scored], [one.question.cluster for one in scored])
 
 
+def mean_score(scored: Sequence[Scored]) -> Measure:
+    """The mean of the scored answers' values, which are between 0 and 1."""
+    known = [(one.verdict.value, one.question.cluster) for one in scored if one.verdict.value is not None]
+    return share([value for value, _ in known], [cluster for _, cluster in known])
+
+
 def only(metric: Metric, condition: Callable[[Scored], bool]) -> Metric:
     """The metric over those that meet the condition."""
     return lambda scored: metric([one for one in scored if condition(one)])

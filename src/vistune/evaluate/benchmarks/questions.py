@@ -10,9 +10,11 @@ from pathlib import Path
 
 from vistune.data.questions import QuestionRow, read_questions
 from vistune.errors import DataError, did_you_mean
-from vistune.evaluate.benchmarks import Benchmark, Metric, Scored, Setting, benchmarks
+from vistune.evaluate.benchmarks import Benchmark, Metric, Setting, benchmarks
 from vistune.evaluate.benchmarks._choices import read_choice
-from vistune.evaluate.statistics import Measure, mean
+from vistune.evaluate.benchmarks._metrics import mean_score
+from vistune.evaluate.benchmarks._vqa_text import accuracy as vqa_accuracy
+from vistune.evaluate.benchmarks._vqa_text import normalise
 from vistune.llm import Message, Request
 from vistune.records import Question, Verdict
 from vistune.resources import read_text
@@ -75,7 +77,7 @@ class OwnQuestions(Benchmark):
     @property
     def metrics(self) -> Mapping[str, Metric]:
         """`score`, the mean over the scored answers."""
-        return {"score": _score}
+        return {"score": mean_score}
 
     def _judged(self, question: Question, answer: str) -> Verdict:
         judges = self.setting.judges
@@ -88,11 +90,6 @@ class OwnQuestions(Benchmark):
             return Verdict(None, answer, "no judge gave a grade that can be read")
         text = "; ".join(f"{name}: {reply}" for name, reply in replies.items())
         return Verdict(sum(points) / len(points) / 10, answer, text)
-
-
-def _score(scored: Sequence[Scored]) -> Measure:
-    known = [(one.verdict.value, one.question.cluster) for one in scored if one.verdict.value is not None]
-    return mean([value for value, _ in known], [cluster for _, cluster in known])
 
 
 def _usual_rule(row: QuestionRow) -> str:
@@ -115,11 +112,11 @@ def _contains(question: Question, answer: str) -> Verdict:
 
 
 def _soft(question: Question, answer: str) -> Verdict:
-    """With fewer than three references one equal reference is enough."""
-    read = _plain(answer)
-    equal = sum(_plain(one) == read for one in question.references)
-    value = min(1.0, equal / min(3, len(question.references)))
-    return Verdict(value, read, f"equals {equal} of {len(question.references)} references")
+    """VQA accuracy; with one or two references an equal one is enough."""
+    references, read = question.references, normalise(answer)
+    equal = sum(normalise(one) == read for one in references)
+    value = vqa_accuracy(answer, references) if len(references) > 2 else float(equal > 0)
+    return Verdict(value, read, f"equals {equal} of {len(references)} references")
 
 
 def _choice(question: Question, answer: str) -> Verdict:
