@@ -65,7 +65,8 @@ class Price:
     def pico(self, input_: int, output: int, cached: int = 0) -> int:
         """Picodollars for these numbers of tokens; `cached` is a part of the input."""
         each = [round(value * 10**6) for value in (self.input, self.cached, self.output)]
-        return each[0] * max(0, input_ - cached) + each[1] * cached + each[2] * output
+        pico = each[0] * max(0, input_ - cached) + each[1] * cached + each[2] * output
+        return min(pico, 2**63 - 1)  # SQLite has no larger integers, and a server may report any usage
 
 
 class Budget:
@@ -100,8 +101,6 @@ class Budget:
 
     def reserve(self, request: Request) -> Cost | None:
         """Reserve the maximum cost of `request` and return it; None if it would exceed a cap."""
-        if not self.enabled:
-            return Cost()
         cost = self.worst(request)
         after = self.spent + self.reserved + cost
         if self._max_pico is not None and after.pico > self._max_pico:
