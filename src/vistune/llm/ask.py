@@ -23,9 +23,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Self
 
 from vistune.errors import ClientError
-from vistune.llm.budget import Budget, Cost
+from vistune.llm.budget import Budget, Cost, Limits
 from vistune.llm.client import Client, Reply, Request, RequestError
-from vistune.llm.limits import Limits
 from vistune.llm.progress import Progress
 from vistune.llm.rate_limit import RateLimit
 from vistune.llm.store import Failure, Store, StoredReply
@@ -39,8 +38,6 @@ _UNDER_WAY = 4
 _REFUSALS = 5
 """Refusals for overload are not the request's fault: with them it may be sent this multiple of the retries."""
 _MAX_BACKOFF = 60.0
-_YIELD = 64
-"""Stored replies passed over before other tasks get their turn."""
 
 
 class Asker:
@@ -127,13 +124,10 @@ class Asker:
             self._opened = True
 
     async def _work(self, source: Iterator[Request], accept: Accept) -> None:
-        passed = 0
         try:
             while not self.stopped and (request := next(source, None)):
                 await self._settle(request, accept)
-                passed += 1
-                if not passed % _YIELD:
-                    await asyncio.sleep(0)
+                await asyncio.sleep(0)  # stored replies: other tasks get their turn
         except Exception as error:
             self.error = self.error or error
             self.stop()

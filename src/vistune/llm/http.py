@@ -68,11 +68,6 @@ class Http:
             await self._session.close()
             self._session = None
 
-    async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The JSON object in the response to the JSON `body`. Raises as `json` does."""
-        data = json.dumps(body).encode()
-        return await self.json("POST", path, data=data, headers={"Content-Type": "application/json"})
-
     async def json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         """The JSON object in the response. Raises RequestError `not_json` for any other response, else as `raw`."""
         data = await self.raw(method, path, **options)
@@ -186,7 +181,7 @@ class RemoteClient(Client):
     async def complete(self, request: Request) -> Reply:
         """The reply; RequestError `no_schema` if the server refuses the request because of its schema."""
         try:
-            return self.read(await self.http.post(self.path, self.body(request)))
+            return self.read(await self.http.json("POST", self.path, json=self.body(request)))
         except RefusedError as error:
             if request.schema is not None and self.schema_error.search(error.details):
                 raise RequestError("no_schema", error.what, retry=False) from None

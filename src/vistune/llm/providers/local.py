@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Self
@@ -14,8 +15,13 @@ from vistune.llm.providers import providers
 _MAX_TOKENS = 1024
 """Maximum number of tokens of a reply if the request sets none."""
 
-_Waiting = tuple[Request, list[int], "asyncio.Future[list[int]]"]
-"""A request, the ids of its prompt, and those of its reply."""
+
+@dataclass(slots=True)
+class _Waiting:
+    request: Request
+    prompt: list[int]
+    """Token ids."""
+    reply: Reply | Exception | None = None
 
 
 @providers.register("local")
@@ -31,18 +37,14 @@ class LocalClient(Client):
         self.name = Path(model).name if Path(model).is_dir() else model  # a path is no part of a request's key
         self._path, self._device, self._batch_size = model, device, batch_size
         self._waiting: list[_Waiting] = []
-        self._work: asyncio.Task[None] | None = None
         self._model: Any = None
         self._tokenizer: Any = None
 
     async def __aenter__(self) -> Self:
+        self._lock = asyncio.Lock()
         if self._model is None:
             await asyncio.to_thread(self._load)
         return self
-
-    async def __aexit__(self, *error: object) -> None:
-        if self._work:
-            await self._work
 
     async def complete(self, request: Request) -> Reply:
         """The model's reply. Raises RequestError `context_length` for a prompt that leaves it no room."""
@@ -51,37 +53,29 @@ class LocalClient(Client):
         if window is not None and len(prompt) + limit > window:
             message = f"{len(prompt)} tokens and {limit} for the reply exceed {window}"
             raise RequestError("context_length", message, retry=False)
-        future: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
-        self._waiting.append((request, prompt, future))
-        if self._work is None or self._work.done():
-            self._work = asyncio.create_task(self._serve())
-        return self._reply(await future, len(prompt))
-
-    async def _serve(self) -> None:
+        waiting = _Waiting(request, prompt)
+        self._waiting.append(waiting)
         await asyncio.sleep(0)  # so that all requests of this turn of the loop are in the first batch
-        while self._waiting:
-            batch = self._batch()
-            self._waiting = self._waiting[len(batch) :]
-            request, prompts = batch[0][0], [prompt for _, prompt, _ in batch]
-            waiting = [future for _, _, future in batch]
-            try:
-                rows = await asyncio.to_thread(self._generate, request, prompts)
-            except Exception as error:
-                for future in waiting:
-                    if not future.cancelled():
-                        future.set_exception(error)
-            else:
-                for future, row in zip(waiting, rows, strict=True):
-                    if not future.cancelled():
-                        future.set_result(row)
+        async with self._lock:
+            while waiting.reply is None:  # else it was in the batch of another
+                await self._reply_to_batch()
+        if isinstance(waiting.reply, Exception):
+            raise waiting.reply
+        return waiting.reply
 
-    def _batch(self) -> list[_Waiting]:
-        """The first waiting request and those right after it that can share a batch with it."""
-        first = self._waiting[0][0]
-        if first.temperature:
-            return self._waiting[:1]
-        first_ones = self._waiting[: self._batch_size]
-        return list(takewhile(lambda one: not one[0].temperature and one[0].max_tokens == first.max_tokens, first_ones))
+    async def _reply_to_batch(self) -> None:
+        """Reply to the first waiting request and those right after it that can share a batch with it."""
+        first, ones = self._waiting[0].request, self._waiting[: self._batch_size]
+        alike = takewhile(lambda one: not one.request.temperature and one.request.max_tokens == first.max_tokens, ones)
+        batch = list(alike) or ones[:1]
+        del self._waiting[: len(batch)]
+        try:
+            rows = await asyncio.to_thread(self._generate, first, [one.prompt for one in batch])
+            for one, row in zip(batch, rows, strict=True):
+                one.reply = self._reply(row, len(one.prompt))
+        except Exception as error:
+            for one in batch:
+                one.reply = error
 
     def _load(self) -> None:
         from torch import cuda

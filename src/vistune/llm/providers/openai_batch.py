@@ -68,16 +68,17 @@ class BatchClient(OpenAIClient):
     async def complete(self, request: Request) -> Reply:
         """The reply, when its batch has ended. Raises RequestError if the batch has no reply to this request."""
         key = request.key(self.name)
+        replies: _Replies = {}
         if batch := self._earlier.pop(key, None):  # once: after a fault it goes into a new batch
             if batch not in self._tasks:
                 self._tasks[batch] = asyncio.create_task(self._wait(batch))
             replies = await asyncio.shield(self._tasks[batch])
-            if key in replies:
-                return _reply_or_raise(replies[key])
-        replies = await asyncio.shield(self._add(key, request))
-        return _reply_or_raise(
-            replies.get(key, RequestError("expired", "the batch ended without a reply to this request"))
-        )
+        if key not in replies:
+            replies = await asyncio.shield(self._add(key, request))
+        reply = replies.get(key, RequestError("expired", "the batch ended without a reply to this request"))
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
 
     def _add(self, key: str, request: Request) -> asyncio.Task[_Replies]:
         """Add the request to the batch that is being gathered; returns the task that will have the replies."""
@@ -112,7 +113,7 @@ class BatchClient(OpenAIClient):
         form.add_field("file", content, filename="requests.jsonl", content_type="application/jsonl")
         upload = await self.http.json("POST", "/files", data=form)
         order = {"input_file_id": upload["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
-        name = str((await self.http.post("/batches", order))["id"])
+        name = str((await self.http.json("POST", "/batches", json=order))["id"])
         if self._file:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with self._file.open("a", encoding="utf-8") as file:
@@ -165,12 +166,6 @@ class BatchClient(OpenAIClient):
             return error
         body = response.get("body") or {"error": row.get("error") or "no response"}
         return fault(int(response.get("status_code") or 500), body, {}, self.http.where)
-
-
-def _reply_or_raise(reply: Reply | Exception) -> Reply:
-    if isinstance(reply, Reply):
-        return reply
-    raise reply
 
 
 def _errors(state: Mapping[str, Any]) -> str:
