@@ -20,7 +20,8 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Self
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 
 from vistune.errors import ClientError
 from vistune.llm.budget import Budget, Cost, Limits
@@ -40,7 +41,7 @@ _REFUSALS = 5
 _MAX_BACKOFF = 60.0
 
 
-class Asker:
+class Asker(AbstractAsyncContextManager["Asker"]):
     """Sends requests to `client` and stores the replies in `store`, within `limits` and `budget`.
 
     Within `async with`, the client is opened before the first request is sent: a local model is not loaded in vain.
@@ -59,9 +60,6 @@ class Asker:
         self.error: Exception | None = None
         self.out_of_budget = False
         progress.notes = lambda: (str(budget), str(self._rate_limit))
-
-    async def __aenter__(self) -> Self:
-        return self
 
     async def __aexit__(self, *error: object) -> None:
         if self._opened:
@@ -189,7 +187,7 @@ class Asker:
         try:
             reply = await self._client.complete(request)
             cost = self._budget.cost(reply.usage, request)
-            return reply, cost
+            return replace(reply, text=well_formed(reply.text), model=well_formed(reply.model)), cost
         except (RequestError, ClientError) as error:
             if isinstance(error, ClientError) or not error.billed:
                 cost = Cost()

@@ -24,6 +24,16 @@ from vistune.llm.faults import RefusedError, fault, load_json
 CONNECT = 20.0
 """Seconds until a connection must be established."""
 PROBE_ATTEMPTS, PROBE_REPLIES = 6, 3
+_PROBE = Request(
+    "Answer briefly.", (Message("user", "Which animal barks?"),), max_tokens=1024,
+    schema={
+        "type": "object",
+        "properties": {"animal": {"type": "string"}, "size": {"type": "string", "enum": ["small", "large"]}},
+        "required": ["animal", "size"],
+        "additionalProperties": False,
+    },
+)  # fmt: skip
+"""Its prompt does not mention the form of the reply: only the schema can cause it."""
 MIN_SECRET = 6
 """Characters of a secret; shorter values (`EMPTY`, `none`) are none, and hiding them would mangle ordinary words."""
 
@@ -195,7 +205,7 @@ class RemoteClient(Client):
         replies = 0
         for attempt in range(1, PROBE_ATTEMPTS + 1):
             try:
-                if _keeps_to_schema(await (send or self.complete)(_probe())):
+                if _keeps_to_schema(await (send or self.complete)(_PROBE)):
                     return True
                 replies += 1
             except RequestError as error:
@@ -207,17 +217,6 @@ class RemoteClient(Client):
             if replies == PROBE_REPLIES:
                 break
         return False
-
-
-def _probe() -> Request:
-    """A request whose prompt does not mention the form of the reply: only the schema can cause it."""
-    schema = {
-        "type": "object",
-        "properties": {"animal": {"type": "string"}, "size": {"type": "string", "enum": ["small", "large"]}},
-        "required": ["animal", "size"],
-        "additionalProperties": False,
-    }
-    return Request("Answer briefly.", (Message("user", "Which animal barks?"),), max_tokens=1024, schema=schema)
 
 
 def _keeps_to_schema(reply: Reply) -> bool:

@@ -7,10 +7,10 @@ import json
 import sqlite3
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote
 
 from vistune.errors import VistuneError
@@ -53,7 +53,7 @@ class Failure:
     final: bool = False
 
 
-class Store:
+class Store(AbstractContextManager["Store"]):
     """Replies by request key, in an SQLite file with a write-ahead log; `spent` is the cost of all runs.
 
     When `put`, `fail`, `reserve` or `set_note` has returned, what it wrote survives the death of the process. All
@@ -78,9 +78,6 @@ class Store:
         except VistuneError:
             self._db.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *error: object) -> None:
         try:

@@ -9,7 +9,7 @@ A client is opened by a spec, `NAME` or `NAME:ARGUMENT`, and options by keyword:
     batch:MODEL      SERVER, folder, size              OpenAI's batches: half the price, within a day
     local:MODEL      device, batch_size                a model of transformers in this process
 
-SERVER stands for the options base_url, key_env, headers, timeout, sends:
+SERVER stands for the first five of the options:
 
     base_url      str                  URL of the server, up to and including /v1
     key_env       str                  name of the environment variable that holds the API key

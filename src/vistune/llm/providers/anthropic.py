@@ -14,7 +14,6 @@ from vistune.llm.client import Reply, Request, RequestError, valid_usage
 from vistune.llm.faults import error_in_body
 from vistune.llm.http import RemoteClient
 from vistune.llm.providers import providers
-from vistune.scene.english import well_formed
 
 VERSION = "2023-06-01"
 LIMIT = 4096
@@ -63,8 +62,8 @@ class AnthropicClient(RemoteClient):
         parts = [part for part in content if isinstance(part, dict)]
         inputs = [json.dumps(part.get("input"), ensure_ascii=False) for part in parts if part.get("type") == "tool_use"]
         texts = [str(part.get("text") or "") for part in parts if part.get("type") == "text"]
-        text = well_formed(inputs[0] if inputs else "".join(texts))
-        return Reply(text, well_formed(str(body.get("model") or self.name)), _usage(body.get("usage")), finish)
+        text = inputs[0] if inputs else "".join(texts)
+        return Reply(text, str(body.get("model") or self.name), _usage(body.get("usage")), finish)
 
 
 def _usage(usage: Any) -> dict[str, int]:

@@ -17,11 +17,11 @@ from vistune.llm.client import Reply, Request, RequestError, valid_usage
 from vistune.llm.faults import RefusedError, error_in_body
 from vistune.llm.http import RemoteClient
 from vistune.llm.providers import providers
-from vistune.scene.english import well_formed
 
 _LOG = logging.getLogger(__name__)
 _FINISH = {"stop": "stop", "eos": "stop", "eos_token": "stop", "length": "length", "content_filter": "content_filter"}
-_OPTIONAL = ("seed", "temperature")
+_REPLACEMENTS = {"max_tokens": "max_completion_tokens", "seed": "", "temperature": ""}
+"""What is sent instead of a parameter that a server rejects; empty for nothing."""
 
 
 @providers.register("openai")
@@ -35,8 +35,8 @@ class OpenAIClient(RemoteClient):
     key_variable = "OPENAI_API_KEY"
     path = "/chat/completions"
     schema_error = re.compile(r"response_format|json_schema|structured output|guided|grammar", re.IGNORECASE)
-    _omitted: frozenset[str] = frozenset()
-    _limit = "max_tokens"
+    _rejected: Mapping[str, str] = {}
+    """The parameters that the server rejected, with their replacements."""
 
     def headers(self, base_url: str, key: str, key_env: str | None) -> dict[str, str]:
         """The key in the header that the server reads; none if the URL has a login and no key is named."""
@@ -52,12 +52,12 @@ class OpenAIClient(RemoteClient):
     async def complete(self, request: Request) -> Reply:
         """The first choice's text; empty if there is only the model's reasoning, with the reason in `finish`."""
         while True:
-            parameters = self._omitted, self._limit
+            rejected = self._rejected
             try:
                 return await super().complete(request)
             except RefusedError as error:
-                # by the time of the refusal another request may have changed the parameters
-                if parameters == (self._omitted, self._limit) and not self._adapt(error.details):
+                # another request in flight may have changed the parameters meanwhile
+                if rejected is self._rejected and not self._adapt(error.details):
                     raise
 
     def body(self, request: Request) -> dict[str, Any]:
@@ -65,24 +65,21 @@ class OpenAIClient(RemoteClient):
         messages += [{"role": one.role, "content": one.text} for one in request.messages]
         body: dict[str, Any] = {"model": self.name, "messages": messages, "seed": request.seed}
         if request.max_tokens is not None:
-            body[self._limit] = request.max_tokens
+            body["max_tokens"] = request.max_tokens
         if request.temperature is not None:
             body["temperature"] = request.temperature
         if request.schema is not None:
             form = {"name": "reply", "strict": True, "schema": request.schema}
             body["response_format"] = {"type": "json_schema", "json_schema": form}
-        return {name: value for name, value in body.items() if name not in self._omitted}
+        names = {name: self._rejected.get(name, name) for name in body}
+        return {names[name]: value for name, value in body.items() if names[name]}
 
     def _adapt(self, details: str) -> bool:
         """Stop sending the parameter that the server's error names; False if it names none of ours."""
-        if self._limit == "max_tokens" and re.search(r"\bmax_tokens\b", details):
-            self._limit = "max_completion_tokens"
-            _LOG.warning("%s does not accept max_tokens: max_completion_tokens is sent instead", self.name)
-            return True
-        for name in _OPTIONAL:
-            if name not in self._omitted and re.search(rf"\b{name}\b", details):
-                self._omitted |= {name}
-                _LOG.warning("%s does not accept %s: it is no longer sent", self.name, name)
+        for name, replacement in _REPLACEMENTS.items():
+            if name not in self._rejected and re.search(rf"\b{name}\b", details):
+                self._rejected = {**self._rejected, name: replacement}
+                _LOG.warning("%s does not accept %s: %s is sent instead", self.name, name, replacement or "nothing")
                 return True
         return False
 
@@ -96,9 +93,9 @@ class OpenAIClient(RemoteClient):
         if not isinstance(message, dict):
             raise RequestError("no_choices", json.dumps(body)[:200], billed=True)
         text = _text(message.get("content")) or message.get("refusal") or ""
-        model = well_formed(str(body.get("model") or self.name))
+        model = str(body.get("model") or self.name)
         finish = _FINISH.get(str(choice.get("finish_reason")), "")
-        return Reply(well_formed(str(text)), model, _usage(body.get("usage")), finish)
+        return Reply(str(text), model, _usage(body.get("usage")), finish)
 
 
 def _text(content: Any) -> str:
