@@ -68,9 +68,7 @@ class AnthropicClient(RemoteClient):
 
 def _usage(usage: Any) -> dict[str, int]:
     """The counts by the names of `Reply.usage`; `input` includes tokens read from and written to the cache."""
-    counts: dict[str, Any] = dict(valid_usage(usage)) if isinstance(usage, dict) else {}
-    if "input_tokens" in counts:
-        cache = ("cache_read_input_tokens", "cache_creation_input_tokens")
-        counts["input_tokens"] += sum(counts.get(name, 0) for name in cache)
-    names = {"input": "input_tokens", "output": "output_tokens", "cached": "cache_read_input_tokens"}
-    return valid_usage({name: counts.get(other) for name, other in names.items()})
+    counts = valid_usage(usage) if isinstance(usage, dict) else {}
+    cached, written = counts.get("cache_read_input_tokens"), counts.get("cache_creation_input_tokens", 0)
+    total = counts["input_tokens"] + (cached or 0) + written if "input_tokens" in counts else None
+    return valid_usage({"input": total, "output": counts.get("output_tokens"), "cached": cached})
