@@ -114,7 +114,7 @@ class Budget:
         if not self._remote:
             return Cost()
         texts = [request.system, *(message.text for message in request.messages)]
-        input_ = sum(len(text.encode("utf-8", "replace")) + _PER_MESSAGE for text in texts) + _PER_REQUEST
+        input_ = sum(len(text.encode("utf-8", "surrogatepass")) + _PER_MESSAGE for text in texts) + _PER_REQUEST
         if request.schema is not None:
             input_ += len(json.dumps(request.schema))
         return self._cost(input_, request.max_tokens or 0, 0)
