@@ -36,7 +36,7 @@ def add_view(commands: Any) -> None:
 
 
 def _view(args: argparse.Namespace) -> None:
-    from vistune.view import write_view
+    from vistune.view.page import write_view
 
     out = args.out or (args.data if args.data.is_dir() else args.data.parent) / "view.html"
     records: Iterable[ImageRecord] = ()

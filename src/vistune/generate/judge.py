@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 from vistune.formats.conversations import image_path
 from vistune.generate.filters import Sample, reasons
@@ -43,14 +43,14 @@ class JudgedSample:
         return str(self.about["kind"])
 
     @property
-    def verdict(self) -> Literal["accepted", "filtered", "quarantined"]:
-        """Accepted into the data, filtered for its content, or quarantined as not usable at all."""
-        return cast(Literal["accepted", "filtered", "quarantined"], self.about["verdict"])
+    def verdict(self) -> str:
+        """`accepted` into the data, `filtered` for its content, or `quarantined` as not usable at all."""
+        return str(self.about["verdict"])
 
     @property
-    def reasons(self) -> Sequence[str]:
+    def reasons(self) -> tuple[str, ...]:
         """Reason codes of a rejected sample; it counts under the first."""
-        return cast(Sequence[str], self.about["reasons"])
+        return tuple(self.about["reasons"])
 
     def filtered(self, reason: str) -> JudgedSample:
         """The accepted sample, filtered for `reason` after all."""

@@ -14,7 +14,7 @@ from rich.table import Table
 from vistune.generate.figures import Cost, Coverage, Diversity, by_frequency, distribution, quantile
 from vistune.generate.judge import JudgedSample
 from vistune.pages import render
-from vistune.pages.charts import BAR_SIZE, BarChart, bar_chart
+from vistune.pages.charts import BAR_SIZE, bar_chart
 from vistune.resources import load_yaml
 from vistune.seeded import HashSample
 from vistune.storage import atomic_text
@@ -162,7 +162,7 @@ class Report:
         return table
 
 
-def _chart(lengths: Counter[int], references: dict[str, Any], kind: str, part: str) -> BarChart:
+def _chart(lengths: Counter[int], references: dict[str, Any], kind: str, part: str) -> dict[str, Any]:
     reference = references["kinds"].get(kind, {}).get(part)
     return bar_chart(lengths, distribution(lengths), quantile(lengths, 0.99), reference)
 

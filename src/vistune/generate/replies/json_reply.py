@@ -12,7 +12,7 @@ from typing import Any
 
 import json_repair
 
-from vistune.generate.replies.error import ReplyError
+from vistune.generate.replies.text import ReplyError
 
 _START = re.compile(
     r"(?:[\[{]\s*){1,4}[\"'\u201c](?:turns|questions?|answer|conversation|dialogue|pairs|q|a)\b", re.IGNORECASE
