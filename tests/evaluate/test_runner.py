@@ -86,7 +86,7 @@ def test_the_table(records: list[ImageRecord], says: Says, tmp_path: Path) -> No
 
 
 def test_an_assistant_is_asked(backbones: Path, records: list[ImageRecord], tmp_path: Path) -> None:
-    from vistune.model.assemble import assemble
+    from assembling import assemble
     from vistune.model.assistant import Assistant
 
     parts = assemble(str(backbones / "vision"), str(backbones / "language"), projector="mlp2x_gelu")

@@ -34,7 +34,6 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("-h", "--help", action="help", help="Print this help")
 
     def error(self, message: str) -> NoReturn:
-        """Raise what argparse found, without the usage."""
         raise VistuneError(message.removeprefix("argument "), fix=f"see {self.prog} --help")
 
     def check_options(self, arguments: Sequence[str]) -> None:

@@ -51,7 +51,6 @@ class Batch:
     """(images), the place of each among the known images followed by the others"""
 
     def to(self, device: torch.device) -> Batch:
-        """The batch on that device."""
         moved: dict[str, Any] = {
             field.name: value.to(device)
             for field in fields(self)

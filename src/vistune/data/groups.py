@@ -23,7 +23,6 @@ class Group:
 
     @property
     def length(self) -> int:
-        """The number of tokens of the group."""
         return self.shared + sum(len(sample.input_ids) - self.shared for sample in self.samples)
 
     def halves(self) -> tuple[Group, Group]:

@@ -88,11 +88,9 @@ class Loader:
 
     @property
     def epoch_size(self) -> int:
-        """The number of conversations in an epoch."""
         return self._sampler.epoch_size
 
     def steps(self, start: int, stop: int) -> Iterator[Step]:
-        """The steps from `start` to before `stop`."""
         with ThreadPoolExecutor(_threads()) as readers:
             yield from one_ahead(lambda number: self._step(number, readers), range(start, stop))
         if len(self._unreadable) > _FEW:

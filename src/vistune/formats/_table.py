@@ -45,11 +45,9 @@ class Table(Format):
         return self._all.select_columns(names).with_format("arrow")
 
     def columns(self) -> list[str] | None:
-        """The names of all columns."""
         return list(self._all.column_names)
 
     def scan(self, on_error: OnError, *, images: bool = False) -> Iterator[Row]:  # noqa: ARG002
-        """Every row once."""
         for start in range(0, len(self._rows), _ROWS):
             table = self._rows[start : start + _ROWS].combine_chunks()
             names = table.column_names
@@ -58,7 +56,6 @@ class Table(Format):
                 yield self._row(dict(zip(names, row, strict=True)), number)
 
     def read(self, place: Place) -> Row:
-        """The row of that number."""
         number = place[0]
         return self._row(self._rows[number : number + 1].to_pylist()[0], number)
 

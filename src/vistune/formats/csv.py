@@ -25,11 +25,9 @@ class Csv(Format):
 
     @staticmethod
     def fits(path: str) -> bool:
-        """By the ending."""
         return path.lower().endswith((".csv", ".tsv", ".txt"))
 
     def scan(self, on_error: OnError, *, images: bool = False) -> Iterator[Row]:  # noqa: ARG002
-        """Every row once, each value a text."""
         try:
             with self._path.open(encoding="utf-8-sig", newline="") as file:
                 header = file.readline()

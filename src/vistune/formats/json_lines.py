@@ -15,12 +15,10 @@ class JsonLines(Format):
 
     @staticmethod
     def fits(path: str) -> bool:
-        """By the ending; for `.json` by the first line."""
         ending = Path(path).suffix.lower()
         return ending in (".jsonl", ".ndjson") or (ending == ".json" and holds_lines(Path(path)))
 
     def scan(self, on_error: OnError, *, images: bool = False) -> Iterator[Row]:  # noqa: ARG002
-        """Every line once."""
         offset = 0
         try:
             with self._path.open("rb") as file:
@@ -30,16 +28,13 @@ class JsonLines(Format):
                     if not line.strip():
                         continue
                     try:
-                        row = self._row(line, place)
+                        yield self._row(line, place)
                     except VistuneError as error:
                         on_error(error)
-                        continue
-                    yield row
         except OSError as error:
             raise self._location.unreadable(error) from None
 
     def read(self, place: Place) -> Row:
-        """The line at a place."""
         return self._row(read_slice(self._path, place), place)
 
     def _row(self, line: bytes, place: Place) -> Row:

@@ -26,7 +26,6 @@ class JsonList(Format):
 
     @staticmethod
     def fits(path: str) -> bool:
-        """By the ending, unless the file holds JSON lines."""
         return path.lower().endswith(".json") and not holds_lines(Path(path))
 
     def scan(self, on_error: OnError, *, images: bool = False) -> Iterator[Row]:  # noqa: ARG002
@@ -39,7 +38,6 @@ class JsonList(Format):
             raise self._location.unreadable(error) from None
 
     def read(self, place: Place) -> Row:
-        """The element at a place."""
         where = self._where(place[0])
         return Row(parse_json(read_slice(self._path, place), where, self._location.error), where, place)
 

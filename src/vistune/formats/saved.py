@@ -20,7 +20,6 @@ class SavedDataset(Table):
 
     @staticmethod
     def fits(path: str) -> bool:
-        """By the files that `save_to_disk` writes."""
         return any((Path(path) / name).is_file() for name in _FILES)
 
     def _load(self) -> Any:

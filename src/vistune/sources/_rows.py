@@ -41,7 +41,6 @@ class Row:
     where: str
 
     def wrong(self, what: str, fix: str = "") -> AnnotationError:
-        """The error about this record."""
         return AnnotationError(what, where=self.where, fix=fix)
 
 

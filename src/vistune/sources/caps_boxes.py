@@ -28,7 +28,6 @@ class CapsBoxes(Captions):
 
     @staticmethod
     def fits(path: Path) -> bool:
-        """By the columns of the first rows."""
         return has_columns(path, (IMAGE, _INSTANCES))
 
     def _captions(self, row: Row) -> list[str]:

@@ -55,7 +55,6 @@ class Datasets(Stream):
 
     @staticmethod
     def fits(path: Path) -> bool:
-        """By the files that save_to_disk writes, or those of an imagefolder."""
         if path.as_posix().startswith(PREFIX):
             return True
         if not path.is_dir():

@@ -75,7 +75,6 @@ class Yolo(Stream):
 
     @staticmethod
     def fits(path: Path) -> bool:
-        """By data.yaml with `names`, or label files under `labels`."""
         if path.is_file():
             return path.suffix in (".yaml", ".yml") and isinstance(_settings(path).get("names"), list | dict)
         return path.is_dir() and (bool(_yaml_files(path)) or next(path.glob("**/labels/**/*.txt"), None) is not None)
@@ -89,12 +88,11 @@ class Yolo(Stream):
             try:
                 if not image.is_relative_to(self.images):
                     raise AnnotationError(f"the image {image} is not below {self.images}", where=str(self.path))
+                name = image.relative_to(self.images).with_suffix("").as_posix()
                 boxes = tuple(self._boxes(label)) if has_label else ()
+                yield ImageRecord(name, image, 0, 0, (), boxes, str(label))
             except AnnotationError as error:
                 on_error(error)
-                continue
-            name = image.relative_to(self.images).with_suffix("").as_posix()
-            yield ImageRecord(name, image, 0, 0, (), boxes, str(label))
         if not found:
             what = f"none of the {count:,} images has a label file" if count else "there are no images and no labels"
             fix = "for images/a.jpg it is labels/a.txt"
@@ -109,9 +107,8 @@ class Yolo(Stream):
         try:
             number, values = int(float(words[0])), [float(word) for word in words[1:]]
         except ValueError:
-            raise AnnotationError(
-                f"not all values are numbers: {' '.join(words)[:60]}", where=where, fix=_FORM
-            ) from None
+            what = f"not all values are numbers: {' '.join(words)[:60]}"
+            raise AnnotationError(what, where=where, fix=_FORM) from None
         if number not in self._layout.names:
             what = f"there is no name for the class {number}; {len(self._layout.names)} classes have names"
             raise AnnotationError(what, where=where, fix=f"add it to {self._layout.names_file}")
