@@ -88,7 +88,9 @@ def chat_template(tokenizer: PreTrainedTokenizerBase, name: str | None = None) -
     CheckpointError for a language model without a template or with one that cannot be used.
     """
     if name is not None:
-        return _adapt(tokenizer, _read(name))
+        if name not in template_names():
+            raise RecipeError(f"unknown chat template '{name}'", fix=did_you_mean(name, template_names()))
+        return _adapt(tokenizer, folder("vistune.data", f"templates/{name}.jinja").read_text("utf-8"))
     own: Any = tokenizer.chat_template
     own = own.get("default") if isinstance(own, dict) else own
     if not own:
@@ -152,12 +154,6 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
             fix="set model.chat_template, or add the end-of-turn token to the tokenizer",
         )
     return found[1]
-
-
-def _read(name: str) -> str:
-    if name not in template_names():
-        raise RecipeError(f"unknown chat template '{name}'", fix=did_you_mean(name, template_names()))
-    return folder("vistune.data", f"templates/{name}.jinja").read_text("utf-8")
 
 
 def _adapt(tokenizer: PreTrainedTokenizerBase, template: str) -> str:

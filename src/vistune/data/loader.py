@@ -91,7 +91,7 @@ class Loader:
         return self._sampler.epoch_size
 
     def steps(self, start: int, stop: int) -> Iterator[Step]:
-        with ThreadPoolExecutor(_threads()) as readers:
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as readers:
             yield from one_ahead(lambda number: self._step(number, readers), range(start, stop))
         if len(self._unreadable) > _FEW:
             self._output(f"{len(self._unreadable)} images could not be read; the answers about them were not learned")
@@ -139,8 +139,3 @@ def _without_targets(group: Group, blank: set[str]) -> Group:
         return replace(sample, targets=np.zeros_like(sample.targets)) if blank.intersection(sample.images) else sample
 
     return replace(group, samples=tuple(without(sample) for sample in group.samples))
-
-
-def _threads() -> int:
-    """Images decoded at the same time: one for each core, up to eight."""
-    return min(8, os.cpu_count() or 1)

@@ -107,7 +107,8 @@ def parse_json(data: str | bytes, where: str, error: type[VistuneError]) -> Any:
     try:
         return json.loads(data.removeprefix(b"\xef\xbb\xbf") if isinstance(data, bytes) else data)
     except (ValueError, RecursionError) as broken:  # JSON's and Unicode's errors are ValueErrors
-        raise error(f"not valid JSON: {json_problem(broken)}", where=where, fix=_json_fix(broken)) from None
+        fix = "save it as UTF-8" if isinstance(broken, UnicodeDecodeError) else ""
+        raise error(f"not valid JSON: {json_problem(broken)}", where=where, fix=fix) from None
 
 
 def json_problem(broken: Exception) -> str:
@@ -125,7 +126,3 @@ def read_slice(path: Path, place: Place) -> bytes:
     with path.open("rb", buffering=0) as file:
         file.seek(place[1])
         return file.read(place[2])
-
-
-def _json_fix(broken: Exception) -> str:
-    return "save it as UTF-8" if isinstance(broken, UnicodeDecodeError) else ""

@@ -31,12 +31,12 @@ class Table(Format):
     """The rows of a `datasets.Dataset`, counted from 0, images as they are stored."""
 
     @abstractmethod
-    def _load(self) -> Any:
-        """The `datasets.Dataset`."""
+    def load(self) -> Any:
+        """The `datasets.Dataset`. Raises MissingPackageError without this package, the location's error if it fails."""
 
     @cached_property
     def _all(self) -> Any:
-        return self._load()
+        return self.load()
 
     @cached_property
     def _rows(self) -> Any:

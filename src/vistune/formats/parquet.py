@@ -37,7 +37,7 @@ class ParquetFiles(Table):
     def scan(self, on_error: OnError, *, images: bool = False) -> Iterator[Row]:
         return super().scan(on_error, images=images) if images else self._texts()
 
-    def _load(self) -> Any:
+    def load(self) -> Any:
         files = [str(file) for file in self._files]
         return load_with_datasets(lambda datasets: datasets.Dataset.from_parquet(files), self._location)
 

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from vistune.errors import AnnotationError
 from vistune.formats import Location
-from vistune.formats.hub import PREFIX, load_split
-from vistune.formats.saved import SavedDataset, load_saved
+from vistune.formats.hub import PREFIX, HubDataset
+from vistune.formats.saved import SavedDataset
 from vistune.records import Box, ImageRecord
 from vistune.sources import OnError, sources, stop
 from vistune.sources._helpers import Stream, four_numbers, fraction_box, image_files, image_size
@@ -43,7 +43,9 @@ class Datasets(Stream):
             super().__init__(Path(), split, on_error=on_error)
         self.path, self.images = path, path if path.is_dir() else Path()
         location = Location(name, AnnotationError, split or "train", subset)
-        self._rows = load_saved(location) if SavedDataset.fits(name) else load_split(location, streaming=True)
+        self._rows = (
+            SavedDataset(location).load() if SavedDataset.fits(name) else HubDataset(location).load(streaming=True)
+        )
         from datasets import Image  # type: ignore[import-untyped]
 
         self._features = dict(self._rows.features or {})

@@ -25,8 +25,6 @@ _FORM = "a line is 'class cx cy width height', in fractions of the image's width
 _NAME_FILES = ("classes.txt", "obj.names", "labels.txt", "names.txt", "labels/classes.txt")
 _SPLIT = ("images/{split}", "{split}/images", "{split}")
 """The usual folders of a split's images."""
-_ONLY = "train"
-"""The split of a folder without splits."""
 _NO_LABELS = ("classes.txt", "notes.txt", "README.txt")
 
 
@@ -151,7 +149,7 @@ def _find_layout(path: Path, split: str, names_file: Path | None) -> _Layout:
     if place is None:
         splits = sorted({one.name for one in (*path.glob("images/*"), *path.glob("labels/*")) if one.is_dir()})
         flat = next((one for one in (path / "images", path) if _holds(one)), None)
-        if splits or flat is None or split != _ONLY:
+        if splits or flat is None or split != "train":  # the split of a folder without splits
             raise no_split(split, splits, path)
         place = flat
     return _Layout(path, split, (place,), names, file)

@@ -73,10 +73,6 @@ def train_stage(
     states = folder / "state"
     if state := decide(accelerator, lambda: newest_state(states)):
         progress = load_state(state, progress.data, weights, optimizer)
-    validation = None
-    if validation_data:
-        uncached = ImageStore(validation_data.image, processor.image_processor)
-        validation = Validation(validation_data, uncached, stage, accelerator, bf16=bf16)
 
     def check_finite(figures: Mapping[str, float]) -> None:
         """Ends the training in all processes, which have the same figures, at the first one that is not finite."""
@@ -120,11 +116,12 @@ def train_stage(
                 log.write(progress.done, figures | log.speed())
                 progress.loss_sum, progress.targets = 0.0, 0
             best = False
-            if validation and (last or progress.done % stage.validate_every == 0):
-                figures = {"val/loss": validation.loss(module)}
-                check_finite(figures)
-                log.write(progress.done, figures)
-                best = stage.early_stopping is not None and progress.improved(figures["val/loss"])
+            if validation_data and (last or progress.done % stage.validate_every == 0):
+                size = stage.micro_batch_size * world
+                validation = _validation_loss(module, validation_data, processor, size, accelerator, bf16=bf16)
+                check_finite({"val/loss": validation})
+                log.write(progress.done, {"val/loss": validation})
+                best = stage.early_stopping is not None and progress.improved(validation)
             if stop or best or (progress.done % stage.checkpoint_every == 0 and not last):
                 save_state(states, progress, weights, optimizer, accelerator)
             if stop:
@@ -182,36 +179,33 @@ def _adamw(model: LlavaForConditionalGeneration, stage: StageRecipe) -> torch.op
     return torch.optim.AdamW(groups, lr=stage.learning_rate, betas=stage.adam_betas, fused=True)
 
 
-class Validation:
-    """The mean loss over all target tokens of a validation data set; computing it does not change the training."""
+def _validation_loss(
+    module: nn.Module, dataset: Dataset, processor: LlavaProcessor, size: int, accelerator: Accelerator, *, bf16: bool
+) -> float:
+    """The mean loss over all target tokens of `dataset`, read `size` samples at a time; the same in all processes.
 
-    def __init__(
-        self, dataset: Dataset, images: ImageStore, stage: StageRecipe, accelerator: Accelerator, *, bf16: bool
-    ) -> None:
-        self._dataset, self._images, self._accelerator, self._bf16 = dataset, images, accelerator, bf16
-        self._size = stage.micro_batch_size * accelerator.num_processes
+    They have to call this together; it does not change the training. Raises DataError for an image.
+    """
+    images = ImageStore(dataset.image, processor.image_processor)
+    rank, world, device = accelerator.process_index, accelerator.num_processes, accelerator.device
 
-    def loss(self, module: nn.Module) -> float:
-        """The loss, the same in all processes, which have to call this together. Raises DataError for an image."""
-        device = self._accelerator.device
-        summed, targets = 0.0, 0
-        with _evaluating(module), torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
-            for batch, counts in one_ahead(self._batch, range(0, len(self._dataset), self._size)):
-                if batch is not None:
-                    summed += counts * float(module(batch.to(device)))
-                    targets += counts * len(batch.targets)
-        summed, targets = self._accelerator.reduce(torch.tensor([summed, targets], device=device), "sum").tolist()
-        return float(summed / targets)
-
-    def _batch(self, start: int) -> tuple[Batch | None, int]:
+    def read(start: int) -> tuple[Batch | None, int]:
         """This process's part of the samples from `start`, and 1; or another's and 0, as all have to compute one."""
-        indices = range(start, min(start + self._size, len(self._dataset)))
-        samples = [sample for index in indices if (sample := self._dataset.get(index)) is not None]
+        indices = range(start, min(start + size, len(dataset)))
+        samples = [sample for index in indices if (sample := dataset.get(index)) is not None]
         if not samples:
             return None, 0
-        rank, world = self._accelerator.process_index, self._accelerator.num_processes
         parts = share_out(make_groups(samples), min(world, len(samples)))
-        return collate(parts[rank % len(parts)], self._images.get), int(rank < len(parts))
+        return collate(parts[rank % len(parts)], images.get), int(rank < len(parts))
+
+    summed, targets = 0.0, 0
+    with _evaluating(module), torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        for batch, counts in one_ahead(read, range(0, len(dataset), size)):
+            if batch is not None:
+                summed += counts * float(module(batch.to(device)))
+                targets += counts * len(batch.targets)
+    summed, targets = accelerator.reduce(torch.tensor([summed, targets], device=device), "sum").tolist()
+    return float(summed / targets)
 
 
 @contextmanager
