@@ -233,7 +233,7 @@ class Generation:
             elif judged := judge(sample, plan, self.client.name, store, self.images):
                 yield judged
             else:
-                report.add_pending(sample.kind.name)
+                report.kinds[sample.kind.name].count("pending")
 
     def _answered(self, plan: Plan, store: Store) -> bool:
         """Whether any sample has a reply, or was refused."""
