@@ -209,12 +209,13 @@ def _begins_with_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
 
     They do if the tokenizer writes it, or the model's own template does so once: SmolLM2's begins every turn.
     """
-    bos = tokenizer.bos_token
-    if not bos or not isinstance(own := tokenizer.chat_template, str):
-        return bool(bos) and tokenizer("x")["input_ids"][0] == tokenizer.bos_token_id
+    bos, own = tokenizer.bos_token, tokenizer.chat_template
+    if bos and tokenizer("x")["input_ids"][0] == tokenizer.bos_token_id:
+        return True
+    if not bos or not isinstance(own, str):
+        return False
     try:
         rendered = render(tokenizer, own, [{"role": "user", "content": "x"}])
     except Exception:  # templates raise whatever their author chose
-        rendered = ""
-    once = rendered.startswith(bos) and rendered.count(bos) == 1
-    return once or tokenizer("x")["input_ids"][0] == tokenizer.bos_token_id
+        return False
+    return rendered.startswith(bos) and rendered.count(bos) == 1

@@ -38,7 +38,7 @@ def open_sources(
         skipped = _Skipped(output)
         sources.append(DataSource(entry, skipped if skip_bad_records else None))
         if skipped.count:
-            output(f"{entry.label()}: {skipped.count} records left out")
+            output(f"{sources[-1].label}: {skipped.count} records left out")
     return sources
 
 

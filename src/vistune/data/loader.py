@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -48,11 +47,11 @@ def share_out(groups: Sequence[Group], parts: int) -> list[list[Group]]:
         pending.remove(largest)
         pending += largest.halves()
     shares: list[list[Group]] = [[] for _ in range(parts)]
-    lightest = [(0, index) for index in range(parts)]
+    tokens = [0] * parts
     for group in sorted(pending, key=lambda group: -group.length):
-        tokens, index = heapq.heappop(lightest)
-        shares[index].append(group)
-        heapq.heappush(lightest, (tokens + group.length, index))
+        lightest = tokens.index(min(tokens))
+        shares[lightest].append(group)
+        tokens[lightest] += group.length
     return shares
 
 

@@ -46,7 +46,7 @@ def open_rows(data: DataRecipe) -> Format:
     columns = rows.columns()
     if columns is not None and not {"conversations", "messages"} & {*columns}:
         fix = f"it has the columns {', '.join(columns)}"
-        raise DataError("there is no column 'conversations' or 'messages'", where=data.label(), fix=fix)
+        raise DataError("there is no column 'conversations' or 'messages'", where=rows.label, fix=fix)
     return rows
 
 
@@ -62,14 +62,13 @@ class DataSource:
 
         With `skip`, such rows are left out and it gets their errors. A broken file is an error all the same.
         """
-        self.label = data.label()
-        """What messages call it."""
         self.weight = data.weight
         """How often one epoch passes over it."""
         self._images = None if data.images is None else str(Path(data.images))
         if self._images is not None and not Path(self._images).is_dir():
             raise DataError("there is no such folder", where=self._images, fix="check the stage's `images`")
         self._rows = open_rows(data)
+        self.label = self._rows.label
         self._numbers = array("q")  # (n), of each conversation's row, counted from 0
         self._places = array("q")  # (3n), where that row is
         self.keys: NDArray[np.uint64] = np.fromiter(self._scan(skip), dtype=np.uint64)
@@ -133,18 +132,16 @@ class DataSource:
         return keys
 
     def _conversation(self, row: Row, number: int, index: int) -> Conversation:
-        try:
-            return to_conversation(row.values, number, "", lambda value, place: self._name(value, index, place))
-        except DataError as error:
-            raise DataError(error.what, where=row.where + error.where, fix=error.fix) from None
+        def name(image: Any, place: int) -> str:
+            file = file_name(image)
+            if file is None:
+                return f"{self.label}{_INSIDE}{index}.{place}"
+            if self._images is None:
+                fix = "set the stage's `images`, the folder of such files"
+                raise DataError(f"its image {file} is a file", where=row.where, fix=fix)
+            return os.path.join(self._images, file)  # noqa: PTH118, a path object costs ten times as much
 
-    def _name(self, image: Any, index: int, place: int) -> str:
-        file = file_name(image)
-        if file is None:
-            return f"{self.label}{_INSIDE}{index}.{place}"
-        if self._images is None:
-            raise DataError(f"its image {file} is a file", fix="set the stage's `images`, the folder of such files")
-        return os.path.join(self._images, file)  # noqa: PTH118, a path object costs ten times as much
+        return to_conversation(row.values, number, row.where, name)
 
 
 def _hash(name: str) -> int:

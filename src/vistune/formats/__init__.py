@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -41,9 +43,14 @@ class Location:
         chosen = ", ".join(name for name in (self.subset, self.split) if name)
         return f"{self.path} [{chosen}]" if chosen else self.path
 
-    def unreadable(self, error: OSError) -> VistuneError:
-        """The error for a file that the system does not open or read."""
-        return self.error(f"cannot be read: {error.strerror or error}", where=self.path)
+    @contextmanager
+    def open(self, path: Path) -> Iterator[BufferedReader]:
+        """A file of it in binary; the location's error if the system does not open it, or not read it meanwhile."""
+        try:
+            with path.open("rb") as file:
+                yield file
+        except OSError as error:
+            raise self.error(f"cannot be read: {error.strerror or error}", where=self.path) from None
 
 
 class Row(NamedTuple):
@@ -66,7 +73,7 @@ class Format(ABC):
     """Whether `read` works."""
 
     def __init__(self, location: Location) -> None:
-        self._location, self._path = location, Path(location.path)
+        self._location, self._path, self.label = location, Path(location.path), location.label
 
     @staticmethod
     @abstractmethod

@@ -60,7 +60,7 @@ class Table(Format):
         return self._row(self._rows[number : number + 1].to_pylist()[0], number)
 
     def _row(self, values: dict[str, Any], number: int) -> Row:
-        return Row(values, f"{self._location.label}: record {number}", (number, 0, 0))
+        return Row(values, f"{self.label}: record {number}", (number, 0, 0))
 
 
 def _light(array: Any) -> Any:

@@ -20,19 +20,16 @@ class JsonLines(Format):
 
     def scan(self, on_error: OnError, *, images: bool = False) -> Iterator[Row]:  # noqa: ARG002
         offset = 0
-        try:
-            with self._path.open("rb") as file:
-                for number, line in enumerate(file, 1):
-                    place = number, offset, len(line)
-                    offset += len(line)
-                    if not line.strip():
-                        continue
-                    try:
-                        yield self._row(line, place)
-                    except VistuneError as error:
-                        on_error(error)
-        except OSError as error:
-            raise self._location.unreadable(error) from None
+        with self._location.open(self._path) as file:
+            for number, line in enumerate(file, 1):
+                place = number, offset, len(line)
+                offset += len(line)
+                if not line.strip():
+                    continue
+                try:
+                    yield self._row(line, place)
+                except VistuneError as error:
+                    on_error(error)
 
     def read(self, place: Place) -> Row:
         return self._row(read_slice(self._path, place), place)

@@ -51,15 +51,12 @@ class TarShards(Format):
     def scan(self, on_error: OnError, *, images: bool = False) -> Iterator[Row]:  # noqa: ARG002
         """Every row once, `?` in the place of each image."""
         for number, shard in enumerate(self._shards):
-            try:
-                with shard.open("rb") as file:
-                    for record in tar_records(file, shard, self._location.error):
-                        try:
-                            yield self._row(file, record, (number, *record.span), whole=False)
-                        except VistuneError as error:
-                            on_error(error)
-            except OSError as error:
-                raise self._location.unreadable(error) from None
+            with self._location.open(shard) as file:
+                for record in tar_records(file, shard, self._location.error):
+                    try:
+                        yield self._row(file, record, (number, *record.span), whole=False)
+                    except VistuneError as error:
+                        on_error(error)
 
     def read(self, place: Place) -> Row:
         shard = self._shards[place[0]]
