@@ -19,6 +19,8 @@ from vistune.formats import Format, Location, Place, Row, fitting, formats, stop
 from vistune.recipe.training import DataRecipe
 from vistune.records import Conversation
 
+NAMED = 5
+"""Left-out records that are reported one by one."""
 _INSIDE = "//"
 """Between the data's path and the place of an embedded image; no file's path has it."""
 
@@ -57,10 +59,11 @@ class DataSource:
     embeds. So images of the same name are the same image, in whichever sources.
     """
 
-    def __init__(self, data: DataRecipe, skip: Callable[[DataError], None] | None = None) -> None:
+    def __init__(self, data: DataRecipe, skipped: Callable[[str], None] | None = None) -> None:
         """Raises DataError, with file and row, for the first row that cannot be used or lacks an image file.
 
-        With `skip`, such rows are left out and it gets their errors. A broken file is an error all the same.
+        With `skipped`, such rows are left out; it gets the errors of the first few, and their number. A broken file is
+        an error all the same.
         """
         self.weight = data.weight
         """How often one epoch passes over it."""
@@ -71,7 +74,7 @@ class DataSource:
         self.label = self._rows.label
         self._numbers = array("q")  # (n), of each conversation's row, counted from 0
         self._places = array("q")  # (3n), where that row is
-        self.keys: NDArray[np.uint64] = np.fromiter(self._scan(skip), dtype=np.uint64)
+        self.keys: NDArray[np.uint64] = np.fromiter(self._scan(skipped), dtype=np.uint64)
         """(n), the same for conversations that begin with the same image, else different"""
         if not len(self.keys):
             raise DataError("there are no conversations in it", where=data.path)
@@ -100,9 +103,9 @@ class DataSource:
         first, offset, length = self._places[3 * number : 3 * number + 3]
         return first, offset, length
 
-    def _scan(self, skip: Callable[[DataError], None] | None) -> Iterator[int]:
+    def _scan(self, skipped: Callable[[str], None] | None) -> Iterator[int]:
         """The key of every conversation."""
-        digest = blake2b()
+        digest, count = blake2b(), 0
         known: set[int] = set()  # image files that exist
         for number, row in enumerate(self._rows.scan(stop, images=True)):
             index = len(self._numbers)
@@ -110,14 +113,18 @@ class DataSource:
                 conversation = self._conversation(row, number, index)
                 keys = self._check_images(conversation, row, known)
             except DataError as error:
-                if skip is None:
+                if skipped is None:
                     raise
-                skip(error)
+                count += 1
+                if count <= NAMED:
+                    skipped(f"left out: {error}")
                 continue
             digest.update("\0".join((*conversation.images, *(turn.text for turn in conversation.turns))).encode())
             self._numbers.append(number)
             self._places.extend(row.place)
             yield keys[0] if keys else _hash(f"{self.label}{_INSIDE}{number}")
+        if skipped and count:
+            skipped(f"{self.label}: {count} records left out")
         self.digest = digest.hexdigest()
         """The hash of all texts and image names."""
 

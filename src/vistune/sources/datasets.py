@@ -34,13 +34,10 @@ class Datasets(Stream):
         box_format: Literal["xywh", "xyxy"] = "xywh", subset: str | None = None,
     ) -> None:  # fmt: skip
         name = path.as_posix()
-        if not name.startswith(PREFIX):
-            super().__init__(path, split, on_error=on_error)
-            if not self.fits(path):
-                fix = "the folder that save_to_disk wrote, an imagefolder, parquet files, or hub:owner/name"
-                raise AnnotationError("not a data set of 🤗 datasets", where=name, fix=fix)
-        else:
-            super().__init__(Path(), split, on_error=on_error)
+        super().__init__(Path() if name.startswith(PREFIX) else path, split, on_error=on_error)
+        if not self.fits(path):
+            fix = "the folder that save_to_disk wrote, an imagefolder, parquet files, or hub:owner/name"
+            raise AnnotationError("not a data set of 🤗 datasets", where=name, fix=fix)
         self.path, self.images = path, path if path.is_dir() else Path()
         location = Location(name, AnnotationError, split or "train", subset)
         self._rows = (

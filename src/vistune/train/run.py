@@ -153,7 +153,8 @@ def _check_recipe(recipe: Recipe, out: Path) -> None:
         for key in {**before, **now}
         if before.get(key) != now.get(key) and key.rpartition(".")[2] not in _FREE
     ]
-    if changed and _has_trained(out):
+    trained = any(any(folder.glob("state/step-*")) or is_complete(folder) for folder in out.iterdir())
+    if changed and trained:
         fix = "choose another output folder, or delete this one to train anew"
         raise RecipeError(f"a run with another recipe is there: {'; '.join(changed)}", where=str(out), fix=fix)
 
@@ -162,10 +163,6 @@ def _save_recipe(recipe: Recipe, out: Path) -> None:
     """Write the recipe into `out`, as soon as nothing but the training itself can fail any more."""
     out.mkdir(parents=True, exist_ok=True)
     schema.save(recipe, out / _RECIPE)
-
-
-def _has_trained(out: Path) -> bool:
-    return any(any(folder.glob("state/step-*")) or is_complete(folder) for folder in out.iterdir())
 
 
 def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
