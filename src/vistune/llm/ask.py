@@ -163,7 +163,7 @@ class Asker(AbstractAsyncContextManager["Asker"]):
             try:
                 reply, cost = await self._complete(request, key, reserved)
                 self._rate_limit.accepted(sent)
-                stored = StoredReply(reply, tries, cost)
+                stored = StoredReply(reply, cost)
                 await self._store.put(key, stored)
                 return stored
             except RequestError as error:
@@ -183,14 +183,14 @@ class Asker(AbstractAsyncContextManager["Asker"]):
         """Send once: the reply and its cost, which replaces what was reserved whether there is a reply or not."""
         if self._budget.enabled:
             await self._store.reserve(key, reserved)
-        cost = reserved  # the server may have charged, unless an error is known to be free
+        cost = reserved  # charged if the client fails in any other way than it may
         try:
             reply = await self._client.complete(request)
             cost = self._budget.cost(reply.usage, request)
             return replace(reply, text=well_formed(reply.text), model=well_formed(reply.model)), cost
         except (RequestError, ClientError) as error:
-            if isinstance(error, ClientError) or not error.billed:
-                cost = Cost()
+            billed = isinstance(error, RequestError) and error.billed
+            cost = self._budget.worst(request) if billed else Cost()
             raise
         finally:
             self._budget.settle(reserved, cost)

@@ -127,6 +127,8 @@ class Budget:
 
     def reserve(self, request: Request) -> Cost | None:
         """Reserve the maximum cost of `request` and return it; None if it would exceed a cap."""
+        if not self.enabled:
+            return Cost()
         cost = self.worst(request)
         after = self.spent + self.reserved + cost
         if self._max_pico is not None and after.pico > self._max_pico:

@@ -160,7 +160,7 @@ class RemoteClient(Client):
         self, model: str, *, base_url: str | None = None, key_env: str | None = None,
         headers: Mapping[str, str] | None = None, timeout: float = 600.0, sends: bool = True,
     ) -> None:  # fmt: skip
-        base_url = base_url or self.server
+        base_url = self.server if base_url is None else base_url
         optional = not sends or (key_env is None and base_url != self.server)
         key = key_from_environment(key_env or self.key_variable, optional=optional)
         own = self.headers(base_url, key, key_env)

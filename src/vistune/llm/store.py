@@ -27,18 +27,17 @@ CREATE TABLE IF NOT EXISTS failures (key BLOB PRIMARY KEY, reason TEXT, words TE
 CREATE TABLE IF NOT EXISTS reservations (key BLOB PRIMARY KEY, pico INTEGER, tokens INTEGER);
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT);
 """
-_COLUMNS = "text, model, usage, finish, tries, pico, tokens, settled"
+_COLUMNS = "key, text, model, usage, finish, pico, tokens, settled"
 
 
 @dataclass(frozen=True, slots=True)
 class StoredReply:
-    """A reply, the number of times its request was sent, its cost, and whether no other attempt is to follow.
+    """A reply, its cost, and whether no other attempt is to follow.
 
     `settled` is None until the reply has been looked at.
     """
 
     reply: Reply
-    tries: int = 1
     cost: Cost = Cost()  # noqa: RUF009  # frozen
     settled: bool | None = None
 
@@ -94,9 +93,9 @@ class Store(AbstractContextManager["Store"]):
         row = self._row(f"SELECT {_COLUMNS} FROM replies WHERE key = ?", bytes.fromhex(key))
         if row is None:
             return None
-        text, model, usage, finish, tries, pico, tokens, settled = row
+        _, text, model, usage, finish, pico, tokens, settled = row
         reply = Reply(text, model, json.loads(usage), finish)
-        return StoredReply(reply, tries, Cost(pico, tokens), None if settled is None else bool(settled))
+        return StoredReply(reply, Cost(pico, tokens), None if settled is None else bool(settled))
 
     def failure(self, key: str) -> Failure | None:
         """Why the request with this key got no reply when it was last sent; None if it got one or was never sent."""
@@ -117,8 +116,8 @@ class Store(AbstractContextManager["Store"]):
         """Store a reply. The first reply of a key stays."""
         reply, cost, blob = stored.reply, stored.cost, bytes.fromhex(key)
         usage = json.dumps(dict(reply.usage))
-        row = (blob, reply.text, reply.model, usage, reply.finish, stored.tries, cost.pico, cost.tokens, stored.settled)
-        self._write("INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", *row)
+        row = (blob, reply.text, reply.model, usage, reply.finish, cost.pico, cost.tokens, stored.settled)
+        self._write(f"INSERT OR IGNORE INTO replies ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", *row)
         self._write("DELETE FROM failures WHERE key = ?", blob)
         await self._committed()
 
