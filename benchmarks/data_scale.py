@@ -128,8 +128,7 @@ def measure(data: Path, images: Path, steps: int, count: int) -> dict[str, float
         update={"data": str(data), "images": str(images), "checkpoint_every": 10**6, "log_every": steps,
                 "epochs": steps * recipe.stages[1].batch_size / count}
     )  # fmt: skip
-    parts = recipe.model.model_dump(include={"projector", "feature_layer", "image_aspect"})
-    model, processor = assemble("mini", "mini", **parts)
+    model, processor = assemble(recipe.model)
     encoder = Encoder(processor.tokenizer, str(processor.chat_template), image_token_count(model.config))
     freeze(model, stage.trains)
     before, start = _peak(), time.process_time()
@@ -137,9 +136,7 @@ def measure(data: Path, images: Path, steps: int, count: int) -> dict[str, float
     planning, raised = time.process_time() - start, _peak() - before
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as out:
-        train_stage(
-            model, processor, dataset, stage, accelerator=Accelerator(cpu=True), bf16=False, seed=0, folder=Path(out)
-        )
+        train_stage(model, processor, dataset, recipe, stage, accelerator=Accelerator(cpu=True), folder=Path(out))
     seconds = {"planning": planning, "training": time.perf_counter() - start}
     return {**seconds, "raised": raised, "peak": _peak()}
 

@@ -82,14 +82,16 @@ def run_ours(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     from accelerate import Accelerator
 
     from vistune.data.groups import make_groups
+    from vistune.recipe.training import Recipe
     from vistune.train.flops import flops, measured_peak, our_work
     from vistune.train.loop import train_stage
 
     one = Prepared(folder, arguments)
     with tempfile.TemporaryDirectory() as out:
         start = time.perf_counter()
+        recipe = Recipe(name="benchmark", start=str(folder / "model"), stages=[one.recipe])
         train_stage(
-            one.model, one.processor, one.dataset(), one.recipe, accelerator=Accelerator(cpu=True), bf16=False, seed=0,
+            one.model, one.processor, one.dataset(), recipe, one.recipe, accelerator=Accelerator(cpu=True),
             folder=Path(out),
         )  # fmt: skip
         seconds = time.perf_counter() - start
@@ -249,12 +251,16 @@ def prepare(folder: Path, arguments: argparse.Namespace) -> None:
     """The untrained assistant and the data."""
     from vistune.model.assemble import assemble
     from vistune.model.checkpoint import save_checkpoint
+    from vistune.recipe.training import ModelRecipe
 
     shape = SHAPES[arguments.shape]
     make_backbones(shape, folder)
     make_data(shape, arguments.stage, arguments.steps * arguments.batch_size, folder)
-    parts = str(folder / "vision"), str(folder / "language")
-    save_checkpoint(*assemble(*parts, projector="mlp2x_gelu", image_aspect="stretch"), folder / "model")
+    model = ModelRecipe(
+        vision_tower=str(folder / "vision"), language_model=str(folder / "language"), projector="mlp2x_gelu",
+        image_aspect="stretch",
+    )  # fmt: skip
+    save_checkpoint(*assemble(model), folder / "model")
 
 
 def show(results: dict[str, dict[str, Any]], arguments: argparse.Namespace) -> None:

@@ -21,7 +21,6 @@ class Registry(Generic[T]):
     def __init__(self, kind: str, package: str) -> None:
         self.kind, self.package = kind, package
         self._entries: dict[str, T] = {}
-        self._imported = False
 
     def register(self, name: str) -> Callable[[T], T]:
         """A decorator that enters an object under `name`. Raises ValueError for a second entry of that name."""
@@ -36,7 +35,7 @@ class Registry(Generic[T]):
 
     def get(self, name: str) -> T:
         """The entry of exactly that name. Raises VistuneError, with a suggestion, for an unknown one."""
-        if name not in self._entries and name in self._modules():
+        if name not in self._entries:
             self._import(name)
         if name not in self._entries and name not in (known := self.names()):
             raise VistuneError(f"unknown {self.kind} '{name}'", fix=did_you_mean(name, known))
@@ -44,15 +43,11 @@ class Registry(Generic[T]):
 
     def names(self) -> list[str]:
         """The names of all entries, sorted."""
-        if not self._imported:
-            for name in self._modules():
-                self._import(name)
-            self._imported = True
+        self._import()
         return sorted(self._entries)
 
-    def _modules(self) -> list[str]:
-        modules = pkgutil.iter_modules(importlib.import_module(self.package).__path__)
-        return [module.name for module in modules if not module.name.startswith("_")]
-
-    def _import(self, name: str) -> None:
-        importlib.import_module(f"{self.package}.{name}")
+    def _import(self, *names: str) -> None:
+        """Import the modules of these names; all of them without any."""
+        for module in pkgutil.iter_modules(importlib.import_module(self.package).__path__):
+            if not module.name.startswith("_") and (not names or module.name in names):
+                importlib.import_module(f"{self.package}.{module.name}")

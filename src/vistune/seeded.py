@@ -40,9 +40,6 @@ class HashSample(Generic[T]):
         elif self._heap and rank > self._heap[0][0]:
             heapq.heapreplace(self._heap, (rank, name, thing))
 
-    def __len__(self) -> int:
-        return len(self._heap)
-
     def items(self) -> list[T]:
         """What is in the sample, in the order of the hashes."""
         return [thing for _, _, thing in sorted(self._heap, key=lambda one: (-one[0], one[1]))]

@@ -39,7 +39,7 @@ def write(tmp_path: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def encoder(backbones: Path) -> Encoder:
-    from vistune.model.assemble import assemble
+    from assembling import assemble
 
     _, processor = assemble(f"{backbones}/vision", f"{backbones}/language", projector="linear")
     return Encoder(processor.tokenizer, str(processor.chat_template), 4)

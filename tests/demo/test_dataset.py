@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from vistune.demo.captions import captions
-from vistune.demo.dataset import write_dataset
+from vistune.demo.dataset import captions, write_dataset
 from vistune.demo.scenes import categories, is_novel, sample_scene
 from vistune.records import ImageRecord
 from vistune.scene.english import counted

@@ -7,8 +7,7 @@ import pytest
 from PIL import ImageChops
 
 from vistune.demo.dataset import draw
-from vistune.demo.scenes import Background, Scene, Split, categories, is_novel, sample_scene
-from vistune.demo.sprites import Sprite, picture
+from vistune.demo.scenes import Background, Scene, Split, Sprite, categories, is_novel, picture, sample_scene
 from vistune.records import Box
 
 SCENES = {split: [sample_scene(split, 11, index) for index in range(60)] for split in get_args(Split)}

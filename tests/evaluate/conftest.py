@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vistune.demo.captions import captions
-from vistune.demo.dataset import draw
+from vistune.demo.dataset import captions, draw
 from vistune.demo.scenes import sample_scene
 from vistune.evaluate.models import Prompt
 from vistune.records import ImageRecord

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from vistune.demo.captions import captions as mini_captions
+from vistune.demo.dataset import captions as mini_captions
 from vistune.demo.scenes import sample_scene
 from vistune.generate import GenerateRecipe, generate
 from vistune.generate.filters import Sample

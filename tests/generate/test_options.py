@@ -14,7 +14,7 @@ from teacher_server import teaching
 from vistune.cli import main
 from vistune.errors import VistuneError
 from vistune.generate.kinds import prompt_folder
-from vistune.llm.limits import Limits
+from vistune.llm.budget import Limits
 
 
 @pytest.fixture

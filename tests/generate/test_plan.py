@@ -7,7 +7,7 @@ import pytest
 
 from vistune.errors import VistuneError
 from vistune.generate.kinds import Prompts
-from vistune.generate.plan import Amount, First, Quota, Shard, make_plan, parse_amounts
+from vistune.generate.plan import Amount, First, Shard, make_plan, parse_amounts
 from vistune.records import ImageRecord
 
 RECORDS = [ImageRecord(str(n), Path(f"{n}.jpg"), 9, 9, ("A dog.",) if n % 3 else ()) for n in range(900)]
@@ -21,7 +21,7 @@ def chosen(kinds: dict[str, Amount], records: list[ImageRecord] = RECORDS, seed:
 @pytest.mark.parametrize(
     ("text", "amount"),
     [
-        ("58k", Quota(58_000)), ("1.5M", Quota(1_500_000)), ("23", Quota(23)), ("0.25", 0.25), ("5%", 0.05), ("all", 1),
+        ("58k", 58_000), ("1.5M", 1_500_000), ("23", 23), ("0.25", 0.25), ("5%", 0.05), ("all", 1),
     ],
 )  # fmt: skip
 def test_the_amounts_of_a_recipe(text: str, amount: Amount) -> None:
@@ -48,21 +48,21 @@ def test_mistakes_in_amounts(kinds: dict[str, str], message: str) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 7, 599, 600])
 def test_a_quota_is_exactly_so_many_of_the_images_that_can_be_asked_about(count: int) -> None:
-    assert len(chosen({"conversation": Quota(count)})) == count
+    assert len(chosen({"conversation": count})) == count
 
 
 def test_a_quota_depends_on_ids_and_seed_alone_and_grows() -> None:
-    few, many = chosen({"detail": Quota(50)}), chosen({"detail": Quota(200)})
+    few, many = chosen({"detail": 50}), chosen({"detail": 200})
     assert set(few) < set(many)
     shuffled = random.Random(0).sample(RECORDS, len(RECORDS))
-    assert sorted(chosen({"detail": Quota(50)}, shuffled)) == sorted(few)
-    assert chosen({"detail": Quota(50)}, seed=1) != few
-    assert set(chosen({"detail": Quota(50), "conversation": 0.5})) > set(few)
+    assert sorted(chosen({"detail": 50}, shuffled)) == sorted(few)
+    assert chosen({"detail": 50}, seed=1) != few
+    assert set(chosen({"detail": 50, "conversation": 0.5})) > set(few)
 
 
 def test_a_quota_larger_than_the_data_is_an_error() -> None:
     with pytest.raises(VistuneError, match="601 images are requested, but only 600 have captions"):
-        chosen({"conversation": Quota(601)})
+        chosen({"conversation": 601})
 
 
 def test_the_first_few_records() -> None:
@@ -71,7 +71,7 @@ def test_the_first_few_records() -> None:
 
 def test_a_quota_counts_all_images_whatever_the_shards() -> None:
     def planned(shard: Shard | None) -> list[str]:
-        plan = make_plan(RECORDS, {"detail": Quota(40)}, 0, shard=shard)
+        plan = make_plan(RECORDS, {"detail": 40}, 0, shard=shard)
         return [sample.record.id for sample in plan if sample.request]
 
     parts = [planned(Shard(number, 3)) for number in (1, 2, 3)]

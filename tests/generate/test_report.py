@@ -26,7 +26,7 @@ def example() -> Report:
     report.add(judged(1, "accepted", (), "Two cats."))
     report.add(judged(2, "filtered", ("leak", "refusal"), "As an AI, I saw no caption."))
     report.add(judged(3, "quarantined", ("wrong_order",)))
-    report.add_pending("detail")
+    report.kinds["detail"].count("pending")
     report.pairs, report.sent = 4, 2
     return report
 

@@ -25,7 +25,7 @@ def filled(order: int = 0) -> Report:
         about: dict[str, Any] = {"id": f"{number}-x", "kind": list(report.kinds)[number % 2], "usage": {}, "cost": None}
         about |= {"attempts": 1, "verdict": "filtered" if bad else "accepted", "reasons": ["leak"] if bad else []}
         report.add(JudgedSample(about, () if number % 10 == 0 else turns, f"raw {ATTACK}", ("dog",)))
-    report.add_pending("conversation")
+    report.kinds["conversation"].count("pending")
     return report
 
 

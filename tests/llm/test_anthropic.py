@@ -11,7 +11,7 @@ import pytest
 from teacher_server import Teacher, teaching
 from vistune.errors import ClientError
 from vistune.llm import Reply, Request, RequestError, open_client
-from vistune.llm.providers.anthropic import AnthropicClient, read_reply
+from vistune.llm.providers.anthropic import AnthropicClient
 
 CANARY = "sk-ant-canary-0123456789"
 SCHEMA = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
@@ -81,7 +81,9 @@ def test_anthropic_itself_requires_a_key() -> None:
 def test_a_refusal_without_content_is_a_filtered_reply(chat: Request) -> None:
     with teaching(faults={"filtered": 1.0}) as teacher:
         assert complete(teacher.url, chat).finish == "content_filter"
-    assert read_reply({"content": [], "stop_reason": "refusal"}, "m", "here").finish == "content_filter"
+    client = open_client("anthropic:m", base_url="http://localhost/v1")
+    assert isinstance(client, AnthropicClient)
+    assert client.read({"content": [], "stop_reason": "refusal"}).finish == "content_filter"
 
 
 def test_a_server_without_tools_supports_no_schema() -> None:

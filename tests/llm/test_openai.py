@@ -12,7 +12,7 @@ import pytest
 from teacher_server import FAULTS, Teacher, teaching
 from vistune.errors import ClientError
 from vistune.llm import Reply, Request, RequestError, open_client
-from vistune.llm.providers.openai import read_reply
+from vistune.llm.http import RemoteClient
 
 CANARY = "sk-canary-0123456789"
 RETRIED = {
@@ -174,6 +174,12 @@ def test_no_error_shows_a_secret(
     assert CANARY not in "\n".join(texts) + caplog.text
 
 
+def read_reply(body: dict[str, Any]) -> Reply:
+    client = open_client("openai:teacher-1", base_url="http://localhost/v1")
+    assert isinstance(client, RemoteClient)
+    return client.read(body)
+
+
 def completion(**message: Any) -> dict[str, Any]:
     return {"choices": [{"message": {"role": "assistant", **message}, "finish_reason": "stop"}]}
 
@@ -190,10 +196,10 @@ def completion(**message: Any) -> dict[str, Any]:
     ],
 )
 def test_replies_are_read_liberally(body: dict[str, Any], text: str) -> None:
-    assert read_reply(body, "teacher-1", "here") == Reply(text, "teacher-1", {}, "stop")
+    assert read_reply(body) == Reply(text, "teacher-1", {}, "stop")
 
 
 @pytest.mark.parametrize("body", [{}, {"choices": None}, {"choices": [None]}, {"choices": [{"message": None}]}])
 def test_a_body_without_a_choice_is_no_reply(body: dict[str, Any]) -> None:
     with pytest.raises(RequestError, match="no_choices"):
-        read_reply(body, "teacher-1", "here")
+        read_reply(body)

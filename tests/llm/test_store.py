@@ -48,7 +48,8 @@ def test_what_a_killed_run_had_under_way_counts_as_spent_wherever_it_is_merged(t
     with Store(tmp_path / "killed" / "replies.sqlite") as killed:
         asyncio.run(killed.reserve("aa", Cost(5, 7)))
         asyncio.run(killed.reserve("bb", Cost(11, 13)))
-        asyncio.run(killed.put("bb", StoredReply(Reply("b", "model"), cost=Cost(2, 3))))
+        killed.charge("bb", Cost(2, 3))
+        asyncio.run(killed.put("bb", StoredReply(Reply("b", "model"))))
     with Store(tmp_path / "s.sqlite") as store:
         for _ in range(2):
             store.merge(tmp_path / "killed")

@@ -19,8 +19,9 @@ from transformers import (
     LlavaForConditionalGeneration,
 )
 
+from assembling import assemble
 from vistune.errors import CheckpointError
-from vistune.model.assemble import assemble, image_token_count
+from vistune.model.assemble import image_token_count
 from vistune.model.backbones import load_language, load_vision
 from vistune.model.checkpoint import save_checkpoint
 from vistune.model.vision import at_image_size

@@ -11,9 +11,9 @@ from PIL import Image
 from safetensors import safe_open
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
+from assembling import assemble
 from vistune.errors import CheckpointError
 from vistune.model.adapter_checkpoint import open_checkpoint
-from vistune.model.assemble import assemble
 from vistune.model.assistant import Assistant
 from vistune.model.checkpoint import load_checkpoint, save_checkpoint
 from vistune.model.decode import Prompt, greedy

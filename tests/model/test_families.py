@@ -21,13 +21,14 @@ from transformers import (
     LlavaForConditionalGeneration,
 )
 
+from assembling import assemble
 from vistune.data.collate import collate
 from vistune.data.encode import Encoder, Sample
 from vistune.data.groups import make_groups
 from vistune.data.images import to_pixels
 from vistune.errors import CheckpointError
 from vistune.model.adapters import add_lora, lora_layers
-from vistune.model.assemble import assemble, image_token_count
+from vistune.model.assemble import image_token_count
 from vistune.model.assistant import Assistant
 from vistune.model.checkpoint import save_checkpoint
 from vistune.model.families import LANGUAGE, VISION

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from assembling import assemble
 from vistune.errors import CheckpointError
-from vistune.model.assemble import assemble
 from vistune.model.backbones import load_language, resolve
 
 SMALL = {

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from assembling import assemble
 from vistune.data.encode import Encoder
 from vistune.errors import CheckpointError
-from vistune.model.assemble import assemble, image_token_count
+from vistune.model.assemble import image_token_count
 from vistune.records import Conversation, Turn
 
 

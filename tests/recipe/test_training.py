@@ -113,8 +113,8 @@ def test_data_is_a_file_or_a_mixture(path: Path) -> None:
     mixture = "stages.tune.data=[{path: b.jsonl}, {path: 'hub:c/d', images: e, weight: 0.5, split: test}]"
     align, tune = schema.load(Recipe, path, [mixture, "stages.align.images=null"]).stages
     assert align.sources() == [DataRecipe(path="a.json")]
-    assert [(one.images, one.weight, one.label()) for one in tune.sources()] == [
-        ("a", 1, "b.jsonl"), ("e", 0.5, "hub:c/d [test]")
+    assert [(one.images, one.weight, one.path, one.split) for one in tune.sources()] == [
+        ("a", 1, "b.jsonl", None), ("e", 0.5, "hub:c/d", "test")
     ]  # fmt: skip
 
 

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 import vistune
+from assembling import assemble
 from vistune import Turn
 from vistune.cli import main
-from vistune.model.assemble import assemble
 from vistune.model.checkpoint import save_checkpoint
 
 Talk = tuple[int, str, str]

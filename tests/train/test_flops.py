@@ -8,12 +8,13 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
+from assembling import assemble
 from vistune.data.collate import collate
 from vistune.data.encode import Encoder
 from vistune.data.groups import make_groups
 from vistune.data.images import to_pixels
 from vistune.model.adapters import add_lora
-from vistune.model.assemble import assemble, image_token_count
+from vistune.model.assemble import image_token_count
 from vistune.recipe.training import LoraRecipe, Part
 from vistune.records import Conversation, Turn
 from vistune.train.flops import Work, flops, our_work, plain_work

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from assembling import assemble
 from vistune.data.collate import Batch, collate
 from vistune.data.dataset import open_sources
 from vistune.data.encode import Encoder, Sample
 from vistune.data.groups import Group, make_groups
 from vistune.data.images import ImageStore, read_image
 from vistune.data.loader import share_out
-from vistune.model.assemble import assemble
 from vistune.model.checkpoint import load_checkpoint
 from vistune.recipe.training import Part, Recipe
 from vistune.train.loop import schedule

@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from assembling import assemble
 from vistune.errors import RecipeError
-from vistune.model.assemble import assemble
 from vistune.recipe.training import Recipe
 from vistune.train.run import train
 from vistune.train.stages import freeze

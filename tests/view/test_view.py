@@ -12,7 +12,7 @@ from vistune.cli import main
 from vistune.errors import DataError
 from vistune.formats.conversations import FORMATS, output_path, write_conversations
 from vistune.records import Conversation, ImageRecord, Turn
-from vistune.view import write_view
+from vistune.view.page import write_view
 from vistune.view.samples import draw_samples
 
 

@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from tools.pretrain_mini.vision import GRID, SIDE, center_cell, center_cells, row_colors, size_word
-from vistune.demo.captions import captions
+from vistune.demo.dataset import captions
 from vistune.demo.scenes import BACKGROUNDS, Scene, categories, sample_scene
 from vistune.records import Box, ImageRecord
 from vistune.scene.context import format_context

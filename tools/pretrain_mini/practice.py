@@ -20,7 +20,7 @@ from tools.pretrain_mini.corpus import (
     training_scene,
 )  # fmt: skip
 from tools.pretrain_mini.vision import SIZES
-from vistune.demo.captions import captions
+from vistune.demo.dataset import captions
 from vistune.demo.scenes import BACKGROUNDS, Scene, random_scene
 from vistune.scene.wording import common_objects
 from vistune.scene.writer import Pair, SceneWriter

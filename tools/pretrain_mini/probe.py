@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tools.pretrain_mini.corpus import Cell, Document, dialogue, raster
 from tools.pretrain_mini.language import collate, encode
 from tools.pretrain_mini.vision import SIDE
-from vistune.demo.captions import captions
+from vistune.demo.dataset import captions
 from vistune.demo.scenes import sample_scene
 from vistune.evaluate.benchmarks import Setting
 from vistune.evaluate.benchmarks.scene_qa import SceneQA

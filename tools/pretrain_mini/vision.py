@@ -25,8 +25,7 @@ from torch.nn import functional as F
 from transformers import CLIPImageProcessorPil, CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel
 
 from tools.pretrain_mini.optim import MuonWithAdam
-from vistune.demo.captions import captions
-from vistune.demo.dataset import draw
+from vistune.demo.dataset import captions, draw
 from vistune.demo.scenes import BACKGROUNDS, Scene, categories, sample_scene
 from vistune.records import Box
 from vistune.scene.english import number

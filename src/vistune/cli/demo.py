@@ -11,9 +11,8 @@ from vistune.cli.parsing import add_command, add_out, add_seed, announce_loading
 
 def add_demo(commands: Any) -> None:
     """Add `vistune demo`."""
-    command = add_command(
-        commands, "demo", _run_demo, "Run the whole flow on Emoji-COCO in a few minutes; no GPU, no network"
-    )
+    summary = "Run the whole flow on Emoji-COCO in a few minutes; no GPU, no network"
+    command = add_command(commands, "demo", _run_demo, summary)
     add_out(command, "runs/demo")
     add_seed(command)
 

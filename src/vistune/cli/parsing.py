@@ -34,7 +34,6 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("-h", "--help", action="help", help="Print this help")
 
     def error(self, message: str) -> NoReturn:
-        """Raise what argparse found, without the usage."""
         raise VistuneError(message.removeprefix("argument "), fix=f"see {self.prog} --help")
 
     def check_options(self, arguments: Sequence[str]) -> None:
@@ -52,10 +51,9 @@ class Parser(argparse.ArgumentParser):
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
-            what = f"unknown value '{value}'" if action.option_strings else f"unknown command '{value}'"
-            raise VistuneError(
-                what, where="".join(action.option_strings), fix=did_you_mean(str(value), map(str, action.choices))
-            )
+            what = f"unknown {'value' if action.option_strings else 'command'} '{value}'"
+            fix = did_you_mean(str(value), map(str, action.choices))
+            raise VistuneError(what, where="".join(action.option_strings), fix=fix)
 
 
 def add_command(commands: Any, name: str, run: Run, summary: str, details: str = "", **options: Any) -> Parser:

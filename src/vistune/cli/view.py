@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vistune.cli.options import add_options, read_records
 from vistune.cli.parsing import add_command, add_seed, count
 from vistune.recipe.generation import AnnotationOptions
 
-if TYPE_CHECKING:
-    from vistune.records import ImageRecord
-
 
 def add_view(commands: Any) -> None:
     """Add the command."""
-    command = add_command(
-        commands,
-        "view",
-        _view,
-        "Show samples of instruction data with their images, in one HTML file",
-        usage="%(prog)s DATA [OPTIONS]",
-    )
+    summary = "Show samples of instruction data with their images, in one HTML file"
+    command = add_command(commands, "view", _view, summary, usage="%(prog)s DATA [OPTIONS]")
     add = command.add_argument
     add("data", type=Path, metavar="DATA", help="File of conversations, or a folder that generate wrote")
     add("--images", type=Path, metavar="DIR", help="Folder that image paths start from (default: that of the run)")
@@ -36,12 +27,11 @@ def add_view(commands: Any) -> None:
 
 
 def _view(args: argparse.Namespace) -> None:
-    from vistune.view import write_view
+    from vistune.view.page import write_view
 
     out = args.out or (args.data if args.data.is_dir() else args.data.parent) / "view.html"
-    records: Iterable[ImageRecord] = ()
-    if args.annotations:
-        records = read_records(args, "train", data=args.annotations, images=None, skip_bad_records=True)
+    others = {"data": args.annotations, "images": None, "skip_bad_records": True}
+    records = read_records(args, "train", **others) if args.annotations else ()
     shown = write_view(
         args.data, out, images=args.images, records=records, limit=args.limit, seed=args.seed,
         only_rejected=args.rejected,

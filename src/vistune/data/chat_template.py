@@ -88,7 +88,9 @@ def chat_template(tokenizer: PreTrainedTokenizerBase, name: str | None = None) -
     CheckpointError for a language model without a template or with one that cannot be used.
     """
     if name is not None:
-        return _adapt(tokenizer, _read(name))
+        if name not in template_names():
+            raise RecipeError(f"unknown chat template '{name}'", fix=did_you_mean(name, template_names()))
+        return _adapt(tokenizer, folder("vistune.data", f"templates/{name}.jinja").read_text("utf-8"))
     own: Any = tokenizer.chat_template
     own = own.get("default") if isinstance(own, dict) else own
     if not own:
@@ -154,12 +156,6 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
     return found[1]
 
 
-def _read(name: str) -> str:
-    if name not in template_names():
-        raise RecipeError(f"unknown chat template '{name}'", fix=did_you_mean(name, template_names()))
-    return folder("vistune.data", f"templates/{name}.jinja").read_text("utf-8")
-
-
 def _adapt(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
     needed = _NEEDS.search(template)
     if needed:
@@ -213,12 +209,13 @@ def _begins_with_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
 
     They do if the tokenizer writes it, or the model's own template does so once: SmolLM2's begins every turn.
     """
-    bos = tokenizer.bos_token
-    if not bos or not isinstance(own := tokenizer.chat_template, str):
-        return bool(bos) and tokenizer("x")["input_ids"][0] == tokenizer.bos_token_id
+    bos, own = tokenizer.bos_token, tokenizer.chat_template
+    if bos and tokenizer("x")["input_ids"][0] == tokenizer.bos_token_id:
+        return True
+    if not bos or not isinstance(own, str):
+        return False
     try:
         rendered = render(tokenizer, own, [{"role": "user", "content": "x"}])
     except Exception:  # templates raise whatever their author chose
-        rendered = ""
-    once = rendered.startswith(bos) and rendered.count(bos) == 1
-    return once or tokenizer("x")["input_ids"][0] == tokenizer.bos_token_id
+        return False
+    return rendered.startswith(bos) and rendered.count(bos) == 1

@@ -29,29 +29,18 @@ class Batch:
     """
 
     segments: tuple[Segment, ...]
-    input_ids: Tensor
-    """(N)"""
-    position_ids: Tensor
-    """(N), those of each conversation by itself"""
-    image_at: Tensor
-    """(M), where in the row an image's tokens are"""
-    image_from: Tensor
-    """(M), the feature that goes there, numbered through all images"""
-    predict_at: Tensor
-    """(T), the tokens whose states predict the targets"""
-    targets: Tensor
-    """(T), their targets"""
-    features: Tensor | None
-    """(known images, I, V), a frozen vision tower's features"""
-    pixel_values: Tensor | None
-    """(other images, 3, H, W)"""
-    names: tuple[str, ...]
-    """of the images in `pixel_values`"""
-    image_order: Tensor
-    """(images), the place of each among the known images followed by the others"""
+    input_ids: Tensor  # (N)
+    position_ids: Tensor  # (N), those of each conversation by itself
+    image_at: Tensor  # (M), where in the row an image's tokens are
+    image_from: Tensor  # (M), the feature that goes there, numbered through all images
+    predict_at: Tensor  # (T), the tokens whose states predict the targets
+    targets: Tensor  # (T)
+    features: Tensor | None  # (known images, I, V), a frozen vision tower's features
+    pixel_values: Tensor | None  # (other images, 3, H, W)
+    names: tuple[str, ...]  # of the images in `pixel_values`
+    image_order: Tensor  # (images), the place of each among the known images followed by the others
 
     def to(self, device: torch.device) -> Batch:
-        """The batch on that device."""
         moved: dict[str, Any] = {
             field.name: value.to(device)
             for field in fields(self)
@@ -88,8 +77,7 @@ def collate(groups: Sequence[Group], read: Callable[[str], Tensor]) -> Batch:
             positions.append(np.arange(first, len(sample.input_ids)))
             if sample.images:
                 numbers = np.array([place[name] for name in sample.images])  # (n)
-                size = len(sample.image_at) // len(numbers)
-                features = (numbers[:, None] * size + np.arange(size)).ravel()  # (M)
+                features = (numbers[:, None] * sample.image_size + np.arange(sample.image_size)).ravel()  # (M)
                 kept = sample.image_at >= first
                 image_at.append(sample.image_at[kept] - first + offset)
                 image_from.append(features[kept])

@@ -12,7 +12,7 @@ import numpy as np
 from vistune.data.encode import Encoder, Sample
 from vistune.data.images import ImageFile, read_image
 from vistune.data.sampler import Numbers, Sampler, number_groups
-from vistune.data.source import DataSource
+from vistune.data.source import NAMED, DataSource
 from vistune.errors import DataError
 from vistune.recipe.training import DataRecipe
 from vistune.records import Conversation
@@ -21,8 +21,6 @@ AHEAD = 20_000
 """Conversations up to which all are encoded and kept before training; of more, each is encoded when it is needed."""
 PREVIEW = 1_000
 """Conversations that are encoded before training where not all are."""
-_NAMED = 5
-"""Left-out records that are reported one by one."""
 _BATCH = 256
 
 
@@ -33,25 +31,7 @@ def open_sources(
 
     With `skip_bad_records` bad records are left out; `output` gets the errors of the first few, and their number.
     """
-    sources = []
-    for entry in entries:
-        skipped = _Skipped(output)
-        sources.append(DataSource(entry, skipped if skip_bad_records else None))
-        if skipped.count:
-            output(f"{entry.label()}: {skipped.count} records left out")
-    return sources
-
-
-class _Skipped:
-    """Counts the errors that it is called with and prints the first few."""
-
-    def __init__(self, output: Callable[[str], None]) -> None:
-        self._output, self.count = output, 0
-
-    def __call__(self, error: DataError) -> None:
-        self.count += 1
-        if self.count <= _NAMED:
-            self._output(f"left out: {error}")
+    return [DataSource(entry, output if skip_bad_records else None) for entry in entries]
 
 
 class Dataset:
@@ -74,8 +54,11 @@ class Dataset:
         self._left_out: set[int] = set()  # unusable conversations known so far
         self._shortened: dict[int, int] = {}  # turns that were too long, by conversation, likewise
         count = int(self._starts[-1])
+        self._all = count <= ahead
         self._numbers: Numbers = np.arange(count)
-        first = self._numbers if count <= ahead else _preview(count)
+        first = self._numbers
+        if not self._all:  # always the same ones
+            first = np.sort(np.random.default_rng(0).choice(count, min(count, PREVIEW), replace=False))
         outcomes = [
             one for start in range(0, len(first), _BATCH) for one in self._encode(first[start:][:_BATCH].tolist())
         ]
@@ -83,7 +66,6 @@ class Dataset:
         """Samples of the data: all of it, or a thousand drawn at random."""
         if not self.preview:
             raise next(one for one in outcomes if isinstance(one, DataError))
-        self._all = count <= ahead
         if self._all:
             self._numbers = first[[isinstance(one, Sample) for one in outcomes]]
 
@@ -140,7 +122,7 @@ class Dataset:
             if isinstance(outcome, DataError):
                 label = self._sources[self._source(number)].label
                 error = DataError(outcome.what, where=f"{label}: {outcome.where}", fix=outcome.fix)
-                if number not in self._left_out and len(self._left_out) < _NAMED:
+                if number not in self._left_out and len(self._left_out) < NAMED:
                     self._output(f"left out: {error}")
                 self._left_out.add(number)
                 yield error
@@ -155,8 +137,3 @@ class Dataset:
 
     def _source(self, number: int) -> int:
         return int(np.searchsorted(self._starts, number, side="right")) - 1
-
-
-def _preview(count: int) -> Numbers:
-    """At most a thousand numbers below `count`, always the same ones."""
-    return np.sort(np.random.default_rng(0).choice(count, min(count, PREVIEW), replace=False))

@@ -35,6 +35,11 @@ class Sample:
     image_at: Ids
     dropped_turns: int = 0
 
+    @property
+    def image_size(self) -> int:
+        """Number of tokens of each of its images; 0 without any."""
+        return len(self.image_at) // max(1, len(self.images))
+
 
 @dataclass(frozen=True, slots=True)
 class _Draft:

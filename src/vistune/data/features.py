@@ -59,7 +59,6 @@ class FeatureCache:
                 self._append(row + key, key)
 
     def close(self) -> None:
-        """Close the files."""
         for file in self._files:
             os.close(file)
         self._files, self._places = [], {}

@@ -6,10 +6,8 @@ one image share the states of [system, image] exactly.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from vistune.data.encode import Sample
 
@@ -23,7 +21,6 @@ class Group:
 
     @property
     def length(self) -> int:
-        """The number of tokens of the group."""
         return self.shared + sum(len(sample.input_ids) - self.shared for sample in self.samples)
 
     def halves(self) -> tuple[Group, Group]:
@@ -32,27 +29,17 @@ class Group:
         return Group(self.samples[:middle], self.shared), Group(self.samples[middle:], self.shared)
 
 
-def beginning(sample: Sample) -> tuple[str, bytes]:
+def _beginning(sample: Sample) -> tuple[str, bytes]:
     """The key of a sample's group: the first image, and all tokens up to its end."""
-    end = int(sample.image_at[_image_size(sample) - 1]) + 1
+    end = int(sample.image_at[sample.image_size - 1]) + 1
     return sample.images[0], sample.input_ids[:end].tobytes()
 
 
-def group_ids(samples: Iterable[Sample]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """For each sample the number of its group; a sample without an image is a group of its own."""
-    numbers: dict[tuple[str, bytes] | int, int] = {}
-    found = []
-    for index, sample in enumerate(samples):
-        key = beginning(sample) if sample.images else index
-        found.append(numbers.setdefault(key, len(numbers)))
-    return np.array(found, dtype=np.int64)
-
-
 def make_groups(samples: Sequence[Sample]) -> list[Group]:
-    """The groups of `samples`, in the order of their first members."""
-    groups: dict[int, list[Sample]] = {}
-    for sample, number in zip(samples, group_ids(samples).tolist(), strict=True):
-        groups.setdefault(number, []).append(sample)
+    """The groups of `samples`, in the order of their first members; a sample without an image is one by itself."""
+    groups: dict[tuple[str, bytes] | int, list[Sample]] = {}
+    for index, sample in enumerate(samples):
+        groups.setdefault(_beginning(sample) if sample.images else index, []).append(sample)
     return [Group(tuple(members), _shared(members)) for members in groups.values()]
 
 
@@ -71,9 +58,4 @@ def _shared(samples: Sequence[Sample]) -> int:
 def _other_image(one: Sample, other: Sample) -> int:
     """The place of the first image that differs between two samples whose tokens are the same up to there."""
     number = next((i for i, (a, b) in enumerate(zip(one.images, other.images, strict=False)) if a != b), None)
-    return len(one.input_ids) if number is None else int(one.image_at[number * _image_size(one)])
-
-
-def _image_size(sample: Sample) -> int:
-    """The number of tokens of each of its images."""
-    return len(sample.image_at) // len(sample.images)
+    return len(one.input_ids) if number is None else int(one.image_at[number * one.image_size])

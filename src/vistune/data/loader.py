@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -48,11 +47,11 @@ def share_out(groups: Sequence[Group], parts: int) -> list[list[Group]]:
         pending.remove(largest)
         pending += largest.halves()
     shares: list[list[Group]] = [[] for _ in range(parts)]
-    lightest = [(0, index) for index in range(parts)]
+    tokens = [0] * parts
     for group in sorted(pending, key=lambda group: -group.length):
-        tokens, index = heapq.heappop(lightest)
-        shares[index].append(group)
-        heapq.heappush(lightest, (tokens + group.length, index))
+        lightest = tokens.index(min(tokens))
+        shares[lightest].append(group)
+        tokens[lightest] += group.length
     return shares
 
 
@@ -88,12 +87,10 @@ class Loader:
 
     @property
     def epoch_size(self) -> int:
-        """The number of conversations in an epoch."""
         return self._sampler.epoch_size
 
     def steps(self, start: int, stop: int) -> Iterator[Step]:
-        """The steps from `start` to before `stop`."""
-        with ThreadPoolExecutor(_threads()) as readers:
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as readers:
             yield from one_ahead(lambda number: self._step(number, readers), range(start, stop))
         if len(self._unreadable) > _FEW:
             self._output(f"{len(self._unreadable)} images could not be read; the answers about them were not learned")
@@ -141,8 +138,3 @@ def _without_targets(group: Group, blank: set[str]) -> Group:
         return replace(sample, targets=np.zeros_like(sample.targets)) if blank.intersection(sample.images) else sample
 
     return replace(group, samples=tuple(without(sample) for sample in group.samples))
-
-
-def _threads() -> int:
-    """Images decoded at the same time: one for each core, up to eight."""
-    return min(8, os.cpu_count() or 1)

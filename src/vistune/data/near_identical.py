@@ -12,8 +12,8 @@ from PIL import Image, ImageOps
 from vistune.errors import DataError
 
 _SIDE = 16
-_CLOSE = 6.0
-"""Largest mean difference of thumbnails, of 255, that re-encoding and resizing cause."""
+_MEAN, _MAXIMUM = 2.5, 25
+"""Largest differences of two thumbnails' pixels, of 255, that re-encoding and resizing cause."""
 _BANDS = 4
 """Hashes with fewer different bits than this share a band."""
 
@@ -51,7 +51,8 @@ class NearIdentical:
         if not candidates:
             return None
         others = np.stack([self._thumbnails[index] for index in candidates])
-        close = np.abs(others - thumbnail).mean(axis=1) <= _CLOSE
+        gaps = np.abs(others - thumbnail)
+        close = (gaps.mean(axis=1) <= _MEAN) & (gaps.max(axis=1) <= _MAXIMUM)
         return self._paths[candidates[int(close.argmax())]] if close.any() else None
 
 

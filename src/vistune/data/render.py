@@ -72,7 +72,8 @@ class Renderer:
 
     def _shape(self, turns: Sequence[Turn], pieces: list[list[str]], prompt: bool, where: str) -> _Shape:
         marked = [
-            IMAGE_TOKEN.join(_mark(i, j) if text else "" for j, text in enumerate(p)) for i, p in enumerate(pieces)
+            IMAGE_TOKEN.join(f"{_MARK}{i}.{j}{_MARK}" if text else "" for j, text in enumerate(p))
+            for i, p in enumerate(pieces)
         ]
         split = re.split(f"{_MARK}(.*?){_MARK}", self._render(turns, marked, prompt, where))
         words, names = tuple(split[::2]), [name.split(".") for name in split[1::2]]
@@ -102,10 +103,6 @@ def _split_images(turns: Sequence[Turn], images: int) -> list[list[str]]:
         pieces.append(turn.text.split(IMAGE_TOKEN, images) if turn.role == "user" else [turn.text])
         images -= len(pieces[-1]) - 1
     return pieces
-
-
-def _mark(turn: int, piece: int) -> str:
-    return f"{_MARK}{turn}.{piece}{_MARK}"
 
 
 def _hide(text: str) -> str:

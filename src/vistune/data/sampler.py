@@ -36,7 +36,6 @@ class Sampler:
 
     @property
     def epoch_size(self) -> int:
-        """The number of samples in an epoch."""
         return sum(self._taken)
 
     def step(self, number: int, batch_size: int) -> list[int]:
@@ -72,7 +71,6 @@ class Sampler:
         return parts
 
     def _pass(self, source: int, number: int) -> Numbers:
-        """A pass over one source: its groups at random."""
         groups = self._groups[source]
         rank = _permutation(self._all_groups, ((self._seed * 1_000_003 + number) * 1_009 + source) + 2**40)
         return np.asarray(rank[groups].argsort(kind="stable"))

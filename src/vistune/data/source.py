@@ -19,6 +19,8 @@ from vistune.formats import Format, Location, Place, Row, fitting, formats, stop
 from vistune.recipe.training import DataRecipe
 from vistune.records import Conversation
 
+NAMED = 5
+"""Left-out records that are reported one by one."""
 _INSIDE = "//"
 """Between the data's path and the place of an embedded image; no file's path has it."""
 
@@ -46,7 +48,7 @@ def open_rows(data: DataRecipe) -> Format:
     columns = rows.columns()
     if columns is not None and not {"conversations", "messages"} & {*columns}:
         fix = f"it has the columns {', '.join(columns)}"
-        raise DataError("there is no column 'conversations' or 'messages'", where=data.label(), fix=fix)
+        raise DataError("there is no column 'conversations' or 'messages'", where=rows.label, fix=fix)
     return rows
 
 
@@ -57,22 +59,22 @@ class DataSource:
     embeds. So images of the same name are the same image, in whichever sources.
     """
 
-    def __init__(self, data: DataRecipe, skip: Callable[[DataError], None] | None = None) -> None:
+    def __init__(self, data: DataRecipe, skipped: Callable[[str], None] | None = None) -> None:
         """Raises DataError, with file and row, for the first row that cannot be used or lacks an image file.
 
-        With `skip`, such rows are left out and it gets their errors. A broken file is an error all the same.
+        With `skipped`, such rows are left out; it gets the errors of the first few, and their number. A broken file is
+        an error all the same.
         """
-        self.label = data.label()
-        """What messages call it."""
         self.weight = data.weight
         """How often one epoch passes over it."""
         self._images = None if data.images is None else str(Path(data.images))
         if self._images is not None and not Path(self._images).is_dir():
             raise DataError("there is no such folder", where=self._images, fix="check the stage's `images`")
         self._rows = open_rows(data)
+        self.label = self._rows.label
         self._numbers = array("q")  # (n), of each conversation's row, counted from 0
         self._places = array("q")  # (3n), where that row is
-        self.keys: NDArray[np.uint64] = np.fromiter(self._scan(skip), dtype=np.uint64)
+        self.keys: NDArray[np.uint64] = np.fromiter(self._scan(skipped), dtype=np.uint64)
         """(n), the same for conversations that begin with the same image, else different"""
         if not len(self.keys):
             raise DataError("there are no conversations in it", where=data.path)
@@ -101,9 +103,9 @@ class DataSource:
         first, offset, length = self._places[3 * number : 3 * number + 3]
         return first, offset, length
 
-    def _scan(self, skip: Callable[[DataError], None] | None) -> Iterator[int]:
+    def _scan(self, skipped: Callable[[str], None] | None) -> Iterator[int]:
         """The key of every conversation."""
-        digest = blake2b()
+        digest, count = blake2b(), 0
         known: set[int] = set()  # image files that exist
         for number, row in enumerate(self._rows.scan(stop, images=True)):
             index = len(self._numbers)
@@ -111,14 +113,18 @@ class DataSource:
                 conversation = self._conversation(row, number, index)
                 keys = self._check_images(conversation, row, known)
             except DataError as error:
-                if skip is None:
+                if skipped is None:
                     raise
-                skip(error)
+                count += 1
+                if count <= NAMED:
+                    skipped(f"left out: {error}")
                 continue
             digest.update("\0".join((*conversation.images, *(turn.text for turn in conversation.turns))).encode())
             self._numbers.append(number)
             self._places.extend(row.place)
             yield keys[0] if keys else _hash(f"{self.label}{_INSIDE}{number}")
+        if skipped and count:
+            skipped(f"{self.label}: {count} records left out")
         self.digest = digest.hexdigest()
         """The hash of all texts and image names."""
 
@@ -133,18 +139,16 @@ class DataSource:
         return keys
 
     def _conversation(self, row: Row, number: int, index: int) -> Conversation:
-        try:
-            return to_conversation(row.values, number, "", lambda value, place: self._name(value, index, place))
-        except DataError as error:
-            raise DataError(error.what, where=row.where + error.where, fix=error.fix) from None
+        def name(image: Any, place: int) -> str:
+            file = file_name(image)
+            if file is None:
+                return f"{self.label}{_INSIDE}{index}.{place}"
+            if self._images is None:
+                fix = "set the stage's `images`, the folder of such files"
+                raise DataError(f"its image {file} is a file", where=row.where, fix=fix)
+            return os.path.join(self._images, file)  # noqa: PTH118, a path object costs ten times as much
 
-    def _name(self, image: Any, index: int, place: int) -> str:
-        file = file_name(image)
-        if file is None:
-            return f"{self.label}{_INSIDE}{index}.{place}"
-        if self._images is None:
-            raise DataError(f"its image {file} is a file", fix="set the stage's `images`, the folder of such files")
-        return os.path.join(self._images, file)  # noqa: PTH118, a path object costs ten times as much
+        return to_conversation(row.values, number, row.where, name)
 
 
 def _hash(name: str) -> int:

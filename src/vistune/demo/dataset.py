@@ -1,4 +1,4 @@
-"""Emoji-COCO on disk, in COCO's own format (https://cocodataset.org/#format-data)."""
+"""Emoji-COCO on disk, in COCO's own format (https://cocodataset.org/#format-data), with five captions an image."""
 
 from __future__ import annotations
 
@@ -12,15 +12,26 @@ from typing import Any
 
 from PIL import Image
 
-from vistune.demo.captions import captions
-from vistune.demo.scenes import BACKGROUNDS, Scene, Split, categories, sample_scene
-from vistune.demo.sprites import picture
+from vistune.demo.scenes import BACKGROUNDS, Scene, Split, categories, picture, sample_scene
+from vistune.scene.english import counted, listed, with_article
+from vistune.scene.facts import RELATIONS, counts, holds
 
 SIDE, QUALITY = 224, 92
 _Row = dict[str, Any]
 _FIRST_ID = {"train": 1_000_000, "val": 2_000_000, "test": 3_000_000}
 _DATE = "2026-01-01 00:00:00"  # fixed: the same seed gives the same bytes
 
+_CAPTIONS = (
+    "{Things} on a {ground} background.",
+    "A picture of {things}.",
+    "{Ground} background with {things}.",
+    "There {is_are} {things} in front of a {ground} background.",
+    "An image with {things}.",
+    "{Things}, all on {ground}.",
+    "A scene that shows {things} over {ground}.",
+    "{Things} can be seen here.",
+    "This is a photo of {things} on {ground}.",
+)
 _ATTRIBUTION = """\
 # Attribution
 
@@ -100,3 +111,41 @@ def _write_annotations(out: Path, split: Split, annotated: list[tuple[_Row, list
     texts = {**head, "annotations": [row for _, _, rows in annotated for row in rows]}
     (out / f"instances_{split}.json").write_text(json.dumps(instances), "utf-8")
     (out / f"captions_{split}.json").write_text(json.dumps(texts), "utf-8")
+
+
+def captions(scene: Scene, rng: random.Random) -> tuple[str, ...]:
+    """Five captions; each names every object once, in random order; one states a relation if there is one."""
+    relation = _relation(scene, rng)
+    templates = rng.sample(_CAPTIONS, 4 if relation else 5)
+    written = [_fill(template, scene, rng) for template in templates] + ([relation] if relation else [])
+    return tuple(rng.sample(written, 5))
+
+
+def _fill(template: str, scene: Scene, rng: random.Random) -> str:
+    objects = list(counts(scene.boxes).items())
+    rng.shuffle(objects)
+    things = listed([counted(name, n) for name, n in objects])
+    ground = " and ".join(scene.background.colors)
+    return template.format(
+        things=things,
+        Things=_capital(things),
+        ground=ground,
+        Ground=_capital(with_article(ground)),
+        is_are="is" if objects[0][1] == 1 else "are",
+    )
+
+
+def _relation(scene: Scene, rng: random.Random) -> str | None:
+    pairs = [(a, b) for a in scene.boxes for b in scene.boxes if a.category != b.category]
+    rng.shuffle(pairs)
+    objects = counts(scene.boxes)
+    for a, b in pairs:
+        true = [name for name in RELATIONS if holds(name, a, b)]
+        if true and objects[a.category] == objects[b.category] == 1:
+            words = rng.choice(true).replace("left of", "to the left of").replace("right of", "to the right of")
+            return f"{_capital(with_article(a.category))} {words} {with_article(b.category)}."
+    return None
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

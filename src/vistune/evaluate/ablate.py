@@ -34,7 +34,7 @@ from vistune.records import Conversation
 from vistune.seeded import fraction
 from vistune.storage import atomic_text
 from vistune.train.launch import train_by_command
-from vistune.train.run_folder import check_recipe
+from vistune.train.run import check_recipe
 
 PAPER_MIXES = ("all", "detail,reasoning", "conversation,detail=0.05,reasoning=0.1", "conversation", "none")
 """The data of table 4 in the paper, from the most to none: full, detail + complex, conversation + 5 % + 10 %, …"""

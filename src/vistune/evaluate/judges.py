@@ -10,9 +10,8 @@ from pathlib import Path
 from rich.console import Console
 
 from vistune.llm.ask import Asker
-from vistune.llm.budget import Budget, Price
+from vistune.llm.budget import Budget, Limits, Price
 from vistune.llm.client import Client, Reply, Request
-from vistune.llm.limits import Limits
 from vistune.llm.progress import Progress
 from vistune.llm.store import FILE, Store
 

@@ -18,8 +18,7 @@ from vistune.evaluate.models import Answerer, open_model
 from vistune.evaluate.results import Scores
 from vistune.evaluate.runner import check_unscored, evaluate
 from vistune.llm import open_client
-from vistune.llm.budget import Price
-from vistune.llm.limits import Limits
+from vistune.llm.budget import Limits, Price
 from vistune.recipe import schema
 from vistune.recipe.evaluation import EvaluateRecipe
 from vistune.recipe.training import Recipe
@@ -122,7 +121,13 @@ def check_leaks(questions: Sequence[Question], checkpoint: Path, console: Consol
         known.add(path)
     for source in _sources(recipe, console):
         names = list(dict.fromkeys(name for conversation in source for name in conversation.images))
-        for name in track(names, "looking for test images in the training data", console=console, transient=True):
+        for name in track(
+            names,
+            "looking for test images in the training data",
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        ):
             image = source.image(name).open() if source.holds(name) else Path(name)
             if found := known.find(image):
                 what = f"the test image {found} is in the training data: {name}"
@@ -134,9 +139,13 @@ def _sources(recipe: Path, console: Console) -> Iterator[DataSource]:
     """The data sets of all stages, each once."""
     from vistune.data.source import DataSource  # imports torch
 
-    entries = {one.label(): one for stage in schema.load(Recipe, recipe).stages for one in stage.sources()}
+    entries = {
+        (one.path, one.split, one.subset): one
+        for stage in schema.load(Recipe, recipe).stages
+        for one in stage.sources()
+    }
     for entry in entries.values():
         try:
-            yield DataSource(entry, skip=lambda _: None)
+            yield DataSource(entry, skipped=lambda _: None)
         except DataError as error:
             console.print(f"not checked for test images: {error.where}: {error.what}", markup=False, soft_wrap=True)

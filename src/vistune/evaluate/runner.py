@@ -109,8 +109,9 @@ def _answers(
     keys = [_key(model.identity, question, new, blank, digest) for question in questions]
     missing = [i for i in {key: i for i, key in enumerate(keys)}.values() if keys[i] not in stored]
     plain = cache(lambda size: Image.new("RGB", size, (128, 128, 128)))  # one object a size is encoded once
+    console = console or Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console or Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(name, total=len(questions), completed=len(questions) - len(missing))
         for start in range(0, len(missing), _CHUNK):
             chosen = missing[start : start + _CHUNK]
@@ -119,6 +120,9 @@ def _answers(
                 i = chosen[index]
                 stored.add([_answer_row(keys[i], name, questions[i], text, model.name)])
                 progress.advance(task)
+            if not console.is_terminal:
+                done = len(questions) - len(missing) + start + len(chosen)
+                console.print(f"{name}: {done:,} of {len(questions):,} answers", highlight=False)
     return [stored[key] for key in keys]
 
 

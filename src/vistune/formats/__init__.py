@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -41,9 +43,14 @@ class Location:
         chosen = ", ".join(name for name in (self.subset, self.split) if name)
         return f"{self.path} [{chosen}]" if chosen else self.path
 
-    def unreadable(self, error: OSError) -> VistuneError:
-        """The error for a file that the system does not open or read."""
-        return self.error(f"cannot be read: {error.strerror or error}", where=self.path)
+    @contextmanager
+    def open(self, path: Path) -> Iterator[BufferedReader]:
+        """A file of it in binary; the location's error if the system does not open it, or not read it meanwhile."""
+        try:
+            with path.open("rb") as file:
+                yield file
+        except OSError as error:
+            raise self.error(f"cannot be read: {error.strerror or error}", where=self.path) from None
 
 
 class Row(NamedTuple):
@@ -66,7 +73,7 @@ class Format(ABC):
     """Whether `read` works."""
 
     def __init__(self, location: Location) -> None:
-        self._location, self._path = location, Path(location.path)
+        self._location, self._path, self.label = location, Path(location.path), location.label
 
     @staticmethod
     @abstractmethod
@@ -119,7 +126,8 @@ def parse_json(data: str | bytes, where: str, error: type[VistuneError]) -> Any:
     try:
         return json.loads(data.removeprefix(b"\xef\xbb\xbf") if isinstance(data, bytes) else data)
     except (ValueError, RecursionError) as broken:  # JSON's and Unicode's errors are ValueErrors
-        raise error(f"not valid JSON: {json_problem(broken)}", where=where, fix=_json_fix(broken)) from None
+        fix = "save it as UTF-8" if isinstance(broken, UnicodeDecodeError) else ""
+        raise error(f"not valid JSON: {json_problem(broken)}", where=where, fix=fix) from None
 
 
 def json_problem(broken: Exception) -> str:
@@ -137,7 +145,3 @@ def read_slice(path: Path, place: Place) -> bytes:
     with path.open("rb", buffering=0) as file:
         file.seek(place[1])
         return file.read(place[2])
-
-
-def _json_fix(broken: Exception) -> str:
-    return "save it as UTF-8" if isinstance(broken, UnicodeDecodeError) else ""

@@ -31,12 +31,12 @@ class Table(Format):
     """The rows of a `datasets.Dataset`, counted from 0, images as they are stored."""
 
     @abstractmethod
-    def _load(self) -> Any:
-        """The `datasets.Dataset`."""
+    def load(self) -> Any:
+        """The `datasets.Dataset`. Raises MissingPackageError without this package, the location's error if it fails."""
 
     @cached_property
     def _all(self) -> Any:
-        return self._load()
+        return self.load()
 
     @cached_property
     def _rows(self) -> Any:
@@ -45,11 +45,9 @@ class Table(Format):
         return self._all.select_columns(names).with_format("arrow")
 
     def columns(self) -> list[str] | None:
-        """The names of all columns."""
         return list(self._all.column_names)
 
     def scan(self, on_error: OnError, *, images: bool = False) -> Iterator[Row]:  # noqa: ARG002
-        """Every row once."""
         for start in range(0, len(self._rows), _ROWS):
             table = self._rows[start : start + _ROWS].combine_chunks()
             names = table.column_names
@@ -58,12 +56,11 @@ class Table(Format):
                 yield self._row(dict(zip(names, row, strict=True)), number)
 
     def read(self, place: Place) -> Row:
-        """The row of that number."""
         number = place[0]
         return self._row(self._rows[number : number + 1].to_pylist()[0], number)
 
     def _row(self, values: dict[str, Any], number: int) -> Row:
-        return Row(values, f"{self._location.label}: record {number}", (number, 0, 0))
+        return Row(values, f"{self.label}: record {number}", (number, 0, 0))
 
 
 def _light(array: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,21 +28,18 @@ class Csv(Format):
 
     @staticmethod
     def fits(path: str) -> bool:
-        """By the ending."""
         return path.lower().endswith((".csv", ".tsv", ".txt"))
 
     def scan(self, on_error: OnError, *, images: bool = False) -> Iterator[Row]:  # noqa: ARG002
-        """Every row once, each value a text."""
         csv.field_size_limit(_LONGEST)  # of the process; no reader takes it as an argument
         try:
-            with self._path.open(encoding="utf-8-sig", newline="") as file:
+            with self._location.open(self._path) as content:
+                file = TextIOWrapper(content, "utf-8-sig", newline="")
                 header = file.readline()
                 delimiter = max(_DELIMITERS, key=lambda character: (header.count(character), character == ","))
                 file.seek(0)
                 yield from self._rows(csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True),
                                       delimiter, on_error)  # fmt: skip
-        except OSError as error:
-            raise self._location.unreadable(error) from None
         except UnicodeDecodeError as error:
             raise not_utf8(error, f"{self._path}{_undecodable(self._path)}", self._location.error) from None
 

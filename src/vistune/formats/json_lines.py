@@ -15,31 +15,23 @@ class JsonLines(Format):
 
     @staticmethod
     def fits(path: str) -> bool:
-        """By the ending; for `.json` by the first line."""
         ending = Path(path).suffix.lower()
         return ending in (".jsonl", ".ndjson") or (ending == ".json" and holds_lines(Path(path)))
 
     def scan(self, on_error: OnError, *, images: bool = False) -> Iterator[Row]:  # noqa: ARG002
-        """Every line once."""
         offset = 0
-        try:
-            with self._path.open("rb") as file:
-                for number, line in enumerate(file, 1):
-                    place = number, offset, len(line)
-                    offset += len(line)
-                    if not line.strip():
-                        continue
-                    try:
-                        row = self._row(line, place)
-                    except VistuneError as error:
-                        on_error(error)
-                        continue
-                    yield row
-        except OSError as error:
-            raise self._location.unreadable(error) from None
+        with self._location.open(self._path) as file:
+            for number, line in enumerate(file, 1):
+                place = number, offset, len(line)
+                offset += len(line)
+                if not line.strip():
+                    continue
+                try:
+                    yield self._row(line, place)
+                except VistuneError as error:
+                    on_error(error)
 
     def read(self, place: Place) -> Row:
-        """The line at a place."""
         return self._row(read_slice(self._path, place), place)
 
     def _row(self, line: bytes, place: Place) -> Row:

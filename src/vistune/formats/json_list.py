@@ -6,8 +6,9 @@ import codecs
 import json
 import re
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from vistune.errors import VistuneError
 from vistune.formats import Format, Location, OnError, Place, Row, formats, json_problem, parse_json, read_slice
@@ -26,20 +27,15 @@ class JsonList(Format):
 
     @staticmethod
     def fits(path: str) -> bool:
-        """By the ending, unless the file holds JSON lines."""
         return path.lower().endswith(".json") and not holds_lines(Path(path))
 
     def scan(self, on_error: OnError, *, images: bool = False) -> Iterator[Row]:  # noqa: ARG002
         """Every element once. Any mistake in the JSON ends the reading: where the next one begins is not known."""
-        try:
-            with self._path.open("rb") as file:
-                for number, (value, offset, length) in enumerate(_Elements(file, self._location)):
-                    yield Row(value, self._where(number), (number, offset, length))
-        except OSError as error:
-            raise self._location.unreadable(error) from None
+        with self._location.open(self._path) as file:
+            for number, (value, offset, length) in enumerate(_Elements(file, self._location)):
+                yield Row(value, self._where(number), (number, offset, length))
 
     def read(self, place: Place) -> Row:
-        """The element at a place."""
         where = self._where(place[0])
         return Row(parse_json(read_slice(self._path, place), where, self._location.error), where, place)
 
@@ -50,7 +46,7 @@ class JsonList(Format):
 class _Elements:
     """The elements of the list in `file`, each with its offset and length in bytes."""
 
-    def __init__(self, file: BinaryIO, location: Location) -> None:
+    def __init__(self, file: BufferedReader, location: Location) -> None:
         self._file, self._location = file, location
         self._decode = codecs.getincrementaldecoder("utf-8")()
         self._text, self._at = "", 0  # the characters read so far, and how many of them are consumed
@@ -59,7 +55,7 @@ class _Elements:
         self._end = False
 
     def __iter__(self) -> Iterator[tuple[Any, int, int]]:
-        if self._file.peek(3)[:3] == codecs.BOM_UTF8:  # type: ignore[attr-defined]
+        if self._file.peek(3)[:3] == codecs.BOM_UTF8:
             self._file.read(3)
             self._offset = 3
         if self._next() != "[":

@@ -32,14 +32,12 @@ class ParquetFiles(Table):
 
     @staticmethod
     def fits(path: str) -> bool:
-        """By the file's ending, or the folder's files."""
         return path.lower().endswith(".parquet") or any(Path(path).glob("*.parquet"))
 
     def scan(self, on_error: OnError, *, images: bool = False) -> Iterator[Row]:
-        """Every row once."""
         return super().scan(on_error, images=images) if images else self._texts()
 
-    def _load(self) -> Any:
+    def load(self) -> Any:
         files = [str(file) for file in self._files]
         return load_with_datasets(lambda datasets: datasets.Dataset.from_parquet(files), self._location)
 

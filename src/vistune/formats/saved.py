@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from vistune.errors import did_you_mean
-from vistune.formats import Location, formats
+from vistune.formats import formats
 from vistune.formats._table import Table, load_with_datasets
 
 _FILES = ("state.json", "dataset_dict.json")
@@ -14,27 +14,18 @@ _FILES = ("state.json", "dataset_dict.json")
 
 @formats.register("saved")
 class SavedDataset(Table):
-    """The rows of a saved data set, or of one split of several."""
+    """The rows of a saved data set, or of one split of several (by default train)."""
 
     options: ClassVar[tuple[str, ...]] = ("split",)
 
     @staticmethod
     def fits(path: str) -> bool:
-        """By the files that `save_to_disk` writes."""
         return any((Path(path) / name).is_file() for name in _FILES)
 
-    def _load(self) -> Any:
-        return load_saved(self._location)
-
-
-def load_saved(location: Location) -> Any:
-    """A saved `datasets.Dataset`, or its split of several (by default train).
-
-    Raises MissingPackageError without the package `datasets`, `location.error` for another split or a broken folder.
-    """
-    found = load_with_datasets(lambda datasets: datasets.load_from_disk(location.path), location)
-    split = location.split or "train"
-    splits = found if isinstance(found, dict) else {str(found.split or "train"): found, "train": found}
-    if split not in splits:
-        raise location.error(f"there is no split '{split}'", where=location.path, fix=did_you_mean(split, splits))
-    return splits[split]
+    def load(self) -> Any:
+        location, split = self._location, self._location.split or "train"
+        found = load_with_datasets(lambda datasets: datasets.load_from_disk(location.path), location)
+        splits = found if isinstance(found, dict) else {str(found.split or "train"): found, "train": found}
+        if split not in splits:
+            raise location.error(f"there is no split '{split}'", where=location.path, fix=did_you_mean(split, splits))
+        return splits[split]

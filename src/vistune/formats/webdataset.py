@@ -46,26 +46,19 @@ class TarShards(Format):
 
     @staticmethod
     def fits(path: str) -> bool:
-        """By the file's ending, or the folder's files."""
         return path.lower().endswith(".tar") or any(Path(path).glob("*.tar"))
 
     def scan(self, on_error: OnError, *, images: bool = False) -> Iterator[Row]:  # noqa: ARG002
         """Every row once, `?` in the place of each image."""
         for number, shard in enumerate(self._shards):
-            try:
-                with shard.open("rb") as file:
-                    for record in tar_records(file, shard, self._location.error):
-                        try:
-                            row = self._row(file, record, (number, *record.span), whole=False)
-                        except VistuneError as error:
-                            on_error(error)
-                            continue
-                        yield row
-            except OSError as error:
-                raise self._location.unreadable(error) from None
+            with self._location.open(shard) as file:
+                for record in tar_records(file, shard, self._location.error):
+                    try:
+                        yield self._row(file, record, (number, *record.span), whole=False)
+                    except VistuneError as error:
+                        on_error(error)
 
     def read(self, place: Place) -> Row:
-        """The row at a place, with its images."""
         shard = self._shards[place[0]]
         file = io.BytesIO(read_slice(shard, place))
         [record] = tar_records(file, shard, self._location.error)

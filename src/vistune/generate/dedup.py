@@ -104,8 +104,9 @@ def _pairs(words: Sequence[str]) -> Pairs:
 
 
 def _similarity(one: Pairs, other: Pairs) -> float:
-    common = len(np.intersect1d(one, other, assume_unique=True))
-    return common / (len(one) + len(other) - common)
+    both = np.sort(np.concatenate((one, other)))
+    common = int(np.count_nonzero(both[1:] == both[:-1]))
+    return common / (len(both) - common)
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from functools import cache, lru_cache
 
 from vistune.generate.filters import Sample
+from vistune.generate.filters.sample import Text
 from vistune.records import ImageRecord
 from vistune.resources import load_yaml
 from vistune.scene.context import Part, one_line
@@ -42,7 +43,11 @@ def aims(text: str) -> tuple[str, ...]:
 def prompt_leak(sample: Sample) -> bool:
     """Whether a turn repeats eight words in a row of the system prompt."""
     runs = _runs(sample.kind.system)
-    return any(not runs.isdisjoint(_in_a_row(words_of(_plain(text.plain)))) for text in sample.texts)
+    return any(not runs.isdisjoint(_in_a_row(_visible_words(text))) for text in sample.texts)
+
+
+def _visible_words(text: Text) -> list[str]:
+    return text.words if text.plain.isascii() else words_of(_plain(text.plain))
 
 
 def _plain(text: str) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 from vistune.formats.conversations import image_path
 from vistune.generate.filters import Sample, reasons
@@ -43,14 +43,14 @@ class JudgedSample:
         return str(self.about["kind"])
 
     @property
-    def verdict(self) -> Literal["accepted", "filtered", "quarantined"]:
-        """Accepted into the data, filtered for its content, or quarantined as not usable at all."""
-        return cast(Literal["accepted", "filtered", "quarantined"], self.about["verdict"])
+    def verdict(self) -> str:
+        """`accepted` into the data, `filtered` for its content, or `quarantined` as not usable at all."""
+        return str(self.about["verdict"])
 
     @property
-    def reasons(self) -> Sequence[str]:
+    def reasons(self) -> tuple[str, ...]:
         """Reason codes of a rejected sample; it counts under the first."""
-        return cast(Sequence[str], self.about["reasons"])
+        return tuple(self.about["reasons"])
 
     def filtered(self, reason: str) -> JudgedSample:
         """The accepted sample, filtered for `reason` after all."""
@@ -74,16 +74,17 @@ def judge(sample: PlannedSample, plan: Plan, teacher: str, store: Store, images:
         "kind": sample.kind.name,
         "teacher": teacher,
         "prompt": sample.kind.prompt_hash,
-        "request": sample.request.key(teacher) if sample.request else "",
+        "request": "",
         "usage": {},
     }
     if sample.request is None:
         text = format_context(sample.record, sample.kind.context)
         return JudgedSample(about | {"attempts": 0, "cost": 0.0} | _verdict(sample.reasons), (), text)
     if attempt := _chosen_attempt(sample, teacher, store):
-        return _judge(sample, plan, about, attempt, teacher)
-    if failure := store.failure(about["request"]):
-        about |= {"attempts": failure.tries, "cost": None}
+        return _judge(sample, plan, about, attempt)
+    key = sample.request.key(teacher)
+    if failure := store.failure(key):
+        about |= {"request": key, "attempts": failure.tries, "cost": None}
         return JudgedSample(about | _verdict((failure.reason,)), (), failure.message)
     return None
 
@@ -94,6 +95,7 @@ class Attempt:
 
     number: int
     request: Request
+    key: str
     stored: StoredReply
     parsed: ParsedReply | ReplyError
 
@@ -104,10 +106,11 @@ def attempts(sample: PlannedSample, teacher: str, store: Store) -> Iterator[Atte
         return
     for number in count(1):
         request = sample.request.attempt(number)
-        stored = store.get(request.key(teacher))
+        key = request.key(teacher)
+        stored = store.get(key)
         if stored is None:
             return
-        yield Attempt(number, request, stored, _parse(sample.kind, stored.reply))
+        yield Attempt(number, request, key, stored, _parse(sample.kind, stored.reply))
 
 
 def _chosen_attempt(sample: PlannedSample, teacher: str, store: Store) -> Attempt | None:
@@ -126,14 +129,14 @@ def _parse(kind: Kind, reply: Reply) -> ParsedReply | ReplyError:
         return error
 
 
-def _judge(sample: PlannedSample, plan: Plan, about: Mapping[str, Any], attempt: Attempt, teacher: str) -> JudgedSample:
+def _judge(sample: PlannedSample, plan: Plan, about: Mapping[str, Any], attempt: Attempt) -> JudgedSample:
     reply, cost = attempt.stored.reply, attempt.stored.cost
     about = {
         **about,
         "model": reply.model,
         "format": "text" if attempt.request.schema is None else "schema",
         "seed": attempt.request.seed,
-        "request": attempt.request.key(teacher),
+        "request": attempt.key,
         "usage": dict(reply.usage),
         "cost": cost.usd if cost.pico else None,
         "attempts": attempt.number,

@@ -26,15 +26,8 @@ _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)([km%]?)", re.IGNORECASE)
 _UNITS = {"k": 1_000, "m": 1_000_000}
 
 
-@dataclass(frozen=True, slots=True)
-class Quota:
-    """A number of images, among those that have what the kind shows."""
-
-    images: int
-
-
-Amount = float | Quota
-"""A share of the images (0 to 1), or a number of them."""
+Amount = float | int
+"""A share of the images (a float, 0 to 1), or a number of those that have what the kind shows (an int)."""
 
 
 def parse_amounts(kinds: Mapping[str, str], known: Collection[str]) -> dict[str, Amount]:
@@ -61,7 +54,7 @@ def _parse_amount(text: str, where: str) -> Amount:
     if not number:
         raise VistuneError(f"'{text}' selects no image", where=where, fix="leave the kind out")
     if unit != "%" and (unit or "." not in text):
-        return Quota(round(number * _UNITS.get(unit, 1)))
+        return round(number * _UNITS.get(unit, 1))
     share = number / 100 if unit else number
     if share > 1:
         fix = "a share is at most 1.0 or 100%; write a number of images without point and % (500, 58k)"
@@ -177,8 +170,8 @@ def make_plan(
     prompts = prompts or Prompts()
     _check_names(kinds)
     loaded = [prompts.load(name, needs) for name in kinds]
-    quotas = {name: amount.images for name, amount in kinds.items() if isinstance(amount, Quota)}
-    shares = {name: amount for name, amount in kinds.items() if not isinstance(amount, Quota)}
+    quotas = {name: amount for name, amount in kinds.items() if isinstance(amount, int)}
+    shares = {name: amount for name, amount in kinds.items() if name not in quotas}
     draws: dict[str, array[float]] = {name: array("d") for name in quotas}
     ids, total, categories = array("Q"), 0, set[str]()
     for record in records:

@@ -14,7 +14,7 @@ from rich.table import Table
 from vistune.generate.figures import Cost, Coverage, Diversity, by_frequency, distribution, quantile
 from vistune.generate.judge import JudgedSample
 from vistune.pages import render
-from vistune.pages.charts import BAR_SIZE, BarChart, bar_chart
+from vistune.pages.charts import BAR_SIZE, bar_chart
 from vistune.resources import load_yaml
 from vistune.seeded import HashSample
 from vistune.storage import atomic_text
@@ -50,6 +50,7 @@ class KindReport:
         self.coverage.add(one.categories, (turn.text for turn in one.turns))
 
     def count(self, outcome: str) -> None:
+        """Count a sample with this verdict, or one that is `pending`: without a reply yet."""
         self.asked += 1
         setattr(self, outcome, getattr(self, outcome) + 1)
 
@@ -87,10 +88,6 @@ class Report:
         self.kinds[one.kind].add(one)
         self.examples["accepted" if one.verdict == "accepted" else "rejected"].add(one.id, one)
 
-    def add_pending(self, kind: str) -> None:
-        """Count a sample without a reply."""
-        self.kinds[kind].count("pending")
-
     def totals(self) -> dict[str, int]:
         """asked, accepted, filtered, quarantined and pending over all kinds."""
         return {name: sum(getattr(kind, name) for kind in self.kinds.values()) for name in _COUNTS}
@@ -105,14 +102,14 @@ class Report:
         }
 
     def write(self, path: Path) -> None:
-        """Write `to_dict` to a JSON file, and the page about it beside that."""
+        """Write `to_dict` to a JSON file, and the page about it beside that; the same for the same replies."""
+        figures = self.to_dict()
         with atomic_text(path) as file:
-            file.write(json.dumps(self.to_dict(), indent=2) + "\n")
+            file.write(json.dumps(figures, indent=2) + "\n")
         with atomic_text(path.with_suffix(".html")) as file:
-            file.write(self.page())
+            file.write(self._page(figures))
 
-    def page(self) -> str:
-        """The report as one HTML file; the same for the same replies."""
+    def _page(self, figures: dict[str, Any]) -> str:
         references = load_references()
         charts = {
             name: {part: _chart(lengths, references, name, part) for part, lengths in kind.lengths.items()}
@@ -121,7 +118,7 @@ class Report:
         }
         examples = {name: sample.items() for name, sample in self.examples.items()}
         return render(
-            "quality.html", report=self.to_dict(), charts=charts, references=references, examples=examples,
+            "quality.html", report=figures, charts=charts, references=references, examples=examples,
             size=BAR_SIZE,
         )  # fmt: skip
 
@@ -162,7 +159,7 @@ class Report:
         return table
 
 
-def _chart(lengths: Counter[int], references: dict[str, Any], kind: str, part: str) -> BarChart:
+def _chart(lengths: Counter[int], references: dict[str, Any], kind: str, part: str) -> dict[str, Any]:
     reference = references["kinds"].get(kind, {}).get(part)
     return bar_chart(lengths, distribution(lengths), quantile(lengths, 0.99), reference)
 

@@ -31,8 +31,7 @@ from vistune.generate.write import write_samples
 from vistune.interrupt import StopAfterStep
 from vistune.llm import Client, open_client, options_of
 from vistune.llm.ask import Asker
-from vistune.llm.budget import Budget, Cost, Price
-from vistune.llm.limits import Limits
+from vistune.llm.budget import Budget, Cost, Limits, Price
 from vistune.llm.progress import Progress
 from vistune.llm.store import FILE, Store
 from vistune.recipe import schema
@@ -234,7 +233,7 @@ class Generation:
             elif judged := judge(sample, plan, self.client.name, store, self.images):
                 yield judged
             else:
-                report.add_pending(sample.kind.name)
+                report.kinds[sample.kind.name].count("pending")
 
     def _answered(self, plan: Plan, store: Store) -> bool:
         """Whether any sample has a reply, or was refused."""

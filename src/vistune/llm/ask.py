@@ -1,5 +1,13 @@
 """A settled reply for each of many requests, stored: retries, rate limit, budget. No stored reply is requested again.
 
+For whoever has a model reply, as teacher or judge:
+
+    with Store(folder / FILE) as store:
+        budget = Budget(store.spent, limits, price, remote=client.remote)
+        async with Asker(client, store, limits, budget, Progress()) as asker:
+            await asker.ask(requests, accept)
+        reply = store.get(request.attempt(1).key(client.name))  # further attempts follow one that is not acceptable
+
 Each request has a coroutine: it looks in the store, else sends, commits the raw reply, has it checked, and tries again
 if the reply is not usable. A failure for good, a cap or `stop` end the run; requests in flight are then finished and
 their replies stored.
@@ -12,14 +20,12 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AsyncExitStack
-from types import TracebackType
-from typing import Self
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 
 from vistune.errors import ClientError
-from vistune.llm.budget import Budget, Cost
+from vistune.llm.budget import Budget, Cost, Limits
 from vistune.llm.client import Client, Reply, Request, RequestError
-from vistune.llm.limits import Limits
 from vistune.llm.progress import Progress
 from vistune.llm.rate_limit import RateLimit
 from vistune.llm.store import Failure, Store, StoredReply
@@ -33,11 +39,9 @@ _UNDER_WAY = 4
 _REFUSALS = 5
 """Refusals for overload are not the request's fault: with them it may be sent this multiple of the retries."""
 _MAX_BACKOFF = 60.0
-_YIELD = 64
-"""Stored replies passed over before other tasks get their turn."""
 
 
-class Asker:
+class Asker(AbstractAsyncContextManager["Asker"]):
     """Sends requests to `client` and stores the replies in `store`, within `limits` and `budget`.
 
     Within `async with`, the client is opened before the first request is sent: a local model is not loaded in vain.
@@ -48,22 +52,18 @@ class Asker:
     def __init__(self, client: Client, store: Store, limits: Limits, budget: Budget, progress: Progress) -> None:
         self._client, self._store, self._limits = client, store, limits
         self._budget, self._progress = budget, progress
-        self._limit = RateLimit(limits.concurrency, limits.patience, time.monotonic)
+        self._rate_limit = RateLimit(limits.concurrency, limits.patience, time.monotonic)
         self._turn = asyncio.Lock()  # one request at a time waits for its slot, the others for the lock
         self._changed, self._stopping = asyncio.Event(), asyncio.Event()
-        self._stack, self._open = AsyncExitStack(), False
+        self._opened = False
         self._random = random.Random()  # not seeded: several machines must not send at the same moments
         self.error: Exception | None = None
         self.out_of_budget = False
-        progress.notes = lambda: (str(budget), str(self._limit))
+        progress.notes = lambda: (str(budget), str(self._rate_limit))
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._stack.aclose()
+    async def __aexit__(self, *error: object) -> None:
+        if self._opened:
+            await self._client.__aexit__(*error)
 
     @property
     def stopped(self) -> bool:
@@ -89,12 +89,11 @@ class Asker:
         are to follow).
         """
         note = f"schema:{self._client.name}"
-        known = self._store.note(note)
-        if known is not None:
+        if (known := self._store.note(note)) is not None:
             return known == "1"
         await self._open_client()
-        probe = asyncio.ensure_future(self._client.supports_schema(lambda request: self._send_paid(request, largest)))
-        stopping = asyncio.ensure_future(self._stopping.wait())
+        probe = asyncio.create_task(self._client.supports_schema(lambda request: self._send_probe(request, largest)))
+        stopping = asyncio.create_task(self._stopping.wait())
         await asyncio.wait((probe, stopping), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         if not probe.done():
@@ -108,24 +107,31 @@ class Asker:
         self._store.set_note(note, "1" if supported else "0")
         return supported
 
+    async def _send_probe(self, request: Request, largest: Request | None) -> Reply:
+        reserved = self._budget.reserve(request)
+        if reserved is None:
+            costs = [self._budget.worst(one) for one in (request, largest) if one]
+            cost = max(costs, key=lambda cost: (cost.pico, cost.tokens))
+            raise ClientError(f"the cap does not allow even one request, which may cost {cost}", fix="raise the cap")
+        reply, _ = await self._complete(request, request.key(self._client.name), reserved)
+        return reply
+
     async def _open_client(self) -> None:
-        if not self._open:
-            await self._stack.enter_async_context(self._client)
-            self._open = True
+        if not self._opened:
+            await self._client.__aenter__()
+            self._opened = True
 
     async def _work(self, source: Iterator[Request], accept: Accept) -> None:
-        passed = 0
         try:
             while not self.stopped and (request := next(source, None)):
                 await self._settle(request, accept)
-                passed += 1
-                if not passed % _YIELD:
-                    await asyncio.sleep(0)
+                await asyncio.sleep(0)  # stored replies: other tasks get their turn
         except Exception as error:
             self.error = self.error or error
             self.stop()
 
     async def _settle(self, request: Request, accept: Accept) -> None:
+        """Have the request's attempts sent until a reply is acceptable or no attempt is left."""
         for number in range(1, self._limits.attempts + 1):
             attempt = request.attempt(number)
             key = attempt.key(self._client.name)
@@ -134,7 +140,7 @@ class Asker:
                 failure = self._store.failure(key)
                 if failure and failure.final and not self._limits.retry_failed:
                     break
-                stored = await self._send(attempt, key, last=number == self._limits.attempts)
+                stored = await self._send(attempt, key)
                 if self.stopped and stored is None:
                     return
             if stored is None or stored.settled:
@@ -147,57 +153,59 @@ class Asker:
                 self._progress.reasons["unreadable"] += 1
         self._progress.done += 1
 
-    async def _send(self, request: Request, key: str, *, last: bool) -> StoredReply | None:
+    async def _send(self, request: Request, key: str) -> StoredReply | None:
         """The reply, committed; None if the request is given up or the run stops."""
         faults = tries = 0
         while (reserved := await self._slot(request)) is not None:
             tries += 1
             self._progress.sent += 1
-            sent = self._limit.sent()
+            sent = self._rate_limit.sent()
             try:
-                if self._budget.enabled:
-                    await self._store.reserve(key, reserved)
-                reply = await self._client.complete(request)
-                self._limit.accepted(sent)
-                stored = StoredReply(reply, tries, self._budget.cost(reply.usage, request), True if last else None)
-                self._budget.settle(reserved, stored.cost)
+                reply, cost = await self._complete(request, key, reserved)
+                self._rate_limit.accepted(sent)
+                stored = StoredReply(reply, cost)
                 await self._store.put(key, stored)
                 return stored
             except RequestError as error:
                 fault = error
-                if fault.overload:
-                    self._limit.refused(sent, fault.retry_after)
-                faults += not fault.overload
-                if not await self._may_retry(request, key, reserved, fault, tries, faults):
-                    return None
-            except Exception as error:
-                # a ClientError is for good: no reply, no charge; after anything else the server may have charged
-                cost = Cost() if isinstance(error, ClientError) else self._budget.worst(request)
-                self._budget.settle(reserved, cost)
-                await self._store.charge(key, cost)
-                raise
             finally:
                 self._progress.in_flight -= 1
                 self._changed.set()
+            if fault.overload:
+                self._rate_limit.refused(sent, fault.retry_after)
+            faults += not fault.overload
+            if not await self._may_retry(key, fault, tries, faults):
+                return None
             await self._sleep(fault, faults)
         return None
 
-    async def _may_retry(
-        self, request: Request, key: str, reserved: Cost, fault: RequestError, tries: int, faults: int
-    ) -> bool:
-        """Account for a fault; whether the request may be sent again. Raises ClientError if the run gives up."""
-        cost = self._budget.worst(request) if fault.billed else Cost()
-        self._budget.settle(reserved, cost)
+    async def _complete(self, request: Request, key: str, reserved: Cost) -> tuple[Reply, Cost]:
+        """Send once: the reply and its cost, which replaces what was reserved whether there is a reply or not."""
+        if self._budget.enabled:
+            await self._store.reserve(key, reserved)
+        cost = reserved  # charged if the client fails in any other way than it may
+        try:
+            reply = await self._client.complete(request)
+            cost = self._budget.cost(reply.usage, request)
+            return replace(reply, text=well_formed(reply.text), model=well_formed(reply.model)), cost
+        except (RequestError, ClientError) as error:
+            billed = isinstance(error, RequestError) and error.billed
+            cost = self._budget.worst(request) if billed else Cost()
+            raise
+        finally:
+            self._budget.settle(reserved, cost)
+            self._store.charge(key, cost)
+
+    async def _may_retry(self, key: str, fault: RequestError, tries: int, faults: int) -> bool:
+        """Count a fault; whether the request may be sent again. Raises ClientError if the run gives up."""
         self._progress.reasons[fault.reason] += 1
         retries = self._limits.retries
         again = fault.retry and faults <= retries and tries <= _REFUSALS * (retries + 1)
         if not again:
             failure = Failure(fault.reason, well_formed(fault.message[:1000]), tries, final=not fault.retry)
-            await self._store.fail(key, failure, cost)
-        elif self._budget.enabled or cost.tokens:
-            await self._store.charge(key, cost)
+            await self._store.fail(key, failure)
         if fault.retry:
-            self._limit.fault(fault)
+            self._rate_limit.fault(fault)
         return again
 
     async def _slot(self, request: Request) -> Cost | None:
@@ -206,7 +214,7 @@ class Asker:
             await self._open_client()
             while not self.stopped:
                 self._changed.clear()
-                wait = self._limit.wait(self._progress.in_flight)
+                wait = self._rate_limit.wait(self._progress.in_flight)
                 if wait <= 0:
                     reserved = self._budget.reserve(request)
                     if reserved is not None:
@@ -223,26 +231,6 @@ class Asker:
         """Exponential backoff with full jitter, after the wait that the server asks for."""
         longest = min(_MAX_BACKOFF, 2.0 ** (0 if fault.overload else faults))
         await _wait(self._stopping, (fault.retry_after or 0.0) + self._random.uniform(0, longest))
-
-    async def _send_paid(self, request: Request, largest: Request | None) -> Reply:
-        """The reply to a request that is not one of the run's, with its cost accounted for."""
-        key, reserved = request.key(self._client.name), self._budget.reserve(request)
-        if reserved is None:
-            costs = [self._budget.worst(one) for one in (request, largest) if one]
-            cost = max(costs, key=lambda cost: (cost.pico, cost.tokens))
-            raise ClientError(f"the cap does not allow even one request, which may cost {cost}", fix="raise the cap")
-        cost = self._budget.worst(request)
-        await self._store.reserve(key, cost)
-        try:
-            reply = await self._client.complete(request)
-            cost = self._budget.cost(reply.usage, request)
-        except (RequestError, ClientError) as error:
-            cost = cost if isinstance(error, RequestError) and error.billed else Cost()
-            raise
-        finally:
-            self._budget.settle(reserved, cost)
-            await self._store.charge(key, cost)
-        return reply
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

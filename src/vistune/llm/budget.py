@@ -1,4 +1,4 @@
-"""Prices, costs, and a budget that is never exceeded.
+"""The limits of a run of requests: prices, costs, and a budget that is never exceeded.
 
 Amounts are whole picodollars (1e-12 USD), as sums of fractions are not exact. The worst case of a request is reserved
 before it is sent and replaced by its real cost afterwards, so spending stays below a cap whatever is in flight.
@@ -7,16 +7,42 @@ before it is sent and replaced by its real cost afterwards, so spending stays be
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vistune.errors import VistuneError
 from vistune.llm.client import Request
-from vistune.llm.limits import Limits
 
 PICO = 10**12
 _PER_MESSAGE, _PER_REQUEST = 16, 64
 """More tokens than any chat template puts around a message, and around all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How often to try, how long to wait, how much to spend.
+
+    `concurrency`: maximum number of requests in flight. `attempts`: maximum number of replies requested until one is
+    acceptable. `retries`: number of times that a request without a reply is sent again. `patience`: seconds without
+    any reply until the run gives up. `max_usd` and `max_total_tokens`: caps on the spending of all runs that share a
+    store. `retry_failed`: send requests again that were refused for good in an earlier run.
+    """
+
+    concurrency: int = 16
+    attempts: int = 1
+    retries: int = 8
+    patience: float = 600.0
+    max_usd: float | None = None
+    max_total_tokens: int | None = None
+    retry_failed: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("concurrency", "attempts", "max_usd", "max_total_tokens"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                fix = "give a number above zero, or leave it out"
+                raise VistuneError(f"{name.replace('_', ' ')} {value} is not positive", fix=fix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +91,8 @@ class Price:
     def pico(self, input_: int, output: int, cached: int = 0) -> int:
         """Picodollars for these numbers of tokens; `cached` is a part of the input."""
         each = [round(value * 10**6) for value in (self.input, self.cached, self.output)]
-        return each[0] * max(0, input_ - cached) + each[1] * cached + each[2] * output
+        pico = each[0] * max(0, input_ - cached) + each[1] * cached + each[2] * output
+        return min(pico, 2**63 - 1)  # SQLite has no larger integers, and a server may report any usage
 
 
 class Budget:
@@ -87,7 +114,7 @@ class Budget:
         if not self._remote:
             return Cost()
         texts = [request.system, *(message.text for message in request.messages)]
-        input_ = sum(len(text.encode()) + _PER_MESSAGE for text in texts) + _PER_REQUEST
+        input_ = sum(len(text.encode("utf-8", "surrogatepass")) + _PER_MESSAGE for text in texts) + _PER_REQUEST
         if request.schema is not None:
             input_ += len(json.dumps(request.schema))
         return self._cost(input_, request.max_tokens or 0, 0)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from vistune.records import Role
 from vistune.seeded import bits
@@ -101,7 +101,7 @@ def valid_usage(counts: Mapping[str, Any]) -> dict[str, int]:
 Send = Callable[[Request], Awaitable[Reply]]
 
 
-class Client(ABC):
+class Client(AbstractAsyncContextManager["Client"]):
     """A language model as teacher or judge, used within `async with`; many tasks call `complete` concurrently."""
 
     name: str
@@ -113,12 +113,7 @@ class Client(ABC):
     concurrency: int = 16
     """Default number of requests in flight."""
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         return None
 
     @abstractmethod

@@ -41,11 +41,10 @@ _FIXES = {
 
 
 class RefusedError(ClientError):
-    """The server refuses the form of the request (400, 422); `details` are its code, parameter and message."""
+    """The server refuses the form of the request (400, 422)."""
 
-    def __init__(self, what: str, *, details: str, where: str = "", fix: str = "") -> None:
-        super().__init__(what, where=where, fix=fix)
-        self.details = details
+    details = ""
+    """The error's codes, parameter and message."""
 
 
 def fault(status: int, body: bytes | Mapping[str, Any], headers: Headers, where: str) -> RequestError | VistuneError:
@@ -64,9 +63,19 @@ def fault(status: int, body: bytes | Mapping[str, Any], headers: Headers, where:
         billed, wait = status in _GATEWAY_TIMEOUT, retry_after(headers)
         return RequestError(reason, message, retry_after=wait, overload=overload, billed=billed)
     if status in (400, 422):
-        details = f"{_parameter(body)} {text}"
-        return RefusedError(f"HTTP {status}: {message}", details=details, where=where, fix=_FIXES[400])
+        refused = RefusedError(f"HTTP {status}: {message}", where=where, fix=_FIXES[400])
+        refused.details = text
+        return refused
     return ClientError(f"HTTP {status}: {message}", where=where, fix=_FIXES.get(status, "see the server's message"))
+
+
+def error_in_body(error: Any, where: str) -> RequestError | VistuneError:
+    """The error for an `error` in place of the reply in a body whose status is 200, so that it may be charged."""
+    code = error.get("code") if isinstance(error, Mapping) else None
+    failure = fault(code if isinstance(code, int) and 400 <= code < 600 else 502, {"error": error}, {}, where)
+    if isinstance(failure, RequestError):
+        failure.billed = True
+    return failure
 
 
 def load_json(data: bytes | str) -> Any:
@@ -78,7 +87,7 @@ def load_json(data: bytes | str) -> Any:
 
 
 def error_text(body: bytes | Mapping[str, Any]) -> tuple[str, str]:
-    """The error's codes or types, and the server's message in at most 500 characters, from any of the usual forms."""
+    """The error's codes, types and parameter, and the message in at most 500 characters, from any usual form."""
     if isinstance(body, bytes):
         data = load_json(body)
         if data is None:
@@ -88,7 +97,8 @@ def error_text(body: bytes | Mapping[str, Any]) -> tuple[str, str]:
     if not isinstance(error, Mapping):
         return "", _shorten(str(error))
     inner = error.get("innererror")
-    codes = [error.get("code"), error.get("type"), inner.get("code") if isinstance(inner, Mapping) else None]
+    codes = [error.get("code"), error.get("type"), error.get("param")]
+    codes += [inner.get("code")] if isinstance(inner, Mapping) else []
     text = next((error[name] for name in ("message", "detail", "msg", "error") if error.get(name)), error)
     return " ".join(str(code) for code in codes if code), _shorten(text if isinstance(text, str) else json.dumps(text))
 
@@ -97,50 +107,34 @@ def retry_after(headers: Headers) -> float | None:
     """The seconds until the server accepts requests again; None if the headers have no finite number of them.
 
     From `retry-after-ms` or `Retry-After`; without these, the time until the last of the exhausted limits on requests
-    and tokens is reset.
+    and tokens is reset, in OpenAI's headers (`6m0s`) or Anthropic's (a time).
     """
+    waits = [headers["Retry-After"]] if "Retry-After" in headers else []
+    waits = [f"{headers['retry-after-ms']}ms"] if "retry-after-ms" in headers else waits
+    if not waits:
+        names = {f"x-ratelimit-remaining-{what}": f"x-ratelimit-reset-{what}" for what in _LIMITED}
+        names |= {f"anthropic-ratelimit-{what}-remaining": f"anthropic-ratelimit-{what}-reset" for what in _LIMITED}
+        waits = [headers[reset] for left, reset in names.items() if headers.get(left) == "0" and headers.get(reset)]
     try:
-        seconds = _retry_after(headers)
-    except ValueError:
+        seconds = max(map(parse_duration, waits), default=math.inf)
+    except (ValueError, OverflowError):
         return None
-    return max(0.0, seconds) if seconds is not None and math.isfinite(seconds) else None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
 def parse_duration(text: str) -> float:
-    """Seconds from now: `1s`, `6m0s`, `12ms`, `3.5`, or a time as in RFC 3339. Raises ValueError for anything else."""
+    """Seconds from now: `1s`, `6m0s`, `12ms`, `3.5`, or a time as in RFC 3339 or an HTTP header. Raises ValueError."""
     text = text.strip()
-    if parts := _DURATION.findall(text):
-        if "".join(number + unit for number, unit in parts) == text:
-            return sum(float(number) * _SECONDS[unit] for number, unit in parts)
-    elif re.fullmatch(r"\d+(\.\d+)?", text):
+    if re.fullmatch(r"\d+(\.\d+)?", text):
         return float(text)
-    when = datetime.fromisoformat(text)
+    parts = _DURATION.findall(text)
+    if parts and "".join(number + unit for number, unit in parts) == text:
+        return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        when = parsedate_to_datetime(text)
     return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - time.time()
-
-
-def _retry_after(headers: Headers) -> float | None:
-    if (milliseconds := headers.get("retry-after-ms")) is not None:
-        return float(milliseconds) / 1000
-    if (after := headers.get("Retry-After")) is None:
-        return _limit_reset(headers)
-    if re.fullmatch(r"\s*\d+(\.\d+)?\s*", after):
-        return float(after)
-    return parsedate_to_datetime(after).timestamp() - time.time()
-
-
-def _limit_reset(headers: Headers) -> float | None:
-    """Seconds until the exhausted limits in OpenAI's headers (`6m0s`) or Anthropic's (a time) are reset."""
-    names = {f"x-ratelimit-remaining-{what}": f"x-ratelimit-reset-{what}" for what in _LIMITED}
-    names |= {f"anthropic-ratelimit-{what}-remaining": f"anthropic-ratelimit-{what}-reset" for what in _LIMITED}
-    resets = [headers.get(reset) for left, reset in names.items() if headers.get(left) == "0"]
-    return max((parse_duration(reset) for reset in resets if reset), default=None)
-
-
-def _parameter(body: bytes | Mapping[str, Any]) -> str:
-    """The parameter that an error names as its cause, or an empty text."""
-    data = load_json(body) if isinstance(body, bytes) else body
-    error = data.get("error") if isinstance(data, Mapping) else None
-    return str(error.get("param") or "") if isinstance(error, Mapping) else ""
 
 
 def _shorten(text: str) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
+import re
+from abc import abstractmethod
 from base64 import b64encode
-from collections.abc import Mapping
-from types import TracebackType
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -17,12 +19,23 @@ from yarl import URL
 
 from vistune.errors import ClientError, VistuneError
 from vistune.llm.client import Client, Message, Reply, Request, RequestError, Send
-from vistune.llm.faults import fault, load_json
-from vistune.llm.secrets import Secrets
+from vistune.llm.faults import RefusedError, fault, load_json
 
 CONNECT = 20.0
 """Seconds until a connection must be established."""
 PROBE_ATTEMPTS, PROBE_REPLIES = 6, 3
+_PROBE = Request(
+    "Answer briefly.", (Message("user", "Which animal barks?"),), max_tokens=1024,
+    schema={
+        "type": "object",
+        "properties": {"animal": {"type": "string"}, "size": {"type": "string", "enum": ["small", "large"]}},
+        "required": ["animal", "size"],
+        "additionalProperties": False,
+    },
+)  # fmt: skip
+"""Its prompt does not mention the form of the reply: only the schema can cause it."""
+MIN_SECRET = 6
+"""Characters of a secret; shorter values (`EMPTY`, `none`) are none, and hiding them would mangle ordinary words."""
 
 
 class Http:
@@ -33,26 +46,24 @@ class Http:
     `async with`. The number of connections is not limited: the caller bounds the requests in flight.
     """
 
-    def __init__(
-        self, base_url: str, headers: Mapping[str, str] | None = None, *, key: str = "", timeout: float = 600.0
-    ) -> None:
-        headers = dict(headers or {})
+    def __init__(self, base_url: str, headers: Mapping[str, str], *, key: str = "", timeout: float = 600.0) -> None:
+        headers = dict(headers)
         parts = urlsplit(base_url)
         query = [value for name, value in parse_qsl(parts.query) if name != "api-version"]
         proxy = _proxy(parts.scheme, parts.hostname or "")
         login = _login(base_url)
         bare = [value.partition(" ")[2] for value in headers.values()]  # of `Bearer KEY`
-        self.secrets = Secrets([key, *login, ":".join(login), *query, *headers.values(), *bare, *_login(proxy)])
+        self._secrets = _spellings([key, *login, ":".join(login), *query, *headers.values(), *bare, *_login(proxy)])
         if parts.scheme not in ("http", "https") or not parts.hostname:
             fix = "give a URL such as http://localhost:8000/v1"
-            raise ClientError(f"'{self.secrets.hide(base_url)}' is not a base URL", fix=fix)
+            raise ClientError(f"'{self._hide(base_url)}' is not a base URL", fix=fix)
         if login and not any(name.lower() == "authorization" for name in headers):
             headers["Authorization"] = f"Basic {b64encode(':'.join([*login, ''][:2]).encode()).decode()}"
         if any(char in value for value in headers.values() for char in "\r\n\0"):
             what = "a header's value or the key contains a line break"
-            raise ClientError(what, where=self.secrets.hide(base_url), fix="remove it")
+            raise ClientError(what, where=self._hide(base_url), fix="remove it")
         self._base = URL(base_url).with_user(None)
-        self.where = self.secrets.hide(str(self._base.with_query(None)))
+        self.where = self._hide(str(self._base.with_query(None)))
         self._headers, self._timeout, self._proxy = headers, timeout, proxy
         self._session: aiohttp.ClientSession | None = None
 
@@ -62,17 +73,10 @@ class Http:
         self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, headers=self._headers)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         if self._session:
             await self._session.close()
             self._session = None
-
-    async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The JSON object in the response to the JSON `body`. Raises as `json` does."""
-        data = json.dumps(body).encode()
-        return await self.json("POST", path, data=data, headers={"Content-Type": "application/json"})
 
     async def json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         """The JSON object in the response. Raises RequestError `not_json` for any other response, else as `raw`."""
@@ -96,7 +100,7 @@ class Http:
             async with self._session.request(
                 method, url, proxy=self._proxy, allow_redirects=False, **options
             ) as response:
-                data = self.secrets.hide_bytes(await response.read())
+                data = self._hide_bytes(await response.read())
                 if response.status == 200:
                     return data
                 error = self._status_error(response, data)
@@ -110,12 +114,12 @@ class Http:
 
     def _status_error(self, response: aiohttp.ClientResponse, data: bytes) -> RequestError | VistuneError:
         if 300 <= response.status < 400:
-            target = self.secrets.hide(response.headers.get("Location", "another URL"))
+            target = self._hide(response.headers.get("Location", "another URL"))
             return ClientError(f"the server redirects to {target}", where=self.where, fix="give that as --base-url")
         return fault(response.status, data, response.headers, self.where)
 
     def _connection_error(self, error: aiohttp.ClientError) -> RequestError | VistuneError:
-        message = self.secrets.hide(str(error) or type(error).__name__)
+        message = self._hide(str(error) or type(error).__name__)
         if isinstance(error, aiohttp.ClientSSLError):
             return ClientError(f"no secure connection: {message}", where=self.where, fix="check --base-url")
         if isinstance(error, aiohttp.InvalidURL):
@@ -126,14 +130,41 @@ class Http:
             return RequestError("truncated", message, billed=True)
         return RequestError("reset", message, billed=True)
 
+    def _hide(self, text: str) -> str:
+        return self._hide_bytes(text.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
+
+    def _hide_bytes(self, data: bytes) -> bytes:
+        for value in self._secrets:
+            data = data.replace(value, b"***")
+        return data
+
 
 class RemoteClient(Client):
-    """A client whose replies come over the network; `http` is open while the client is."""
+    """A client of `model` at the server `base_url`; `http` is open while the client is.
+
+    `key_env` names the environment variable that holds the key. Its default is that of the provider, which servers
+    other than the provider's own do not require, nor a client that sends nothing. Raises ClientError without a
+    required key and for a malformed URL.
+    """
 
     remote: ClassVar[bool] = True
+    server: ClassVar[str]
+    """The provider's own server, the default of `base_url`."""
+    key_variable: ClassVar[str]
+    path: ClassVar[str]
+    """The path of the requests, below `base_url`."""
+    schema_error: ClassVar[re.Pattern[str]]
+    """What a server's error mentions if it does not support schemas."""
 
-    def __init__(self, name: str, http: Http) -> None:
-        self.name, self.http = name, http
+    def __init__(
+        self, model: str, *, base_url: str | None = None, key_env: str | None = None,
+        headers: Mapping[str, str] | None = None, timeout: float = 600.0, sends: bool = True,
+    ) -> None:  # fmt: skip
+        base_url = self.server if base_url is None else base_url
+        optional = not sends or (key_env is None and base_url != self.server)
+        key = key_from_environment(key_env or self.key_variable, optional=optional)
+        own = self.headers(base_url, key, key_env)
+        self.name, self.http = model, Http(base_url, own | dict(headers or {}), key=key, timeout=timeout)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {self.http.where!r})"
@@ -142,10 +173,29 @@ class RemoteClient(Client):
         await self.http.__aenter__()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.http.__aexit__(kind, error, trace)
+    async def __aexit__(self, *error: object) -> None:
+        await self.http.__aexit__(*error)
+
+    @abstractmethod
+    def headers(self, base_url: str, key: str, key_env: str | None) -> dict[str, str]:
+        """The headers of the interface, with `key` if there is one."""
+
+    @abstractmethod
+    def body(self, request: Request) -> dict[str, Any]:
+        """The JSON body of the request."""
+
+    @abstractmethod
+    def read(self, body: Mapping[str, Any]) -> Reply:
+        """The reply in the response's body. Raises RequestError or ClientError if there is none."""
+
+    async def complete(self, request: Request) -> Reply:
+        """The reply; RequestError `no_schema` if the server refuses the request because of its schema."""
+        try:
+            return self.read(await self.http.json("POST", self.path, json=self.body(request)))
+        except RefusedError as error:
+            if request.schema is not None and self.schema_error.search(error.details):
+                raise RequestError("no_schema", error.what, retry=False) from None
+            raise
 
     async def supports_schema(self, send: Send | None = None) -> bool:
         """Sends a small request with a schema until a reply keeps to it, for up to three replies.
@@ -155,7 +205,7 @@ class RemoteClient(Client):
         replies = 0
         for attempt in range(1, PROBE_ATTEMPTS + 1):
             try:
-                if _keeps_to_schema(await (send or self.complete)(_probe())):
+                if _keeps_to_schema(await (send or self.complete)(_PROBE)):
                     return True
                 replies += 1
             except RequestError as error:
@@ -169,20 +219,31 @@ class RemoteClient(Client):
         return False
 
 
-def _probe() -> Request:
-    """A request whose prompt does not mention the form of the reply: only the schema can cause it."""
-    schema = {
-        "type": "object",
-        "properties": {"animal": {"type": "string"}, "size": {"type": "string", "enum": ["small", "large"]}},
-        "required": ["animal", "size"],
-        "additionalProperties": False,
-    }
-    return Request("Answer briefly.", (Message("user", "Which animal barks?"),), max_tokens=1024, schema=schema)
-
-
 def _keeps_to_schema(reply: Reply) -> bool:
     data = load_json(reply.text)
     return isinstance(data, dict) and data.keys() == {"animal", "size"} and data["size"] in ("small", "large")
+
+
+def key_from_environment(name: str, *, optional: bool) -> str:
+    """The key in the environment variable `name`; empty if it is not set but optional, else raises ClientError.
+
+    The error does not repeat a name that is no variable's: it may be the key itself, given by mistake.
+    """
+    key = os.environ.get(name, "").strip()
+    if key or optional:
+        return key
+    if not re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+", name):
+        fix = "give the variable's name, as in --key-env OPENAI_API_KEY, never the key itself"
+        raise ClientError("--key-env is not the name of an environment variable", fix=fix)
+    raise ClientError(f"the environment variable {name} is not set", fix=f"export {name}=YOUR_KEY")
+
+
+def _spellings(secrets: Iterable[str]) -> list[bytes]:
+    """Every form in which a server may repeat a secret, the longest first, so that none is hidden in part."""
+    plain = [value for value in secrets if len(value) >= MIN_SECRET]
+    forms = {form for one in plain for form in (one, b64encode(one.encode()).decode(), quote(one, safe=""))}
+    forms |= {json.dumps(one)[1:-1] for one in plain}
+    return sorted((form.encode() for form in forms), key=len, reverse=True)
 
 
 def _login(url: str | None) -> list[str]:

@@ -100,29 +100,23 @@ class RateLimit:
         self._row += not error.overload
         wait = error.retry_after or 0.0
         waited = now - self._faulty_since
-        if wait > self._patience or (waited > self._patience and self._faults.total() >= OUTAGE):
-            raise self._give_up(error, waited, wait)
+        if wait > self._patience:
+            what = f"the server asks for a wait of {wait / 60:,.0f} minutes, longer than the patience"
+            raise ClientError(what, fix="run the same command again then, or raise --patience")
+        if waited > self._patience and self._faults.total() >= OUTAGE:
+            faults = ", ".join(f"{reason} {count:,}" for reason, count in self._faults.most_common())
+            last = f"; the last message: {error.message}" if error.message else ""
+            what = f"no reply for {waited / 60:.0f} minutes, only faults ({faults}){last}"
+            raise ClientError(what, fix="check the server and run the same command again: it resumes there")
 
     def _decrease(self, now: float, sent: float) -> None:
         """Fall to the rate that was accepted since the last decrease, within bounds, and count anew."""
-        measured = self._accepted / max(sent - self._since, 0.1)
-        rate = self.rate
-        if math.isinf(rate):
-            self._rate = max(measured, 1.0)
-        else:
-            self._rate = min(max(measured, MAX_DECREASE * rate), DECREASE * rate)
+        measured, rate = self._accepted / max(sent - self._since, 0.1), self.rate
+        lowest, highest = (1.0, math.inf) if math.isinf(rate) else (MAX_DECREASE * rate, DECREASE * rate)
+        self._rate = min(max(measured, lowest), highest)
         if not self._accepted:
             self._in_vain += 1
         self._resume = max(self._resume, now + min(MAX_PAUSE, PAUSE * 2.0 ** min(self._in_vain, 20)))
         self._since = max(now, self._resume)
         self._next = self._since
         self._accepted = self._refused = 0
-
-    def _give_up(self, error: RequestError, waited: float, wait: float) -> ClientError:
-        if wait > self._patience:
-            what = f"the server asks for a wait of {wait / 60:,.0f} minutes, longer than the patience"
-            return ClientError(what, fix="run the same command again then, or raise --patience")
-        faults = ", ".join(f"{reason} {count:,}" for reason, count in self._faults.most_common())
-        last = f"; the last message: {error.message}" if error.message else ""
-        what = f"no reply for {waited / 60:.0f} minutes, only faults ({faults}){last}"
-        return ClientError(what, fix="check the server and run the same command again: it resumes there")

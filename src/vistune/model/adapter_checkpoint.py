@@ -40,9 +40,7 @@ class Backbones:
 
     def assemble(self, *, weights: bool = True) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
         """The model, without `weights` on the device `meta`, and its processor. Raises CheckpointError, RecipeError."""
-        parts = self.recipe.model_dump(exclude={"vision_tower", "language_model"})
-        towers = self.recipe.vision_tower, self.recipe.language_model
-        return assemble(*towers, **parts, seed=self.seed, weights=weights)
+        return assemble(self.recipe, self.seed, weights=weights)
 
 
 def starting_point(recipe: Recipe) -> Path | Backbones:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from tokenizers import AddedToken
@@ -17,41 +17,29 @@ from vistune.model.backbones import load_language, load_vision, resolve
 from vistune.model.families import leading_tokens
 from vistune.model.projector import MARK, LinearProjector, ProjectorKind, saved_activation
 from vistune.model.vision import at_image_size
+from vistune.recipe.training import ModelRecipe
 from vistune.records import IMAGE_TOKEN
 
 _PAD_TOKEN = "<pad>"
 
 
 def assemble(
-    vision_tower: str,
-    language_model: str,
-    *,
-    projector: ProjectorKind,
-    feature_layer: int = -2,
-    feature_strategy: Literal["default", "full"] | None = None,
-    chat_template: str | None = None,
-    image_aspect: Literal["pad", "crop", "stretch"] = "pad",
-    image_size: int | None = None,
-    seed: int = 0,
-    weights: bool = True,
+    recipe: ModelRecipe, seed: int = 0, *, weights: bool = True
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
     """The untrained assistant, in float32, and its processor. Only the projector's weights are new (by `seed`).
 
-    `chat_template` is the name of one of ours; none: the language model's own. `feature_strategy` none: without the
-    class token where the tower has one. `image_size` none: the tower's own. Without `weights` the model is on the
-    device `meta`. Raises CheckpointError for a backbone that cannot be read or is of an unsupported family,
-    RecipeError for an unknown template.
+    Without `weights` the model is on the device `meta`. Raises CheckpointError for a backbone that cannot be read or
+    is of an unsupported family, RecipeError for an unknown template.
     """
-    vision, image_settings = load_vision(resolve(vision_tower, "vision"), weights=weights)
-    vision = at_image_size(vision, image_size or vision.config.image_size)
-    language, tokenizer = load_language(resolve(language_model, "language"), weights=weights)
-    _check_layer(feature_layer, vision)
-    strategy = _strategy(feature_strategy, vision.config)
-    template = templates.chat_template(tokenizer, chat_template)
+    vision, image_settings = load_vision(resolve(recipe.vision_tower, "vision"), weights=weights)
+    vision = at_image_size(vision, recipe.image_size or vision.config.image_size)
+    language, tokenizer = load_language(resolve(recipe.language_model, "language"), weights=weights)
+    _check_features(recipe, vision.config)
+    template = templates.chat_template(tokenizer, recipe.chat_template)
     _prepare_tokenizer(tokenizer, template)
     _fit_embeddings(language, len(tokenizer))
-    config = _config(vision, language, tokenizer, projector, feature_layer, strategy)
-    model = _join(config, vision, language, projector, seed)
+    config = _config(recipe, vision, language, tokenizer)
+    model = _join(config, vision, language, recipe.projector, seed)
     if not weights:
         module: nn.Module = model
         module.to("meta")
@@ -60,10 +48,10 @@ def assemble(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
     processor = LlavaProcessor(
-        image_processor=square_processor(image_settings, config.vision_config.image_size, image_aspect),
+        image_processor=square_processor(image_settings, config.vision_config.image_size, recipe.image_aspect),
         tokenizer=tokenizer,
         patch_size=vision.config.patch_size,
-        vision_feature_select_strategy=strategy,
+        vision_feature_select_strategy=config.vision_feature_select_strategy,
         chat_template=template,
         image_token=IMAGE_TOKEN,
         num_additional_image_tokens=leading_tokens(vision.config),
@@ -78,23 +66,15 @@ def image_token_count(config: Any) -> int:
     return int(patches + leading - (config.vision_feature_select_strategy == "default"))
 
 
-def _strategy(wanted: Literal["default", "full"] | None, config: Any) -> Literal["default", "full"]:
-    """`default` leaves out a tower's first token, so it is for towers with a class token only."""
-    if wanted == "default" and not leading_tokens(config):
-        raise CheckpointError(
-            "the vision tower has no class token to leave out", where="model.feature_strategy", fix="use `full`"
-        )
-    return wanted or ("default" if leading_tokens(config) else "full")
-
-
-def _check_layer(layer: int, vision: Any) -> None:
-    states = vision.config.num_hidden_layers + 1
+def _check_features(recipe: ModelRecipe, config: Any) -> None:
+    """Raises CheckpointError if the vision tower lacks the class token or the hidden state that the recipe names."""
+    if recipe.feature_strategy == "default" and not leading_tokens(config):
+        what = "the vision tower has no class token to leave out"
+        raise CheckpointError(what, where="model.feature_strategy", fix="use `full`")
+    layer, states = recipe.feature_layer, config.num_hidden_layers + 1
     if not -states <= layer < states:
-        raise CheckpointError(
-            f"the vision tower has no hidden state {layer}",
-            where="model.feature_layer",
-            fix=f"from {-states} to {states - 1}",
-        )
+        what, fix = f"the vision tower has no hidden state {layer}", f"from {-states} to {states - 1}"
+        raise CheckpointError(what, where="model.feature_layer", fix=fix)
 
 
 def _prepare_tokenizer(tokenizer: Any, template: str) -> None:
@@ -109,41 +89,33 @@ def _prepare_tokenizer(tokenizer: Any, template: str) -> None:
 
 def _fit_embeddings(language: Any, tokens: int) -> None:
     """Make room for new tokens. Their rows are the mean of all others: no token that the model prefers."""
-    layers: list[Any] = [language.get_input_embeddings(), language.get_output_embeddings()]
-    old = len(layers[0].weight)
+    old = len(language.get_input_embeddings().weight)
     if tokens <= old:
         return
     language.resize_token_embeddings(tokens, mean_resizing=False)
-    layers = [language.get_input_embeddings(), language.get_output_embeddings()]  # tied: the same weight twice
     with torch.no_grad():
-        for layer in layers:
+        for layer in (language.get_input_embeddings(), language.get_output_embeddings()):  # tied: one weight twice
             layer.weight[old:] = layer.weight[:old].mean(0)
 
 
-def _config(
-    vision: Any,
-    language: Any,
-    tokenizer: Any,
-    projector: ProjectorKind,
-    layer: int,
-    strategy: Literal["default", "full"],
-) -> Any:
+def _config(recipe: ModelRecipe, vision: Any, language: Any, tokenizer: Any) -> Any:
     vision_config, text_config = vision.config, language.config
     vision_config.architectures, text_config.architectures = [type(vision).__name__], [type(language).__name__]
     text_config.bos_token_id, text_config.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
     text_config.pad_token_id = tokenizer.pad_token_id
+    has_class_token = leading_tokens(vision_config) > 0
     config: Any = LlavaConfig(
         vision_config=vision_config,
         text_config=text_config,
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
-        projector_hidden_act=saved_activation(projector, vision_config.hidden_size, text_config.hidden_size),
-        vision_feature_layer=layer,
-        vision_feature_select_strategy=strategy,
+        projector_hidden_act=saved_activation(recipe.projector, vision_config.hidden_size, text_config.hidden_size),
+        vision_feature_layer=recipe.feature_layer,
+        vision_feature_select_strategy=recipe.feature_strategy or ("default" if has_class_token else "full"),
         tie_word_embeddings=text_config.tie_word_embeddings,
         architectures=["LlavaForConditionalGeneration"],
         dtype="float32",
     )
-    setattr(config, MARK, projector)
+    setattr(config, MARK, recipe.projector)
     config.image_seq_length = image_token_count(config)
     return config
 

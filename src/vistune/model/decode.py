@@ -29,7 +29,8 @@ def greedy(
     """
     language: Any = model.model.language_model
     embed: Any = model.get_input_embeddings()
-    stop = _end_tokens(model).to(model.device)
+    generation: Any = model.generation_config
+    stop = torch.tensor(generation.eos_token_id, device=model.device).reshape(-1)
     alive = torch.arange(len(prompts), device=model.device)
     shared = _shared_prefix(prompts, features, model.config.image_token_id)
     cache = _prefill_images(model, prompts, features, shared) if shared and features is not None else None
@@ -54,11 +55,6 @@ def greedy(
             alive, mask, tokens = alive[going], mask[going], tokens[going]
         mask = torch.cat([mask, mask.new_ones(len(tokens), 1)], dim=1)
         states = embed(tokens[:, None])
-
-
-def _end_tokens(model: LlavaForConditionalGeneration) -> Tensor:
-    config: Any = model.generation_config
-    return torch.tensor(config.eos_token_id).reshape(-1)
 
 
 def _shared_prefix(prompts: Sequence[Prompt], features: Tensor | None, image_id: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TypedDict
+from typing import Any
 
 BAR_SIZE = (360, 128)
 """Width and height of a bar chart."""
@@ -17,41 +17,14 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 46, 12, 26
 _MAX_POINTS = 400
 
 Point = tuple[float, float]
-Tick = tuple[float, str]
-
-
-class BarChart(TypedDict):
-    """A histogram: bars of (x, y, width, height, label), the figures it was made of, and a reference to compare with.
-
-    `band` is the reference's p10 to p90, `mean` and `reference["x"]` are the means, all of them as x.
-    """
-
-    bars: list[tuple[float, float, float, float, str]]
-    ticks: list[tuple[float, int]]
-    band: Point | None
-    mean: float
-    reference: dict[str, float] | None
-    figures: Mapping[str, float]
-
-
-class Curve(TypedDict):
-    """A loss over steps: `raw` and `smooth` are SVG point lists; `smooth` ends at the point `end`, the loss `final`."""
-
-    name: str
-    steps: int
-    raw: str
-    smooth: str
-    x_ticks: list[Tick]
-    y_ticks: list[Tick]
-    end: Point
-    final: float
 
 
 def bar_chart(
     bins: Mapping[int, int], figures: Mapping[str, float], end: int, reference: Mapping[str, float] | None = None
-) -> BarChart:
+) -> dict[str, Any]:
     """The chart of a histogram of whole numbers from 0 up: `bins` counts each, `figures` has its `mean`.
 
+    `bars` are (x, y, width, height, label), `ticks` (x, number), `band` the reference's p10 and p90 as x.
     The axis ends at `end` (such as the 99th percentile, so that one large number does not hide the others) or at the
     reference's `max`, whichever is larger.
     """
@@ -83,8 +56,11 @@ def bar_chart(
     }
 
 
-def loss_curve(name: str, points: Sequence[Point]) -> Curve | None:
-    """The curve of a training's (step, loss); None for fewer than two points."""
+def loss_curve(name: str, points: Sequence[Point]) -> dict[str, Any] | None:
+    """The curve of a training's (step, loss); None for fewer than two points.
+
+    `raw` and `smooth` are SVG point lists, ticks (place, label); `smooth` ends at the point `end`, the loss `final`.
+    """
     if len(points) < 2:
         return None
     width, height = CURVE_SIZE

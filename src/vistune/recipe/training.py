@@ -69,11 +69,6 @@ class DataRecipe(Section):
     subset: str | None = None
     """Subset (configuration) of a data set of the hub."""
 
-    def label(self) -> str:
-        """Name of the data in messages."""
-        chosen = ", ".join(name for name in (self.subset, self.split) if name)
-        return f"{self.path} [{chosen}]" if chosen else self.path
-
 
 def _is_list(value: Any) -> str:
     return "list" if isinstance(value, list) else "file"

@@ -64,7 +64,8 @@ def override(content: dict[str, Any], setting: str) -> None:
         if isinstance(target, list):
             target = {item.get("name"): item for item in target if isinstance(item, dict)}
         if not isinstance(target, dict) or key not in target:
-            raise RecipeError(f"there is no '{key}'", where=where, fix=did_you_mean(key, _names(target)))
+            known = map(str, target) if isinstance(target, dict) else ()
+            raise RecipeError(f"there is no '{key}'", where=where, fix=did_you_mean(key, known))
         target = target[key]
     if not isinstance(target, dict):
         raise RecipeError("only a single value can be set", where=where, fix="stages.<name>.<key>=VALUE")
@@ -72,7 +73,3 @@ def override(content: dict[str, Any], setting: str) -> None:
         target[last] = yaml.safe_load(text) if text.startswith(("[", "{")) or text == "null" else text
     except NOT_YAML:
         raise RecipeError("the value is not valid YAML", where=where, fix="e.g. [projector, language]") from None
-
-
-def _names(target: Any) -> list[str]:
-    return [str(key) for key in target] if isinstance(target, dict) else []

@@ -35,8 +35,10 @@ class MentionFinder:
 
     def __init__(self, categories: Iterable[str] = ()) -> None:
         self.categories = frozenset(categories)
-        renamed = _renamed(self.categories)
-        self._names = {name: (renamed.get(known, known), many) for name, (known, many) in _coco_names().items()}
+        self._names = dict(_coco_names())
+        if renamed := _renamed(self.categories):
+            names = self._names.items()
+            self._names |= {name: (renamed[known], many) for name, (known, many) in names if known in renamed}
         own: _Names = {}
         for category in sorted(self.categories):
             own |= _both_forms(plain(category), category)
@@ -101,13 +103,13 @@ def absent(categories: tuple[str, ...], boxes: Iterable[Box], captions: Iterable
 
 
 def _renamed(categories: Iterable[str]) -> dict[str, str]:
-    """COCO's categories that have one name in the data, each with that name."""
+    """COCO's categories that have one name in the data, and another one than in COCO, each with that name."""
     named: dict[str, list[str]] = defaultdict(list)
     for category in categories:
         if _is_synonym(category, concept(category)):
             named[concept(category)].append(category)
     exact = {known: [one for one in own if plain(one) == known] or own for known, own in named.items()}
-    return {known: own[0] for known, own in exact.items() if len(own) == 1}
+    return {known: own[0] for known, own in exact.items() if len(own) == 1 and own[0] != known}
 
 
 def _is_synonym(category: str, known: str) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Protocol
 from vistune.errors import AnnotationError
 from vistune.formats import stop
 from vistune.recipe.generation import AnnotationOptions
+from vistune.recipe.schema import option_name
 from vistune.records import ImageRecord
 from vistune.registry import Registry
 from vistune.sources._helpers import OnError, image_size, missing
@@ -67,8 +68,8 @@ def open_source(
     known = [key for key in inspect.signature(source).parameters if key not in ("path", "split", "on_error")]
     for key in options:
         if key not in known:
-            has = f"its options: {', '.join(map(_flag, known))}" if known else "it has no options"
-            raise AnnotationError(f"the source '{name}' has no option {_flag(key)}", where=str(path), fix=has)
+            has = f"its options: {', '.join(map(option_name, known))}" if known else "it has no options"
+            raise AnnotationError(f"the source '{name}' has no option {option_name(key)}", where=str(path), fix=has)
     try:
         return source(path, split, on_error=on_error, **options)
     except AnnotationError as error:
@@ -123,7 +124,3 @@ def _fitting(path: Path) -> list[str]:
 
 def _options(names: list[str]) -> str:
     return " or ".join(f"--source {name}" for name in names)
-
-
-def _flag(option: str) -> str:
-    return f"--{option.replace('_', '-')}"

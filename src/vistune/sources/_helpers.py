@@ -73,14 +73,20 @@ def closest(path: Path) -> str:
     return f"did you mean '{close[0]}'?" if close else ""
 
 
-def read_text(path: Path) -> str:
-    """The text of a small annotation file. Raises AnnotationError."""
+def read_bytes(path: Path) -> bytes:
+    """The content of an annotation file. Raises AnnotationError."""
     try:
-        return path.read_text("utf-8-sig")
+        return path.read_bytes()
     except FileNotFoundError:
         raise AnnotationError("there is no such file", where=str(path), fix=closest(path)) from None
     except OSError as error:
         raise AnnotationError(f"cannot be read: {error.strerror}", where=str(path)) from None
+
+
+def read_text(path: Path) -> str:
+    """The text of an annotation file. Raises AnnotationError."""
+    try:
+        return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise not_utf8(error, str(path), AnnotationError) from None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -41,7 +41,6 @@ class Row:
     where: str
 
     def wrong(self, what: str, fix: str = "") -> AnnotationError:
-        """The error about this record."""
         return AnnotationError(what, where=self.where, fix=fix)
 
 
@@ -72,16 +71,12 @@ def has_columns(path: Path, wanted: Sequence[tuple[str, ...]]) -> bool:
         return False
 
 
-def find(row: Row, given: Iterable[str], names: tuple[str, ...], what: str, option: str) -> list[str]:
+def find(row: Row, given: Sequence[str], names: tuple[str, ...], what: str, option: str) -> list[str]:
     """The columns of the row that the user named, or the first with a usual name. Raises AnnotationError."""
-    wanted = list(given)
-    for name in wanted:
-        try:
-            value_of(row, name)
-        except AnnotationError:
-            raise row.wrong(f"there is no column '{name}'", did_you_mean(name, row.values)) from None
-    if wanted:
-        return wanted
+    for name in given:
+        value_of(row, name)
+    if given:
+        return list(given)
     found = usual(row, names)
     if found is None:
         fix = f"name it with {option}; the columns are {', '.join(row.values)}"

@@ -28,7 +28,6 @@ class CapsBoxes(Captions):
 
     @staticmethod
     def fits(path: Path) -> bool:
-        """By the columns of the first rows."""
         return has_columns(path, (IMAGE, _INSTANCES))
 
     def _captions(self, row: Row) -> list[str]:
@@ -52,12 +51,5 @@ def _box(instance: object, where: str) -> Box:
         return fraction_box(instance[0], instance[1], where, _FORM)
     if not isinstance(instance, Mapping):
         raise AnnotationError("this is not an object", where=where, fix='{"category": …, "bbox": […]}')
-    return fraction_box(_value(instance, _CATEGORY), _value(instance, _BBOX), where, _FORM)
-
-
-def _value(instance: Mapping[str, object], names: tuple[str, ...]) -> object:
-    """The value under the first of these names that is there, else None."""
-    for name in names:
-        if name in instance:
-            return instance[name]
-    return None
+    category, bbox = (next((instance[key] for key in keys if key in instance), None) for keys in (_CATEGORY, _BBOX))
+    return fraction_box(category, bbox, where, _FORM)

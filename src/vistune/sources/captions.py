@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
+from functools import reduce
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 
 from vistune.errors import AnnotationError
@@ -47,30 +49,26 @@ class Captions(Stream):
 
     @staticmethod
     def fits(path: Path) -> bool:
-        """By the columns of the first rows."""
         return has_columns(path, (IMAGE, CAPTIONS)) and not has_columns(path, (("instances",),))
 
     def _read(self, on_error: OnError) -> Iterator[ImageRecord]:
-        before: ImageRecord | None = None
-        name: str | None = None
+        for _, rows in groupby(self._rows(on_error), key=itemgetter(0)):
+            records = [record for _, record in rows]
+            if None not in records:  # a mistake in one of its rows leaves an image out
+                yield reduce(_merge, filter(None, records))
+
+    def _rows(self, on_error: OnError) -> Iterator[tuple[str, ImageRecord | None]]:
+        """The image's path and the record of each row; None for one with a mistake."""
         for row in read_rows(self.path, on_error):
-            image: str | None = None
-            record: ImageRecord | None = None
+            image = None
             try:
-                image = image_name(row, value_of(row, find(row, self._given[0], IMAGE, "images", "--image-column")[0]))
-                record = self._record(row, image)
+                [column] = find(row, self._given[0], IMAGE, "images", "--image-column")
+                image = image_name(row, value_of(row, column))
+                yield image, self._record(row, image)
             except AnnotationError as error:
                 on_error(error)
-                if image is None:
-                    continue
-            if image == name:  # a mistake in one of its rows leaves the image out
-                before = _merge(before, record) if before and record else None
-                continue
-            if before:
-                yield before
-            before, name = record, image
-        if before:
-            yield before
+                if image is not None:
+                    yield image, None
 
     def _record(self, row: Row, image: str) -> ImageRecord:
         boxes = tuple(self._boxes(row))
@@ -95,7 +93,6 @@ class Captions(Stream):
         raise next(iter(incomplete + broken), None) or AnnotationError("it has no records", where=str(self.path))
 
     def _check(self, row: Row) -> None:
-        """Raises AnnotationError if the row lacks the columns."""
         find(row, self._given[0], IMAGE, "images", "--image-column")
         self._captions(row)
 

@@ -18,7 +18,8 @@ from vistune.errors import AnnotationError, did_you_mean
 from vistune.formats import parse_json
 from vistune.records import Box, ImageRecord
 from vistune.sources import OnError, sources, stop
-from vistune.sources._helpers import closest, is_number
+from vistune.sources._helpers import closest, is_number, read_bytes
+from vistune.sources._rows import Row
 
 _TOLERANCE = 1.0  # pixels
 _SINGULAR = {"images": "image", "annotations": "annotation", "categories": "category"}
@@ -51,7 +52,6 @@ class Coco:
 
     @staticmethod
     def fits(path: Path) -> bool:
-        """By the files' names."""
         return path.is_dir() and bool(_annotation_files(path))
 
     def __iter__(self) -> Iterator[ImageRecord]:
@@ -116,53 +116,37 @@ class _Draft:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """An image or annotation of a file, with the name it has in error messages."""
-
-    values: Mapping[str, Any]
-    file: Path
-    name: str
-
-    def wrong(self, what: str, fix: str = "") -> AnnotationError:
-        return AnnotationError(what, where=f"{self.file}: {self.name}", fix=fix)
-
-    def key(self, name: str) -> Any:
-        if name in self.values:
-            value = self.values[name]
-            if name.endswith("id") and not isinstance(value, int | str):
-                raise self.wrong(f"'{name}' is neither a number nor a text: {_short(value)}")
-            return value
-        close = difflib.get_close_matches(name, self.values, n=1)
-        raise self.wrong(f"the key '{name}' is missing", f"rename '{close[0]}'?" if close else "")
-
-
 class _File:
     """A JSON file. Raises AnnotationError if it cannot be read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            raise AnnotationError("there is no such file", where=str(path), fix=closest(path)) from None
-        except OSError as error:
-            raise AnnotationError(f"cannot be read: {error.strerror}", where=str(path)) from None
-        self._content = parse_json(content, str(path), AnnotationError)
+        self._content = parse_json(read_bytes(path), str(path), AnnotationError)
         if not isinstance(self._content, dict):
             raise AnnotationError("COCO's format is an object with 'images' and 'annotations'", where=str(path))
 
-    def rows(self, key: str, on_error: OnError) -> Iterator[_Row]:
-        """The records under `key`."""
-        records = _Row(self._content, self.path, "the file").key(key)
+    def rows(self, section: str, on_error: OnError) -> Iterator[Row]:
+        records = _value(Row(self._content, f"{self.path}: the file"), section)
         if not isinstance(records, list):
-            raise AnnotationError(f"'{key}' is not a list", where=str(self.path))
+            raise AnnotationError(f"'{section}' is not a list", where=str(self.path))
         for index, values in enumerate(records):
-            if isinstance(values, dict):
-                name = f"{_SINGULAR[key]} {values['id']}" if "id" in values else f"{key}[{index}]"
-                yield _Row(values, self.path, name)
+            where = f"{self.path}: {section}[{index}]"
+            if not isinstance(values, dict):
+                on_error(AnnotationError("this is not an object", where=where))
+            elif "id" in values:
+                yield Row(values, f"{self.path}: {_SINGULAR[section]} {values['id']}")
             else:
-                on_error(AnnotationError("this is not an object", where=f"{self.path}: {key}[{index}]"))
+                yield Row(values, where)
+
+
+def _value(row: Row, key: str) -> Any:
+    if key not in row.values:
+        close = difflib.get_close_matches(key, row.values, n=1)
+        raise row.wrong(f"the key '{key}' is missing", f"rename '{close[0]}'?" if close else "")
+    value = row.values[key]
+    if key.endswith("id") and not isinstance(value, int | str):
+        raise row.wrong(f"'{key}' is neither a number nor a text: {_short(value)}")
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,35 +159,37 @@ class _Drafts:
     by_id: dict[int | str, _Draft] = field(default_factory=dict)
     left_out: set[str] = field(default_factory=set)
 
-    def read(self, file: _File, take: Callable[[_Row, _Draft], None]) -> None:
+    def read(self, file: _File, take: Callable[[Row, _Draft], None]) -> None:
         """Add the file's images, then `take` each annotation into the image that it belongs to."""
+        self._each(file, "images", "id", lambda row: self._add_image(row, file.path))
+        self._each(file, "annotations", "image_id", lambda row: take(row, self._image_of(row, file.path)))
 
-        def add_to_image(row: _Row) -> None:
-            image_id = row.key("image_id")
-            draft = self.by_id.get(image_id)
-            if draft is None or file.path not in draft.files:
-                raise row.wrong(f"there is no image with the id {image_id!r}", "add it to 'images'")
-            take(row, draft)
+    def _each(self, file: _File, section: str, id_key: str, do: Callable[[Row], None]) -> None:
+        for row in file.rows(section, self.on_error):
+            image_id = row.values.get(id_key)
+            if str(image_id) in self.left_out:
+                continue
+            try:
+                do(row)
+            except AnnotationError as error:
+                self.on_error(error)
+                if image_id is not None:
+                    self.left_out.add(str(image_id))
 
-        for key, rows, do in (("id", "images", self._add_image), ("image_id", "annotations", add_to_image)):
-            for row in file.rows(rows, self.on_error):
-                image_id = row.values.get(key)
-                if self.left_out and str(image_id) in self.left_out:
-                    continue
-                try:
-                    do(row)
-                except AnnotationError as error:
-                    self.on_error(error)
-                    if image_id is not None:
-                        self.left_out.add(str(image_id))
+    def _image_of(self, row: Row, file: Path) -> _Draft:
+        image_id = _value(row, "image_id")
+        draft = self.by_id.get(image_id)
+        if draft is None or file not in draft.files:
+            raise row.wrong(f"there is no image with the id {image_id!r}", "add it to 'images'")
+        return draft
 
     def records(self) -> list[ImageRecord]:
         """The images without a mistake."""
         return [draft.record() for draft in self.by_id.values() if draft.id not in self.left_out]
 
-    def _add_image(self, row: _Row) -> None:
-        key, name = row.key("id"), row.key("file_name")
-        size = row.key("width"), row.key("height")
+    def _add_image(self, row: Row, file: Path) -> None:
+        key, name = _value(row, "id"), _value(row, "file_name")
+        size = _value(row, "width"), _value(row, "height")
         if not all(is_number(side) and side >= 1 and side == int(side) for side in size):
             raise row.wrong(f"width and height are not sizes in pixels: {_short(list(size))}")
         if not isinstance(name, str) or not name:
@@ -212,25 +198,25 @@ class _Drafts:
         if self.existing is not None and name not in self.existing and not image.is_file():
             raise row.wrong(f"the image file {image} is missing", closest(image))
         draft = self.by_id.setdefault(key, _Draft(str(key), image, int(size[0]), int(size[1])))
-        if row.file in draft.files:
+        if file in draft.files:
             raise row.wrong("another image of this file has the same id")
         if (draft.image, draft.width, draft.height) != (image, *size):
             raise row.wrong(f"{draft.files[0]} has another file name or size for this image")
-        draft.files.append(row.file)
+        draft.files.append(file)
 
 
 def _categories(file: _File) -> dict[int | str, str]:
     names: dict[int | str, str] = {}
     for row in file.rows("categories", stop):
-        name = row.key("name")
+        name = _value(row, "name")
         if not isinstance(name, str) or not name.strip():
             raise row.wrong(f"the category's name is not a text: {_short(name)}")
-        names[row.key("id")] = name.strip()
+        names[_value(row, "id")] = name.strip()
     return names
 
 
-def _caption(row: _Row) -> str:
-    caption = row.key("caption")
+def _caption(row: Row) -> str:
+    caption = _value(row, "caption")
     if not isinstance(caption, str):
         raise row.wrong(f"the caption is not a text: {_short(caption)}")
     caption = " ".join(caption.split())
@@ -239,28 +225,23 @@ def _caption(row: _Row) -> str:
     return caption
 
 
-def _box(row: _Row, image: _Draft, categories: Mapping[int | str, str]) -> Box:
-    category = row.key("category_id")
+def _box(row: Row, image: _Draft, categories: Mapping[int | str, str]) -> Box:
+    category = _value(row, "category_id")
     if category not in categories:
         raise row.wrong(f"there is no category with the id {category!r}", "add it to 'categories'")
-    bbox = row.key("bbox")
+    bbox = _value(row, "bbox")
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(is_number(value) for value in bbox):
         raise row.wrong(f"'bbox' is not [x, y, width, height]: {_short(bbox)}")
     x, y, width, height = bbox
+    form = "'bbox' is [x, y, width, height] in pixels"
     if width <= 0 or height <= 0:
-        raise row.wrong(f"the box has no size: {bbox}", "'bbox' is [x, y, width, height] in pixels")
-    corners = [
-        (min(max(low, 0), side), min(max(low + length, 0), side))
-        for low, length, side in ((x, width, image.width), (y, height, image.height))
-    ]
-    moved = max(abs(corners[0][0] - x), abs(corners[0][1] - x - width),
-                abs(corners[1][0] - y), abs(corners[1][1] - y - height))  # fmt: skip
-    if moved > _TOLERANCE or any(low == high for low, high in corners):
-        raise row.wrong(
-            f"the box {bbox} lies outside its image of {image.width} x {image.height} pixels ({image.image.name})",
-            "'bbox' is [x, y, width, height] in pixels",
-        )
-    (x1, x2), (y1, y2) = corners
+        raise row.wrong(f"the box has no size: {bbox}", form)
+    x1, x2 = (min(max(value, 0), image.width) for value in (x, x + width))
+    y1, y2 = (min(max(value, 0), image.height) for value in (y, y + height))
+    moved = max(abs(x1 - x), abs(x2 - x - width), abs(y1 - y), abs(y2 - y - height))
+    if moved > _TOLERANCE or x1 == x2 or y1 == y2:
+        what = f"the box {bbox} lies outside its image of {image.width} x {image.height} pixels ({image.image.name})"
+        raise row.wrong(what, form)
     return Box(
         categories[category], x1 / image.width, y1 / image.height, x2 / image.width, y2 / image.height,
         crowd=bool(row.values.get("iscrowd", 0)),

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from vistune.errors import AnnotationError
 from vistune.formats import Location
-from vistune.formats.hub import PREFIX, load_split
-from vistune.formats.saved import SavedDataset, load_saved
+from vistune.formats.hub import PREFIX, HubDataset
+from vistune.formats.saved import SavedDataset
 from vistune.records import Box, ImageRecord
 from vistune.sources import OnError, sources, stop
 from vistune.sources._helpers import Stream, four_numbers, fraction_box, image_files, image_size
@@ -34,16 +34,15 @@ class Datasets(Stream):
         box_format: Literal["xywh", "xyxy"] = "xywh", subset: str | None = None,
     ) -> None:  # fmt: skip
         name = path.as_posix()
-        if not name.startswith(PREFIX):
-            super().__init__(path, split, on_error=on_error)
-            if not self.fits(path):
-                fix = "the folder that save_to_disk wrote, an imagefolder, parquet files, or hub:owner/name"
-                raise AnnotationError("not a data set of 🤗 datasets", where=name, fix=fix)
-        else:
-            super().__init__(Path(), split, on_error=on_error)
+        super().__init__(Path() if name.startswith(PREFIX) else path, split, on_error=on_error)
+        if not self.fits(path):
+            fix = "the folder that save_to_disk wrote, an imagefolder, parquet files, or hub:owner/name"
+            raise AnnotationError("not a data set of 🤗 datasets", where=name, fix=fix)
         self.path, self.images = path, path if path.is_dir() else Path()
         location = Location(name, AnnotationError, split or "train", subset)
-        self._rows = load_saved(location) if SavedDataset.fits(name) else load_split(location, streaming=True)
+        self._rows = (
+            SavedDataset(location).load() if SavedDataset.fits(name) else HubDataset(location).load(streaming=True)
+        )
         from datasets import Image  # type: ignore[import-untyped]
 
         self._features = dict(self._rows.features or {})
@@ -55,7 +54,6 @@ class Datasets(Stream):
 
     @staticmethod
     def fits(path: Path) -> bool:
-        """By the files that save_to_disk writes, or those of an imagefolder."""
         if path.as_posix().startswith(PREFIX):
             return True
         if not path.is_dir():

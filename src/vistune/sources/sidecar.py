@@ -35,7 +35,6 @@ class Sidecar(Stream):
 
     @staticmethod
     def fits(path: Path) -> bool:
-        """By a text beside one of the first images."""
         if not path.is_dir():
             return False
         some = (image for _, image in zip(range(_FIRST_IMAGES), image_files(path), strict=False))
@@ -48,13 +47,12 @@ class Sidecar(Stream):
             count += 1
             file = _text(image)
             found += file is not None
+            name = image.relative_to(self.images).with_suffix("").as_posix()
             try:
                 captions = _captions(file) if file else ()
+                yield ImageRecord(name, image, 0, 0, captions, (), str(file or image))
             except AnnotationError as error:
                 on_error(error)
-                continue
-            name = image.relative_to(self.images).with_suffix("").as_posix()
-            yield ImageRecord(name, image, 0, 0, captions, (), str(file or image))
         if not found:
             fix = f"put a text with the image's name beside each, ending in {', '.join(_TEXTS)}"
             raise AnnotationError(f"none of its {count:,} images has a text", where=str(self._folder), fix=fix)

@@ -35,7 +35,6 @@ class Voc(Stream):
 
     @staticmethod
     def fits(path: Path) -> bool:
-        """By an XML file whose first element is `annotation`."""
         file = next(iter([*path.glob("Annotations/*.xml")] or path.glob("*.xml")), None) if path.is_dir() else None
         return file is not None and b"<annotation" in file.read_bytes()[:2000]
 

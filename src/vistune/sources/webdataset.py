@@ -41,18 +41,15 @@ class WebDataset(Stream):
 
     @staticmethod
     def fits(path: Path) -> bool:
-        """By the ending, or the folder's files."""
         return path.exists() and TarShards.fits(str(path))
 
     def _read(self, on_error: OnError) -> Iterator[ImageRecord]:
         for shard in self._shards:
             for file, record in _records(shard):
                 try:
-                    found = self._record(file, record, f"{shard}: record {record.key}")
+                    yield self._record(file, record, f"{shard}: record {record.key}")
                 except AnnotationError as error:
                     on_error(error)
-                    continue
-                yield found
 
     def _record(self, file: BinaryIO, record: TarRecord, where: str) -> ImageRecord:
         images = record.find(*IMAGE_ENDINGS)

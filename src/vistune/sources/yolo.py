@@ -25,8 +25,6 @@ _FORM = "a line is 'class cx cy width height', in fractions of the image's width
 _NAME_FILES = ("classes.txt", "obj.names", "labels.txt", "names.txt", "labels/classes.txt")
 _SPLIT = ("images/{split}", "{split}/images", "{split}")
 """The usual folders of a split's images."""
-_ONLY = "train"
-"""The split of a folder without splits."""
 _NO_LABELS = ("classes.txt", "notes.txt", "README.txt")
 
 
@@ -75,7 +73,6 @@ class Yolo(Stream):
 
     @staticmethod
     def fits(path: Path) -> bool:
-        """By data.yaml with `names`, or label files under `labels`."""
         if path.is_file():
             return path.suffix in (".yaml", ".yml") and isinstance(_settings(path).get("names"), list | dict)
         return path.is_dir() and (bool(_yaml_files(path)) or next(path.glob("**/labels/**/*.txt"), None) is not None)
@@ -89,12 +86,11 @@ class Yolo(Stream):
             try:
                 if not image.is_relative_to(self.images):
                     raise AnnotationError(f"the image {image} is not below {self.images}", where=str(self.path))
+                name = image.relative_to(self.images).with_suffix("").as_posix()
                 boxes = tuple(self._boxes(label)) if has_label else ()
+                yield ImageRecord(name, image, 0, 0, (), boxes, str(label))
             except AnnotationError as error:
                 on_error(error)
-                continue
-            name = image.relative_to(self.images).with_suffix("").as_posix()
-            yield ImageRecord(name, image, 0, 0, (), boxes, str(label))
         if not found:
             what = f"none of the {count:,} images has a label file" if count else "there are no images and no labels"
             fix = "for images/a.jpg it is labels/a.txt"
@@ -109,9 +105,8 @@ class Yolo(Stream):
         try:
             number, values = int(float(words[0])), [float(word) for word in words[1:]]
         except ValueError:
-            raise AnnotationError(
-                f"not all values are numbers: {' '.join(words)[:60]}", where=where, fix=_FORM
-            ) from None
+            what = f"not all values are numbers: {' '.join(words)[:60]}"
+            raise AnnotationError(what, where=where, fix=_FORM) from None
         if number not in self._layout.names:
             what = f"there is no name for the class {number}; {len(self._layout.names)} classes have names"
             raise AnnotationError(what, where=where, fix=f"add it to {self._layout.names_file}")
@@ -154,7 +149,7 @@ def _find_layout(path: Path, split: str, names_file: Path | None) -> _Layout:
     if place is None:
         splits = sorted({one.name for one in (*path.glob("images/*"), *path.glob("labels/*")) if one.is_dir()})
         flat = next((one for one in (path / "images", path) if _holds(one)), None)
-        if splits or flat is None or split != _ONLY:
+        if splits or flat is None or split != "train":  # the split of a folder without splits
             raise no_split(split, splits, path)
         place = flat
     return _Layout(path, split, (place,), names, file)

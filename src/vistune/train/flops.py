@@ -31,16 +31,11 @@ _LONG = 0.1
 class Work:
     """The amounts that pass through the model."""
 
-    images: int
-    """Images that the vision tower encodes."""
-    image_tokens: int
-    """Tokens that the projector computes."""
-    tokens: int
-    """Tokens in the language model's layers."""
-    pairs: int
-    """Pairs of a token and one that it attends to, itself included."""
-    logits: int
-    """Rows of the head's output."""
+    images: int  # that the vision tower encodes
+    image_tokens: int  # that the projector computes
+    tokens: int  # in the language model's layers
+    pairs: int  # of a token and one that it attends to, itself included
+    logits: int  # rows of the head's output
 
     def __add__(self, other: Work) -> Work:
         return Work(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
@@ -53,7 +48,7 @@ def our_work(groups: Iterable[Group]) -> Work:
         branches = [len(sample.input_ids) - group.shared for sample in group.samples]
         pairs = _causal(group.shared) + sum(own * group.shared + _causal(own) for own in branches)
         images = {name for sample in group.samples for name in sample.images}
-        size = _image_size(group.samples)
+        size = max(sample.image_size for sample in group.samples)
         logits = sum(int(sample.targets[1:].sum()) for sample in group.samples)
         total += Work(len(images), len(images) * size, group.length, pairs, logits)
     return total
@@ -64,17 +59,14 @@ def plain_work(batches: Iterable[Sequence[Sample]]) -> Work:
     total = Work(0, 0, 0, 0, 0)
     for batch in batches:
         longest = max(len(sample.input_ids) for sample in batch)
-        images, tokens = sum(len(sample.images) for sample in batch), len(batch) * longest
-        total += Work(images, images * _image_size(batch), tokens, len(batch) * _causal(longest), tokens)
+        images = sum(len(sample.images) for sample in batch)
+        image_tokens, tokens = sum(len(sample.image_at) for sample in batch), len(batch) * longest
+        total += Work(images, image_tokens, tokens, len(batch) * _causal(longest), tokens)
     return total
 
 
 def _causal(length: int) -> int:
     return length * (length + 1) // 2
-
-
-def _image_size(samples: Iterable[Sample]) -> int:
-    return next((len(sample.image_at) // len(sample.images) for sample in samples if sample.images), 0)
 
 
 def flops(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from signal import SIGTERM
 
@@ -15,19 +15,20 @@ from accelerate.utils import set_seed  # type: ignore[import-untyped]
 from torch import nn
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
+from vistune.data.collate import Batch, collate
 from vistune.data.dataset import Dataset
 from vistune.data.features import FeatureCache
+from vistune.data.groups import make_groups
 from vistune.data.images import ImageStore
-from vistune.data.loader import Loader
+from vistune.data.loader import Loader, one_ahead, share_out
 from vistune.errors import Stopped, TrainingError
 from vistune.interrupt import StopAfterStep
-from vistune.recipe.training import StageRecipe, TrackerName
+from vistune.recipe.training import Recipe, StageRecipe
 from vistune.train.distributed import accumulation, clip, decide, prepare, unshard
 from vistune.train.log import Log
 from vistune.train.resume import Progress, best_weights, load_state, load_weights, newest_state, save_state
 from vistune.train.stages import parts
 from vistune.train.target_loss import TargetLoss
-from vistune.train.validate import Validation
 
 _NAMED_IDS = 8
 
@@ -36,33 +37,30 @@ def train_stage(
     model: LlavaForConditionalGeneration,
     processor: LlavaProcessor,
     dataset: Dataset,
+    recipe: Recipe,
     stage: StageRecipe,
     *,
     accelerator: Accelerator,
-    bf16: bool,
-    seed: int,
     folder: Path,
     feature_cache: FeatureCache | None = None,
     validation_data: Dataset | None = None,
-    compiled: bool = False,
-    project: str = "",
-    log_to: Sequence[TrackerName] = ("tensorboard",),
 ) -> None:
     """Train `model`, as `prepare_stage` left it, in place on `dataset`; `folder` gets the states to resume from.
 
     The frozen vision tower does not encode images again whose features are in `feature_cache`. The loss on
-    `validation_data` is logged. In the trackers `log_to`, the stage is a run of the `project`.
+    `validation_data` is logged.
 
     The loss of a step is the cross-entropy summed over the target tokens of its whole batch divided by their
     number, whatever the micro-batch size and the number of processes. In the end all weights are whole in the main
     process. Raises DataError if the data changed, StorageError if the disk is full, Stopped after a signal,
     TrainingError at the first loss or gradient norm that is not finite.
     """
+    seed, bf16 = recipe.seed, recipe.precision == "bf16"
     seed_step(seed, 0, 0)
     images = ImageStore(dataset.image, processor.image_processor, feature_cache)
     in_place = accelerator.num_processes == 1
     total_loss = TargetLoss(
-        model, images.keep, in_place=in_place, recompute=stage.activation_checkpointing, compiled=compiled
+        model, images.keep, in_place=in_place, recompute=stage.activation_checkpointing, compiled=recipe.compile
     )
     module, optimizer = prepare(accelerator, total_loss, lambda: _adamw(model, stage))
     weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
@@ -75,10 +73,6 @@ def train_stage(
     states = folder / "state"
     if state := decide(accelerator, lambda: newest_state(states)):
         progress = load_state(state, progress.data, weights, optimizer)
-    validation = None
-    if validation_data:
-        uncached = ImageStore(validation_data.image, processor.image_processor)
-        validation = Validation(validation_data, uncached, stage, accelerator, bf16=bf16)
 
     def check_finite(figures: Mapping[str, float]) -> None:
         """Ends the training in all processes, which have the same figures, at the first one that is not finite."""
@@ -88,7 +82,7 @@ def train_stage(
             decide(accelerator, lambda: _diverged(figures, when, stage, ids, states))
 
     signals, main, ended = StopAfterStep(), accelerator.is_main_process, progress.stale == stage.early_stopping
-    log = Log(folder, progress.done, total, silent=not main, project=project, log_to=log_to)
+    log = Log(folder, progress.done, total, silent=not main, project=recipe.name, log_to=recipe.log_to)
     with closing(total_loss), signals.noting(), log:
         for step in loader.steps(progress.done, progress.done if ended else total):
             seed_step(seed, step.number, accelerator.process_index)
@@ -122,11 +116,12 @@ def train_stage(
                 log.write(progress.done, figures | log.speed())
                 progress.loss_sum, progress.targets = 0.0, 0
             best = False
-            if validation and (last or progress.done % stage.validate_every == 0):
-                figures = {"val/loss": validation.loss(module)}
-                check_finite(figures)
-                log.write(progress.done, figures)
-                best = stage.early_stopping is not None and progress.improved(figures["val/loss"])
+            if validation_data and (last or progress.done % stage.validate_every == 0):
+                size = stage.micro_batch_size * world
+                validation = _validation_loss(module, validation_data, processor, size, accelerator, bf16=bf16)
+                check_finite({"val/loss": validation})
+                log.write(progress.done, {"val/loss": validation})
+                best = stage.early_stopping is not None and progress.improved(validation)
             if stop or best or (progress.done % stage.checkpoint_every == 0 and not last):
                 save_state(states, progress, weights, optimizer, accelerator)
             if stop:
@@ -182,3 +177,44 @@ def _adamw(model: LlavaForConditionalGeneration, stage: StageRecipe) -> torch.op
         ):
             groups.append({"params": chosen, "weight_decay": decay, "peak": peak})
     return torch.optim.AdamW(groups, lr=stage.learning_rate, betas=stage.adam_betas, fused=True)
+
+
+def _validation_loss(
+    module: nn.Module, dataset: Dataset, processor: LlavaProcessor, size: int, accelerator: Accelerator, *, bf16: bool
+) -> float:
+    """The mean loss over all target tokens of `dataset`, read `size` samples at a time; the same in all processes.
+
+    They have to call this together; it does not change the training. Raises DataError for an image.
+    """
+    images = ImageStore(dataset.image, processor.image_processor)
+    rank, world, device = accelerator.process_index, accelerator.num_processes, accelerator.device
+
+    def read(start: int) -> tuple[Batch | None, int]:
+        """This process's part of the samples from `start`, and 1; or another's and 0, as all have to compute one."""
+        indices = range(start, min(start + size, len(dataset)))
+        samples = [sample for index in indices if (sample := dataset.get(index)) is not None]
+        if not samples:
+            return None, 0
+        parts = share_out(make_groups(samples), min(world, len(samples)))
+        return collate(parts[rank % len(parts)], images.get), int(rank < len(parts))
+
+    summed, targets = 0.0, 0
+    with _evaluating(module), torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        for batch, counts in one_ahead(read, range(0, len(dataset), size)):
+            if batch is not None:
+                summed += counts * float(module(batch.to(device)))
+                targets += counts * len(batch.targets)
+    summed, targets = accelerator.reduce(torch.tensor([summed, targets], device=device), "sum").tolist()
+    return float(summed / targets)
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """The module in evaluation mode, and then each part in its own mode again: a frozen one stays in evaluation."""
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True

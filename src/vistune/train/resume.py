@@ -54,12 +54,9 @@ class Progress:
 
 
 def save_state(
-    folder: Path,
-    progress: Progress,
-    weights: Mapping[str, nn.Parameter],
-    optimizer: torch.optim.Optimizer,
+    folder: Path, progress: Progress, weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer,
     accelerator: Accelerator,
-) -> None:
+) -> None:  # fmt: skip
     """Save the state in `folder`, as a folder of its own that is whole as soon as it has its name.
 
     It holds the trained `weights`, the optimizer's moments and the progress. The newest two states stay. All processes
@@ -86,13 +83,13 @@ def keep_newest(folder: Path, count: int) -> None:
     """Remove all states of `folder` but the newest `count` and those that they name as the best."""
     states = _states(folder)
     stay = states[len(states) - count :]
-    stay += [best_state(state) for state in stay]
+    stay += [_best_state(state) for state in stay]
     for old in states:
         if old not in stay:
             shutil.rmtree(old)
 
 
-def best_state(state: Path) -> Path:
+def _best_state(state: Path) -> Path:
     """The path of the state that `state` names as the best, if it names one."""
     try:
         step = int(json.loads((state / _PROGRESS).read_text("utf-8"))["best_step"])

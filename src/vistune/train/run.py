@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator  # type: ignore[import-untyped]
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from vistune.data.source import DataSource
-from vistune.errors import RecipeError
+from vistune.errors import CheckpointError, RecipeError
 from vistune.interrupt import stop_at_once
 from vistune.model.adapter_checkpoint import Backbones, open_checkpoint, save_adapter_checkpoint, starting_point
 from vistune.model.adapters import merge_lora
-from vistune.model.checkpoint import save_checkpoint
+from vistune.model.checkpoint import BASE, is_complete, mark_unfinished, save_checkpoint
+from vistune.recipe import schema
 from vistune.recipe.training import Recipe, StageRecipe
-from vistune.storage import storage_errors
+from vistune.storage import MANIFEST, find_damage, storage_errors
 from vistune.train.distributed import decide, end_processes, main_first, start_processes
 from vistune.train.features import open_features, remove_features
 from vistune.train.frozen_bf16 import hold_in_bf16, restore_float32
 from vistune.train.log import check_trackers
 from vistune.train.loop import train_stage
-from vistune.train.run_folder import check_recipe, check_start, remove_old_states, save_recipe, unfinished_stages
+from vistune.train.resume import keep_newest, newest_state
 from vistune.train.stages import open_stage_data, prepare_stage
 from vistune.train.target_loss import check_compiler
 
 _FEATURES = ".features"
 """The run's folder of features of its frozen vision tower, until the run is finished; no stage can have this name."""
+_FREE = ("log_to", "log_every", "checkpoint_every", "micro_batch_size", "feature_cache_gb", "compile", "evaluation")
+"""Keys that may change when a run continues: they do not change the result, or only by rounding."""
+_RECIPE = "recipe.yaml"
 
 
 def train(recipe: Recipe, out: Path) -> Path:
@@ -65,7 +72,7 @@ def _train(recipe: Recipe, out: Path) -> Path:
     for n in numbers:
         base = folders[n - 1] if n else starting_point(recipe)
         _run_stage(base, recipe, recipe.stages[n], data[n], accelerator, folders[n])
-        decide(accelerator, partial(remove_old_states, folders[: n + 1]))
+        decide(accelerator, partial(_remove_old_states, folders[: n + 1]))
     decide(accelerator, lambda: remove_features(out / _FEATURES))
     return folders[-1]
 
@@ -81,9 +88,10 @@ def _check(recipe: Recipe, out: Path, folders: list[Path], processes: int) -> li
     check_trackers(recipe)
     if recipe.compile:
         check_compiler()
-    unfinished = unfinished_stages(folders)
-    if recipe.start and 0 in unfinished:
-        check_start(Path(recipe.start))
+    unfinished = _unfinished_stages(folders)
+    start = Path(recipe.start or "")
+    if recipe.start and 0 in unfinished and (start / MANIFEST).exists() and (damage := find_damage(start)):
+        raise CheckpointError(f"the checkpoint to start from is damaged: {damage}")
     return unfinished
 
 
@@ -93,19 +101,17 @@ def _run_stage(
 ) -> None:  # fmt: skip
     """Train a stage that starts from a checkpoint or the backbones, and save its checkpoint."""
     model, processor = _open(base)
-    bf16 = recipe.precision == "bf16"
     dataset, *validation_data = prepare_stage(recipe, stage, model, processor, data, output=accelerator.print)
     summary = dataset.summary()
     for line in summary:
         accelerator.print(f"{stage.name}: {line}")
-    decide(accelerator, lambda: save_recipe(recipe, folder.parent))
+    decide(accelerator, lambda: _save_recipe(recipe, folder.parent))
     features = open_features(recipe, stage, model, processor, folder.parent / _FEATURES)
-    if bf16:
+    if recipe.precision == "bf16":
         hold_in_bf16(model)
     train_stage(
-        model, processor, dataset, stage, accelerator=accelerator, bf16=bf16, seed=recipe.seed, folder=folder,
-        feature_cache=features, validation_data=validation_data[0] if validation_data else None,
-        compiled=recipe.compile, project=recipe.name, log_to=recipe.log_to,
+        model, processor, dataset, recipe, stage, accelerator=accelerator, folder=folder, feature_cache=features,
+        validation_data=validation_data[0] if validation_data else None,
     )  # fmt: skip
     if features is not None:
         features.close()
@@ -133,3 +139,81 @@ def _save(
         restore_float32(model, lambda: _open(base)[0])
         merge_lora(model)
         save_checkpoint(model, processor, folder, getattr(torch, recipe.save_dtype))
+
+
+def check_recipe(recipe: Recipe, out: Path) -> None:
+    """Raises RecipeError, naming what differs, if a run of another recipe has trained something in `out`."""
+    path = out / _RECIPE
+    if not path.exists():
+        return
+    earlier = schema.load(Recipe, path)  # fails for a recipe of another kind, which a run must not replace either
+    before, now = _flat(earlier.model_dump()), _flat(recipe.model_dump())
+    changed = [
+        f"{key} was {before.get(key, 'not there')!r}, is {now.get(key, 'not there')!r}"
+        for key in {**before, **now}
+        if before.get(key) != now.get(key) and not {key.partition(".")[0], key.rpartition(".")[2]} & {*_FREE}
+    ]
+    trained = any(any(folder.glob("state/step-*")) or is_complete(folder) for folder in out.iterdir())
+    if changed and trained:
+        fix = "choose another output folder, or delete this one to train anew"
+        raise RecipeError(f"a run with another recipe is there: {'; '.join(changed)}", where=str(out), fix=fix)
+
+
+def _save_recipe(recipe: Recipe, out: Path) -> None:
+    """Write the recipe into `out`, as soon as nothing but the training itself can fail any more."""
+    out.mkdir(parents=True, exist_ok=True)
+    schema.save(recipe, out / _RECIPE)
+
+
+def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
+    """Every value by its dotted key; stages by their name, the files of a stage's data by their number."""
+    if isinstance(content, list) and content and isinstance(content[0], dict):
+        content = {item.get("name", str(number)): item for number, item in enumerate(content)}
+    if not isinstance(content, dict):
+        return {prefix: content}
+    return {
+        key: value
+        for name, item in content.items()
+        for key, value in _flat(item, f"{prefix}.{name}" if prefix else name).items()
+    }
+
+
+def _unfinished_stages(folders: Sequence[Path]) -> list[int]:
+    """The numbers of the stages that have to be trained, in order, to get the last one's checkpoint.
+
+    A checkpoint that is needed (as the result, to start a stage from, as the base of adapters) is compared with its
+    manifest. A damaged one is named on stderr, and its stage continues from its newest state; raises CheckpointError
+    if it has none.
+    """
+    unfinished = []
+    for number in reversed(range(len(folders))):
+        finished = _is_finished(folders[number])
+        if not finished:
+            unfinished.append(number)
+        elif not (folders[number] / BASE).exists():
+            break  # nothing before it is needed
+    return unfinished[::-1]
+
+
+def _is_finished(folder: Path) -> bool:
+    complete = is_complete(folder)
+    if not complete and not (folder / MANIFEST).exists():
+        return False  # no file of a checkpoint has been written
+    separate = folder / "adapter"
+    damage = find_damage(folder) or (find_damage(separate) if separate.exists() else None)
+    if damage is None:
+        return True
+    state = newest_state(folder / "state")
+    if complete and state is None:
+        fix = f"restore the file, or delete {folder} to train this stage anew"
+        raise CheckpointError(f"damaged checkpoint, and its stage has no state left: {damage}", fix=fix)
+    print(f"damaged checkpoint: {damage}; it is made again from {state or 'the start of its stage'}", file=sys.stderr)
+    mark_unfinished(folder)
+    return False
+
+
+def _remove_old_states(folders: Sequence[Path]) -> None:
+    """Remove all states of these finished stages but the last one's newest, to repair its checkpoint from."""
+    keep_newest(folders[-1] / "state", 1)
+    for folder in folders[:-1]:
+        keep_newest(folder / "state", 0)

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,16 +81,12 @@ def _find_records(
     samples: Iterable[ViewSample], images: Path, records: Iterable[ImageRecord]
 ) -> dict[str, ImageRecord]:
     """The record of each sample that has one, by the sample's id; one pass over `records`."""
-    by_id: dict[str, list[str]] = {}
-    by_path: dict[Path, list[str]] = {}
+    wanted: dict[str | Path, list[str]] = defaultdict(list)  # samples by the record's id, or by the image's path
     for sample in samples:
-        if "record" in sample.provenance:
-            by_id.setdefault(sample.provenance["record"], []).append(sample.id)
-        elif name := file_name(sample.image):
-            by_path.setdefault(images / name, []).append(sample.id)
-    return {
-        id_: record for record in records for id_ in by_id.get(record.id, ()) or by_path.get(record.image, ())
-    }  # fmt: skip
+        name = file_name(sample.image)
+        if key := sample.provenance.get("record") or (images / name if name else None):
+            wanted[key].append(sample.id)
+    return {id_: one for one in records for key in (one.id, one.image) for id_ in wanted.get(key, ())}
 
 
 def _card(sample: ViewSample, images: Path, record: ImageRecord | None) -> dict[str, Any]:

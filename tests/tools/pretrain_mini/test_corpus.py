@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from tools.pretrain_mini.corpus import ASSISTANT, END, USER, Document, document, raster, training_scene
 from tools.pretrain_mini.language import collate, encode, train_tokenizer
 from tools.pretrain_mini.vision import center_cell
-from vistune.demo.captions import captions
+from vistune.demo.dataset import captions
 from vistune.demo.scenes import Scene, is_novel, sample_scene
 from vistune.scene.english import NUMBERS
 from vistune.scene.facts import RELATIONS, counts, holds, only, position

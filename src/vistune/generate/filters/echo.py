@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache
-from itertools import pairwise
 
 from vistune.generate.filters.sample import Sample, Text
 
@@ -72,14 +71,14 @@ def _loops(answer: Text) -> bool:
     if len(words) < _EXAMPLE:
         return False
     sentences = [part for part in _SENTENCE.split(answer.plain) if part.count(" ") > 3]
+    if len(set(sentences)) < len(sentences):
+        return True
     if len(set(words)) > 0.55 * len(words) or len(words) > 150:
-        return len(set(sentences)) < len(sentences)
-    runs = [" ".join(words[n : n + 4]) for n in range(len(words) - 3)]
-    if len(set(runs)) < 0.7 * len(runs):
-        return True
-    if any(a == b == c for a, b, c in zip(words, words[1:], words[2:], strict=False)):
-        return True
-    return any(a == b for a, b in pairwise(sorted(sentences)))
+        return False
+    runs = list(zip(words, words[1:], words[2:], words[3:], strict=False))
+    return len(set(runs)) < 0.7 * len(runs) or any(
+        a == b == c for a, b, c in zip(words, words[1:], words[2:], strict=False)
+    )
 
 
 @cache

@@ -16,9 +16,8 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-from vistune.generate.replies.error import ReplyError
 from vistune.generate.replies.json_reply import looks_like_json, looks_like_one_text, read_answer, read_pairs
-from vistune.generate.replies.text import text_pairs, without_marker
+from vistune.generate.replies.text import ReplyError, text_pairs, without_marker
 from vistune.records import Turn
 from vistune.resources import load_yaml
 

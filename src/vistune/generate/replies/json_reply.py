@@ -12,7 +12,7 @@ from typing import Any
 
 import json_repair
 
-from vistune.generate.replies.error import ReplyError
+from vistune.generate.replies.text import ReplyError
 
 _START = re.compile(
     r"(?:[\[{]\s*){1,4}[\"'\u201c](?:turns|questions?|answer|conversation|dialogue|pairs|q|a)\b", re.IGNORECASE
@@ -76,9 +76,8 @@ def _value(text: str, repairs: list[str], drop_incomplete: bool) -> Any:
     if '"' not in body and body != (body := body.translate(_CURLY)):
         repairs.append("quotes")
     ended = body.rstrip().endswith(("}", "]"))
-    complete = _complete(body)
     value = _decoded(body, repairs)
-    if value is None and complete and drop_incomplete:
+    if value is None and (complete := _complete(body)) and drop_incomplete:
         value = _decoded(complete, repairs) or _repaired(complete, repairs)
         repairs += ["truncated"] if value else []
     if value is None and ended:  # a quote too many looks like a string without an end

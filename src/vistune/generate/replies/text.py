@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-from vistune.generate.replies.error import ReplyError
-
 _SEPARATOR = re.compile(r"^[ \t*_`]*={3,}[ \t*_`]*$", re.MULTILINE)
 _RULE = re.compile(r"^[ \t]*(?:-{3,}|\*{3,}|_{3,})[ \t]*$", re.MULTILINE)
 _STRICT = re.compile(r"\s*(question|answer)[ \t]*:", re.IGNORECASE)
@@ -15,6 +13,15 @@ _LOOSE = re.compile(
 )
 _Block = tuple[str, str]
 """A block's role, `q` or `a`, and its text."""
+
+
+class ReplyError(Exception):
+    """A reply has neither the requested form nor one that can be repaired; the message is a reason code.
+
+    `empty_reply`, `unfinished_thinking`, `unmarked_block` (neither question nor answer), `wrong_order` (turns do not
+    alternate, question first), `empty_turn`, `unanswered` (a question alone), `truncated` (nothing whole is left),
+    `broken_json`, `wrong_schema`.
+    """
 
 
 def text_pairs(text: str, repairs: list[str], cut: bool = False) -> list[tuple[str, str]]:

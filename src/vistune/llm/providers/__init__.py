@@ -9,7 +9,7 @@ A client is opened by a spec, `NAME` or `NAME:ARGUMENT`, and options by keyword:
     batch:MODEL      SERVER, folder, size              OpenAI's batches: half the price, within a day
     local:MODEL      device, batch_size                a model of transformers in this process
 
-SERVER stands for the options base_url, key_env, headers, timeout, sends:
+SERVER stands for the first five of the options:
 
     base_url      str                  URL of the server, up to and including /v1
     key_env       str                  name of the environment variable that holds the API key
@@ -44,21 +44,21 @@ def open_client(spec: str, **options: Any) -> Client:
     Raises ClientError for an option that this client does not have, and for a missing or superfluous argument.
     """
     name, colon, argument = spec.partition(":")
-    make, arguments = providers.get(name), (argument,) if argument else ()
+    make = providers.get(name)
     given = {option: value for option, value in options.items() if value is not None}
     for option in given:
         if option not in options_of(name):
             others = [other for other in providers.names() if option in options_of(other)]
             fix = f"it is an option of: {', '.join(others)}" if others else f"there is no option '{option}'"
             raise ClientError(f"'{name}' has no option {option}", fix=fix)
-    try:
-        inspect.signature(make).bind(*arguments, **given)
-    except TypeError:
-        fix = name if argument else f"{name}:{next(iter(inspect.signature(make).parameters)).upper()}"
-        raise ClientError(f"'{name}' takes {'no' if argument else 'an'} argument", fix=f"write {fix}") from None
-    if colon and not argument:
-        raise ClientError(f"'{name}' has an empty argument", fix=f"write {name}")
-    return make(*arguments, **given)
+    parameters = inspect.signature(make).parameters.values()
+    if required := [one.name.upper() for one in parameters if one.kind is not one.KEYWORD_ONLY]:
+        if not argument:
+            raise ClientError(f"'{name}' takes an argument", fix=f"write {name}:{required[0]}")
+        return make(argument, **given)
+    if colon:
+        raise ClientError(f"'{name}' takes no argument", fix=f"write {name}")
+    return make(**given)
 
 
 def options_of(name: str) -> tuple[str, ...]:

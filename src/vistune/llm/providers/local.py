@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from vistune.errors import ClientError
@@ -15,77 +15,67 @@ from vistune.llm.providers import providers
 _MAX_TOKENS = 1024
 """Maximum number of tokens of a reply if the request sets none."""
 
-_Waiting = tuple[Request, "asyncio.Future[Reply]"]
+
+@dataclass(slots=True)
+class _Waiting:
+    request: Request
+    prompt: list[int]
+    """Token ids."""
+    reply: Reply | Exception | None = None
 
 
+@providers.register("local")
 class LocalClient(Client):
-    """Replies of a causal language model with its own chat template; requests that wait form a batch.
+    """A causal language model, in a folder or of the hub, with its own chat template; requests that wait form a batch.
 
-    Without a temperature decoding is greedy: the same request gets the same reply, up to rounding, which depends on the
-    others in its batch. With a temperature each request is sampled alone, from its seed.
+    `device` is by default the GPU if there is one. Without a temperature decoding is greedy: the same request gets the
+    same reply, up to rounding, which depends on the others in its batch. With a temperature each request is sampled
+    alone, from its seed.
     """
 
-    def __init__(self, model: str, device: str | None = None, batch_size: int = 8) -> None:
+    def __init__(self, model: str, *, device: str | None = None, batch_size: int = 8) -> None:
         self.name = Path(model).name if Path(model).is_dir() else model  # a path is no part of a request's key
         self._path, self._device, self._batch_size = model, device, batch_size
         self._waiting: list[_Waiting] = []
-        self._thread: ThreadPoolExecutor | None = None
-        self._work: asyncio.Task[None] | None = None
         self._model: Any = None
         self._tokenizer: Any = None
 
     async def __aenter__(self) -> Self:
-        self._thread = ThreadPoolExecutor(1, "language model")
+        self._lock = asyncio.Lock()
         if self._model is None:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._load)
+            await asyncio.to_thread(self._load)
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._work:
-            await self._work
-        if self._thread:
-            self._thread.shutdown()
-            self._thread = None
 
     async def complete(self, request: Request) -> Reply:
         """The model's reply. Raises RequestError `context_length` for a prompt that leaves it no room."""
-        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._waiting.append((request, future))
-        if self._work is None or self._work.done():
-            self._work = asyncio.create_task(self._serve())
-        return await future
-
-    async def _serve(self) -> None:
+        prompt, limit = self._prompt(request), request.max_tokens or _MAX_TOKENS
+        window = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        if window is not None and len(prompt) + limit > window:
+            message = f"{len(prompt)} tokens and {limit} for the reply exceed {window}"
+            raise RequestError("context_length", message, retry=False)
+        waiting = _Waiting(request, prompt)
+        self._waiting.append(waiting)
         await asyncio.sleep(0)  # so that all requests of this turn of the loop are in the first batch
-        while self._waiting:
-            batch = self._batch()
-            self._waiting = self._waiting[len(batch) :]
-            requests = [request for request, _ in batch]
-            try:
-                replies = await asyncio.get_running_loop().run_in_executor(self._thread, self._generate, requests)
-            except Exception as error:
-                replies = [error] * len(batch)
-            for (_, future), reply in zip(batch, replies, strict=True):
-                if future.cancelled():
-                    continue
-                if isinstance(reply, Reply):
-                    future.set_result(reply)
-                else:
-                    future.set_exception(reply)
+        async with self._lock:
+            while waiting.reply is None:  # else it was in the batch of another
+                await self._reply_to_batch()
+        if isinstance(waiting.reply, Exception):
+            raise waiting.reply
+        return waiting.reply
 
-    def _batch(self) -> list[_Waiting]:
-        """The first waiting request and those right after it that can share a batch with it."""
-        first = self._waiting[0][0]
-        if first.temperature:
-            return self._waiting[:1]
-        count = 1
-        for request, _ in self._waiting[1 : self._batch_size]:
-            if request.temperature or request.max_tokens != first.max_tokens:
-                break
-            count += 1
-        return self._waiting[:count]
+    async def _reply_to_batch(self) -> None:
+        """Reply to the first waiting request and those right after it that can share a batch with it."""
+        first, ones = self._waiting[0].request, self._waiting[: self._batch_size]
+        alike = takewhile(lambda one: not one.request.temperature and one.request.max_tokens == first.max_tokens, ones)
+        batch = list(alike) or ones[:1]
+        del self._waiting[: len(batch)]
+        try:
+            rows = await asyncio.to_thread(self._generate, first, [one.prompt for one in batch])
+            for one, row in zip(batch, rows, strict=True):
+                one.reply = self._reply(row, len(one.prompt))
+        except Exception as error:
+            for one in batch:
+                one.reply = error
 
     def _load(self) -> None:
         from torch import cuda
@@ -104,34 +94,21 @@ class LocalClient(Client):
             self._tokenizer.pad_token = self._tokenizer.eos_token
         self._model.to(self._device or ("cuda" if cuda.is_available() else "cpu"))
 
-    def _generate(self, requests: list[Request]) -> list[Reply | Exception]:
+    def _generate(self, request: Request, prompts: list[list[int]]) -> list[list[int]]:
+        """The ids of the replies, up to the longest's end, with the options of `request`."""
         import torch
 
-        limit = requests[0].max_tokens or _MAX_TOKENS
-        window = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
-        prompts = [self._prompt(request) for request in requests]
-        replies: list[Reply | Exception] = [
-            RequestError(
-                "context_length", f"{len(prompt)} tokens and {limit} for the reply exceed {window}", retry=False
-            )
-            for prompt in prompts
-        ]
-        fitting = [number for number, prompt in enumerate(prompts) if window is None or len(prompt) + limit <= window]
-        if not fitting:
-            return replies
-        batch = self._tokenizer.pad({"input_ids": [prompts[number] for number in fitting]}, return_tensors="pt")
-        batch = batch.to(self._model.device)
+        batch = self._tokenizer.pad({"input_ids": prompts}, return_tensors="pt").to(self._model.device)
         sampling: dict[str, Any] = {"do_sample": False}
-        if temperature := requests[0].temperature:
-            torch.manual_seed(requests[0].seed)
-            sampling = {"do_sample": True, "temperature": temperature}
+        if request.temperature:
+            torch.manual_seed(request.seed)
+            sampling = {"do_sample": True, "temperature": request.temperature}
         with torch.inference_mode():
             output = self._model.generate(
-                **batch, max_new_tokens=limit, pad_token_id=self._tokenizer.pad_token_id, **sampling
-            )
-        for number, row in zip(fitting, output[:, batch["input_ids"].shape[1] :].tolist(), strict=True):
-            replies[number] = self._reply(row, len(prompts[number]))
-        return replies
+                **batch, max_new_tokens=request.max_tokens or _MAX_TOKENS,
+                pad_token_id=self._tokenizer.pad_token_id, **sampling,
+            )  # fmt: skip
+        return list(output[:, batch["input_ids"].shape[1] :].tolist())
 
     def _prompt(self, request: Request) -> list[int]:
         from jinja2 import TemplateError
@@ -155,9 +132,3 @@ class LocalClient(Client):
         text = self._tokenizer.decode(tokens, skip_special_tokens=True).strip()
         usage = {"input": prompt, "output": len(tokens) + (end is not None)}
         return Reply(text, self.name, usage, "length" if end is None else "stop")
-
-
-@providers.register("local")
-def local(model: str, *, device: str | None = None, batch_size: int = 8) -> LocalClient:
-    """A client of a model in a folder or of the hub, on `device` (by default the GPU if there is one)."""
-    return LocalClient(model, device, batch_size)

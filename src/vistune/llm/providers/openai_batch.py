@@ -9,21 +9,19 @@ import asyncio
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 
 from vistune.errors import ClientError
 from vistune.llm.client import Reply, Request, RequestError, Send
 from vistune.llm.faults import fault
-from vistune.llm.http import Http
 from vistune.llm.providers import providers
-from vistune.llm.providers.openai import OPENAI, OpenAIClient, connect, read_reply
+from vistune.llm.providers.openai import OpenAIClient
 
 _IDLE = 0.3
 """Seconds without a new request after which an incomplete batch is sent."""
-_MAX_BYTES = 150 * 2**20  # OpenAI accepts 200 MB
+_MAX_CHARACTERS = 150 * 2**20  # OpenAI accepts files of 200 MB
 _FIRST_PAUSE, _MAX_PAUSE = 0.5, 60.0
 """Seconds between two polls."""
 _ENDED = ("completed", "failed", "expired", "cancelled")
@@ -31,37 +29,37 @@ _ENDED = ("completed", "failed", "expired", "cancelled")
 _Replies = Mapping[str, Reply | Exception]
 
 
+@providers.register("batch")
 class BatchClient(OpenAIClient):
     """Gathers requests into batches of up to `size`, and waits for the replies.
 
-    The id of a batch is written to `file` before its replies are awaited: after a kill the next run finds its requests
-    there and waits for the same batches, instead of paying again.
+    The id of a batch is written to a file in `folder` before its replies are awaited: after a kill the next run finds
+    its requests there and waits for the same batches, instead of paying again.
     """
 
-    def __init__(self, model: str, http: Http, file: Path | None = None, size: int = 1_000) -> None:
-        super().__init__(model, http)
+    def __init__(
+        self, model: str, *, base_url: str | None = None, key_env: str | None = None,
+        headers: Mapping[str, str] | None = None, timeout: float = 600.0, sends: bool = True,
+        folder: Path | None = None, size: int = 1_000,
+    ) -> None:  # fmt: skip
+        super().__init__(model, base_url=base_url, key_env=key_env, headers=headers, timeout=timeout, sends=sends)
         self.concurrency = size
-        self._file = file
-        self._known = self._read_file()
-        self._waiting: dict[str, tuple[Request, asyncio.Future[Reply]]] = {}
-        self._bytes = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._batches: dict[str, asyncio.Task[_Replies]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._file = folder / "batches.jsonl" if folder else None
+        self._earlier: dict[str, str] = {}  # batches of earlier runs, by request
+        self._waiting: dict[str, Request] = {}
+        self._characters = 0
+        self._gathering: asyncio.Task[_Replies]
+        self._tasks: dict[str, asyncio.Task[_Replies]] = {}  # by the id of an earlier batch, the first key of a new one
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._timer:
-            self._timer.cancel()
-        for task in [*self._tasks, *self._batches.values()]:
+    async def __aenter__(self) -> Self:
+        self._earlier, self._waiting, self._tasks = self._read_file(), {}, {}
+        return await super().__aenter__()
+
+    async def __aexit__(self, *error: object) -> None:
+        for task in self._tasks.values():
             task.cancel()
-        await asyncio.gather(*self._tasks, *self._batches.values(), return_exceptions=True)
-        self._tasks.clear()
-        self._batches.clear()
-        self._waiting.clear()
-        self._known = self._read_file()
-        await super().__aexit__(kind, error, trace)
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await super().__aexit__(*error)
 
     async def supports_schema(self, send: Send | None = None) -> bool:  # noqa: ARG002
         """False: a test would take a whole batch, and the text format works with every model."""
@@ -70,48 +68,38 @@ class BatchClient(OpenAIClient):
     async def complete(self, request: Request) -> Reply:
         """The reply, when its batch has ended. Raises RequestError if the batch has no reply to this request."""
         key = request.key(self.name)
-        if batch := self._known.pop(key, None):  # once: after a fault it goes into a new batch
-            replies = await asyncio.shield(self._watch(batch))
-            if key in replies:
-                return _reply_or_raise(replies[key])
-        if key not in self._waiting:
-            self._waiting[key] = (request, asyncio.get_running_loop().create_future())
-            self._bytes += len(request.system) + sum(len(message.text) for message in request.messages)
-        future = self._waiting[key][1]
-        if len(self._waiting) >= self.concurrency or self._bytes > _MAX_BYTES:
-            self._send()
-        else:
-            self._send_soon()
-        return await asyncio.shield(future)
+        replies: _Replies = {}
+        if batch := self._earlier.pop(key, None):  # once: after a fault it goes into a new batch
+            if batch not in self._tasks:
+                self._tasks[batch] = asyncio.create_task(self._wait(batch))
+            replies = await asyncio.shield(self._tasks[batch])
+        if key not in replies:
+            replies = await asyncio.shield(self._add(key, request))
+        reply = replies.get(key, RequestError("expired", "the batch ended without a reply to this request"))
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
 
-    def _send_soon(self) -> None:
-        if self._timer:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(_IDLE, self._send)
+    def _add(self, key: str, request: Request) -> asyncio.Task[_Replies]:
+        """Add the request to the batch that is being gathered; returns the task that will have the replies."""
+        if not self._waiting:
+            self._characters = 0
+            self._tasks[key] = self._gathering = asyncio.create_task(self._gather(self._waiting))
+        self._waiting[key] = request
+        self._characters += len(request.system) + sum(len(message.text) for message in request.messages)
+        if len(self._waiting) >= self.concurrency or self._characters > _MAX_CHARACTERS:
+            self._waiting = {}  # the next request starts another batch
+        return self._gathering
 
-    def _send(self) -> None:
-        """Send the waiting requests as a batch."""
-        if self._timer:
-            self._timer.cancel()
-        waiting, self._waiting, self._bytes = self._waiting, {}, 0
-        if waiting:
-            task = asyncio.create_task(self._resolve(waiting))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def _resolve(self, waiting: Mapping[str, tuple[Request, asyncio.Future[Reply]]]) -> None:
-        try:
-            replies = await self._watch(await self._create({key: request for key, (request, _) in waiting.items()}))
-        except Exception as error:
-            replies = dict.fromkeys(waiting, error)
-        for key, (_, future) in waiting.items():
-            reply = replies.get(key, RequestError("expired", "the batch ended without a reply to this request"))
-            if future.done():
-                continue
-            if isinstance(reply, Reply):
-                future.set_result(reply)
-            else:
-                future.set_exception(reply)
+    async def _gather(self, waiting: Mapping[str, Request]) -> _Replies:
+        """Send the requests when the batch is full or no new one came for a while; their replies."""
+        count = 0
+        while waiting is self._waiting and count < len(waiting):
+            count = len(waiting)
+            await asyncio.sleep(_IDLE)
+        if waiting is self._waiting:
+            self._waiting = {}
+        return await self._wait(await self._create(waiting))
 
     async def _create(self, requests: Mapping[str, Request]) -> str:
         """Upload the requests and start a batch of them; its id is written to the file."""
@@ -125,7 +113,7 @@ class BatchClient(OpenAIClient):
         form.add_field("file", content, filename="requests.jsonl", content_type="application/jsonl")
         upload = await self.http.json("POST", "/files", data=form)
         order = {"input_file_id": upload["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
-        name = str((await self.http.post("/batches", order))["id"])
+        name = str((await self.http.json("POST", "/batches", json=order))["id"])
         if self._file:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with self._file.open("a", encoding="utf-8") as file:
@@ -143,11 +131,6 @@ class BatchClient(OpenAIClient):
                     continue
                 known |= dict.fromkeys(row["keys"], row["batch"])
         return known
-
-    def _watch(self, name: str) -> asyncio.Task[_Replies]:
-        if name not in self._batches:
-            self._batches[name] = asyncio.create_task(self._wait(name))
-        return self._batches[name]
 
     async def _wait(self, name: str) -> _Replies:
         """The replies of a batch by their requests' keys, when it has ended."""
@@ -171,46 +154,20 @@ class BatchClient(OpenAIClient):
             if file := state.get(kind):
                 for line in (await self.http.raw("GET", f"/files/{file}/content")).splitlines():
                     row = json.loads(line)
-                    replies[row["custom_id"]] = self._read(row)
+                    replies[row["custom_id"]] = self._read_row(row)
         return replies
 
-    def _read(self, row: Mapping[str, Any]) -> Reply | Exception:
+    def _read_row(self, row: Mapping[str, Any]) -> Reply | Exception:
         response = row.get("response") or {}
         try:
             if response.get("status_code") == 200:
-                return read_reply(response["body"], self.name, self.http.where)
+                return self.read(response["body"])
         except (RequestError, ClientError) as error:
             return error
         body = response.get("body") or {"error": row.get("error") or "no response"}
         return fault(int(response.get("status_code") or 500), body, {}, self.http.where)
 
 
-def _reply_or_raise(reply: Reply | Exception) -> Reply:
-    if isinstance(reply, Reply):
-        return reply
-    raise reply
-
-
 def _errors(state: Mapping[str, Any]) -> str:
     rows = (state.get("errors") or {}).get("data") or []
     return "; ".join(str(row.get("message", row)) for row in rows[:3]) or "without a reason"
-
-
-@providers.register("batch")
-def batch(
-    model: str,
-    *,
-    base_url: str = OPENAI,
-    key_env: str | None = None,
-    headers: Mapping[str, str] | None = None,
-    timeout: float = 600.0,
-    sends: bool = True,
-    folder: Path | None = None,
-    size: int = 1_000,
-) -> BatchClient:
-    """A client of OpenAI's batches, with the options of `vistune.llm.providers.openai`.
-
-    The ids of batches are kept in `folder`; `size` is the maximum number of requests in a batch.
-    """
-    file = folder / "batches.jsonl" if folder else None
-    return BatchClient(model, connect(base_url, key_env, headers, timeout, sends), file, size)

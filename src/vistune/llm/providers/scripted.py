@@ -9,7 +9,6 @@ from pathlib import Path
 from vistune.errors import ClientError
 from vistune.llm.client import Client, Reply, Request
 from vistune.llm.providers import providers
-from vistune.scene.english import well_formed
 
 
 class ScriptedClient(Client):
@@ -49,7 +48,7 @@ def from_file(file: str) -> ScriptedClient:
 def _parse(line: str, where: str) -> tuple[tuple[str, str], str]:
     try:
         row = json.loads(line)
-        return (str(row["id"]), str(row["kind"])), well_formed(str(row["text"]))
+        return (str(row["id"]), str(row["kind"])), str(row["text"])
     except (ValueError, KeyError, TypeError):
         fix = 'write {"id": RECORD, "kind": KIND, "text": REPLY}'
         raise ClientError("this line is not a reply", where=where, fix=fix) from None

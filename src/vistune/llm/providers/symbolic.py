@@ -32,25 +32,15 @@ class SymbolicClient(Client):
         captions, boxes = parse_context(request.query)
         seed = replace(request, max_tokens=None, temperature=None, schema=None).key(self.name)
         writer = SceneWriter(captions, boxes, random.Random(seed), request.vocabulary)
-        writers: dict[str, Callable[[SceneWriter], str]] = {
-            "conversation": _conversation,
-            "detail": SceneWriter.description,
-            "reasoning": _reasoning,
+        writers: dict[str, Callable[[], str]] = {
+            "conversation": lambda: _blocks(writer.conversation(writer.rng.randint(*TURNS))),
+            "detail": writer.description,
+            "reasoning": lambda: _blocks([writer.reasoning()]),
         }
         if request.kind not in writers:
-            raise ClientError(
-                f"the symbolic teacher has no rules for the kind '{request.kind}'",
-                fix=f"use another --teacher, or one of the kinds {', '.join(writers)}",
-            )
-        return Reply(writers[request.kind](writer) if boxes else "", self.name)
-
-
-def _conversation(writer: SceneWriter) -> str:
-    return _blocks(writer.conversation(writer.rng.randint(*TURNS)))
-
-
-def _reasoning(writer: SceneWriter) -> str:
-    return _blocks([writer.reasoning()])
+            fix = f"use another --teacher, or one of the kinds {', '.join(writers)}"
+            raise ClientError(f"the symbolic teacher has no rules for the kind '{request.kind}'", fix=fix)
+        return Reply(writers[request.kind]() if boxes else "", self.name)
 
 
 def _blocks(pairs: list[tuple[str, str]]) -> str:
