@@ -18,6 +18,7 @@ COMMANDS = [
     "generate",
     "view",
     "import",
+    "scienceqa",
     "split",
     "train",
     "merge",

@@ -29,7 +29,7 @@ _NAMES = {
     "images": ("images", "image", "image_path", "file_name", "filename", "img_path"),
     "id": ("id", "question_id", "qid"),
 }
-_LETTER = "Answer with the option's letter from the given choices directly."
+ANSWER_WITH_LETTER = "Answer with the option's letter from the given choices directly."
 """LLaVA-1.5's instruction for multiple choice."""
 
 
@@ -95,7 +95,7 @@ def _from_row(values: Mapping[str, Any], number: int, where: str) -> QuestionRow
 def _with_choices(question: str, choices: tuple[str, ...]) -> str:
     """The question with the choices listed under letters, and LLaVA-1.5's instruction."""
     listed = [f"{letter}. {text}" for letter, text in zip(ascii_uppercase, choices, strict=False)]
-    return "\n".join([question, *listed, _LETTER]) if choices else question
+    return "\n".join([question, *listed, ANSWER_WITH_LETTER]) if choices else question
 
 
 def _from_conversation(values: Mapping[str, Any], number: int, where: str) -> Iterator[QuestionRow]:

@@ -32,6 +32,9 @@ class BenchmarkOptions(Section):
     """Ask multiple-choice questions with every rotation of the choices; one is right if all are (MMBench)."""
     chair_truth: Literal["captions", "boxes"] = "captions"
     """What CHAIR takes as in an image: boxes and what the captions mention (official), or boxes alone."""
+    scienceqa_format: Literal["direct", "QCM-A", "QCM-LEA", "QCM-ALE", "CQM-A"] = "direct"
+    """ScienceQA's prompt: with the instruction to answer with a letter, or as a model was trained on that format
+    (docs/guides/scienceqa.md)."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of all random choices."""
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from string import ascii_uppercase
 from typing import Any
 
+from vistune.data.questions import ANSWER_WITH_LETTER
 from vistune.evaluate.benchmarks import Benchmark, Metric, Scored, Setting, benchmarks
 from vistune.evaluate.benchmarks._choices import read_choice
 from vistune.evaluate.benchmarks._helpers import read_yes_no
@@ -24,7 +25,7 @@ from vistune.records import Question, Verdict
 _ROTATION = 1_000_000
 """MMBench's files number the further rotations of question n as n + 1,000,000, n + 2,000,000 …"""
 _INSTRUCTIONS = {
-    "letter": "Answer with the option's letter from the given choices directly.",
+    "letter": ANSWER_WITH_LETTER,
     "text": "Answer with the text of one of the options.",
     "": "Answer the question using a single word or phrase.",
 }

@@ -1,0 +1,41 @@
+"""`vistune scienceqa`: ScienceQA's problems become conversations."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from vistune.cli.parsing import add_command, add_out
+from vistune.data.scienceqa import FORMATS
+
+_DETAILS = """\
+DATA is the folder with problems.json, pid_splits.json and images. The format
+says what a prompt and its answer hold, in order: question, context, multiple
+choices; lecture, explanation, answer."""
+
+
+def add_scienceqa(commands: Any) -> None:
+    """Add the command."""
+    command = add_command(
+        commands, "scienceqa", _convert, "Turn ScienceQA's problems into conversations to train on", _DETAILS,
+        usage="%(prog)s DATA --out DIR [OPTIONS]",
+    )  # fmt: skip
+    add = command.add_argument
+    add("data", type=Path, metavar="DATA", help="Folder of ScienceQA, or its problems.json")
+    add("--split", default="train", metavar="SPLIT", help="Split of the problems (default: train)")
+    add("--format", choices=FORMATS, default="QCM-LEA", help="Layout of prompt and answer (default: QCM-LEA)")
+    add_out(command)
+
+
+def _convert(args: argparse.Namespace) -> None:
+    from vistune.data.scienceqa import conversations
+    from vistune.formats.conversations import write_conversations
+
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    stem = out / f"{args.split}_{args.format}"
+    number = write_conversations(conversations(args.data, args.split, args.format), stem)
+    folder = args.data if args.data.is_dir() else args.data.parent
+    print(f"{number:,} conversations: {stem}.json")
+    print(f"their images: {folder / 'images'}")
