@@ -155,9 +155,8 @@ def test_ensembles_need_one_second_model_and_two_examples(data: Path, tmp_path: 
     with pytest.raises(VistuneError, match="one second model"):
         make(data, Judges(pair, tmp_path, Limits()))
     alone = write_set(tmp_path / "alone", train=1)
-    judges = Judges(pair[:1], tmp_path, Limits())
-    with judges.opened(), pytest.raises(VistuneError, match="two solved problems"):
-        evaluate(Model(lambda _: "A"), {"scienceqa": make(alone, judges)}, tmp_path)
+    with pytest.raises(VistuneError, match="two solved problems"):
+        make(alone, Judges(pair[:1], tmp_path, Limits()))
 
 
 def test_from_problems_to_ensembles(data: Path, backbones: Path, tmp_path: Path) -> None:

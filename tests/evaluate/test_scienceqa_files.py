@@ -134,12 +134,13 @@ def test_shapes_of_files(tmp_path: Path) -> None:
         ('{"question_id": "101", "text": "A"}\n{"question_id": "102"}\n', "answer 2"),
         ('{"question_id": "101", "text": "A"}\n{"question_id"\n', "line 2"),
         ('{"results": {"x": 1}}', "none of its 1 answers"),
+        ('{"outputs": {"101": "\udcff"}}', "not valid JSON"),
         ("3", "no answers to ScienceQA"),
     ],
 )
 def test_broken_files_are_named(content: str, message: str, data: Path, tmp_path: Path) -> None:
     path = tmp_path / "broken.json"
-    path.write_text(content)
+    path.write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(DataError, match=message):
         scienceqa_tables([path], problems=data)
 

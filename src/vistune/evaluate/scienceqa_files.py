@@ -108,8 +108,8 @@ def _parse(path: Path) -> Any:
         return json.loads(data)
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    except json.JSONDecodeError as broken:
-        if broken.msg != "Extra data":
+    except ValueError as broken:  # also one of Unicode
+        if getattr(broken, "msg", "") != "Extra data":
             raise DataError(f"not valid JSON: {broken}", where=str(path)) from None
     lines = enumerate(data.splitlines(), 1)
     return [parse_json(line, f"{path}: line {number}", DataError) for number, line in lines if line.strip()]

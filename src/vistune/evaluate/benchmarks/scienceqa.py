@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache, cached_property, partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +36,12 @@ class ScienceQA(Benchmark):
         self._format: str = setting.options.get("scienceqa_format") or "direct"
         self._split: str = setting.options.get("split") or "test"
         self.max_new_tokens = 1024 if "L" in self._format else 32  # a lecture is long
+        self._problems = load_problems(setting.file)
+        self._ids = dict.fromkeys(split_ids(self._problems, setting.file, self._split)[self._split])
         if setting.judges and len(setting.judges.names) > 1:
             what = "ScienceQA's ensembles have one second model"
             raise VistuneError(what, where="--judge", fix="name one model")
-
-    @cached_property
-    def _problems(self) -> dict[str, Problem]:
-        return load_problems(self.setting.file)
-
-    @cached_property
-    def _ids(self) -> dict[str, None]:
-        return dict.fromkeys(split_ids(self._problems, self.setting.file, self._split)[self._split])
+        self._shots = self._examples() if setting.judges else []
 
     @property
     def protocol(self) -> Mapping[str, Any]:
@@ -141,8 +136,7 @@ class ScienceQA(Benchmark):
         text = _texts()["judge"].format(problem=problem.prompt(_SHOTS), first=answer, second=second)
         return _request(problem, "scienceqa-judge", [Message("user", text)])
 
-    @cached_property
-    def _shots(self) -> list[Problem]:
+    def _examples(self) -> list[Problem]:
         """Two problems with an explanation and without an image, drawn by the seed, if there are any from training."""
         usable = [
             problem for pid, problem in self._problems.items()
