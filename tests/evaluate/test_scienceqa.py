@@ -19,7 +19,7 @@ from vistune.evaluate.models import Prompt
 from vistune.evaluate.results import load_scores, load_verdicts
 from vistune.evaluate.runner import evaluate
 from vistune.llm import Client, Reply, Request
-from vistune.llm.limits import Limits
+from vistune.llm.budget import Limits
 from vistune.recipe import schema
 from vistune.recipe.training import Recipe
 
