@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vistune.errors import CheckpointError, DataError
+from vistune.errors import CheckpointError, DataError, VistuneError
 from vistune.evaluate.benchmarks import Scored
 from vistune.evaluate.statistics import Measure
 from vistune.records import Question, Verdict
@@ -87,6 +87,16 @@ def load_scores(folder: Path) -> Scores:
         measures = {metric: Measure(**measure) for metric, measure in one["measures"].items()}
         loaded[name] = BenchmarkScores(one["n"], one["unscored"], measures, one["protocol"])
     return Scores(content["label"], loaded)
+
+
+def check_comparable(a: Scores, b: Scores) -> None:
+    """Raise VistuneError if a benchmark that both have was scored differently: by another judge, rule or truth."""
+    for name in a.benchmarks.keys() & b.benchmarks.keys():
+        ours, theirs = a.benchmarks[name].protocol, b.benchmarks[name].protocol
+        for key in dict.fromkeys([*ours, *theirs]):
+            if ours.get(key) != theirs.get(key):
+                what = f"not comparable, the {key} differ: {ours.get(key)} of {a.label}, {theirs.get(key)} of {b.label}"
+                raise VistuneError(what, where=name, fix="evaluate both models in the same way")
 
 
 def write_verdicts(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:

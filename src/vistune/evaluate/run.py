@@ -13,11 +13,10 @@ from rich.progress import track
 from vistune.data.near_identical import NearIdentical
 from vistune.errors import DataError, VistuneError
 from vistune.evaluate.benchmarks import Benchmark, Setting, benchmarks
-from vistune.evaluate.judges import ATTEMPTS, Judges
+from vistune.evaluate.judges import ATTEMPTS, Judges, open_judge
 from vistune.evaluate.models import Answerer, open_model
 from vistune.evaluate.results import Scores
 from vistune.evaluate.runner import check_unscored, evaluate
-from vistune.llm import open_client
 from vistune.llm.budget import Limits, Price
 from vistune.recipe import schema
 from vistune.recipe.evaluation import EvaluateRecipe
@@ -88,7 +87,7 @@ class Evaluation:
         if not recipe.judge:
             return None
         server = {"base_url": recipe.judge_base_url, "key_env": recipe.judge_key_env, "timeout": None}
-        clients = [open_client(spec, **_given(server)) for spec in recipe.judge]
+        clients = [open_judge(spec, self.out, **_given(server)) for spec in recipe.judge]
         price = Price.parse(recipe.price) if recipe.price else None
         if recipe.max_usd is not None and price is None:
             raise VistuneError("a cap in USD needs the judge's price", where="--max-usd", fix="add --price IN:OUT")

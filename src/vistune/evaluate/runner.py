@@ -82,7 +82,10 @@ def check_unscored(benchmarks: Mapping[str, Benchmark], scores: Scores) -> None:
         one = scores.benchmarks[name]
         if one.unscored > benchmark.max_unscored * one.n:
             what = f"{one.unscored:,} of {one.n:,} answers are unscored, more than {benchmark.max_unscored:.0%}"
-            fix = "verdicts.jsonl says why; run the command again, or accept the scores with --allow-unparsed"
+            fix = (
+                "verdicts.jsonl says why; the same command requests again what got no reply, with --attempts 4 also "
+                "what cannot be read; --allow-unparsed accepts the scores"
+            )
             raise VistuneError(what, where=name, fix=fix)
 
 

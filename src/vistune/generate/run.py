@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,7 +29,7 @@ from vistune.generate.report import Report
 from vistune.generate.write import write_samples
 from vistune.interrupt import StopAfterStep
 from vistune.llm import Client, open_client, options_of
-from vistune.llm.ask import Asker
+from vistune.llm.ask import Asker, in_loop
 from vistune.llm.budget import Budget, Cost, Limits, Price
 from vistune.llm.progress import Progress
 from vistune.llm.store import FILE, Store
@@ -182,7 +181,7 @@ class Generation:
             asker = Asker(self.client, store, self.limits, budget, progress)
             signals = StopAfterStep(_NOTICE, self._stop_asking, same=0.1)  # no launcher sends them twice
             with signals.noting():
-                plan = _in_loop(self._ask(plan, asker, progress))
+                plan = in_loop(self._ask(plan, asker, progress))
                 if asker.error and not self._answered(plan, store):
                     raise asker.error  # nothing was received: the files of an earlier run stay
                 report = self._write(plan, store)
@@ -269,13 +268,3 @@ def _open_teacher(recipe: GenerateRecipe, out: Path | None, *, sends: bool) -> C
         recipe.teacher, base_url=recipe.base_url, key_env=recipe.key_env, headers=recipe.headers or None,
         timeout=recipe.timeout, **{name: value for name, value in ours.items() if name in has},
     )  # fmt: skip
-
-
-def _in_loop(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end, also in a notebook, where this thread's event loop is busy."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(main)
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, main).result()

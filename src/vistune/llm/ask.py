@@ -19,9 +19,11 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from typing import Any, TypeVar
 
 from vistune.errors import ClientError
 from vistune.llm.budget import Budget, Cost, Limits
@@ -31,6 +33,7 @@ from vistune.llm.rate_limit import RateLimit
 from vistune.llm.store import Failure, Store, StoredReply
 from vistune.scene.english import well_formed
 
+T = TypeVar("T")
 Accept = Callable[[Request, Reply], bool]
 """Whether a reply is usable, so that no other attempt at its request is needed."""
 
@@ -240,3 +243,13 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
             await event.wait()
     except TimeoutError:
         pass
+
+
+def in_loop(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end, also in a notebook, where this thread's event loop is busy."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(main)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, main).result()
