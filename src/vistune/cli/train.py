@@ -45,8 +45,9 @@ def _train(args: argparse.Namespace) -> None:
 
         Console().print(table(plan(recipe)))
         return
+    from vistune.evaluate.run import step_evaluation
     from vistune.train.run import train
 
-    checkpoint = train(recipe, args.out)
+    checkpoint = train(recipe, args.out, step_evaluation(recipe.evaluation) if recipe.evaluation else None)
     if is_first_process():
         print(f"{checkpoint}\ntry it: vistune chat {checkpoint} --image FILE")

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from PIL import Image
+
+if TYPE_CHECKING:
+    from vistune.model.assistant import Assistant
 
 
 class Prompt(NamedTuple):
@@ -31,21 +34,29 @@ class Answerer(Protocol):
 
 def open_model(spec: str) -> Answerer:
     """The model that a spec names: a checkpoint's folder. Raises CheckpointError."""
-    return _Checkpoint(Path(spec))
+    from vistune.model.assistant import Assistant
+
+    path = Path(spec)
+    return Checkpoint(Assistant.load(path), path.name, identity=weights_hash(path))
 
 
-class _Checkpoint:
-    def __init__(self, path: Path) -> None:
-        from vistune.model.assistant import Assistant
+def weights_hash(folder: Path) -> str:
+    """The SHA-256 of a checkpoint's weights."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.safetensors")):
+        with file.open("rb") as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()
 
-        self._assistant = Assistant.load(path)
-        self.name = path.name
-        digest = hashlib.sha256()
-        for file in sorted(path.glob("*.safetensors")):
-            digest.update(file.read_bytes())
-        self.identity = digest.hexdigest()
+
+class Checkpoint:
+    """An assistant under evaluation; see `Answerer`."""
+
+    def __init__(self, assistant: Assistant, name: str, identity: str) -> None:
+        self._assistant, self.name, self.identity = assistant, name, identity
 
     def answers(self, prompts: Sequence[Prompt], *, max_new_tokens: int, batch_size: int) -> Iterator[tuple[int, str]]:
+        """The answers with their prompts' indices."""
         yield from enumerate(
             self._assistant.answer(list(prompts), max_new_tokens=max_new_tokens, batch_size=batch_size)
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,12 @@ from vistune.data.near_identical import NearIdentical
 from vistune.errors import DataError, VistuneError
 from vistune.evaluate.benchmarks import Benchmark, Setting, benchmarks
 from vistune.evaluate.judges import ATTEMPTS, Judges, open_judge
-from vistune.evaluate.models import Answerer, open_model
+from vistune.evaluate.models import Answerer, Checkpoint, open_model
 from vistune.evaluate.results import Scores
 from vistune.evaluate.runner import check_unscored, evaluate
 from vistune.llm.budget import Limits, Price
 from vistune.recipe import schema
-from vistune.recipe.evaluation import EvaluateRecipe
+from vistune.recipe.evaluation import EvaluateRecipe, RunEvaluation
 from vistune.recipe.training import Recipe
 from vistune.records import ImageRecord, Question
 from vistune.sources import open_annotations, with_size
@@ -148,3 +148,24 @@ def _sources(recipe: Path, console: Console) -> Iterator[DataSource]:
             yield DataSource(entry, skipped=lambda _: None)
         except DataError as error:
             console.print(f"not checked for test images: {error.where}: {error.what}", markup=False, soft_wrap=True)
+
+
+def step_evaluation(evaluation: RunEvaluation) -> Callable[[Any, Any, Path, int], dict[str, float]]:
+    """Scores a model during its training (`train.loop.Evaluate`), in the folder `eval/step-N` of its stage.
+
+    The figures are all measures, as `scene_qa/accuracy`. Raises what `Evaluation` raises.
+    """
+
+    def evaluate_step(model: Any, processor: Any, folder: Path, step: int) -> dict[str, float]:
+        from vistune.model.assistant import Assistant
+
+        answerer = Checkpoint(Assistant(model, processor), f"step {step}", identity=f"step {step}")
+        run = Evaluation(answerer, evaluation.recipe(), folder / "eval" / f"step-{step}", console=Console(quiet=True))
+        return {
+            f"{benchmark}/{name}": measure.value
+            for benchmark, scores in run.run().benchmarks.items()
+            for name, measure in scores.measures.items()
+            if measure.value is not None
+        }
+
+    return evaluate_step

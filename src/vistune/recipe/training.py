@@ -131,7 +131,12 @@ class StageRecipe(Section):
     """Number of optimizer steps between validations; there is another one at the end of the stage."""
     early_stopping: Count | None = None
     """Number of validations in a row without a new lowest loss that end the stage; the weights of the lowest loss are
-    kept."""
+    kept. With `keep_best`, of evaluations without a new best score."""
+    evaluate_every: Count | None = None
+    """Number of optimizer steps between runs of the recipe's `evaluation`; there is another one at the end of the
+    stage."""
+    keep_best: str | None = None
+    """Score of the evaluation whose best weights the stage keeps, as in scene_qa/accuracy; -chair/chair: the lowest."""
     save: Literal["full", "trained"] = "full"
     """Content of the checkpoint: the whole model, or only the `trained` parts and the name of the model they belong
     to."""
@@ -142,8 +147,10 @@ class StageRecipe(Section):
             raise ValueError("it trains either `lora` or the whole `language` model")
         if self.lora and "lora" not in self.trains:
             raise ValueError("it has settings of `lora` but does not train it: add it to `trains`")
-        if self.early_stopping and not self.validation_data:
-            raise ValueError("early_stopping needs validation_data")
+        if self.early_stopping and not (self.validation_data or self.keep_best):
+            raise ValueError("early_stopping needs validation_data or keep_best")
+        if self.keep_best and not self.evaluate_every:
+            raise ValueError("keep_best needs evaluate_every")
         if rest := set(self.learning_rates) - set(self.trains):
             raise ValueError(f"it has a learning rate of {', '.join(sorted(rest))} but does not train it")
         if self.save == "trained" and not {"projector", "lora"}.issuperset(self.trains):
@@ -195,6 +202,12 @@ class Recipe(Section):
     def _begins_somewhere(self) -> Recipe:
         if (self.model is None) == (self.start is None):
             raise ValueError("it needs either `model`, what to assemble, or `start`, a checkpoint")
+        return self
+
+    @model_validator(mode="after")
+    def _says_what_to_evaluate(self) -> Recipe:
+        if self.evaluation is None and any(stage.evaluate_every for stage in self.stages):
+            raise ValueError("evaluate_every needs `evaluation`, the benchmarks to run")
         return self
 
     @model_validator(mode="after")

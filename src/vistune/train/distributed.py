@@ -35,7 +35,7 @@ def start_processes() -> Accelerator:
     )  # fmt: skip
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         raise RecipeError("DeepSpeed is not supported", fix="accelerate launch --use_fsdp --fsdp_version 2")
-    if _wants_shards() and os.environ.get("FSDP_VERSION", "1") != "2":
+    if is_sharded() and os.environ.get("FSDP_VERSION", "1") != "2":
         raise RecipeError("only version 2 of FSDP is supported", fix="--fsdp_version 2, or FSDP_VERSION=2")
     if accelerator.num_processes > 1 and accelerator.device.type == "cpu" and is_torch_version("<", "2.13"):
         # gloo of torch 2.7 adds up the gradients of shards instead of averaging them, and may hang at the end
@@ -43,7 +43,7 @@ def start_processes() -> Accelerator:
     return accelerator
 
 
-def _wants_shards() -> bool:
+def is_sharded() -> bool:
     """Whether `accelerate launch --use_fsdp` started this process, or the user set its variable for `torchrun`."""
     return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("true", "1")
 
@@ -83,7 +83,7 @@ def prepare(
     accelerator: Accelerator, module: TargetLoss, optimizer: Callable[[], torch.optim.Optimizer]
 ) -> tuple[nn.Module, torch.optim.Optimizer]:
     """The module in all processes, and its optimizer. Raises RecipeError for weights that cannot be sharded."""
-    if _wants_shards() and accelerator.num_processes > 1:
+    if is_sharded() and accelerator.num_processes > 1:
         if not all(weight.is_floating_point() for weight in module.parameters()):
             raise RecipeError("quantised weights cannot be sharded", where="model", fix="train without --use_fsdp")
         mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from signal import SIGTERM
@@ -21,7 +21,7 @@ from vistune.data.features import FeatureCache
 from vistune.data.groups import make_groups
 from vistune.data.images import ImageStore
 from vistune.data.loader import Loader, one_ahead, share_out
-from vistune.errors import Stopped, TrainingError
+from vistune.errors import RecipeError, Stopped, TrainingError, did_you_mean
 from vistune.interrupt import StopAfterStep
 from vistune.recipe.training import Recipe, StageRecipe
 from vistune.train.distributed import accumulation, clip, decide, prepare, unshard
@@ -31,6 +31,8 @@ from vistune.train.stages import parts
 from vistune.train.target_loss import TargetLoss
 
 _NAMED_IDS = 8
+Evaluate = Callable[[LlavaForConditionalGeneration, LlavaProcessor, Path, int], dict[str, float]]
+"""Scores the model after a number of steps, by name; it may write to the stage's folder."""
 
 
 def train_stage(
@@ -44,11 +46,12 @@ def train_stage(
     folder: Path,
     feature_cache: FeatureCache | None = None,
     validation_data: Dataset | None = None,
+    evaluate: Evaluate | None = None,
 ) -> None:
     """Train `model`, as `prepare_stage` left it, in place on `dataset`; `folder` gets the states to resume from.
 
     The frozen vision tower does not encode images again whose features are in `feature_cache`. The loss on
-    `validation_data` is logged.
+    `validation_data` is logged, and so are the figures of `evaluate`, every `stage.evaluate_every` steps.
 
     The loss of a step is the cross-entropy summed over the target tokens of its whole batch divided by their
     number, whatever the micro-batch size and the number of processes. In the end all weights are whole in the main
@@ -121,7 +124,13 @@ def train_stage(
                 validation = _validation_loss(module, validation_data, processor, size, accelerator, bf16=bf16)
                 check_finite({"val/loss": validation})
                 log.write(progress.done, {"val/loss": validation})
-                best = stage.early_stopping is not None and progress.improved(validation)
+                best = bool(stage.early_stopping and not stage.keep_best) and progress.improved(validation)
+            if stage.evaluate_every and evaluate and (last or progress.done % stage.evaluate_every == 0):
+                with total_loss.suspended(), _evaluating(module):
+                    scores = decide(accelerator, lambda: evaluate(model, processor, folder, progress.done))
+                log.write(progress.done, {f"eval/{name}": value for name, value in scores.items()})
+                if stage.keep_best:
+                    best = progress.improved(_badness(scores, stage))
             if stop or best or (progress.done % stage.checkpoint_every == 0 and not last):
                 save_state(states, progress, weights, optimizer, accelerator)
             if stop:
@@ -131,6 +140,14 @@ def train_stage(
     if progress.best_step:
         load_weights(decide(accelerator, lambda: best_weights(states, progress)), weights)
     unshard(module, keep=main)
+
+
+def _badness(figures: Mapping[str, float], stage: StageRecipe) -> float:
+    """What the stage's `keep_best` makes as low as possible. Raises RecipeError if it is not among the figures."""
+    name = (stage.keep_best or "").removeprefix("-")
+    if name not in figures:
+        raise RecipeError("there is no such score", where=f"keep_best {name}", fix=did_you_mean(name, figures))
+    return figures[name] if stage.keep_best != name else -figures[name]
 
 
 def _diverged(figures: Mapping[str, float], when: str, stage: StageRecipe, ids: Sequence[str], states: Path) -> None:

@@ -22,11 +22,11 @@ from vistune.model.checkpoint import BASE, is_complete, mark_unfinished, save_ch
 from vistune.recipe import schema
 from vistune.recipe.training import Recipe, StageRecipe
 from vistune.storage import MANIFEST, find_damage, storage_errors
-from vistune.train.distributed import decide, end_processes, main_first, start_processes
+from vistune.train.distributed import decide, end_processes, is_sharded, main_first, start_processes
 from vistune.train.features import open_features, remove_features
 from vistune.train.frozen_bf16 import hold_in_bf16, restore_float32
 from vistune.train.log import check_trackers
-from vistune.train.loop import train_stage
+from vistune.train.loop import Evaluate, train_stage
 from vistune.train.resume import keep_newest, newest_state
 from vistune.train.stages import open_stage_data, prepare_stage
 from vistune.train.target_loss import check_compiler
@@ -38,18 +38,19 @@ _FREE = ("log_to", "log_every", "checkpoint_every", "micro_batch_size", "feature
 _RECIPE = "recipe.yaml"
 
 
-def train(recipe: Recipe, out: Path) -> Path:
+def train(recipe: Recipe, out: Path, evaluate: Evaluate | None = None) -> Path:
     """Train all stages of `recipe`; returns the last one's checkpoint, `out/<stage name>`.
 
     A finished stage is skipped and an interrupted one continues, so the same call finishes a run that was ended at
     any moment, with the same weights. A damaged checkpoint is named on stderr and made again from its stage's state.
+    `evaluate` scores the model in stages with `evaluate_every`.
     Raises RecipeError if `out` holds a run of another recipe, DataError for data that cannot be used (checked before
     anything is trained), CheckpointError for a backbone, TrainingError for a loss that is not finite, StorageError if
     the disk is full, Stopped if a signal ended it.
     """
     bound_kernel_caches()
     with stop_at_once(), storage_errors(out):
-        checkpoint = _train(recipe, out)
+        checkpoint = _train(recipe, out, evaluate)
     end_processes()
     return checkpoint
 
@@ -64,14 +65,14 @@ def bound_kernel_caches() -> None:
         os.environ.setdefault(cache, "32")
 
 
-def _train(recipe: Recipe, out: Path) -> Path:
+def _train(recipe: Recipe, out: Path, evaluate: Evaluate | None) -> Path:
     accelerator = start_processes()
     folders = [out / stage.name for stage in recipe.stages]
     numbers = decide(accelerator, lambda: _check(recipe, out, folders, accelerator.num_processes))
     data = main_first(accelerator, lambda: {n: open_stage_data(recipe.stages[n], accelerator.print) for n in numbers})
     for n in numbers:
         base = folders[n - 1] if n else starting_point(recipe)
-        _run_stage(base, recipe, recipe.stages[n], data[n], accelerator, folders[n])
+        _run_stage(base, recipe, recipe.stages[n], data[n], accelerator, folders[n], evaluate)
         decide(accelerator, partial(_remove_old_states, folders[: n + 1]))
     decide(accelerator, lambda: remove_features(out / _FEATURES))
     return folders[-1]
@@ -84,6 +85,9 @@ def _check(recipe: Recipe, out: Path, folders: list[Path], processes: int) -> li
             what = f"{stage.batch_size} conversations cannot be shared out to {processes} processes"
             fix = f"a batch_size of at least {processes}, or fewer processes"
             raise RecipeError(what, where=f"stages.{stage.name}.batch_size", fix=fix)
+        if stage.evaluate_every and is_sharded():
+            fix = "leave out evaluate_every, or train whole copies (DDP)"
+            raise RecipeError("sharded weights (FSDP) cannot generate", where=f"stages.{stage.name}", fix=fix)
     check_recipe(recipe, out)
     check_trackers(recipe)
     if recipe.compile:
@@ -97,7 +101,7 @@ def _check(recipe: Recipe, out: Path, folders: list[Path], processes: int) -> li
 
 def _run_stage(
     base: Path | Backbones, recipe: Recipe, stage: StageRecipe, data: list[list[DataSource]], accelerator: Accelerator,
-    folder: Path,
+    folder: Path, evaluate: Evaluate | None,
 ) -> None:  # fmt: skip
     """Train a stage that starts from a checkpoint or the backbones, and save its checkpoint."""
     model, processor = _open(base)
@@ -111,7 +115,7 @@ def _run_stage(
         hold_in_bf16(model)
     train_stage(
         model, processor, dataset, recipe, stage, accelerator=accelerator, folder=folder, feature_cache=features,
-        validation_data=validation_data[0] if validation_data else None,
+        validation_data=validation_data[0] if validation_data else None, evaluate=evaluate,
     )  # fmt: skip
     if features is not None:
         features.close()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -62,6 +63,16 @@ class TargetLoss(nn.Module):
             language.disable_input_require_grads()
         for layer in language.layers:
             layer._compiled_call_impl = None  # what `compile` sets; torch has no way back
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """With the model's own attention meanwhile, so that it can generate."""
+        language: Any = self.model.model.language_model
+        language.set_attn_implementation(self._attention)
+        try:
+            yield
+        finally:
+            use_shared_prefix(language)
 
     def forward(self, batch: Batch, scale: float = 1.0) -> Tensor:
         """The sum times `scale`, in float32."""
