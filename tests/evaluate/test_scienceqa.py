@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vistune.llm.limits import Limits
 
 from scienceqa_set import write_set
 from vistune.cli import main
