@@ -13,7 +13,7 @@ from rich.table import Table
 from vistune.errors import VistuneError
 from vistune.evaluate.benchmarks import Metric, Scored
 from vistune.evaluate.benchmarks._metrics import mean_score
-from vistune.evaluate.results import load_scores, load_verdicts, scored
+from vistune.evaluate.results import check_comparable, load_scores, load_verdicts, scored
 from vistune.evaluate.statistics import NOTHING, Measure, t_quantile
 from vistune.evaluate.tables import Cell
 
@@ -61,9 +61,12 @@ def load_answers(folder: Path) -> dict[str, list[Scored]]:
 def print_comparison(folders: Sequence[Path], console: Console | None = None) -> None:
     """Print the mean score of each evaluation and its paired difference to the first, by benchmark and type.
 
-    Raises VistuneError if two evaluations have no question in common.
+    Raises VistuneError if two evaluations have no question in common, or other judges.
     """
-    runs = {load_scores(folder).label + f" ({folder})": load_answers(folder) for folder in folders}
+    scores = [load_scores(folder) for folder in folders]
+    for other in scores[1:]:
+        check_comparable(scores[0], other)
+    runs = {f"{one.label} ({folder})": load_answers(folder) for one, folder in zip(scores, folders, strict=True)}
     table = Table("", title="Mean score of the answers, % (95 % interval); differences are paired by question")
     for number, label in enumerate(runs):
         table.add_column(label, justify="right")

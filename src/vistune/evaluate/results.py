@@ -91,7 +91,7 @@ def load_scores(folder: Path) -> Scores:
 
 def check_comparable(a: Scores, b: Scores) -> None:
     """Raise VistuneError if a benchmark that both have was scored differently: by another judge, rule or truth."""
-    for name in a.benchmarks.keys() & b.benchmarks.keys():
+    for name in [name for name in a.benchmarks if name in b.benchmarks]:
         ours, theirs = a.benchmarks[name].protocol, b.benchmarks[name].protocol
         for key in dict.fromkeys([*ours, *theirs]):
             if ours.get(key) != theirs.get(key):

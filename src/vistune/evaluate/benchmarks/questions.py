@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from vistune.data.questions import QuestionRow, read_questions
 from vistune.errors import DataError, did_you_mean
@@ -73,6 +74,12 @@ class OwnQuestions(Benchmark):
         if not answer.strip():
             return Verdict(0.0, "", "is empty")
         return self._judged(question, answer) if rule == "judge" else RULES[rule](question, answer)
+
+    @property
+    def protocol(self) -> Mapping[str, Any]:
+        """The judges, if answers are scored by one."""
+        judged = any((row.type or _usual_rule(row)) == "judge" for row in self._rows)
+        return {"judges": sorted(self.setting.judges.names)} if judged and self.setting.judges else {}
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
