@@ -116,13 +116,19 @@ def test_unparsed_rows_are_counted_and_both_scores_given(tmp_path: Path) -> None
 def test_runs_of_the_judge_have_a_mean_with_its_deviation(tmp_path: Path) -> None:
     shifted = [(kind, one, min(10, two + 1)) for kind, one, two in ROWS]
     files = [write(tmp_path / f"{n}.jsonl", llava(rows)) for n, rows in enumerate([ROWS, shifted])]
+    unparsed = llava(ROWS)
+    unparsed[0] |= {"content": "Prose.\n\n9 8", "tuple": [-1, -1]}
     other = write(tmp_path / "other.jsonl", llava(ROWS, answer2_id="of another model"))
     *single, mean = review_tables([*files, other])
     assert len(single) == 3
     pair = [single[n].cells["all"].score for n in range(2)]
     assert mean.cells["all"].score == pytest.approx(sum(pair) / 2)
-    assert mean.cells["all, SD between runs"].score == pytest.approx(stdev(pair))
+    assert mean.cells["all, SD"].score == pytest.approx(stdev(pair))
     assert mean.title.startswith("mean of 2 runs")
+    *_, mean = review_tables([write(files[1], unparsed), files[0]])
+    assert mean.cells["all, reparsed"].score == pytest.approx(pair[0])
+    assert "llava_bench_conv, reparsed" in mean.cells
+    assert "llava_bench_detail, reparsed" not in mean.cells
 
 
 @pytest.mark.parametrize("row", [{"a": 1}, {"question_id": 1, "tuple": [1]}, {"question_id": 1, "tuple": ["x", 2]}])

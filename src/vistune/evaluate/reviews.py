@@ -25,6 +25,7 @@ UNPARSED = (-1.0, -1.0)
 """What LLaVA's files hold for a reply without two scores."""
 _CONTENT = ("content", "text")
 _STORED = ("tuple", "score")
+_REPARSED = ", reparsed"
 _VERDICT_WORDS = "vistune.evaluate", "verdict_words.txt"
 _SCALE = re.compile(r"/ ?10\b|\bout of (?:10|ten)\b|\b(?:scale )?(?:of |from )?1 ?(?:-|–|to) ?10\b", re.IGNORECASE)
 _LABEL = re.compile(r"\b(?:assistant|answer|response|model|ai)(?:'s)? ?#?([12ab])\b(?:'s)?", re.IGNORECASE)
@@ -144,15 +145,16 @@ def review_tables(files: Sequence[Path], *, protocol: str = "both-orders") -> li
     """
     runs = {path: _read(path) for path in files}
     paper = protocol == "paper"
-    tables = [_table(str(path), rows, paper=paper) for path, rows in runs.items()]
+    tables = {path: _table(str(path), rows, paper=paper) for path, rows in runs.items()}
+    means = []
     by_answers: dict[frozenset[tuple[str, ...]], list[Path]] = {}
     for path, rows in runs.items():
         by_answers.setdefault(frozenset(row.about for row in rows), []).append(path)
     for paths in by_answers.values():
         if len(paths) > 1:
             pooled = _table("", [row for path in paths for row in runs[path]], paper=paper)
-            tables.append(_mean_table([tables[files.index(path)] for path in paths], pooled))
-    return tables
+            means.append(_mean_table([tables[path] for path in paths], pooled))
+    return [*tables.values(), *means]
 
 
 def _read(path: Path) -> list[_Review]:
@@ -188,8 +190,8 @@ def _table(title: str, rows: Sequence[_Review], *, paper: bool) -> ScoreTable:
         for official in (paper, not paper):
             name = group if official == paper else f"{group}, {'official rounding' if official else 'ratio of sums'}"
             cells[name] = _cell(members, _as_stored if official else _parsed, official=official)
-            if unparsed:
-                cells[f"{name}, reparsed"] = _cell(members, _reparsed, official=official)
+            if any(row.unparsed for row in members):
+                cells[name + _REPARSED] = _cell(members, _reparsed, official=official)
     counts = {
         "reviews": len(rows),
         "unparsed as stored": len(unparsed),
@@ -209,10 +211,10 @@ def _mean_table(runs: Sequence[ScoreTable], pooled: ScoreTable) -> ScoreTable:
     """The mean of the runs' scores with the interval over the questions, and the standard deviation between runs."""
     cells: dict[str, Cell] = {}
     for name, cell in pooled.cells.items():
-        scores = [run.cells[name].score for run in runs if name in run.cells]
-        known = [score for score in scores if score is not None]
+        plain = name.removesuffix(_REPARSED)  # that of a run without unparsed replies
+        known = [score for run in runs if (score := run.cells.get(name, run.cells[plain]).score) is not None]
         if len(known) == len(runs):
             cells[name] = replace(cell, score=fmean(known))
-            cells[f"{name}, SD between runs"] = Cell(stdev(known), len(known))
+            cells[f"{name}, SD"] = Cell(stdev(known), len(known))
     titles = ", ".join(run.title for run in runs)
     return ScoreTable(f"mean of {len(runs)} runs of the judge: {titles}", cells, pooled.counts)
