@@ -12,6 +12,7 @@ from vistune.cli.ablate import add_ablate
 from vistune.cli.chat import add_chat
 from vistune.cli.demo import add_demo, add_demo_data
 from vistune.cli.eval import add_eval
+from vistune.cli.export import add_export
 from vistune.cli.generate import add_generate
 from vistune.cli.import_ import add_import
 from vistune.cli.merge import add_merge
@@ -76,7 +77,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for add in (
         add_demo, add_demo_data, add_generate, add_view, add_import, add_scienceqa, add_split, add_train, add_merge,
-        add_eval, add_report, add_ablate, add_chat, add_recipes,
+        add_eval, add_report, add_ablate, add_chat, add_export, add_recipes,
     ):  # fmt: skip
         add(commands)
     return parser, commands.choices

@@ -1,0 +1,45 @@
+"""llama.cpp: the text model and `mmproj`, two GGUF files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from vistune.data.chat_template import checkpoint_template
+from vistune.errors import CheckpointError
+from vistune.export.engines import llama_cpp_obstacles
+from vistune.export.gguf_file import PRECISIONS, Precision
+from vistune.export.targets import ExportOptions, Opened, exporters
+from vistune.export.text_gguf import write_text_model
+from vistune.export.vision_gguf import write_vision_model
+
+
+@exporters.register("gguf")
+def export_gguf(opened: Opened, out: Path, options: ExportOptions) -> list[str]:
+    """Write OUT/model-DTYPE.gguf and OUT/mmproj-DTYPE.gguf. Raises CheckpointError with all reasons against it."""
+    text, vision = write_both(opened, out, options)
+    return [f"llama-server --model {text} --mmproj {vision}"]
+
+
+def write_both(opened: Opened, out: Path, options: ExportOptions) -> tuple[Path, Path]:
+    """The paths of the two files, written."""
+    model, processor = opened.model, opened.processor
+    precision = cast(Precision, options.dtype_of("a GGUF file", PRECISIONS, "f16"))
+    _refuse(opened, options)
+    template = checkpoint_template(processor)
+    out.mkdir(parents=True, exist_ok=True)
+    text, vision = (out / f"{part}-{precision}.gguf" for part in ("model", "mmproj"))
+    write_vision_model(model, processor.image_processor, vision, precision)
+    write_text_model(model, processor.tokenizer, template, text, precision)
+    return text, vision
+
+
+def _refuse(opened: Opened, options: ExportOptions) -> None:
+    obstacles = llama_cpp_obstacles(opened.model.config, opened.processor)
+    against = [one for one in obstacles if not (one.framing and options.allow_framing)]
+    if against:
+        what = "llama.cpp would answer differently: " + "; ".join(one.reason for one in against)
+        fix = ""
+        if all(one.framing for one in against):
+            fix = "--allow-framing writes the files anyway: square images are the same"
+        raise CheckpointError(what, where=str(opened.path), fix=fix)
