@@ -1,9 +1,10 @@
-"""GGUF files: the same weights and logits as the checkpoint's, the same tokens, and what llama.cpp would run wrongly."""
+"""GGUF files: the weights, logits and tokens of the checkpoint, and what llama.cpp would run wrongly."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -28,6 +30,7 @@ from assembling import assemble
 from vistune.cli import main
 from vistune.data.chat_template import checkpoint_template, render
 from vistune.export.gguf_tokenizer import exported_template
+from vistune.export.text_gguf import text_obstacles
 from vistune.model.adapter_checkpoint import open_checkpoint
 from vistune.model.backbones import load_language
 from vistune.model.checkpoint import save_checkpoint
@@ -46,7 +49,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {"rope_parameters": LLAMA3},
     "qwen2": {"rope_parameters": YARN, "tie_word_embeddings": True, "head_dim": 16},
     "qwen3": {},
-    "gemma3_text": {"sliding_window": 3, "num_hidden_layers": 6, "rope_parameters": GEMMA, "query_pre_attn_scalar": 32},
+    "gemma3_text": {"sliding_window": 3, "num_hidden_layers": 6, "rope_parameters": GEMMA, "head_dim": 256},
 }
 SPM = "narrow"
 Build = Callable[..., Path]
@@ -56,15 +59,17 @@ Build = Callable[..., Path]
 def build(backbones: Path, tmp_path: Path) -> Build:
     """Saves a checkpoint of small random parts."""
 
-    def save(family: str = "llama", tower: str = "clip", tokenizer: str = "language", act: str | None = None,
-             vision: dict[str, Any] | None = None, text: dict[str, Any] | None = None, **keys: Any) -> Path:  # fmt: skip
+    def save(
+        family: str = "llama", tower: str = "clip", tokenizer: str = "language", act: str | None = None,
+        vision: dict[str, Any] | None = None, text: dict[str, Any] | None = None, **keys: Any,
+    ) -> Path:  # fmt: skip
         words = AutoTokenizer.from_pretrained(backbones / tokenizer)
         changes = {**SMALL, **FAMILIES[family], "bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id}
         config = AutoConfig.for_model(family, **{**changes, "vocab_size": len(words), **(text or {})})
         torch.manual_seed(0)
         AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "text")
         words.save_pretrained(tmp_path / "text")
-        _tower(tower, backbones, act, vision or {}).save_pretrained(tmp_path / "tower")
+        _tower(tower, act, vision or {}).save_pretrained(tmp_path / "tower")
         _image_settings(tower, backbones, tmp_path / "tower")
         parts = assemble(str(tmp_path / "tower"), str(tmp_path / "text"), **{"projector": "mlp2x_gelu", **keys})
         save_checkpoint(*parts, tmp_path / "checkpoint")
@@ -73,7 +78,7 @@ def build(backbones: Path, tmp_path: Path) -> Build:
     return save
 
 
-def _tower(kind: str, backbones: Path, act: str | None, changes: dict[str, Any]) -> Any:
+def _tower(kind: str, act: str | None, changes: dict[str, Any]) -> Any:
     size = {"hidden_size": 32, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 2,
             "image_size": 28, "patch_size": 14, **({"hidden_act": act} if act else {}), **changes}  # fmt: skip
     if kind == "clip":
@@ -157,28 +162,34 @@ def test_sentencepiece_keeps_ids_kinds_and_the_order_of_merges(build: Build) -> 
 def _merged(text: str, scores: dict[str, float]) -> list[str]:
     """llama.cpp's SentencePiece: the leftmost pair of the highest score is merged until there is none; then bytes."""
     pieces = list(text.replace(" ", "▁"))
-    while pairs := [(scores[a + b], -n) for n, (a, b) in enumerate(zip(pieces, pieces[1:])) if a + b in scores]:
+    while pairs := [(scores[a + b], -n) for n, (a, b) in enumerate(pairwise(pieces)) if a + b in scores]:
         place = -max(pairs)[1]
         pieces[place : place + 2] = [pieces[place] + pieces[place + 1]]
     return [p for one in pieces for p in ([one] if one in scores else [f"<0x{b:02X}>" for b in one.encode()])]
 
 
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+DIGITS = {"type": "Digits", "individual_digits": True}
+QWEN2 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+SPLIT = {"type": "Split", "pattern": {"Regex": QWEN2}, "behavior": "Isolated", "invert": False}
+
+
 @pytest.mark.parametrize(
-    ("split", "name"),
+    ("steps", "name"),
     [
-        ('{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}', "gpt-2"),
-        ('{"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": true}, {"type": "ByteLevel",'
-         ' "add_prefix_space": false, "trim_offsets": true, "use_regex": true}]}', "smollm"),
-        (r'{"type": "Sequence", "pretokenizers": [{"type": "Split", "pattern": {"Regex": "(?i:\'s|\'t|\'re|\'ve|\'m|\'ll|\'d)|'
-         r'[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"}, "behavior": '
-         r'"Isolated", "invert": false}, {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, '
-         r'"use_regex": false}]}', "qwen2"),
+        ([BYTES | {"use_regex": True}], "gpt-2"),
+        ([DIGITS, BYTES | {"use_regex": True}], "smollm"),
+        ([SPLIT, BYTES | {"use_regex": False}], "qwen2"),
     ],
-)  # fmt: skip
-def test_the_way_of_splitting_words_has_llama_cpps_name(split: str, name: str, build: Build) -> None:
+)
+def test_the_way_of_splitting_words_has_llama_cpps_name(steps: list[Any], name: str, build: Build) -> None:
     checkpoint = build("llama")
     file = checkpoint / "tokenizer.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"pre_tokenizer": json.loads(split)}))
+    split = {"type": "Sequence", "pretokenizers": steps}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"pre_tokenizer": split}))
     assert values(export(checkpoint)[0])["tokenizer.ggml.pre"] == name
 
 
@@ -226,21 +237,20 @@ def test_the_vision_file_computes_the_assistants_embeddings(
 
 def _run(pixels: torch.Tensor, keys: dict[str, Any], weights: dict[str, torch.Tensor]) -> torch.Tensor:
     """llama.cpp's clip_graph_llava and clip_graph_siglip, written from their source."""
-    F = torch.nn.functional
 
     def linear(states: torch.Tensor, name: str) -> torch.Tensor:
-        return F.linear(states, weights[f"{name}.weight"], weights.get(f"{name}.bias"))
+        return functional.linear(states, weights[f"{name}.weight"], weights.get(f"{name}.bias"))
 
     def norm(states: torch.Tensor, name: str) -> torch.Tensor:
         eps = keys["clip.vision.attention.layer_norm_epsilon"]
-        return F.layer_norm(states, states.shape[-1:], weights[f"{name}.weight"], weights[f"{name}.bias"], eps)
+        return functional.layer_norm(states, states.shape[-1:], weights[f"{name}.weight"], weights[f"{name}.bias"], eps)
 
     def activation(states: torch.Tensor) -> torch.Tensor:
         gelu = keys.get("clip.use_gelu", False)
-        return F.gelu(states, approximate="tanh") if gelu else states * torch.sigmoid(1.702 * states)
+        return functional.gelu(states, approximate="tanh") if gelu else states * torch.sigmoid(1.702 * states)
 
     mlp, heads = keys["clip.projector_type"] == "mlp", keys["clip.vision.attention.head_count"]
-    states = F.conv2d(pixels, weights["v.patch_embd.weight"], weights.get("v.patch_embd.bias"), stride=14)
+    states = functional.conv2d(pixels, weights["v.patch_embd.weight"], weights.get("v.patch_embd.bias"), stride=14)
     states = states.flatten(2)[0].T
     if mlp and "v.class_embd" in weights:
         states = torch.cat([weights["v.class_embd"].view(1, -1), states])  # same order as HF: the class token first
@@ -252,13 +262,13 @@ def _run(pixels: torch.Tensor, keys: dict[str, Any], weights: dict[str, torch.Te
         name = f"v.blk.{n}"
         inside = norm(states, f"{name}.ln1")
         split = [linear(inside, f"{name}.attn_{p}").view(len(states), heads, -1).transpose(0, 1) for p in "qkv"]
-        mixed = F.scaled_dot_product_attention(*split).transpose(0, 1).reshape(states.shape)
+        mixed = functional.scaled_dot_product_attention(*split).transpose(0, 1).reshape(states.shape)
         states = states + linear(mixed, f"{name}.attn_out")
         states = states + linear(activation(linear(norm(states, f"{name}.ln2"), f"{name}.ffn_up")), f"{name}.ffn_down")
     if mlp and "v.class_embd" in weights:
         states = states[1:]
     hidden = linear(states, "mm.0")
-    hidden = F.gelu(hidden, approximate="tanh") if mlp else activation(hidden)
+    hidden = functional.gelu(hidden, approximate="tanh") if mlp else activation(hidden)
     return linear(hidden, "mm.2" if mlp else "mm.1")
 
 
@@ -286,9 +296,7 @@ def test_what_llama_cpp_runs_otherwise_is_refused(
         export(checkpoint, "--allow-framing")
 
 
-def test_another_family_is_refused_with_llama_cpps_converter(build: Build, backbones: Path, tmp_path: Path) -> None:
-    from vistune.export.text_gguf import text_obstacles
-
+def test_another_family_is_refused_with_llama_cpps_converter() -> None:
     (reason,) = text_obstacles(AutoConfig.for_model("olmo2"))
     assert "'olmo2'" in reason
     assert "convert_hf_to_gguf.py" in reason

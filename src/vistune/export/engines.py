@@ -81,14 +81,11 @@ def _vllm_obstacles(checkpoint: Path, config: Any) -> list[str]:
     tower, found = config.vision_config.model_type, []
     if tower not in _VLLM_TOWERS:
         found.append(f"vLLM's LLaVA has no vision tower '{tower}', only CLIP, SigLIP and Pixtral")
-    if config.projector_hidden_act == "linear":
-        found.append(
-            "vLLM has no activation 'linear', by which a linear projector to fewer than twice the tower's dimensions is saved"
-        )
-    if tower in _VLLM_TOWERS and not all(
-        name.startswith("vision_tower.vision_model.") for name in _tower_names(checkpoint)
-    ):
+    elif not all(name.startswith("vision_tower.vision_model.") for name in _tower_names(checkpoint)):
         found.append("the vision tower's weights are not named vision_tower.vision_model.*")
+    if config.projector_hidden_act == "linear":
+        reason = "with which a linear projector to less than twice the tower's width is saved"
+        found.append(f"vLLM has no activation 'linear', {reason}")
     return found
 
 

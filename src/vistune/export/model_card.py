@@ -21,8 +21,8 @@ _SCORES = "scores.json"
 def model_card(checkpoint: Path, evaluation: Path | None = None) -> str:
     """The model card in Markdown, with the hub's metadata at its head.
 
-    The recipe and the hashes of the data are those of the run that the checkpoint lies in; `evaluation` is the folder of
-    scores by `vistune eval`. Raises CheckpointError if there are no scores.
+    The recipe and the hashes of the data are those of the run that the checkpoint lies in; `evaluation` is the
+    folder of scores by `vistune eval`. Raises CheckpointError if there are no scores.
     """
     run = checkpoint.resolve().parent
     recipe = schema.load(Recipe, run / _RECIPE) if (run / _RECIPE).is_file() else None

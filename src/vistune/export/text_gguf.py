@@ -68,11 +68,8 @@ def text_obstacles(config: Any) -> list[str]:
 
 def _gemma_obstacles(config: Any) -> list[str]:
     """llama.cpp knows Gemma 3's layout by heart: every sixth layer is global, and the 27B's scores are scaled apart."""
-    pattern = [
-        "full_attention" if (layer + 1) % 6 == 0 else "sliding_attention" for layer in range(len(config.layer_types))
-    ]
     found = []
-    if list(config.layer_types) != pattern:
+    if any((kind == "full_attention") != (number % 6 == 0) for number, kind in enumerate(config.layer_types, 1)):
         found.append("its global layers are not every sixth one, as llama.cpp assumes of Gemma 3")
     largest = config.num_hidden_layers == 62
     scale = config.hidden_size // config.num_attention_heads if largest else config.head_dim

@@ -56,9 +56,7 @@ def vision_obstacles(config: Any, image_processor: Any) -> list[Obstacle]:
     """Why llama.cpp would not see what the assistant of that config sees."""
     tower = config.vision_config
     if tower.model_type not in _TOWERS:
-        return [
-            Obstacle(f"llama.cpp has no vision tower '{tower.model_type}' with this projector, only CLIP and SigLIP")
-        ]
+        return [Obstacle(f"llama.cpp has no vision tower '{tower.model_type}' for LLaVA, only CLIP and SigLIP")]
     found = []
     if tower.hidden_act not in _ACTIVATIONS:
         found.append(Obstacle(f"the vision tower's activation is '{tower.hidden_act}'"))
@@ -104,7 +102,7 @@ def _projector_type(tower: Any, processor: Any) -> str | None:
 
 
 def write_vision_model(model: Any, image_processor: Any, path: Path, precision: Precision) -> None:
-    """Write the tower and the projector of an assistant opened with `one_layer`. `vision_obstacles` are none, or framing.
+    """Write the tower and the projector of an assistant opened with `one_layer`; its `vision_obstacles` are none or framing.
 
     Raises CheckpointError, MissingPackageError, StorageError.
     """
