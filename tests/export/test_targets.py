@@ -90,7 +90,7 @@ def test_adapters_are_merged_and_the_card_says_what_is_known(
         vision_tower=str(backbones / "vision"), language_model=str(backbones / "language"), projector="mlp2x_gelu"
     )
     base = Backbones(recipe, 0)
-    model, processor = base.assemble()
+    model, _ = base.assemble()
     add_lora(model, LoraRecipe(rank=4), seed=1)
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -136,15 +136,16 @@ class _Hub(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         server: Any = self.server
+        address = f"http://127.0.0.1:{server.server_port}/me/street"
         body = self.rfile.read(int(self.headers["Content-Length"]))
         server.requests.append((self.path, self.headers["Authorization"], body))
         if self.path.endswith("/preupload/main"):
             paths = [file["path"] for file in json.loads(body)["files"]]
             self._answer({"files": [{"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in paths]})
         elif "/commit/" in self.path:
-            self._answer({"commitUrl": "http://hub/me/street/commit/1", "commitOid": "1"})
+            self._answer({"commitUrl": f"{address}/commit/1", "commitOid": "1"})
         else:
-            self._answer({"url": "http://hub/me/street", "id": "me/street"})
+            self._answer({"url": address, "id": "me/street"})
 
     def _answer(self, content: Any) -> None:
         text = json.dumps(content).encode()
@@ -175,8 +176,9 @@ def test_only_a_named_repository_is_uploaded_to(checkpoint: Path, tmp_path: Path
     subprocess.run([*command, str(tmp_path / "a")], env=environment, check=True)
     assert hub.requests == []
     push = [*command, str(tmp_path / "b"), "--push-to", "me/street"]
-    done = subprocess.run(push, env=environment, check=True, capture_output=True, text=True)
-    assert "http://hub/me/street/commit/1" in done.stdout
+    done = subprocess.run(push, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "/me/street/commit/1" in done.stdout
     created = json.loads(hub.requests[0][2])
     assert (created["name"], created["organization"], created["private"]) == ("street", "me", True)
     assert all(token == "Bearer hf_x" for _, token, _ in hub.requests)

@@ -171,7 +171,8 @@ def _llama3_table(rope: dict[str, Any], width: int) -> Tensor:
     turns = rope["original_max_position_embeddings"] * frequencies / (2 * torch.pi)  # in the original context
     low, high, factor = rope["low_freq_factor"], rope["high_freq_factor"], rope["factor"]
     smooth = ((turns - low) / (high - low)).clamp(0, 1)
-    return 1 / ((1 - smooth) / factor + smooth)
+    table: Tensor = 1 / ((1 - smooth) / factor + smooth)
+    return table
 
 
 def _ropes(config: Any) -> dict[str, dict[str, Any]]:

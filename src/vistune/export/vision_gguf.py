@@ -102,7 +102,7 @@ def _projector_type(tower: Any, processor: Any) -> str | None:
 
 
 def write_vision_model(model: Any, image_processor: Any, path: Path, precision: Precision) -> None:
-    """Write the tower and the projector of an assistant opened with `one_layer`; its `vision_obstacles` are none or framing.
+    """Write the tower and the projector of an assistant that was opened with `one_layer`.
 
     Raises CheckpointError, MissingPackageError, StorageError.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,11 @@ from vistune.storage import atomic_text
 _MARKS = [chr(0xE000 + number) for number in range(5)]
 """Stand for turns' texts where only the template's own words matter."""
 _TEMPLATE = """\
-{{- $before := FIRST }}
+{{- $before := $FIRST$ }}
 {{- range .Messages }}
-{{- if eq .Role "system" }}{{ SYSTEM }}{{ .Content }}{{ $before = AFTER_SYSTEM }}
-{{- else if eq .Role "user" }}{{ $before }}{{ .Content }}{{ PROMPT }}
-{{- else }}{{ .Content }}{{ $before = TURN }}
+{{- if eq .Role "system" }}{{ $SYSTEM$ }}{{ .Content }}{{ $before = $AFTER_SYSTEM$ }}
+{{- else if eq .Role "user" }}{{ $before }}{{ .Content }}{{ $PROMPT$ }}
+{{- else }}{{ $LEAD$ }}{{ .Content }}{{ $before = $TURN$ }}
 {{- end }}
 {{- end }}"""
 
@@ -35,7 +35,9 @@ class Words:
     system: str
     after_system: str
     prompt: str
-    """Between a question and its answer."""
+    """After a question: the generation prompt."""
+    lead: str
+    """Between the generation prompt and an answer, which the model writes: Vicuna's blank."""
     turn: str
     """Between an answer and the next question."""
 
@@ -43,7 +45,7 @@ class Words:
         """A conversation that ends with a question, as the template in Go renders it."""
         before = self.first if system is None else self.system + system + self.after_system
         for number, text in enumerate(texts):
-            before += text + (self.turn if number % 2 else self.prompt)
+            before += self.lead + text + self.turn if number % 2 else text + self.prompt
         return before
 
 
@@ -66,9 +68,9 @@ def words(tokenizer: Any, template: str) -> Words:
     Raises CheckpointError if they depend on more than the role of a turn and the one before.
     """
     _, *questions = _MARKS
-    first, prompt, turn, _ = _between(tokenizer, template, questions[:3], None)
+    first, before_answer, turn, prompt = _between(tokenizer, template, questions[:3], None)
     system, after_system, _ = _between(tokenizer, template, questions[:1], _MARKS[0])
-    result = Words(first, system, after_system, prompt, turn)
+    result = Words(first, system, after_system, prompt, before_answer.removeprefix(prompt), turn)
     for given in (None, _MARKS[0]):
         for texts in (questions[:1], questions[:3], [*questions, "x"]):
             if result.render(texts, given) != _rendered(tokenizer, template, texts, given):
@@ -80,10 +82,8 @@ def words(tokenizer: Any, template: str) -> Words:
 def in_go(parts: Words) -> str:
     """The template in Go's language."""
     result = _TEMPLATE
-    names = {"FIRST": parts.first, "AFTER_SYSTEM": parts.after_system, "PROMPT": parts.prompt, "TURN": parts.turn}
-    for name, text in {**names, "{ SYSTEM }": parts.system}.items():
-        quoted = json.dumps(text, ensure_ascii=False)
-        result = result.replace(name, f"{{ {quoted} }}" if name.startswith("{") else quoted)
+    for name, text in asdict(parts).items():
+        result = result.replace(f"${name.upper()}$", json.dumps(text, ensure_ascii=False))
     return result
 
 
