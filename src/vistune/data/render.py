@@ -19,8 +19,11 @@ from vistune.errors import DataError
 from vistune.records import IMAGE_TOKEN, Turn
 
 _MARK = "\ue000"
-_TYPED_IMAGE = "\ue001image>"
-"""Stands for an `<image>` that is text while the template is rendered: a template may count images."""
+TYPED_IMAGE = "\ue001image>"
+"""Stands for an `<image>` that is text while the template is rendered: a template may count images.
+
+A caller writes it for one that is text before one that is an image."""
+_SHAPES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class _Shape:
 class Renderer:
     """Renders turns with a chat template; `spell` is applied to the template's own words.
 
-    The marked renderings are kept, one for each shape of conversation.
+    The marked renderings are kept, one for each shape of conversation, until there are too many.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str, spell: Callable[[str], str]) -> None:
@@ -65,6 +68,8 @@ class Renderer:
         key = (prompt, *((turn.role, *map(bool, piece)) for turn, piece in zip(turns, pieces, strict=True)))
         shape = self._shapes.get(key)
         if shape is None:
+            if len(self._shapes) >= _SHAPES:
+                self._shapes.clear()
             shape = self._shapes[key] = self._shape(turns, pieces, prompt, where)
         if shape.images != images:
             raise DataError(f"the chat template leaves {shape.images} of {images} {IMAGE_TOKEN}", where=where)
@@ -106,7 +111,7 @@ def _split_images(turns: Sequence[Turn], images: int) -> list[list[str]]:
 
 
 def _hide(text: str) -> str:
-    return text.replace(IMAGE_TOKEN, _TYPED_IMAGE)
+    return text.replace(IMAGE_TOKEN, TYPED_IMAGE)
 
 
 def _walk(text: str, shape: _Shape, pieces: list[list[str]], where: str) -> tuple[str, ...]:
@@ -120,7 +125,7 @@ def _walk(text: str, shape: _Shape, pieces: list[list[str]], where: str) -> tupl
         kept = next((some for some in _trimmed(typed) if text.startswith(_hide(some) + words, position)), None)
         if kept is None:
             raise _changed(where)
-        found.append(kept)
+        found.append(kept.replace(TYPED_IMAGE, IMAGE_TOKEN))
         position += len(kept) + len(words)
     if position != len(text):
         raise _changed(where)

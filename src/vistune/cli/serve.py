@@ -1,0 +1,92 @@
+"""`vistune serve`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from vistune.cli.parsing import add_command, announce_loading, count, positive
+from vistune.errors import VistuneError, require
+
+
+def add_serve(commands: Any) -> None:
+    """Add the command."""
+    command = add_command(commands, "serve", _serve, "Serve an assistant behind OpenAI's API")
+    add = command.add_argument
+    add("checkpoint", type=Path, metavar="CHECKPOINT", help="Folder of the assistant")
+    add("--host", default="127.0.0.1", metavar="HOST",
+        help="Address to listen on; another than this machine's own needs a key (default: 127.0.0.1)")  # fmt: skip
+    add("--port", type=_port, default=8000, metavar="N", help="Port; 0 is any free one (default: 8000)")
+    add("--api-key", metavar="KEY", help="Key that requests need; other users of this machine can see it here")
+    add("--api-key-env", metavar="NAME", help="Environment variable that holds the key")
+    add("--insecure", action="store_true", help="Allow other machines to use the server without a key")
+    add("--served-model-name", metavar="NAME", help="Name of the model in the API (default: the folder's name)")
+    add("--max-model-len", type=positive, default=4096, metavar="N",
+        help="Maximum length of a prompt with its answer in tokens (default: 4096, or less if the model's "
+        "own is less)")  # fmt: skip
+    add("--max-num-seqs", type=positive, default=16, metavar="N", help="Answers written at once (default: 16)")
+    add("--max-queue", type=positive, default=64, metavar="N", help="Answers that wait (default: 64)")
+    add("--timeout", type=positive, default=300, metavar="SECONDS", help="Time for an answer (default: 300)")
+    add("--limit-mm-per-prompt", type=positive, default=8, metavar="N", help="Images of a request (default: 8)")
+    add("--device", metavar="NAME", help="Device of PyTorch (default: cuda if there is one, else cpu)")
+    add("--dtype", choices=("float32", "bfloat16", "float16"), default="float32",
+        help="Number format of the weights (default: float32)")  # fmt: skip
+
+
+def _serve(args: argparse.Namespace) -> None:
+    uvicorn = require("uvicorn", "serve", "serving")
+    require("fastapi", "serve", "serving")
+    announce_loading()
+    import torch
+
+    from vistune.serve.app import build_app
+    from vistune.serve.engine import Engine
+    from vistune.serve.guard import ServerOptions, check_address
+    from vistune.serve.jobs import Limits
+
+    key = _key(args)
+    options = ServerOptions(
+        name=args.served_model_name or args.checkpoint.resolve().name, api_key=key,
+        hosts=check_address(args.host, key, args.insecure), images=args.limit_mm_per_prompt,
+    )  # fmt: skip
+    limits = Limits(
+        batch=args.max_num_seqs, queue=args.max_queue, length=args.max_model_len, seconds=float(args.timeout)
+    )
+    server = _bound(args.host, args.port)  # before the weights are loaded: the port may be in use
+    with server, Engine.load(args.checkpoint, args.device, getattr(torch, args.dtype), limits) as engine:
+        host = f"[{args.host}]" if ":" in args.host else args.host
+        print(f"{options.name}: http://{host}:{server.getsockname()[1]}/v1", file=sys.stderr, flush=True)
+        config = uvicorn.Config(
+            build_app(engine, options), access_log=False, server_header=False, log_level="warning",
+            timeout_graceful_shutdown=3,
+        )  # fmt: skip
+        uvicorn.Server(config).run(sockets=[server])
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket with that address, which does not listen yet."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    server = socket.socket(family, kind, protocol)
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    server.bind(address)
+    return server
+
+
+def _port(text: str) -> int:
+    if (port := count(text)) > 65535:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a port from 0 to 65535")
+    return port
+
+
+def _key(args: argparse.Namespace) -> str | None:
+    if args.api_key_env is None:
+        key: str | None = args.api_key
+    elif not (key := os.environ.get(args.api_key_env)):
+        raise VistuneError(f"the environment variable {args.api_key_env} is not set", where="--api-key-env")
+    if key is not None and not key.strip():
+        raise VistuneError("the key is empty", where="--api-key")
+    return key.strip() if key else None

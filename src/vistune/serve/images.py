@@ -1,0 +1,91 @@
+"""Images of requests: checked before they are decoded, each decoded once."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import io
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from vistune.data.images import to_pixels, to_rgb
+from vistune.errors import DataError
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+"""What is decoded; Pillow's other decoders are larger targets than they are of use."""
+_MAX_PIXELS = 25_000_000
+_DECODED = 64
+"""Number of images whose pixels are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image as the vision tower reads it (3, H, W), and the hash of these pixels."""
+
+    key: int
+    pixels: Tensor
+
+
+class ImageReader:
+    """Reads images for one model; the content of the latest is recognised and not decoded again."""
+
+    def __init__(self, processor: Any) -> None:
+        self._processor = processor
+        self._known: OrderedDict[bytes, Picture] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def read(self, content: bytes, where: str) -> Picture:
+        """The first frame of an image file. Raises DataError with `where`, and nothing of the content."""
+        digest = hashlib.sha256(content).digest()
+        with self._lock:
+            picture = self._known.get(digest)
+        if picture is None:
+            picture = self._decode(content, where)
+        with self._lock:
+            self._known[digest] = picture
+            self._known.move_to_end(digest)
+            if len(self._known) > _DECODED:
+                self._known.popitem(last=False)
+        return picture
+
+    def _decode(self, content: bytes, where: str) -> Picture:
+        try:
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
+        except Image.DecompressionBombError:
+            raise _too_large(where) from None
+        except Exception:  # Pillow's decoders raise all sorts of errors for a corrupt file
+            what = f"the image is corrupt, or its format is none of {', '.join(FORMATS)}"
+            raise DataError(what, where=where) from None
+        with image:
+            if image.width * image.height > _MAX_PIXELS:
+                raise _too_large(where)
+            try:
+                rgb = to_rgb(ImageOps.exif_transpose(image))
+            except Exception:
+                raise DataError("the image is corrupt or cut off", where=where) from None
+        pixels = to_pixels(self._processor, rgb, where)
+        digest = hashlib.sha256(pixels.numpy().tobytes()).digest()
+        return Picture(int.from_bytes(digest[:16], "big") << 16, pixels)  # an image's tokens are numbered from it on
+
+
+def data_url(url: str, where: str) -> bytes:
+    """The content of a base64 data URL of an image. Raises DataError for another or a broken one."""
+    head, comma, body = url.partition(",")
+    if not comma or not head.lower().startswith("data:image/") or not head.lower().endswith(";base64"):
+        raise DataError("the image's data URL does not begin with data:image/TYPE;base64,", where=where)
+    try:
+        return base64.b64decode("".join(body.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise DataError("the base64 data of the image is broken", where=where) from None
+
+
+def _too_large(where: str) -> DataError:
+    return DataError(
+        f"the image has more than {_MAX_PIXELS // 10**6} megapixels", where=where, fix="send a smaller one"
+    )

@@ -1,0 +1,186 @@
+"""The key-value cache of a running batch: one row for each sequence, where token i of the sequence stands at place i.
+
+Rows are left-aligned, so sequences of any length join and leave without padding, and the first tokens of one row can
+be copied to another. The first rows are those of the running batch; the others keep finished sequences, whose first
+tokens a later request may have in common with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Cache
+from transformers.cache_utils import CacheLayerMixin
+
+from vistune.errors import CheckpointError
+
+_FIRST_LENGTH = 512
+"""Places of a row at the beginning; they double whenever a sequence needs more."""
+_MASKS = {"full_attention", "sliding_attention"}
+
+
+@dataclass(eq=False, slots=True)
+class Row:
+    """A row of the cache; `symbols` stand for the tokens whose keys and values it holds, from place 0 on."""
+
+    index: int
+    symbols: list[int] = field(default_factory=list)
+    busy: bool = False
+    last_use: int = 0
+
+
+class _Layer(CacheLayerMixin):
+    """The keys and values (R, H, L, D) of one layer."""
+
+    is_sliding = False
+    keys: Tensor
+    values: Tensor
+
+    def __init__(self, slots: Slots, keys: Tensor, values: Tensor) -> None:
+        self.keys, self.values, self._slots, self.is_initialized = keys, values, slots, True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Store the states (B, H, Q, D) of this forward pass; returns all those of its rows (B, H, S, D)."""
+        rows, places, length = self._slots.target
+        self.keys[rows[:, None], :, places] = key_states.transpose(1, 2)
+        self.values[rows[:, None], :, places] = value_states.transpose(1, 2)
+        used = slice(int(rows[0]), int(rows[0]) + len(rows))
+        return self.keys[used, :, :length], self.values[used, :, :length]
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Nothing is left to do."""
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:  # noqa: ARG002
+        return self._slots.target[2], 0
+
+    def get_seq_length(self) -> int:
+        return self._slots.target[2]
+
+    def get_max_length(self) -> int:
+        return -1
+
+
+class Slots:
+    """`count` rows of up to `max_length` tokens for `model`, a LlavaForConditionalGeneration.
+
+    Raises CheckpointError for a language model with layers other than full and sliding attention.
+    """
+
+    def __init__(self, model: Any, count: int, max_length: int) -> None:
+        self._language, self._device = model.model.language_model, model.device
+        self._config, self.max_length = model.config.get_text_config(), max_length
+        kinds = set(getattr(self._config, "layer_types", None) or ())
+        if kinds - _MASKS:
+            what = f"its language model has layers that cannot be served: {', '.join(sorted(kinds - _MASKS))}"
+            raise CheckpointError(what, where=model.name_or_path)
+        self.rows = [Row(index) for index in range(count)]
+        self.target = torch.tensor([0]), torch.tensor([[0]]), 1
+        """The rows (B), the places in them (B, Q) and the length S of the forward pass that is running."""
+        self._uses, self._length = 0, min(_FIRST_LENGTH, max_length)
+        self._layers = [
+            _Layer(self, *(like.new_zeros(count, like.shape[1], self._length, like.shape[3]) for like in pair))
+            for pair in _states(model)
+        ]
+        self._cache = Cache(layers=[*self._layers])
+
+    @staticmethod
+    def bytes_per_token(model: Any) -> int:
+        """Memory of one token's keys and values in all layers."""
+        return sum(state[0, :, 0].nbytes for pair in _states(model) for state in pair)
+
+    def forward(self, first: int, places: Tensor, embeddings: Tensor) -> Tensor:
+        """The last hidden states (B, Q, D) of `embeddings` (B, Q, D) at `places` (B, Q) of the rows from `first` on."""
+        length = int(places.max()) + 1
+        self._grow(length)
+        self.target = torch.arange(first, first + len(places), device=places.device), places, length
+        output = self._language(
+            inputs_embeds=embeddings, attention_mask=self._masks(places, length, embeddings.dtype),
+            position_ids=places, past_key_values=self._cache, use_cache=True,
+        )  # fmt: skip
+        states: Tensor = output.last_hidden_state
+        return states
+
+    def take(self, symbols: Sequence[int]) -> Row:
+        """A free row that holds the first of `symbols`, as many as some row has, but not the last.
+
+        There must be a free row. One that another sequence would continue is left as it is, if there are others.
+        """
+        shared, best = max(((_common(row.symbols, symbols[:-1]), row) for row in self.rows), key=lambda pair: pair[0])
+        if best.busy or shared < len(best.symbols):
+            row = min((row for row in self.rows if not row.busy), key=lambda row: row.last_use)
+            self._copy(best, row, shared)
+        else:
+            row = best
+        self._uses += 1
+        row.busy, row.last_use, row.symbols = True, self._uses, list(symbols[:shared])
+        return row
+
+    def release(self, row: Row) -> None:
+        """Free the row; what it holds can be used again until another sequence takes it."""
+        self._uses += 1
+        row.busy, row.last_use = False, self._uses
+
+    def move(self, row: Row, index: int) -> None:
+        """Swap the row with the one at `index`."""
+        if row.index == index:
+            return
+        other = next(one for one in self.rows if one.index == index)
+        pair, back = [row.index, index], [index, row.index]
+        length = max(len(row.symbols), len(other.symbols))
+        for layer in self._layers:
+            for states in (layer.keys, layer.values):
+                states[pair, :, :length] = states[back, :, :length]
+        row.index, other.index = index, row.index
+
+    def _copy(self, source: Row, row: Row, length: int) -> None:
+        if source is not row and length:
+            for layer in self._layers:
+                for states in (layer.keys, layer.values):
+                    states[row.index, :, :length] = states[source.index, :, :length]
+
+    def _grow(self, length: int) -> None:
+        if length <= self._length:
+            return
+        self._length = min(self.max_length, max(length, 2 * self._length))
+        for layer in self._layers:
+            layer.keys, layer.values = (
+                torch.nn.functional.pad(states, (0, 0, 0, self._length - states.shape[2]))
+                for states in (layer.keys, layer.values)
+            )
+
+    def _masks(self, places: Tensor, length: int, dtype: torch.dtype) -> Any:
+        """What each token may attend to (B, 1, Q, S), as numbers to add: itself and the places before it.
+
+        Behind them a row holds another sequence's states. A model with layers of both kinds gets a mask for each.
+        """
+        distance = places[:, None, :, None] - torch.arange(length, device=places.device)
+        window = getattr(self._config, "sliding_window", None)
+        kinds = getattr(self._config, "layer_types", None)
+        full = _added(distance >= 0, dtype)
+        if window is None:
+            return full
+        sliding = _added((distance >= 0) & (distance < window), dtype)
+        return {"full_attention": full, "sliding_attention": sliding} if kinds else sliding
+
+
+def _states(model: Any) -> list[tuple[Tensor, Tensor]]:
+    """The keys and values (1, H, 1, D) of one token in each layer."""
+    with torch.inference_mode():
+        embedding = model.get_input_embeddings()(torch.zeros(1, 1, dtype=torch.long, device=model.device))
+        cache = model.model.language_model(inputs_embeds=embedding, use_cache=True).past_key_values
+    return [(layer.keys, layer.values) for layer in cache.layers]
+
+
+def _added(allowed: Tensor, dtype: torch.dtype) -> Tensor:
+    zeros = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
+    return zeros.masked_fill(~allowed, torch.finfo(dtype).min)
+
+
+def _common(left: Sequence[int], right: Sequence[int]) -> int:
+    """The number of first elements that both have in common."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(left, right, strict=False)))
