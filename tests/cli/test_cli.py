@@ -26,6 +26,7 @@ COMMANDS = [
     "report",
     "ablate",
     "chat",
+    "serve",
     "export",
     "recipes",
 ]
