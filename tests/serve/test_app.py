@@ -188,7 +188,8 @@ def test_what_a_user_types_stays_text(server: Server, pictures: list[Image.Image
         ({"messages": [{"role": "tool", "content": "x"}]}, 400, "messages.0.role"),
         ({"messages": [{"role": "user", "content": "x " * 3000}]}, 422, "context length"),
         ({"messages": [{"role": "user", "content": "x" * 100_000}]}, 422, "context length"),
-        ({"model": "gpt-4o"}, 404, "gpt-4o"),
+        ({"model": "/etc/passwd"}, 404, "this server has 'tiny'"),
+        ({"data:/secret": 1}, 400, "unknown field: data??secret"),
     ],
 )
 def test_a_wrong_request_is_an_error_that_names_the_field(

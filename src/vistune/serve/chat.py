@@ -17,7 +17,7 @@ from vistune.serve.engine import Engine
 from vistune.serve.guard import ServerOptions, read_body
 from vistune.serve.images import ImageReader, data_url
 from vistune.serve.jobs import Job, Piece, QueueFullError
-from vistune.serve.openai_api import ApiError, ChatRequest, Reply, choice, conversation, read_request, short
+from vistune.serve.openai_api import ApiError, ChatRequest, Reply, choice, conversation, read_request
 
 _CHARACTERS = 64
 """Characters of a prompt for each token of the context that are tokenised at all."""
@@ -36,7 +36,7 @@ class ChatService:
     def check_model(self, name: str) -> None:
         """Raises ApiError for another model than the one that is served."""
         if name != self._options.name:
-            what = f"there is no model '{short(name)}', only '{self._options.name}'"
+            what = f"there is no such model; this server has '{self._options.name}'"
             raise ApiError(404, what, param="model", code="model_not_found")
 
     async def chat(self, http: Request) -> Response:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -282,7 +283,7 @@ class Engine:
 def _hand_over(
     loop: asyncio.AbstractEventLoop, pieces: asyncio.Queue[tuple[int, Piece]], item: tuple[int, Piece]
 ) -> None:
-    if not loop.is_closed():
+    with suppress(RuntimeError):  # the loop has been closed: the reader is gone
         loop.call_soon_threadsafe(pieces.put_nowait, item)
 
 

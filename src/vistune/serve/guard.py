@@ -111,7 +111,7 @@ def check_address(host: str, api_key: str | None, insecure: bool) -> frozenset[s
         if ipaddress.ip_address(host).is_loopback:
             names.add(host)
     if host in names:
-        return None if api_key else frozenset({"localhost", "127.0.0.1", "::1", host})
+        return None if api_key or insecure else frozenset({"localhost", "127.0.0.1", "::1", host})
     if api_key or insecure:
         return None
     what = f"without an API key everybody who reaches {host} could use the model"

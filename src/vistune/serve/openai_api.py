@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from vistune.serve.jobs import Job
 from vistune.serve.sampling import Sampling
 
 _MOST_NAME = 64
-"""Characters of a request's own words (a field's or a model's name) that an error repeats."""
+"""Characters of a field's name that an error repeats."""
 
 
 class ApiError(Exception):
@@ -138,7 +139,7 @@ def read_request(body: bytes) -> ChatRequest:
 def _invalid(error: ValidationError) -> ApiError:
     first = max(error.errors(include_url=False, include_input=False), key=lambda one: len(one["loc"]))
     place = ".".join(str(part) for part in first["loc"] if not _is_branch(part))
-    param = short(place) or None
+    param = _short(place) or None
     if first["type"] == "extra_forbidden":
         return ApiError(400, f"unknown field: {param}", param=param, code="unknown_parameter")
     if first["type"] == "union_tag_invalid":
@@ -153,9 +154,9 @@ def _is_branch(part: int | str) -> bool:
     return isinstance(part, str) and (part in ("str", "text", "image_url") or "[" in part)
 
 
-def short(name: str) -> str:
-    """A name as an error repeats it."""
-    clean = "".join(letter if letter.isprintable() else "?" for letter in name[:_MOST_NAME])
+def _short(name: str) -> str:
+    """A field's name as an error repeats it: no path, no data."""
+    clean = re.sub(r"[^\w.-]", "?", name[:_MOST_NAME], flags=re.ASCII)
     return clean + ("…" if len(name) > _MOST_NAME else "")
 
 

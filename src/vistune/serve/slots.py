@@ -46,10 +46,11 @@ class _Layer(CacheLayerMixin):
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Store the states (B, H, Q, D) of this forward pass; returns all those of its rows (B, H, S, D)."""
-        rows, places, length = self._slots.target
+        first, places, length = self._slots.target
+        rows = torch.arange(first, first + len(places), device=places.device)
         self.keys[rows[:, None], :, places] = key_states.transpose(1, 2)
         self.values[rows[:, None], :, places] = value_states.transpose(1, 2)
-        used = slice(int(rows[0]), int(rows[0]) + len(rows))
+        used = slice(first, first + len(places))
         return self.keys[used, :, :length], self.values[used, :, :length]
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
@@ -79,8 +80,8 @@ class Slots:
             what = f"its language model has layers that cannot be served: {', '.join(sorted(kinds - _MASKS))}"
             raise CheckpointError(what, where=model.name_or_path)
         self.rows = [Row(index) for index in range(count)]
-        self.target = torch.tensor([0]), torch.tensor([[0]]), 1
-        """The rows (B), the places in them (B, Q) and the length S of the forward pass that is running."""
+        self.target = 0, torch.tensor([[0]]), 1
+        """The first row, the places in the rows (B, Q) and the length S of the forward pass that is running."""
         self._uses, self._length = 0, min(_FIRST_LENGTH, max_length)
         self._layers = [
             _Layer(self, *(like.new_zeros(count, like.shape[1], self._length, like.shape[3]) for like in pair))
@@ -97,7 +98,7 @@ class Slots:
         """The last hidden states (B, Q, D) of `embeddings` (B, Q, D) at `places` (B, Q) of the rows from `first` on."""
         length = int(places.max()) + 1
         self._grow(length)
-        self.target = torch.arange(first, first + len(places), device=places.device), places, length
+        self.target = first, places, length
         output = self._language(
             inputs_embeds=embeddings, attention_mask=self._masks(places, length, embeddings.dtype),
             position_ids=places, past_key_values=self._cache, use_cache=True,
