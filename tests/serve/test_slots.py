@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration
 
 from vistune.errors import CheckpointError
-from vistune.serve.slots import Slots
+from vistune.serve.slots import Slots, rows_in_memory
 
 FAMILIES: list[tuple[str, dict[str, Any]]] = [
     ("llama", {}),
@@ -87,3 +87,12 @@ def test_layers_that_have_no_keys_and_values_are_refused() -> None:
     model.config.text_config.layer_types = ["full_attention", "linear_attention", "full_attention"]
     with pytest.raises(CheckpointError, match="linear_attention"):
         Slots(model, 2, 64)
+
+
+def test_memory_bounds_the_rows() -> None:
+    model = build("llama", {})
+    token = 3 * 2 * 2 * 8 * 4  # layers, keys and values, heads, their width, bytes
+    assert rows_in_memory(model, 10, 8, 35 * token) == 3
+    assert rows_in_memory(model, 10, 8, None) == 8
+    with pytest.raises(CheckpointError, match="lower --max-model-len"):
+        rows_in_memory(model, 10, 8, 9 * token)

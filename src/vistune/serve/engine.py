@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 import time
 from collections import OrderedDict, deque
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from vistune.data.chat_template import checkpoint_template
 from vistune.data.encode import PromptEncoder
-from vistune.errors import CheckpointError, DataError
+from vistune.errors import DataError
 from vistune.model.adapter_checkpoint import open_checkpoint
 from vistune.model.assemble import image_token_count
 from vistune.model.vision import see
@@ -33,7 +32,7 @@ from vistune.serve.answer_text import AnswerText, byte_reader
 from vistune.serve.images import Picture
 from vistune.serve.jobs import Counters, End, Job, Limits, Piece, QueueFullError
 from vistune.serve.sampling import Choice, Sampler
-from vistune.serve.slots import Slots
+from vistune.serve.slots import Slots, rows_in_memory
 
 _LOG = logging.getLogger(__name__)
 _PART = 512
@@ -56,7 +55,7 @@ class Engine:
         self._token_bytes = byte_reader(self.tokenizer)
         positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or limits.length
         self.max_length = min(limits.length, positions)
-        rows = _rows_in_memory(model, self.max_length, limits)
+        rows = rows_in_memory(model, self.max_length, 2 * limits.batch, limits.cache_bytes)
         self.limits, self.batch = limits, min(limits.batch, rows)
         self._new_slots = partial(Slots, model, rows, self.max_length)
         self._slots = self._new_slots()
@@ -151,7 +150,7 @@ class Engine:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or any(self.load_now))
             if self._closed:
-                return self._fail([*self._running, *([self._joining] if self._joining else []), *self._waiting])
+                return self._fail([*self._active(), *self._waiting])
             with torch.inference_mode():
                 self._round()
 
@@ -171,15 +170,14 @@ class Engine:
                 self._decode()
         except Exception:  # out of memory, most likely: the next requests may fit
             _LOG.exception("a forward pass failed")
-            failed = [*self._running, *([self._joining] if self._joining else [])]
+            failed = self._active()
             self._running, self._joining, self._slots = [], None, self._new_slots()
             self._fail(failed)
 
     def _drop(self) -> None:
         """Take out what is cancelled or too late."""
         latest = time.monotonic() - self.limits.seconds
-        active = [*self._running, *([self._joining] if self._joining else [])]
-        for job in [job for job in [*active, *self._waiting] if job.cancelled or job.arrival < latest]:
+        for job in [job for job in [*self._active(), *self._waiting] if job.cancelled or job.arrival < latest]:
             if job.written and not job.cancelled:
                 self._end(job, "length")
             else:
@@ -275,6 +273,9 @@ class Engine:
             return
         self._slots.release(job.row)
 
+    def _active(self) -> list[Job]:
+        return [*self._running, *([self._joining] if self._joining else [])]
+
     def _fail(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             job.deliver(Piece(end="error"))
@@ -285,17 +286,3 @@ def _hand_over(
 ) -> None:
     with suppress(RuntimeError):  # the loop has been closed: the reader is gone
         loop.call_soon_threadsafe(pieces.put_nowait, item)
-
-
-def _rows_in_memory(model: Any, length: int, limits: Limits) -> int:
-    """The number of rows of the cache: for the batch and as many finished sequences, as far as memory allows."""
-    memory = limits.cache_bytes
-    if memory is None and model.device.type == "cuda":
-        memory = torch.cuda.mem_get_info(model.device)[0] // 2
-    elif memory is None:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    row = Slots.bytes_per_token(model) * length
-    if memory < row:
-        what = f"a sequence of {length} tokens needs {row / 2**30:.1f} GiB of cache, there are {memory / 2**30:.1f} GiB"
-        raise CheckpointError(what, where=model.name_or_path, fix="lower --max-model-len")
-    return min(2 * limits.batch, memory // row)

@@ -7,6 +7,7 @@ tokens a later request may have in common with them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -89,11 +90,6 @@ class Slots:
         ]
         self._cache = Cache(layers=[*self._layers])
 
-    @staticmethod
-    def bytes_per_token(model: Any) -> int:
-        """Memory of one token's keys and values in all layers."""
-        return sum(state[0, :, 0].nbytes for pair in _states(model) for state in pair)
-
     def forward(self, first: int, places: Tensor, embeddings: Tensor) -> Tensor:
         """The last hidden states (B, Q, D) of `embeddings` (B, Q, D) at `places` (B, Q) of the rows from `first` on."""
         length = int(places.max()) + 1
@@ -167,6 +163,20 @@ class Slots:
             return full
         sliding = _added((distance >= 0) & (distance < window), dtype)
         return {"full_attention": full, "sliding_attention": sliding} if kinds else sliding
+
+
+def rows_in_memory(model: Any, length: int, most: int, memory: int | None) -> int:
+    """The number of rows of `length` tokens, up to `most`, in `memory` bytes (None: half of the device's free memory,
+    or of the machine's). Raises CheckpointError if there is no place for one."""
+    if memory is None and model.device.type == "cuda":
+        memory = torch.cuda.mem_get_info(model.device)[0] // 2
+    elif memory is None:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    row = length * sum(state[0, :, 0].nbytes for pair in _states(model) for state in pair)
+    if memory < row:
+        what = f"a sequence of {length} tokens needs {row / 2**30:.1f} GiB of cache, there are {memory / 2**30:.1f} GiB"
+        raise CheckpointError(what, where=model.name_or_path, fix="lower --max-model-len")
+    return min(most, memory // row)
 
 
 def _states(model: Any) -> list[tuple[Tensor, Tensor]]:
