@@ -5,7 +5,9 @@ Facts of llama.cpp's mtmd (clip.cpp, models/llava.cpp, models/siglip.cpp), read 
 - An image is resized (bicubic) until its longer side fits, and padded in the middle, with a colour that depends on the
   type of the projector: CLIP's mean for `mlp`, grey (127) for `janus_pro`. LLaVA pads first and resizes then, so that
   the pixels of images that are not square differ slightly at the borders.
-- `mlp` adds a class token if the file has one and leaves it out after the tower. `janus_pro` knows none.
+- `mlp` puts a class token, if the file has one, after the patches, where CLIP has it before them; so its position is
+  written last. After the tower the first row is left out as if it were the class token: the first patch is lost, the
+  others are exact (measured), and the class token comes last. No key changes that. `janus_pro` knows no class token.
 - The layers in the file are all run, but for `mlp` one less without the key `feature_layer`. A `post_ln` would be
   applied, so it is not written.
 - The projector's activation is GELU by its tanh approximation, also where transformers computes it exactly.
@@ -145,6 +147,8 @@ def vision_tensors(model: Any, kind: str) -> dict[str, Tensor]:
             part, _, end = rest.rpartition(".")
             if int(number) < used:
                 tensors[f"v.blk.{number}.{_LAYER[part]}.{end}"] = weight
+    if leading_tokens(model.config.vision_config):
+        tensors["v.position_embd.weight"] = tensors["v.position_embd.weight"].roll(-1, dims=0)
     return tensors | _projector_tensors(model.model.multi_modal_projector, "1" if kind == "janus_pro" else "2")
 
 

@@ -12,13 +12,21 @@ from vistune.export.gguf_file import PRECISIONS, Precision
 from vistune.export.targets import ExportOptions, Opened, exporters
 from vistune.export.text_gguf import write_text_model
 from vistune.export.vision_gguf import write_vision_model
+from vistune.model.families import leading_tokens
 
 
 @exporters.register("gguf")
 def export_gguf(opened: Opened, out: Path, options: ExportOptions) -> list[str]:
     """Write OUT/model-DTYPE.gguf and OUT/mmproj-DTYPE.gguf. Raises CheckpointError with all reasons against it."""
     text, vision = write_both(opened, out, options)
-    return [f"llama-server --model {text} --mmproj {vision}"]
+    return [f"llama-server --model {text} --mmproj {vision}", *notes(opened)]
+
+
+def notes(opened: Opened) -> list[str]:
+    """What differs in llama.cpp though the files are written."""
+    if not leading_tokens(opened.model.config.vision_config):
+        return []
+    return ["note: of each image, llama.cpp replaces the first patch's features by the class token's, as the last ones"]
 
 
 def write_both(opened: Opened, out: Path, options: ExportOptions) -> tuple[Path, Path]:

@@ -11,7 +11,7 @@ from typing import Any
 from vistune.data.chat_template import checkpoint_template, render
 from vistune.errors import CheckpointError
 from vistune.export.targets import ExportOptions, Opened, exporters
-from vistune.export.targets.gguf import write_both
+from vistune.export.targets.gguf import notes, write_both
 from vistune.storage import atomic_text
 
 _MARKS = [chr(0xE000 + number) for number in range(5)]
@@ -59,7 +59,7 @@ def export_ollama(opened: Opened, out: Path, options: ExportOptions) -> list[str
         file.write(f"FROM ./{text.name}\nFROM ./{vision.name}\n")
         file.write(f'TEMPLATE """{template}"""\n')
         file.write(f"PARAMETER stop {json.dumps(tokenizer.eos_token)}\nPARAMETER temperature 0\n")
-    return [f"ollama create NAME -f {out / 'Modelfile'}"]
+    return [f"ollama create NAME -f {out / 'Modelfile'}", *notes(opened)]
 
 
 def words(tokenizer: Any, template: str) -> Words:

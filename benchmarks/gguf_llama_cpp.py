@@ -1,0 +1,174 @@
+"""Exported GGUF files in llama.cpp: the embeddings of images and the greedy tokens, against transformers.
+
+    python benchmarks/gguf_llama_cpp.py --python ENVIRONMENT/bin/python [CHECKPOINT ...]
+
+ENVIRONMENT has llama-cpp-python, built from PyPI's source with tools/mtmd. Without checkpoints, six small random ones
+are made: CLIP and SigLIP with Llama, Qwen3 and Gemma 3. Images are drawn: 20 squares of the tower's size and 20 others.
+The table has, for each dtype, the lowest cosine of an embedding, and how many of the answers' first
+32 greedy tokens are all equal. Answers are those of the chat template in the file (MTMDChatHandler's way).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, ImageDraw
+
+from vistune.cli import main as vistune
+from vistune.data.chat_template import checkpoint_template
+from vistune.data.encode import PromptEncoder
+from vistune.data.images import to_pixels, to_rgb
+from vistune.model.adapter_checkpoint import open_checkpoint
+from vistune.model.assemble import assemble, image_token_count
+from vistune.model.checkpoint import save_checkpoint
+from vistune.model.decode import Prompt, greedy
+from vistune.model.vision import see
+from vistune.recipe.training import ModelRecipe
+from vistune.records import IMAGE_TOKEN, Turn
+
+QUESTION = "what is in this picture?"
+TOKENS = 32
+PEER = Path(__file__).with_name("peer_llama_cpp.py")
+ROPE = {"sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+        "full_attention": {"rope_type": "default", "rope_theta": 1e6}}  # fmt: skip
+LANGUAGE: dict[str, dict[str, Any]] = {
+    "llama": {}, "qwen3": {},
+    "gemma3_text": {"head_dim": 256, "num_hidden_layers": 6, "sliding_window": 512, "rope_parameters": ROPE},
+}  # fmt: skip
+
+
+def random_checkpoints(folder: Path) -> Iterator[Path]:
+    """Small random assistants, with the miniature's tokenizer."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    from vistune.model.backbones import resolve
+
+    tokenizer = AutoTokenizer.from_pretrained(resolve("mini", "language"))
+    for family, changes in LANGUAGE.items():
+        settings: dict[str, Any] = {
+            "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4,
+            "head_dim": 32, "num_key_value_heads": 2, "initializer_range": 0.1, "vocab_size": len(tokenizer), **changes,
+        }  # fmt: skip
+        torch.manual_seed(0)
+        config = AutoConfig.for_model(family, **settings)
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder / family)
+        tokenizer.save_pretrained(folder / family)
+        for tower in ("clip", "siglip"):
+            _save_tower(tower, folder / tower)
+            recipe = ModelRecipe(
+                vision_tower=str(folder / tower), language_model=str(folder / family), projector="mlp2x_gelu"
+            )
+            save_checkpoint(*assemble(recipe), folder / f"{tower}-{family}")
+            yield folder / f"{tower}-{family}"
+
+
+def _save_tower(kind: str, folder: Path) -> None:
+    from transformers import (
+        CLIPImageProcessorPil,
+        CLIPVisionConfig,
+        CLIPVisionModel,
+        SiglipImageProcessorPil,
+        SiglipVisionConfig,
+        SiglipVisionModel,
+    )  # fmt: skip
+
+    size: dict[str, Any] = {
+        "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 2,
+        "image_size": 112, "patch_size": 14, "initializer_range": 0.1,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    if kind == "clip":
+        CLIPVisionModel(CLIPVisionConfig(**size)).save_pretrained(folder)
+        square = {"height": 112, "width": 112}
+        CLIPImageProcessorPil(size={"shortest_edge": 112}, crop_size=square).save_pretrained(folder)
+    else:
+        SiglipVisionModel(SiglipVisionConfig(**size)).save_pretrained(folder)
+        SiglipImageProcessorPil(size={"height": 112, "width": 112}, resample=3).save_pretrained(folder)
+
+
+def draw(folder: Path, side: int) -> dict[str, list[Path]]:
+    """20 squares of the tower's size and 20 images of other shapes, of coloured rectangles and circles."""
+    rng = random.Random(0)
+    images: dict[str, list[Path]] = {"square": [], "other": []}
+    for kind, paths in images.items():
+        for number in range(20):
+            size = (side, side) if kind == "square" else (rng.randint(150, 400), rng.randint(150, 400))
+            image = Image.new("RGB", size, _color(rng))
+            pen = ImageDraw.Draw(image)
+            for _ in range(6):
+                x, y, w, h = (rng.randint(0, size[n % 2]) for n in range(4))
+                shape = rng.choice((pen.rectangle, pen.ellipse))
+                shape((x, y, x + w // 2, y + h // 2), fill=_color(rng))
+            paths.append(folder / f"{kind}{number}.png")
+            image.save(paths[-1])
+    return images
+
+
+def _color(rng: random.Random) -> tuple[int, int, int]:
+    return rng.randrange(256), rng.randrange(256), rng.randrange(256)
+
+
+def reference(checkpoint: Path, paths: list[Path]) -> list[tuple[torch.Tensor, list[int]]]:
+    """Each image's embeddings (I, D) and the answer's greedy tokens."""
+    model, processor = open_checkpoint(checkpoint)
+    encoder = PromptEncoder(processor.tokenizer, checkpoint_template(processor), image_token_count(model.config))
+    ids = encoder.prompt([Turn("user", f"{IMAGE_TOKEN}\n{QUESTION}")], images=1)
+    found = []
+    for path in paths:
+        pixels = to_pixels(processor.image_processor, to_rgb(Image.open(path)))[None]
+        features = see(model, pixels)
+        tokens = [token for [(_, token)] in greedy(model, [Prompt(ids, (0,))], features, TOKENS)]
+        found.append((features[0], tokens))
+    return found
+
+
+def compare(checkpoint: Path, dtype: str, images: dict[str, list[Path]], python: Path, folder: Path) -> None:
+    """Print a row of the table."""
+    out = folder / f"{checkpoint.name}-{dtype}"
+    vistune(["export", str(checkpoint), "--to", "gguf", "--out", str(out), "--dtype", dtype, "--allow-framing"])
+    cells = []
+    for paths in images.values():
+        settings = {"model": str(out / f"model-{dtype}.gguf"), "mmproj": str(out / f"mmproj-{dtype}.gguf"),
+                    "images": [str(path) for path in paths], "question": QUESTION, "tokens": TOKENS}  # fmt: skip
+        environ = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        command = [python, PEER, json.dumps(settings)]
+        done = subprocess.run(command, env=environ, stdout=subprocess.PIPE, text=True, check=True)
+        rows = json.loads(done.stdout.splitlines()[-1])
+        ours = reference(checkpoint, paths)
+        cosines = [
+            float(torch.cosine_similarity(torch.tensor(row["embedding"]).flatten(), features.flatten(), dim=0))
+            for row, (features, _) in zip(rows, ours, strict=True)
+        ]
+        equal = sum(row["tokens"] == tokens for row, (_, tokens) in zip(rows, ours, strict=True))
+        cells.append(f"{min(cosines):.5f} | {equal} of {len(paths)}")
+    print(f"| {checkpoint.name} | {dtype} | {' | '.join(cells)} |", flush=True)
+
+
+def run() -> None:
+    """The whole table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("checkpoints", nargs="*", type=Path)
+    parser.add_argument("--python", type=Path, required=True)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        checkpoints = args.checkpoints or list(random_checkpoints(folder))
+        images = draw(folder, json.loads((checkpoints[0] / "config.json").read_text())["vision_config"]["image_size"])
+        print("| checkpoint | dtype | square: lowest cosine | equal answers | other: lowest cosine | equal answers |")
+        print("|---|---|---|---|---|---|")
+        for checkpoint in checkpoints:
+            for dtype in ("f32", "f16", "q8_0"):
+                compare(checkpoint, dtype, images, args.python, folder)
+
+
+if __name__ == "__main__":
+    run()
