@@ -204,7 +204,8 @@ def test_other_ways_of_splitting_words_are_refused(build: Build, capsys: pytest.
 
 
 def test_images_are_followed_by_a_line_break_wherever_the_marker_is(build: Build) -> None:
-    _, processor = open_checkpoint(build("llama"))
+    checkpoint = build("llama")
+    _, processor = open_checkpoint(checkpoint)
     template = checkpoint_template(processor)
     changed = exported_template(processor.tokenizer, template)
     expected = render(processor.tokenizer, template, [{"role": "user", "content": "<__media_a1__>\nwhat?"}], True)
@@ -216,6 +217,9 @@ def test_images_are_followed_by_a_line_break_wherever_the_marker_is(build: Build
     assert "<__media_a1__>\n<__media_a1__>\na b__>" in render(processor.tokenizer, changed, two, True)
     last: Any = [{"role": "user", "content": "what?\n<__media_a1__>"}]
     assert "what?\n<__media_a1__><|end|>" in render(processor.tokenizer, changed, last, True)
+    assert values(export(checkpoint)[0])["tokenizer.chat_template"] == changed
+    processor.tokenizer.bos_token = processor.tokenizer.eos_token = "<pad>"  # what llama-cpp-python has for them is ""
+    assert render(processor.tokenizer, changed, last, True).startswith("<s>")
 
 
 @pytest.mark.parametrize("projector", ["linear", "mlp2x_gelu"])

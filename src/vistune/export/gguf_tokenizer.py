@@ -83,11 +83,16 @@ def add_tokenizer(writer: Any, tokenizer: Any, template: str, rows: int) -> None
 
 
 def exported_template(tokenizer: Any, template: str) -> str:
-    """The chat template with a line break after an image's marker, where llama-server leaves it out."""
-    body = "{{- '' }}"
-    head, mark, rest = template.partition(body)
+    """The chat template with a line break after an image's marker, where llama-server leaves it out.
+
+    Special tokens are spelled out, as llama-cpp-python gives the template empty ones.
+    """
+    special = {name: getattr(tokenizer, name) for name in ("bos_token", "eos_token")}
+    spelled = "".join(f"{{%- set {name} = {json.dumps(text)} -%}}" for name, text in special.items() if text)
+    head, mark, rest = template.partition("{{- '' }}")
     changed = head + mark + _MARKERS + rest
-    return changed if mark and exchange(tokenizer, changed) == exchange(tokenizer, template) else template
+    kept = mark and exchange(tokenizer, changed) == exchange(tokenizer, template)
+    return f"{spelled}{{{{- '' }}}}{changed if kept else template}"
 
 
 def _content(tokenizer: Any) -> dict[str, Any]:
