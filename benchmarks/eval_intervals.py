@@ -79,6 +79,9 @@ DESIGNS = (
     Design(10, 9, 0.6, 0.2),
 )
 
+DIFFICULT = (Design(40, 6, 0.97, 0.2), Design(100, 6, 0.97, 0.2), Design(20, 6, 0.87, 0.5))
+"""Designs where the intervals are expected to be worse."""
+
 
 def holds(measures: Iterable[Measure], truth: float) -> float:
     """The share of intervals that hold the truth; one that is missing does not."""
@@ -143,10 +146,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--sets", type=int, default=2000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--difficult", action="store_true", help="the designs where intervals are worse")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    designs = DIFFICULT if arguments.difficult else DESIGNS
     start = time.perf_counter()
-    results = {str(design): [measure(design, arguments.sets, seed) for seed in arguments.seeds] for design in DESIGNS}
+    results = {str(design): [measure(design, arguments.sets, seed) for seed in arguments.seeds] for design in designs}
     print(table(results))
     print(f"{arguments.sets} data sets for each design and seed; {time.perf_counter() - start:.0f} s")
     if arguments.json:
