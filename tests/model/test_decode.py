@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
+from assembling import assemble
 from vistune.errors import DataError
-from vistune.model.assemble import assemble
 from vistune.model.assistant import Assistant
 from vistune.model.checkpoint import save_checkpoint
 

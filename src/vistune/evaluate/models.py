@@ -57,6 +57,4 @@ class Checkpoint:
 
     def answers(self, prompts: Sequence[Prompt], *, max_new_tokens: int, batch_size: int) -> Iterator[tuple[int, str]]:
         """The answers with their prompts' indices."""
-        yield from enumerate(
-            self._assistant.answer(list(prompts), max_new_tokens=max_new_tokens, batch_size=batch_size)
-        )
+        yield from self._assistant.answers(prompts, max_new_tokens=max_new_tokens, batch_size=batch_size)
