@@ -118,7 +118,7 @@ def _answers(
         task = progress.add_task(name, total=len(questions), completed=len(questions) - len(missing))
         for start in range(0, len(missing), _CHUNK):
             chosen = missing[start : start + _CHUNK]
-            prompts = [Prompt(_images(questions[i], plain if blank else None), questions[i].text) for i in chosen]
+            prompts = [_prompt(questions[i], plain if blank else None) for i in chosen]
             for index, text in model.answers(prompts, max_new_tokens=new, batch_size=batch_size):
                 i = chosen[index]
                 stored.add([_answer_row(keys[i], name, questions[i], text, model.name)])
@@ -127,6 +127,10 @@ def _answers(
                 done = len(questions) - len(missing) + start + len(chosen)
                 console.print(f"{name}: {done:,} of {len(questions):,} answers", highlight=False)
     return [stored[key] for key in keys]
+
+
+def _prompt(question: Question, plain: Callable[[tuple[int, int]], Image.Image] | None) -> Prompt:
+    return Prompt(_images(question, plain), question.text, f"question {question.id}")
 
 
 def _images(

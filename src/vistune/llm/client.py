@@ -16,10 +16,14 @@ from vistune.seeded import bits
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message after the system's: one side of a few-shot example, or the query."""
+    """A message after the system's: one side of a few-shot example, or the query.
+
+    `images` are data URLs, for models that see; they stand before the text. Only `openai` sends them.
+    """
 
     role: Role
     text: str
+    images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ class Request:
 
     def key(self, model: str) -> str:
         """SHA-256 of the request as it is sent to `model`: the same on every machine, in every folder and version."""
-        messages = [(message.role, message.text) for message in self.messages]
+        messages = [(one.role, one.text, *([one.images] if one.images else [])) for one in self.messages]
         canonical: list[Any] = [model, self.kind, self.seed, self.system, messages]
         options = {"max_tokens": self.max_tokens, "temperature": self.temperature, "schema": self.schema}
         if given := {name: value for name, value in options.items() if value is not None}:

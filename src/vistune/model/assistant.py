@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from PIL import Image
@@ -34,11 +35,13 @@ class Assistant:
         self._prompts = PromptEncoder(processor.tokenizer, template, image_token_count(model.config))
 
     @classmethod
-    def load(cls, path: Path | str, device: str | None = None) -> Assistant:
+    def load(
+        cls, path: Path | str, device: str | None = None, dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    ) -> Assistant:
         """The assistant of a checkpoint folder, on the GPU if there is one. Raises CheckpointError."""
         model, processor = open_checkpoint(Path(path))
         module: torch.nn.Module = model
-        module.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        module.to(device or ("cuda" if torch.cuda.is_available() else "cpu"), getattr(torch, dtype))
         return cls(model, processor)
 
     def chat(self, image: Images, question: str, history: Sequence[Turn] = (), *, max_new_tokens: int = 512) -> str:

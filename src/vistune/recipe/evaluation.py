@@ -56,9 +56,11 @@ class BenchmarkOptions(Section):
         return chosen or {"scene_qa": None, "chair": None}
 
 
-class ServerOptions(Section):
-    """model behind a server"""
+class ModelOptions(Section):
+    """model"""
 
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Type of the numbers that a local model computes with."""
     base_url: str | None = None
     """Server of the model openai:NAME, up to and including /v1 (default: OpenAI's)."""
     key_env: Annotated[str | None, option(metavar="NAME")] = None
@@ -84,7 +86,7 @@ class JudgeOptions(Section):
     """Accept scores where more than 2 % of the judge's replies cannot be read."""
 
 
-class EvaluateRecipe(SpendingOptions, RequestOptions, JudgeOptions, ServerOptions, BenchmarkOptions, AnnotationOptions):
+class EvaluateRecipe(SpendingOptions, RequestOptions, JudgeOptions, ModelOptions, BenchmarkOptions, AnnotationOptions):
     """A run of `vistune eval`. Paths are relative to the working directory."""
 
 
