@@ -60,7 +60,7 @@ class ModelOptions(Section):
     """model"""
 
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Type of the numbers that a local model computes with."""
+    """dtype that a local model computes in."""
     base_url: str | None = None
     """Server of the model openai:NAME, up to and including /v1 (default: OpenAI's)."""
     key_env: Annotated[str | None, option(metavar="NAME")] = None
