@@ -18,6 +18,7 @@ from vistune.cli.merge import add_merge
 from vistune.cli.parsing import Parser, wrap
 from vistune.cli.recipes import add_recipes
 from vistune.cli.report import add_report
+from vistune.cli.rescore import add_rescore
 from vistune.cli.scienceqa import add_scienceqa
 from vistune.cli.split import add_split
 from vistune.cli.train import add_train
@@ -76,7 +77,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for add in (
         add_demo, add_demo_data, add_generate, add_view, add_import, add_scienceqa, add_split, add_train, add_merge,
-        add_eval, add_report, add_ablate, add_chat, add_recipes,
+        add_eval, add_rescore, add_report, add_ablate, add_chat, add_recipes,
     ):  # fmt: skip
         add(commands)
     return parser, commands.choices

@@ -5,8 +5,9 @@ The columns say what a question is: multiple choice (choices in A, B, … or a l
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from string import ascii_uppercase
 from typing import Any
@@ -41,13 +42,17 @@ class Table(Benchmark):
 
     max_new_tokens: int = 64
 
+    def __init__(self, setting: Setting, questions: Sequence[Question] = ()) -> None:
+        super().__init__(setting)
+        self._given = list(questions)
+
     def questions(self) -> Iterable[Question]:
         """In the order of the table; the type is the column `category`."""
         return self._all
 
     @cached_property
     def _all(self) -> list[Question]:
-        return list(table_questions(self.setting))
+        return self._given or table_questions(self.setting)
 
     @property
     def protocol(self) -> Mapping[str, Any]:
@@ -80,11 +85,17 @@ class Table(Benchmark):
 
     @cached_property
     def _circular(self) -> bool:
-        return len({question.details["group"] for question in self._all}) < len(self._all)
+        return any(question.details["rotations"] > 1 for question in self._all)
 
 
-def table_questions(setting: Setting, *, unpack: bool = True) -> Iterator[Question]:
+def table_questions(setting: Setting, *, unpack: bool = True) -> list[Question]:
     """The questions of a table. `unpack` writes images that stand in it as base64 to files. Raises DataError."""
+    questions = list(_questions(setting, unpack))
+    rotations = Counter(question.details["group"] for question in questions)
+    return [replace(one, details={**one.details, "rotations": rotations[one.details["group"]]}) for one in questions]
+
+
+def _questions(setting: Setting, unpack: bool) -> Iterator[Question]:
     by = _by(setting)
     for row in read_table(setting, unpack=unpack):
         if not row.choices:
@@ -112,12 +123,16 @@ def choice_prompt(row: TableRow, choices: Sequence[str], by: str) -> str:
 
 
 def circular(scored: Sequence[Scored]) -> Measure:
-    """The share of questions that are right in all their rotations (MMBench's circular evaluation)."""
+    """The share of questions that are right in all their rotations (MMBench's circular evaluation).
+
+    A question of which a rotation is missing does not count.
+    """
     groups: dict[str, list[Scored]] = defaultdict(list)
     for one in scored:
         groups[one.question.details["group"]].append(one)
-    right = [all(one.verdict.value == 1 for one in group) for group in groups.values()]
-    return share(right, [group[0].question.cluster for group in groups.values()])
+    whole = [group for group in groups.values() if len(group) == group[0].question.details["rotations"]]
+    right = [all(one.verdict.value == 1 for one in group) for group in whole]
+    return share(right, [group[0].question.cluster for group in whole])
 
 
 def _accuracy(scored: Sequence[Scored]) -> Measure:
