@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from vistune.errors import ClientError
-from vistune.llm import Message, Request, open_client
+from vistune.llm import Request, open_client
 from vistune.llm.providers.scripted import ScriptedClient
+from vistune.records import Turn
 
 
 def request(record: str, kind: str = "detail") -> Request:
-    return Request("", (Message("user", "x"),), kind, record_id=record)
+    return Request("", (Turn("user", "x"),), kind, record_id=record)
 
 
 def test_by_record_and_kind() -> None:

@@ -24,11 +24,11 @@ from pydantic import Field, field_validator
 from vistune.errors import VistuneError, did_you_mean
 from vistune.generate.languages import ENGLISH, UNSPACED, language_code, language_name
 from vistune.generate.replies import ReplyError, parse_reply, to_json
-from vistune.llm.client import Message, Request
+from vistune.llm.client import Request
 from vistune.recipe.schema import Section, load
-from vistune.records import ImageRecord
+from vistune.records import ImageRecord, Turn
 from vistune.resources import folder as package_folder
-from vistune.scene.context import PARTS, Part, format_context, has_context, parse_context
+from vistune.scene.context import PARTS, Part, format_context, parse_context
 from vistune.seeded import bits
 
 Band = tuple[Annotated[int, Field(ge=1, strict=True)], Annotated[int, Field(strict=True)]]
@@ -85,10 +85,10 @@ class Kind:
         return f"{text}\n\n{_read(prompt_folder(), 'language').replace('{language}', language_name(self.language))}"
 
     @cached_property
-    def fewshot(self) -> tuple[Message, ...]:
+    def fewshot(self) -> tuple[Turn, ...]:
         """The examples as messages: each context cut to the kind's parts, each reply in the requested format."""
         pairs = ((self._visible(context), self._formatted(reply)) for context, reply in self.examples)
-        return tuple(m for context, reply in pairs for m in (Message("user", context), Message("assistant", reply)))
+        return tuple(m for context, reply in pairs for m in (Turn("user", context), Turn("assistant", reply)))
 
     @cached_property
     def schema(self) -> Mapping[str, Any] | None:
@@ -105,14 +105,14 @@ class Kind:
         return hashlib.sha256("\x1f".join(texts).encode()).hexdigest()
 
     def shows(self, record: ImageRecord) -> bool:
-        return has_context(record, self.context)
+        return bool(format_context(record, self.context))
 
     def request(self, record: ImageRecord, seed: int, max_tokens: int | None = None) -> Request | None:
         """The request for `record`; None if the record has none of the kind's parts."""
         context = format_context(record, self.context)
         if not context:
             return None
-        messages = (*self.fewshot, Message("user", context))
+        messages = (*self.fewshot, Turn("user", context))
         number = bits(seed, record.id, self.name) >> 33
         return Request(self.system, messages, self.name, number, record.id, max_tokens, schema=self.schema)
 

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from vistune.errors import ClientError, Stopped, VistuneError
 from vistune.formats.conversations import write_conversations
-from vistune.generate.captions import Balanced, CaptionPairs, SpacyPhrases
+from vistune.generate.captions import CaptionPairs, SpacyPhrases, balanced
 from vistune.generate.judge import JudgedSample, judge, usable
 from vistune.generate.kinds import Prompts, brief_questions
 from vistune.generate.languages import language_code
@@ -36,7 +36,7 @@ from vistune.llm.progress import Progress
 from vistune.llm.store import FILE, Store
 from vistune.recipe import schema
 from vistune.recipe.generation import GenerateRecipe
-from vistune.records import ImageRecord
+from vistune.records import Conversation, ImageRecord
 from vistune.sources import open_annotations
 from vistune.storage import atomic_text
 
@@ -243,12 +243,12 @@ class Generation:
     def _write_pairs(self, plan: Plan) -> int:
         """Write stage 1's caption pairs; returns their number."""
         records = filter(plan.shard.has, plan.records) if plan.shard else plan.records
-        pairs: Any = CaptionPairs(
+        pairs: Iterable[Conversation] = CaptionPairs(
             records, self.recipe.seed, images=self.images,
             language=self.recipe.caption_language, folder=self.prompts.folder,
         )  # fmt: skip
         if self.recipe.balance_captions:
-            pairs = Balanced(pairs, SpacyPhrases(self.recipe.balance_captions), self.recipe.seed)
+            pairs = balanced(pairs, SpacyPhrases(self.recipe.balance_captions), self.recipe.seed)
         return write_conversations(pairs, self.out / "align", self.recipe.format)
 
     def _name_other_teacher(self, store: Store) -> None:

@@ -10,16 +10,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from vistune.records import Role
+from vistune.records import Turn
 from vistune.seeded import bits
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A message after the system's: one side of a few-shot example, or the query."""
-
-    role: Role
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +25,7 @@ class Request:
     """
 
     system: str
-    messages: tuple[Message, ...]
+    messages: tuple[Turn, ...]
     kind: str = ""
     seed: int = 0
     record_id: str = ""

@@ -18,14 +18,15 @@ import aiohttp
 from yarl import URL
 
 from vistune.errors import ClientError, VistuneError
-from vistune.llm.client import Client, Message, Reply, Request, RequestError, Send
+from vistune.llm.client import Client, Reply, Request, RequestError, Send
 from vistune.llm.faults import RefusedError, fault, load_json
+from vistune.records import Turn
 
 CONNECT = 20.0
 """Seconds until a connection must be established."""
 PROBE_ATTEMPTS, PROBE_REPLIES = 6, 3
 _PROBE = Request(
-    "Answer briefly.", (Message("user", "Which animal barks?"),), max_tokens=1024,
+    "Answer briefly.", (Turn("user", "Which animal barks?"),), max_tokens=1024,
     schema={
         "type": "object",
         "properties": {"animal": {"type": "string"}, "size": {"type": "string", "enum": ["small", "large"]}},
