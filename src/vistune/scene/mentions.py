@@ -41,14 +41,15 @@ class MentionFinder:
             self._names |= {name: (renamed[known], many) for name, (known, many) in names if known in renamed}
         for category in sorted(self.categories):
             self._names |= _both_forms(plain(category), category)
+        self._first_words = {name.partition(" ")[0] for name in self._names}
         self._longest = 1 + max(name.count(" ") for name in self._names)
 
     def mentions(self, words: Sequence[str]) -> list[Mention]:
         """Every mention in a list of words in lower case, in order."""
         found: list[Mention] = []
         next_free = 0
-        for at in range(len(words)):
-            if at >= next_free and (mention := self._longest_at(words, at)):
+        for at, word in enumerate(words):
+            if at >= next_free and word in self._first_words and (mention := self._longest_at(words, at)):
                 next_free = mention.end
                 found.append(mention)
         return [mention for mention in found if mention.category]
