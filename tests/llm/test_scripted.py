@@ -22,13 +22,6 @@ def test_by_record_and_kind() -> None:
         asyncio.run(client.complete(request("1", "reasoning")))
 
 
-def test_in_order_until_they_are_used_up() -> None:
-    client = ScriptedClient(["one", "two"])
-    assert [asyncio.run(client.complete(request(n))).text for n in "ab"] == ["one", "two"]
-    with pytest.raises(ClientError, match="no scripted reply"):
-        asyncio.run(client.complete(request("c")))
-
-
 @pytest.mark.parametrize("line", ["not json", '{"id": "1", "kind": "detail"}', "[]"])
 def test_a_bad_line_is_named(line: str, tmp_path: Path) -> None:
     file = tmp_path / "replies.jsonl"

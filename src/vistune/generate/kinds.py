@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -135,12 +135,19 @@ class Prompts:
     language: str = ENGLISH
 
     def folders(self) -> dict[str, Path]:
-        """Every kind's folder, by its name. Raises VistuneError for a `folder` without any."""
-        return {folder.name: folder for folder in (*_kinds_in(prompt_folder()), *self._own())}
+        """Every kind's folder, by its name."""
+        return _kinds_in(prompt_folder()) | self.own()
 
-    def own(self) -> list[str]:
-        """The names of the kinds that `folder` adds or replaces."""
-        return sorted(folder.name for folder in self._own())
+    def own(self) -> dict[str, Path]:
+        """The kinds that `folder` adds or replaces, sorted. Raises VistuneError for a `folder` without any."""
+        if self.folder is None:
+            return {}
+        is_kind = (self.folder / "kind.yaml").is_file()
+        own = {self.folder.name: self.folder} if is_kind else _kinds_in(self.folder)
+        if not own:
+            fix = "a kind is a folder with kind.yaml, system.txt and fewshot/; give it, or the folder that holds it"
+            raise VistuneError("there is no kind in this folder", where=str(self.folder), fix=fix)
+        return own
 
     def load(self, name: str, needs: Collection[str] = ()) -> Kind:
         """The kind of that name, which also shows the parts of the context that the teacher `needs`.
@@ -151,15 +158,6 @@ class Prompts:
         if name not in folders:
             raise VistuneError(f"unknown kind '{name}'", fix=did_you_mean(name, folders))
         return _load(folders[name], language_code(self.language), needs)
-
-    def _own(self) -> list[Path]:
-        if self.folder is None:
-            return []
-        own = [self.folder] if (self.folder / "kind.yaml").is_file() else list(_kinds_in(self.folder))
-        if not own:
-            fix = "a kind is a folder with kind.yaml, system.txt and fewshot/; give it, or the folder that holds it"
-            raise VistuneError("there is no kind in this folder", where=str(self.folder), fix=fix)
-        return own
 
 
 def brief_questions(language: str = ENGLISH, folder: Path | None = None) -> tuple[str, ...]:
@@ -181,10 +179,10 @@ def prompt_folder() -> Path:
     return package_folder("vistune.generate", "prompts")
 
 
-def _kinds_in(folder: Path) -> Iterator[Path]:
+def _kinds_in(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise VistuneError("there is no such folder", where=str(folder))
-    yield from sorted(file.parent for file in folder.glob("*/kind.yaml"))
+    return {file.parent.name: file.parent for file in sorted(folder.glob("*/kind.yaml"))}
 
 
 def _load(folder: Path, language: str, needs: Collection[str]) -> Kind:

@@ -180,7 +180,7 @@ class Generation:
             budget = Budget(store.spent, self.limits, self.price, remote=self.client.remote)
             progress = Progress()
             asker = Asker(self.client, store, self.limits, budget, progress)
-            signals = StopAfterStep(_NOTICE, self._stop_asking, same=0.1)  # no launcher sends them twice
+            signals = StopAfterStep(_NOTICE, lambda _: self._stop(), same=0.1)  # no launcher sends them twice
             with signals.noting():
                 plan = _in_loop(self._ask(plan, asker, progress))
                 if asker.error and not self._answered(plan, store):
@@ -191,9 +191,6 @@ class Generation:
                 store.set_note(_TEACHER, self.client.name)
         ended = Stopped(signals.noted) if signals.noted else asker.error
         return Outcome(report, ended, asker.out_of_budget, str(budget), dict(progress.reasons))
-
-    def _stop_asking(self, _: int) -> None:
-        self._stop()
 
     async def _ask(self, plan: Plan, asker: Asker, progress: Progress) -> Plan:
         """The first pass; returns the plan in the format of the replies: JSON where the client supports schemas."""
