@@ -79,7 +79,6 @@ class PromptEncoder:
         return expanded
 
     def _sizes(self, ids: Ids) -> NDArray[np.int64]:
-        """The number of tokens that each token becomes."""
         return np.where(ids == self._image_id, self._image_tokens, 1)
 
 

@@ -233,12 +233,10 @@ class Generation:
                 report.kinds[sample.kind.name].count("pending")
 
     def _answered(self, plan: Plan, store: Store) -> bool:
-        """Whether any sample has a reply, or was refused."""
         keys = (request.key(self.client.name) for request in plan.requests())
         return any(store.failure(key) or key in store for key in keys)
 
     def _write_pairs(self, plan: Plan) -> int:
-        """Write stage 1's caption pairs; returns their number."""
         records = filter(plan.shard.has, plan.records) if plan.shard else plan.records
         pairs: Iterable[Conversation] = CaptionPairs(
             records, self.recipe.seed, images=self.images,

@@ -248,12 +248,10 @@ def _spellings(secrets: Iterable[str]) -> list[bytes]:
 
 
 def _login(url: str | None) -> list[str]:
-    """The user and the password in a URL, if any."""
     parts = urlsplit(url or "")
     return [unquote(value) for value in (parts.username, parts.password) if value]
 
 
 def _proxy(scheme: str, host: str) -> str | None:
-    """The proxy for this host in the environment."""
     proxy = getproxies().get(scheme)
     return None if proxy is None or proxy_bypass(host) else proxy
