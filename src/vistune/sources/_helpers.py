@@ -51,6 +51,8 @@ class Stream(ABC):
 
     @abstractmethod
     def _read(self, on_error: OnError) -> Iterator[ImageRecord]:
+        """The records of one pass."""
+
 
 def missing(path: Path) -> AnnotationError:
     """The error for a path that does not exist."""
