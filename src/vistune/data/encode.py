@@ -101,7 +101,6 @@ class PromptEncoder:
         return "".join(parts)
 
     def _sizes(self, ids: Ids) -> NDArray[np.int64]:
-        """The number of tokens that each token becomes."""
         return np.where(ids == self._image_id, self._image_tokens, 1)
 
 

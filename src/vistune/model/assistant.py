@@ -173,5 +173,4 @@ def _listed(image: Images) -> list[ImageLike]:
 
 
 def _key(image: ImageLike) -> Path | str | int:
-    """The identity of an image."""
     return image if isinstance(image, (Path, str)) else id(image)

@@ -22,10 +22,11 @@ from vistune.evaluate.models.answerer import Likelihood, Prompt, naming_prompts
 from vistune.llm import open_client
 from vistune.llm.ask import Asker
 from vistune.llm.budget import Budget, Limits
-from vistune.llm.client import Client, Message, Reply, Request
+from vistune.llm.client import Client, Reply, Request
 from vistune.llm.http import RemoteClient
 from vistune.llm.progress import Progress
 from vistune.llm.store import Store
+from vistune.records import Turn
 
 _ATTEMPTS = 2
 """Replies requested until one has text."""
@@ -139,9 +140,9 @@ class _Run:
 
     def _requests(self) -> Iterator[Request]:
         for index, prompt in enumerate(self._prompts):
-            message = Message("user", prompt.text, tuple(map(data_url, prompt.images)))
             request = Request(
-                "", (message,), record_id=str(index), max_tokens=self._max_new_tokens, temperature=0.0
+                "", (Turn("user", prompt.text),), record_id=str(index), max_tokens=self._max_new_tokens,
+                temperature=0.0, images=tuple(map(data_url, prompt.images)),
             )  # fmt: skip
             self._keys[index] = [request.attempt(n).key(self._client.name) for n in range(1, _ATTEMPTS + 1)]
             yield request

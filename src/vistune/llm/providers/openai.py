@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from vistune.errors import ClientError
-from vistune.llm.client import Message, Reply, Request, RequestError, valid_usage
+from vistune.llm.client import Reply, Request, RequestError, valid_usage
 from vistune.llm.faults import RefusedError, error_in_body
 from vistune.llm.http import RemoteClient
 from vistune.llm.providers import providers
@@ -62,7 +62,10 @@ class OpenAIClient(RemoteClient):
 
     def body(self, request: Request) -> dict[str, Any]:
         messages: list[dict[str, Any]] = [{"role": "system", "content": request.system}] if request.system else []
-        messages += [{"role": one.role, "content": _content(one)} for one in request.messages]
+        messages += [{"role": one.role, "content": one.text} for one in request.messages]
+        if request.images:
+            images = [{"type": "image_url", "image_url": {"url": url}} for url in request.images]
+            messages[-1]["content"] = [*images, {"type": "text", "text": request.query}]
         body: dict[str, Any] = {"model": self.name, "messages": messages, "seed": request.seed}
         if request.max_tokens is not None:
             body["max_tokens"] = request.max_tokens
@@ -96,13 +99,6 @@ class OpenAIClient(RemoteClient):
         model = str(body.get("model") or self.name)
         finish = _FINISH.get(str(choice.get("finish_reason")), "")
         return Reply(str(text), model, _usage(body.get("usage")), finish)
-
-
-def _content(message: Message) -> str | list[dict[str, Any]]:
-    if not message.images:
-        return message.text
-    images = [{"type": "image_url", "image_url": {"url": url}} for url in message.images]
-    return [*images, {"type": "text", "text": message.text}]
 
 
 def _text(content: Any) -> str:
