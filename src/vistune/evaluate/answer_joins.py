@@ -116,7 +116,7 @@ class QuestionFile:
         split = split_of(path) if labelled else ""
         named = {
             str(row["question_id"]): Place(
-                str(row["image"]), frozenset(question_keys(row["text"])), str(row.get("category") or split)
+                str(row["image"]), question_keys(row["text"]), str(row.get("category") or split)
             )
             for row in rows
         }

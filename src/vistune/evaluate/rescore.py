@@ -141,7 +141,7 @@ def _vqa(files: Sequence[Path], truth: Truth) -> list[ScoreTable]:
 
     if not truth.files:
         raise VistuneError("VQA's answers need the annotations", fix="add --truth annotations.json")
-    questions = list(vqa_questions(truth.files, Path()))
+    questions = list(vqa_questions(truth.files, None))
     tables = []
     for file in files:
         joined = join(questions, read_answers(file), _vqa_question, _vqa_keys)

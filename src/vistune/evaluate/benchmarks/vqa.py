@@ -69,12 +69,12 @@ def _official(scored: Sequence[Scored]) -> Measure:
     return share([one.verdict.parts["vqa"] for one in scored], [one.question.cluster for one in scored])
 
 
-def vqa_questions(paths: Sequence[Path], images: Path) -> Iterator[Question]:
+def vqa_questions(paths: Sequence[Path], images: Path | None) -> Iterator[Question]:
     """The questions of files, or of folders of files, in one of the published layouts.
 
     VQAv2 and OK-VQA have `{"questions": […]}` and `{"annotations": […]}`, TextVQA `{"data": […]}`, VizWiz a list.
     Questions without annotations are left out; VizWiz has no ids but the names of images. The annotations alone give
-    questions without text, enough to score answers by id. Raises DataError.
+    questions without text, enough to score answers by id. Without `images` no image is looked for. Raises DataError.
     """
     files = [file for one in paths for file in (sorted(one.glob("*.json")) if one.is_dir() else [one])]
     contents = [(file, read_json(file)) for file in files]
@@ -108,13 +108,14 @@ def _has(content: Any, key: str) -> bool:
     return isinstance(content, dict) and isinstance(content.get(key), list)
 
 
-def _question(row: Mapping[str, Any], images: Path, split: str, where: str) -> Question:
+def _question(row: Mapping[str, Any], images: Path | None, split: str, where: str) -> Question:
     texts = tuple(str(one.get("answer", "")) if isinstance(one, dict) else str(one) for one in row["answers"])
     if not texts:
         raise DataError("it has no answers", where=where)
     text = str(row.get("question", ""))
     hint = [_VIZWIZ] if "answerable" in row else []
-    image = first_existing([images / name for name in _image_names(row, split)])
+    names = _image_names(row, split)
+    image = first_existing([images / one for one in names]) if images else Path(names[0])
     details = {"image": str(row.get("image_id", row.get("image", ""))), "question": text}
     name, kind = str(row.get("question_id", row.get("image"))), str(row.get("answer_type") or "")
     return Question(name, "\n".join([text, *hint, _SHORT]), (image,), kind, texts, details=details)
