@@ -17,7 +17,7 @@ _PROMPTS = ("prompt", "question", "query", "text")
 _TEXTS = ("prediction", "text", "response", "output", "pred", "pred_answer", "model_answer", "answer", "caption")
 _LABELS = ("label", "gt", "gt_answer", "ground_truth", "target", "answer")
 _IDS = ("question_id", "questionId", "qid", "index", "id")
-_IMAGES = ("image", "image_path", "image_id", "image_file", "file_name", "img", "image_source")
+_IMAGES = ("image", "image_path", "image_id", "image_file", "file_name", "img", "image_source", "images")
 _OBJECT = re.compile(r"is there (a|an|any|the)?\b.* in the (image|picture|photo)\b", re.IGNORECASE)
 _ROWS = 20
 """Rows from which a file's kind is recognised."""
@@ -86,7 +86,7 @@ def _from_row(values: Mapping[str, Any], where: str) -> Answer:
         raise DataError("this has no answer", where=where, fix=fix)
     labels = [name for name in _LABELS if name in values and name != texts[0]]
     ids = [str(values[name]) for name in _IDS if name in values]
-    images = [str(values[name]) for name in _IMAGES if values.get(name)]
+    images = [_text(values[name]) for name in _IMAGES if values.get(name)]
     category = str(values.get("category") or values.get("split") or "")
     return Answer(
         _text(values[texts[0]]), ids[0] if ids else "", images[0] if images else "",
@@ -96,6 +96,7 @@ def _from_row(values: Mapping[str, Any], where: str) -> Answer:
 
 
 def _text(value: Any) -> str:
+    """A text; of several the first."""
     if isinstance(value, list):
         return _text(value[0]) if value else ""
     return "" if value is None or value != value else str(value)

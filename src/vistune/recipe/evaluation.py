@@ -26,8 +26,9 @@ class BenchmarkOptions(Section):
     """Replace the images by uniform gray, to measure what can be guessed without seeing."""
     batch_size: Count = 64
     """Number of questions that are answered together."""
-    choice: Literal["letter", "text"] = "letter"
-    """How multiple-choice questions are answered: with the letter of a choice or with its text."""
+    choice: Literal["letter", "text", "likelihood"] = "letter"
+    """How multiple-choice questions of tables are answered: with the letter of a choice, with its text, or by the
+    likelihood of each choice."""
     circular: bool = False
     """Ask multiple-choice questions with every rotation of the choices; one is right if all are (MMBench)."""
     chair_truth: Literal["captions", "boxes"] = "captions"

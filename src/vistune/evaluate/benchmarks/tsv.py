@@ -5,6 +5,7 @@ The columns say what a question is: multiple choice (choices in A, B, … or a l
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -35,7 +36,10 @@ _INSTRUCTIONS = {
 
 @benchmarks.register("tsv")
 class Table(Benchmark):
-    """The questions of a table. A choice is answered with its letter or, with the option `choice`, its text.
+    """The questions of a table. A choice is answered with its letter or, with the option `choice`, otherwise.
+
+    `text` is the text of a choice. `likelihood` compares the likelihoods of the choices as answers to the question
+    alone: per token, and their sums as `accuracy_sum`.
 
     With the option `circular` every rotation of the choices is a question of its own, as in MMBench's files.
     """
@@ -45,6 +49,8 @@ class Table(Benchmark):
     def __init__(self, setting: Setting, questions: Sequence[Question] = ()) -> None:
         super().__init__(setting)
         self._given = list(questions)
+
+        self.by_likelihood = _by(setting) == "likelihood"
 
     def questions(self) -> Iterable[Question]:
         """In the order of the table; the type is the column `category`."""
@@ -62,7 +68,7 @@ class Table(Benchmark):
     def score(self, question: Question, answer: str) -> Verdict:
         """Right or wrong; of short answers VQA accuracy (`vqa-normalised`). What cannot be read is unscored."""
         if question.choices:
-            return _score_choice(question, answer)
+            return (_score_likelihoods if self.by_likelihood else _score_choice)(question, answer)
         if not question.references:
             return Verdict(None, answer, "the right answer is not published")
         if not set(question.references) <= {"yes", "no"}:
@@ -76,6 +82,8 @@ class Table(Benchmark):
         """`circular` (right in all rotations) where there are rotations, and `accuracy`; by l2-category and split."""
         metrics: dict[str, Metric] = {"circular": circular} if self._circular else {}
         metrics["accuracy"] = _accuracy
+        if self.by_likelihood:
+            metrics["accuracy_sum"] = _accuracy_of_sums
         headline, metric = next(iter(metrics.items()))
         for column in ("l2-category", "split"):
             values = {str(question.details[column]) for question in self._all} - {""}
@@ -114,12 +122,13 @@ def _questions(setting: Setting, unpack: bool) -> Iterator[Question]:
 
 
 def choice_prompt(row: TableRow, choices: Sequence[str], by: str) -> str:
-    """Hint, question, and the choices, with letters if the answer is one."""
+    """Hint, question, and the choices, with letters if the answer is one; for likelihoods without them."""
     listed = [
         f"{letter}. {text}" if by == "letter" else f"- {text}"
         for letter, text in zip(ascii_uppercase, choices, strict=False)
     ]
-    return "\n".join(filter(None, (row.hint, row.question, *listed, _INSTRUCTIONS[by])))
+    after = [] if by == "likelihood" else [*listed, _INSTRUCTIONS[by]]
+    return "\n".join(filter(None, (row.hint, row.question, *after)))
 
 
 def circular(scored: Sequence[Scored]) -> Measure:
@@ -147,6 +156,24 @@ def _score_choice(question: Question, answer: str) -> Verdict:
     if question.details["answer"] is None:
         return Verdict(None, letter, "the right choice is not published")
     return Verdict(float(index == question.details["answer"]), letter, f"chooses {letter}. {question.choices[index]}")
+
+
+def _score_likelihoods(question: Question, answer: str) -> Verdict:
+    """Right if the choice with the highest log-likelihood per token is; `parts["sum"]` is by that of all tokens."""
+    found, right = json.loads(answer), question.details["answer"]
+    by_token, by_sum = (max(range(len(found)), key=values.__getitem__) for values in (
+        [total / tokens for total, tokens in found], [total for total, _ in found]
+    ))  # fmt: skip
+    if right is None:
+        return Verdict(None, question.choices[by_token], "the right choice is not published")
+    how = ", ".join(f"{text}: {total / n:.2f}" for text, (total, n) in zip(question.choices, found, strict=True))
+    chosen = question.choices[by_token]
+    return Verdict(float(by_token == right), chosen, f"per token: {how}", {"sum": float(by_sum == right)})
+
+
+def _accuracy_of_sums(scored: Sequence[Scored]) -> Measure:
+    known = [one for one in scored if "sum" in one.verdict.parts]
+    return share([one.verdict.parts["sum"] for one in known], [one.question.cluster for one in known])
 
 
 def _question(
