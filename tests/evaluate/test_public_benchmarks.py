@@ -48,12 +48,15 @@ def test_scores_of_a_checkpoint_and_of_its_answers(folder: Path, backbones: Path
     made = assemble(str(backbones / "vision"), str(backbones / "language"), projector="mlp2x_gelu")
     save_checkpoint(*made, checkpoint)
     paths = {"pope": "coco_pope_random.json", "vqa": "vqa.json", "mme": "mme", "tsv": "table.tsv"}
-    named = ",".join(f"{name}={folder / path}" for name, path in paths.items())
+    (folder / "other.tsv").write_text((folder / "table.tsv").read_text().replace("What?", "Which?"))
+    named = ",".join([*(f"{name}={folder / path}" for name, path in paths.items()), f"tsv={folder / 'other.tsv'}"])
     options = ["--benchmarks", named, "--images", str(folder / "images"), "--choice", "likelihood", "--out", str(out)]
     assert main(["eval", str(checkpoint), *options]) == 0
     scores = load_scores(out).benchmarks
-    assert {name: one.n for name, one in scores.items()} == {"pope": 4, "vqa": 2, "mme": 4, "tsv": 2}
-    assert scores["tsv"].unscored == 0
+    assert {name: one.n for name, one in scores.items()} == {
+        "pope": 4, "vqa": 2, "mme": 4, "tsv:table": 2, "tsv:other": 2
+    }  # fmt: skip
+    assert scores["tsv:table"].unscored == 0
     assert len(list((out / "images").iterdir())) == 2
     rows = [json.loads(line) for line in (out / "verdicts.jsonl").read_text().splitlines()]
     answers = folder / "answers.jsonl"

@@ -77,7 +77,7 @@ class Evaluation:
         records = self._records()
         made = {}
         for name, path in recipe.paths().items():
-            make = benchmarks.get(name)
+            make = benchmarks.get(name.partition(":")[0])
             made[name] = make(
                 Setting(
                     Path(path) if path else None, records, Path(recipe.images) if recipe.images else None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
@@ -49,9 +51,10 @@ class BenchmarkOptions(Section):
         return value
 
     def paths(self) -> dict[str, str | None]:
-        """The benchmarks by name, each with its path."""
-        named = [item.partition("=") for item in self.benchmarks]
-        chosen = {name: path or None for name, _, path in named}
+        """The benchmarks by name, each with its path; those of one name are `name:stem of the path`."""
+        named = [item.partition("=")[::2] for item in self.benchmarks]
+        times = Counter(name for name, _ in named)
+        chosen = {name if times[name] == 1 else f"{name}:{PurePath(path).stem}": path or None for name, path in named}
         if self.questions:
             chosen["questions"] = self.questions
         return chosen or {"scene_qa": None, "chair": None}
