@@ -15,7 +15,12 @@ ASKERS = {
     "curator": "bespokelabs-curator==0.1.31", "datadesigner": "data-designer==0.9.7",
     "distilabel": "distilabel[openai]==1.5.3 requests",  # which it does not name
 }  # fmt: skip
-PACKAGES = TRAINERS | ASKERS
+# what its model llava_hf imports; all that it requires are 50 packages more, torchvision among them
+EVALUATORS = {
+    "lmms_eval": "accelerate datasets decord evaluate loguru pillow pytablewriter pytz sacrebleu tenacity transformers"
+}
+WITHOUT_REQUIREMENTS = {"lmms_eval": "lmms-eval==0.7.3"}
+PACKAGES = TRAINERS | ASKERS | EVALUATORS
 ROOT = Path(__file__).parents[1]
 
 
@@ -24,7 +29,7 @@ class Unavailable(Exception):  # noqa: N818 - a row of the table says so
 
 
 def environment(peer: str, folder: Path) -> Path:
-    """The peer's Python, in `folder`; a trainer's has our torch. Raises Unavailable.
+    """The peer's Python, in `folder`; a trainer's has our torch, an evaluator's all our versions. Raises Unavailable.
 
     An environment that was only made in part is made anew.
     """
@@ -32,10 +37,14 @@ def environment(peer: str, folder: Path) -> Path:
     python, made = place / "bin" / "python", place / "made"
     if not made.exists():
         shutil.rmtree(place, ignore_errors=True)
-        pinned = (ROOT / "constraints.txt").read_text().splitlines()
-        torch = [line for line in pinned if line.startswith("torch==") and peer in TRAINERS]
+        pins = ROOT / "constraints.txt"
+        torch = [line for line in pins.read_text().splitlines() if line.startswith("torch==") and peer not in ASKERS]
+        versions = ["--constraint", str(pins)] if peer in EVALUATORS else []
         _run([sys.executable, "-m", "venv", str(place)])
-        _run([str(python), "-m", "pip", "install", "--quiet", *torch, *PACKAGES[peer].split()])
+        install = [str(python), "-m", "pip", "install", "--quiet"]
+        _run([*install, *versions, *torch, *PACKAGES[peer].split()])
+        if peer in WITHOUT_REQUIREMENTS:
+            _run([*install, "--no-deps", WITHOUT_REQUIREMENTS[peer]])
         # their wheels for CUDA do not load beside a torch without; nothing here needs them
         if torch and subprocess.run([python, "-c", "import torchvision"], capture_output=True, check=False).returncode:
             _run([str(python), "-m", "pip", "uninstall", "--quiet", "--yes", "torchvision", "torchaudio"])
@@ -45,12 +54,17 @@ def environment(peer: str, folder: Path) -> Path:
 
 def run_peer(peer: str, python: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """Its figures: seconds, losses, peak_mb. `settings` are what `peer_*.py` beside this file read."""
-    environ = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    environ |= {"OMP_NUM_THREADS": str(settings["threads"]), "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
     script = Path(__file__).with_name(f"peer_{peer}.py")
-    told = _run([str(python), str(script), json.dumps(settings)], env=environ)
+    told = run_python(python, [str(script), json.dumps(settings)], settings["threads"])
     figures: dict[str, Any] = json.loads(told.splitlines()[-1])
     return figures
+
+
+def run_python(python: Path, arguments: list[str], threads: int) -> str:
+    """What a peer's Python prints, without a GPU, the hub or our package. Raises Unavailable if it fails."""
+    environ = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    environ |= {"OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
+    return _run([str(python), *arguments], env=environ)
 
 
 def _run(command: list[str], **options: Any) -> str:

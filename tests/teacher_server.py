@@ -120,7 +120,7 @@ class Teacher:
 
     def _reply(self, body: dict[str, Any], fault: str, *, anthropic: bool) -> dict[str, Any]:
         system = body.get("system", "\n".join(one["content"] for one in body["messages"] if one["role"] == "system"))
-        texts = [one["content"] for one in body["messages"] if one["role"] != "system"]
+        texts = [_read(one["content"]) for one in body["messages"] if one["role"] != "system"]
         schema = body["tools"][0]["input_schema"] if "tools" in body else None
         schema = body["response_format"]["json_schema"]["schema"] if "response_format" in body else schema
         text = write(system, texts, schema if self.schema else None, obedient=self.obedient)
@@ -166,6 +166,14 @@ class Teacher:
     def _store(self, data: bytes) -> str:
         self._files.append(data)
         return str(len(self._files) - 1)
+
+
+def _read(content: str | list[dict[str, Any]]) -> str:
+    """The text of a message; of images it sees their hash."""
+    if isinstance(content, str):
+        return content
+    seen = [part.get("text") or hashlib.sha256(part["image_url"]["url"].encode()).hexdigest() for part in content]
+    return "\n".join(seen)
 
 
 def _tokens(text: str) -> int:

@@ -35,7 +35,7 @@ class StopAfterStep:
     """
 
     def __init__(
-        self, notice: str = _AFTER_STEP, callback: Callable[[int], None] | None = None, *,
+        self, notice: str = _AFTER_STEP, callback: Callable[[int], object] | None = None, *,
         same: float = _SAME_REQUEST_SECONDS,
     ) -> None:  # fmt: skip
         self._notice, self._callback, self._same = notice.encode() + b"\n", callback, same

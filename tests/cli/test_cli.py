@@ -23,6 +23,7 @@ COMMANDS = [
     "train",
     "merge",
     "eval",
+    "rescore",
     "report",
     "ablate",
     "chat",

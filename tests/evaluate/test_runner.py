@@ -52,7 +52,7 @@ def test_the_blind_see_gray_of_the_images_size(records: list[ImageRecord], says:
     model = says(lambda *_: "No.")
     evaluate(model, made(records), tmp_path, limit=2, blank_images=True)
     assert model.prompts
-    for (image,), _ in model.prompts:
+    for (image,), *_ in model.prompts:
         assert isinstance(image, Image.Image)
         assert (image.size, image.mode, len(image.getcolors())) == ((64, 64), "RGB", 1)
 

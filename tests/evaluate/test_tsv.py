@@ -4,6 +4,7 @@ import base64
 import csv
 import io
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ from vistune.errors import DataError
 from vistune.evaluate.benchmarks import Setting
 from vistune.evaluate.benchmarks._choices import read_choice
 from vistune.evaluate.benchmarks.tsv import Table
-from vistune.evaluate.runner import measure, score
+from vistune.evaluate.models import Prompt
+from vistune.evaluate.models.answerer import Likelihood
+from vistune.evaluate.runner import evaluate, measure, score
 
 LETTERS = "Answer with the option's letter from the given choices directly."
 
@@ -98,6 +101,33 @@ def test_own_rotations(tmp_path: Path) -> None:
 def test_answers_as_texts(tmp_path: Path) -> None:
     (question,) = opened(tmp_path, choice(1, "B"), choice="text").questions()
     assert question.text == "What is it?\n- dog\n- cat\n- bird\nAnswer with the text of one of the options."
+
+
+def test_likelihoods(tmp_path: Path, says: type) -> None:
+    class Likely(says):  # type: ignore[misc,valid-type]
+        """The cat is likeliest per token, the bird in sum."""
+
+        asked = 0
+
+        def likelihoods(
+            self, prompts: Sequence[Prompt], choices: Sequence[Sequence[str]], *, batch_size: int
+        ) -> Iterator[tuple[int, list[Likelihood]]]:
+            assert batch_size > 0
+            assert [prompt.text for prompt in prompts] == ["What is it?", "What is it?"]
+            self.asked += len(prompts)
+            known = {"dog": Likelihood(-9, 1), "cat": Likelihood(-4, 4), "bird": Likelihood(-3, 1)}
+            for index in (1, 0):
+                yield index, [known[choice] for choice in choices[index]]
+
+    open_question = {"index": 3, "image": RED, "question": "Is it a dog?", "answer": "no"}
+    table = opened(tmp_path, choice(1, "B"), choice(2, "C", image=BLUE), open_question, choice="likelihood")
+    model = Likely(lambda *_: "No")
+    scores = evaluate(model, {"tsv": table}, tmp_path / "out").benchmarks["tsv"].measures
+    assert {name: one.value for name, one in scores.items() if "/" not in name} == {
+        "accuracy": pytest.approx(2 / 3), "accuracy_sum": 0.5
+    }  # fmt: skip
+    evaluate(model, {"tsv": table}, tmp_path / "out")
+    assert (model.asked, len(model.prompts)) == (2, 1)  # nothing again
 
 
 def test_scores_by_category_group_and_split(tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ def test_vqav2(tmp_path: Path) -> None:
     scores = measure(benchmark, score(benchmark, asked, ["Yes", "Two"])).measures
     assert {name: one.value for name, one in scores.items()} == {
         "vqa-normalised": 1, "vqa": 0.5, "vqa-normalised/yes/no": 1, "vqa-normalised/number": 1,
+        "vqa/yes/no": 0, "vqa/number": 1,
     }  # fmt: skip
 
 

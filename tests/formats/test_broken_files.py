@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import tarfile
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +15,7 @@ from pyarrow import parquet
 
 from vistune.data.source import DataSource
 from vistune.errors import DataError, MissingPackageError
+from vistune.formats import read_objects
 from vistune.recipe.training import DataRecipe
 
 TALK = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
@@ -129,3 +132,14 @@ def test_a_missing_package_is_named_with_the_line_that_installs_it(
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     with pytest.raises(MissingPackageError, match=r"needs the package datasets\n.*pip install 'vistune\[data\]'"):
         opened(tmp_path)
+
+
+@pytest.mark.parametrize("spoil", [lambda whole: whole[:-30], lambda _: b"id,text\n", lambda _: b""])
+def test_an_excel_file_that_is_none_is_named(spoil: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    path = tmp_path / "x.xlsx"
+    with zipfile.ZipFile(path, "w") as book:
+        book.writestr("xl/worksheets/sheet1.xml", "<worksheet/>")
+    assert list(read_objects(path, DataError)) == []
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(DataError, match=r"x\.xlsx: not a whole Excel workbook"):
+        list(read_objects(path, DataError))

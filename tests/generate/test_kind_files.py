@@ -30,7 +30,7 @@ def test_a_folder_of_kinds_or_a_kind_itself(own: Path) -> None:
     for folder in (own, own / "riddle"):
         found = Prompts(folder)
         assert sorted(found.folders()) == sorted([*Prompts().folders(), "riddle"])
-        assert found.own() == ["riddle"]
+        assert list(found.own()) == ["riddle"]
         request = found.load("riddle").request(RECORD, 0)
         assert request is not None
         assert request.kind == "riddle"
@@ -38,9 +38,9 @@ def test_a_folder_of_kinds_or_a_kind_itself(own: Path) -> None:
 
 def test_a_kind_of_the_same_name_takes_our_place(own: Path) -> None:
     (own / "riddle").rename(own / "detail")
-    assert Prompts(own).own() == ["detail"]
+    assert list(Prompts(own).own()) == ["detail"]
     assert Prompts(own).load("detail").questions == ()
-    assert Prompts().own() == []
+    assert Prompts().own() == {}
 
 
 def test_a_kind_without_examples_is_enough(own: Path) -> None:
@@ -154,6 +154,6 @@ def test_a_kind_of_ones_own_goes_through_the_whole_run(own: Path, tmp_path: Path
     )
     report = generate(
         GenerateRecipe(kinds="riddle", kind_dir=str(own)), tmp_path / "out", records=[RECORD],
-        client=ScriptedClient([good]), console=Console(quiet=True),
+        client=ScriptedClient({(RECORD.id, "riddle"): good}), console=Console(quiet=True),
     )  # fmt: skip
     assert report.kinds["riddle"].accepted == 1

@@ -263,8 +263,8 @@ def test_hostile_captions_never_change_the_structure(wrap: bool, tmp_path: Path,
 
 def test_a_scripted_teacher_end_to_end(records: list[ImageRecord], tmp_path: Path, quiet: Console) -> None:
     text = "Question:\nWhat is it?\n===\nAnswer:\nA dog.\n===\nQuestion:\nWhere?\n===\nAnswer:\nOn a rug."
-    recipe = GenerateRecipe(kinds="conversation")
-    generate(recipe, tmp_path, records=records[:1], client=ScriptedClient([text]), console=quiet)
+    client = ScriptedClient({(records[0].id, "conversation"): text})
+    generate(GenerateRecipe(kinds="conversation"), tmp_path, records=records[:1], client=client, console=quiet)
     assert json.loads((tmp_path / "instruct.json").read_text()) == [
         {
             "id": "0000-conversation",

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vistune.llm import Message, Request
+from vistune.llm import Request
 from vistune.llm.client import valid_usage
+from vistune.records import Turn
 
-REQUEST = Request("be kind", (Message("user", "a"), Message("assistant", "b"), Message("user", "c")), "detail", 3, "7")
+REQUEST = Request("be kind", (Turn("user", "a"), Turn("assistant", "b"), Turn("user", "c")), "detail", 3, "7")
 
 
 def test_the_key_never_changes() -> None:
@@ -20,8 +21,8 @@ def test_the_key_depends_on_everything_that_is_sent_and_on_the_model() -> None:
         replace(REQUEST, kind="reasoning"),
         replace(REQUEST, max_tokens=9),
         replace(REQUEST, messages=REQUEST.messages[2:]),
-        replace(REQUEST, messages=(Message("user", "ab"), *REQUEST.messages[1:])),
-        replace(REQUEST, messages=(Message("assistant", "a"), *REQUEST.messages[1:])),
+        replace(REQUEST, messages=(Turn("user", "ab"), *REQUEST.messages[1:])),
+        replace(REQUEST, messages=(Turn("assistant", "a"), *REQUEST.messages[1:])),
     ]
     keys = {REQUEST.key("teacher"), REQUEST.key("other"), *(one.key("teacher") for one in others)}
     assert len(keys) == 2 + len(others)

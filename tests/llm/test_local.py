@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from vistune.errors import ClientError
-from vistune.llm import Message, Reply, Request, RequestError, open_client
+from vistune.llm import Reply, Request, RequestError, open_client
+from vistune.records import Turn
 
-REQUEST = Request("Be brief.", (Message("user", "What is this?"),), max_tokens=12)
+REQUEST = Request("Be brief.", (Turn("user", "What is this?"),), max_tokens=12)
 
 
 def complete(model: Path, *requests: Request, **options: int) -> list[Reply]:
@@ -21,7 +22,7 @@ def complete(model: Path, *requests: Request, **options: int) -> list[Reply]:
 
 
 def test_a_batch_gives_what_each_request_gives_alone(language_model: Path) -> None:
-    requests = [replace(REQUEST, messages=(Message("user", "What? " * n),)) for n in (1, 9, 3)]
+    requests = [replace(REQUEST, messages=(Turn("user", "What? " * n),)) for n in (1, 9, 3)]
     batch = complete(language_model, *requests)
     assert [one.text for one in batch] == [complete(language_model, one)[0].text for one in requests]
     assert [one.usage["output"] for one in batch] == [12, 12, 12]
@@ -50,7 +51,7 @@ def test_a_sample_depends_on_its_seed_alone(language_model: Path) -> None:
 def test_a_prompt_beyond_the_context_window_fails_alone(language_model: Path) -> None:
     async def work() -> list[Reply | BaseException]:
         async with open_client(f"local:{language_model}", device="cpu") as client:
-            long = replace(REQUEST, messages=(Message("user", "x" * 40_000),))
+            long = replace(REQUEST, messages=(Turn("user", "x" * 40_000),))
             return await asyncio.gather(client.complete(long), client.complete(REQUEST), return_exceptions=True)
 
     refused, reply = asyncio.run(work())

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from vistune.errors import ClientError
-from vistune.llm import Message, Request, open_client
+from vistune.llm import Request, open_client
 from vistune.llm.providers.scripted import ScriptedClient
+from vistune.records import Turn
 
 
 def request(record: str, kind: str = "detail") -> Request:
-    return Request("", (Message("user", "x"),), kind, record_id=record)
+    return Request("", (Turn("user", "x"),), kind, record_id=record)
 
 
 def test_by_record_and_kind() -> None:
@@ -19,13 +20,6 @@ def test_by_record_and_kind() -> None:
     assert asyncio.run(client.complete(request("2"))).text == "two"
     with pytest.raises(ClientError, match="record '1', reasoning"):
         asyncio.run(client.complete(request("1", "reasoning")))
-
-
-def test_in_order_until_they_are_used_up() -> None:
-    client = ScriptedClient(["one", "two"])
-    assert [asyncio.run(client.complete(request(n))).text for n in "ab"] == ["one", "two"]
-    with pytest.raises(ClientError, match="no scripted reply"):
-        asyncio.run(client.complete(request("c")))
 
 
 @pytest.mark.parametrize("line", ["not json", '{"id": "1", "kind": "detail"}', "[]"])

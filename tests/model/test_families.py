@@ -218,7 +218,12 @@ def test_plain_transformers_loads_it_and_answers_the_same(
     inputs = processor(images=picture, text=prompt, add_special_tokens=False, return_tensors="pt")
     tokens = model.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :]
     theirs = processor.decode(tokens, skip_special_tokens=True).strip()
-    assert Assistant.load(tmp_path / "run").chat(picture, "how many dogs", max_new_tokens=12) == theirs
+    assistant = Assistant.load(tmp_path / "run")
+    assert assistant.chat(picture, "how many dogs", max_new_tokens=12) == theirs
+    texts = ("how many dogs", "no", "what is left of the cat")
+    prompts = [(image, text) for image in (picture, _pictures()["b"], None) for text in texts]
+    single = [assistant.chat(*prompt, max_new_tokens=12) for prompt in prompts]
+    assert assistant.answer(prompts, max_new_tokens=12) == single
 
 
 def test_a_family_that_is_not_supported_is_named(saved: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from vistune.records import Box, ImageRecord
-from vistune.scene.context import PARTS, format_context, has_context, parse_context
+from vistune.scene.context import format_context, parse_context
 
 
 def record(captions: tuple[str, ...] = (), boxes: tuple[Box, ...] = ()) -> ImageRecord:
@@ -57,11 +57,3 @@ def test_a_hair_thin_box_keeps_an_area_inside_the_image(low: float, high: float)
 def test_a_line_that_is_not_a_box_is_an_error() -> None:
     with pytest.raises(ValueError, match="not a box: 'a dog'"):
         parse_context("A dog.\n\na dog")
-
-
-def test_has_context_agrees_with_the_text() -> None:
-    for captions in ((), ("",), (" \n",), ("A dog.",)):
-        for boxes in ((), (Box("dog", 0, 0, 1, 1),)):
-            record = ImageRecord("1", Path("1.jpg"), 0, 0, captions, boxes)
-            for parts in ((), PARTS, *((one,) for one in PARTS)):
-                assert has_context(record, parts) == bool(format_context(record, parts))

@@ -17,7 +17,6 @@ from vistune.generate.filters import Sample, reasons
 from vistune.generate.kinds import Prompts
 from vistune.generate.replies import parse_reply
 from vistune.llm import Request, open_client
-from vistune.llm.client import Message
 from vistune.records import Box, ImageRecord, Turn
 from vistune.scene import facts
 from vistune.scene.context import parse_context
@@ -178,7 +177,7 @@ def test_every_wording_can_be_filled() -> None:
 
 
 def request(context: str, kind: str = "conversation", seed: int = 0) -> Request:
-    return Request("", (Message("user", context),), kind, seed)
+    return Request("", (Turn("user", context),), kind, seed)
 
 
 CONTEXT = "A dog.\n\ndog: [0.1, 0.1, 0.3, 0.3]\ncat: [0.6, 0.6, 0.9, 0.9]"

@@ -19,6 +19,7 @@ from vistune.cli.merge import add_merge
 from vistune.cli.parsing import Parser, wrap
 from vistune.cli.recipes import add_recipes
 from vistune.cli.report import add_report
+from vistune.cli.rescore import add_rescore
 from vistune.cli.scienceqa import add_scienceqa
 from vistune.cli.serve import add_serve
 from vistune.cli.split import add_split
@@ -78,7 +79,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for add in (
         add_demo, add_demo_data, add_generate, add_view, add_import, add_scienceqa, add_split, add_train, add_merge,
-        add_eval, add_report, add_ablate, add_chat, add_serve, add_export, add_recipes,
+        add_eval, add_rescore, add_report, add_ablate, add_chat, add_serve, add_export, add_recipes,
     ):  # fmt: skip
         add(commands)
     return parser, commands.choices

@@ -13,13 +13,19 @@ def add_report(commands: Any) -> None:
     """Add the command."""
     command = add_command(
         commands, "report", _report, "Compare evaluations: scores, and paired differences to the first",
-        "A star marks a difference whose 95 % interval excludes zero.",
-        usage="%(prog)s RUN...",
+        "Writes report.html with scores, differences, plots and every answer, and the\n"
+        "images beside it. A star marks a difference whose 95 % interval excludes zero.",
+        usage="%(prog)s RUN... [--out DIR]",
     )  # fmt: skip
-    command.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="Folder that vistune eval wrote")
+    add = command.add_argument
+    add("runs", type=Path, nargs="+", metavar="RUN", help="Folder that vistune eval wrote")
+    add("--out", type=Path, metavar="DIR", help="Folder for report.html (default: beside the first RUN)")
 
 
 def _report(args: argparse.Namespace) -> None:
     from vistune.evaluate.compare import print_comparison
+    from vistune.evaluate.report import write_report
 
+    page = write_report(args.out or args.runs[0].absolute().parent, args.runs)
     print_comparison(args.runs)
+    print(f"report: {page}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +61,7 @@ class PromptEncoder:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str, image_tokens: int) -> None:
+        self._tokenizer, self._template = tokenizer, template
         self._image_id, self._image_tokens = special_tokens(tokenizer)[IMAGE_TOKEN], image_tokens
         self._tokenize = TemplateTokenizer(tokenizer)
         self._render = Renderer(tokenizer, template, self._tokenize.spell)
@@ -69,17 +71,36 @@ class PromptEncoder:
 
         Raises DataError if the template refuses the turns or changes them.
         """
-        rendered = self._render(turns, images=images, prompt=True, where="prompt")
-        parts = [rendered.words[0]]
-        for text, words in zip(rendered.texts, rendered.words[1:], strict=True):
-            parts += [text, words]
-        [encoding] = self._tokenize(["".join(parts)], offsets=False)
+        [encoding] = self._tokenize([self._prompt_text(turns, images)], offsets=False)
         ids = np.array(encoding.ids, dtype=np.int32)
         expanded: list[int] = ids.repeat(self._sizes(ids)).tolist()
         return expanded
 
+    def answers(self, turns: Sequence[Turn], texts: Sequence[str], *, images: int) -> list[list[int]]:
+        """The token ids of each text as the assistant's next answer, which follow those of `prompt`; without its end.
+
+        Raises DataError as `prompt`, and if the tokenizer joins the prompt's end with a text.
+        """
+        prompt = self._prompt_text(turns, images)
+        own, *whole = self._tokenize([prompt, *(prompt + self._before_answer + text for text in texts)], offsets=False)
+        length = len(own.ids)
+        for text, encoding in zip(texts, whole, strict=True):
+            if encoding.ids[:length] != own.ids or len(encoding.ids) == length:
+                raise DataError(f"{text!r} as an answer has no tokens of its own", where="prompt")
+        return [encoding.ids[length:] for encoding in whole]
+
+    @cached_property
+    def _before_answer(self) -> str:
+        return self._tokenize.spell(before_answer(self._tokenizer, self._template))
+
+    def _prompt_text(self, turns: Sequence[Turn], images: int) -> str:
+        rendered = self._render(turns, images=images, prompt=True, where="prompt")
+        parts = [rendered.words[0]]
+        for text, words in zip(rendered.texts, rendered.words[1:], strict=True):
+            parts += [text, words]
+        return "".join(parts)
+
     def _sizes(self, ids: Ids) -> NDArray[np.int64]:
-        """The number of tokens that each token becomes."""
         return np.where(ids == self._image_id, self._image_tokens, 1)
 
 
@@ -101,8 +122,7 @@ class Encoder(PromptEncoder):
         special = special_tokens(tokenizer)
         self._special, self._end_id = frozenset(special.values()), special[end]
         before, after, _ = map(self._tokenize.spell, exchange(tokenizer, template))
-        self._joint = self._tokenize.spell(before_answer(tokenizer, template))
-        clean = self._tokenize.cuts_cleanly(before.removesuffix(self._joint), f"{self._joint}x{after}")
+        clean = self._tokenize.cuts_cleanly(before.removesuffix(self._before_answer), f"{self._before_answer}x{after}")
         self._cut = self._tokenize.cut if clean else ""
         self._end = re.compile(r"\s*" + re.escape(self._tokenize.spell(end)))
 
@@ -155,7 +175,7 @@ class Encoder(PromptEncoder):
         for index, (text, words) in enumerate(zip(rendered.texts, rendered.words[1:], strict=True)):
             if index in rendered.answers:
                 before = parts.pop()
-                prompt = before.removesuffix(self._joint)
+                prompt = before.removesuffix(self._before_answer)
                 parts += [prompt, cut, before[len(prompt) :]]
                 length += len(cut)
                 starts.append(length - len(before) + len(prompt))

@@ -129,7 +129,6 @@ class DataSource:
         """The hash of all texts and image names."""
 
     def _check_images(self, conversation: Conversation, row: Row, known: set[int]) -> list[int]:
-        """The keys of the images. Raises DataError for a missing one."""
         keys = [_hash(name) for name in conversation.images]
         for name, key in zip(conversation.images, keys, strict=True):
             if key not in known and not self.holds(name):

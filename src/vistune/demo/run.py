@@ -76,7 +76,7 @@ def run_demo(out: Path, seed: int, *, images: int = TRAIN, held_out: int = TEST)
     made = {"seed": str(seed), "images": f"{images} for training, {held_out} held out", "seconds": f"{seconds:.0f}"}
     page = write_report(
         out,
-        evaluations=[out / "eval" / one.label for one in scores],
+        [out / "eval" / one.label for one in scores],
         records=held_out_records,
         logs={stage: run / stage / "log.jsonl" for stage in files},
         details=made,

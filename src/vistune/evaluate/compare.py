@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from vistune.errors import VistuneError
 from vistune.evaluate.benchmarks import Metric, Scored
 from vistune.evaluate.benchmarks._metrics import mean_score
 from vistune.evaluate.results import check_comparable, load_scores, load_verdicts, scored
@@ -49,46 +49,56 @@ def _gap(metric: Metric, pairs: Sequence[tuple[Scored, Scored]]) -> float | None
     return None if a is None or b is None else a - b
 
 
-def load_answers(folder: Path) -> dict[str, list[Scored]]:
-    """The scored questions of an evaluation's folder by benchmark. Raises CheckpointError if there are none."""
-    load_scores(folder)
+class Compared(NamedTuple):
+    """The mean score of each run on a benchmark, or one `type` of its questions; paired differences to the first."""
+
+    benchmark: str
+    type: str | None
+    scores: list[Measure]
+    differences: list[Measure]
+
+
+def by_benchmark(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Scored]]:
+    """The scored questions of verdicts.jsonl by benchmark."""
     found: dict[str, list[Scored]] = defaultdict(list)
-    for row in load_verdicts(folder):
+    for row in rows:
         found[row["benchmark"]].append(scored(row))
     return found
+
+
+def compare(runs: Sequence[Mapping[str, Sequence[Scored]]]) -> list[Compared]:
+    """The benchmarks that all runs have, each followed by its types if there are several."""
+    rows = []
+    for benchmark in [name for name in runs[0] if all(name in run for run in runs)]:
+        types = dict.fromkeys(one.question.type for one in runs[0][benchmark])
+        for kind in [None, *types] if len(types) > 1 else [None]:
+            parts = [[one for one in run[benchmark] if kind in (None, one.question.type)] for run in runs]
+            differences = [metric_difference(mean_score, part, parts[0]) for part in parts[1:]]
+            rows.append(Compared(benchmark, kind, [mean_score(part) for part in parts], differences))
+    return rows
 
 
 def print_comparison(folders: Sequence[Path], console: Console | None = None) -> None:
     """Print the mean score of each evaluation and its paired difference to the first, by benchmark and type.
 
-    Raises VistuneError if two evaluations have no question in common, or other judges.
+    Raises CheckpointError for a folder without scores or verdicts, VistuneError if the evaluations have other judges.
     """
+    console = console or Console()
     scores = [load_scores(folder) for folder in folders]
     for other in scores[1:]:
         check_comparable(scores[0], other)
-    runs = {f"{one.label} ({folder})": load_answers(folder) for one, folder in zip(scores, folders, strict=True)}
+    rows = compare([by_benchmark(load_verdicts(folder)) for folder in folders])
+    if not rows:
+        console.print("The evaluations have no benchmark in common: there is nothing to compare.")
+        return
     table = Table("", title="Mean score of the answers, % (95 % interval); differences are paired by question")
-    for number, label in enumerate(runs):
-        table.add_column(label, justify="right")
+    for number, (one, folder) in enumerate(zip(scores, folders, strict=True)):
+        table.add_column(f"{one.label} ({folder})", justify="right")
         if number:
             table.add_column("difference to the first", justify="right")
-    for name, cells in comparison(list(runs.values())).items():
-        table.add_row(name, *cells)
-    (console or Console()).print(table)
-
-
-def comparison(runs: Sequence[Mapping[str, Sequence[Scored]]]) -> dict[str, list[str]]:
-    """The cells of the table by row: each run's score, from the second on with its difference to the first."""
-    rows: dict[str, list[str]] = {}
-    for benchmark in [name for name in runs[0] if all(name in run for run in runs)]:
-        types = dict.fromkeys(one.question.type for one in runs[0][benchmark])
-        for kind in [None, *types] if len(types) > 1 else [None]:
-            parts = [[one for one in run[benchmark] if kind in (None, one.question.type)] for run in runs]
-            cells = [str(Cell.percent(mean_score(parts[0])))]
-            for part in parts[1:]:
-                gap = metric_difference(mean_score, part, parts[0])
-                cells += [str(Cell.percent(mean_score(part))), f"{Cell.percent(gap)}{' *' * gap.excludes_zero}"]
-            rows[benchmark if kind is None else f"  {kind}"] = cells
-    if not rows:
-        raise VistuneError("the evaluations have no benchmark in common", fix="evaluate both models on the same one")
-    return rows
+    for row in rows:
+        cells = [str(Cell.percent(row.scores[0]))]
+        for score, gap in zip(row.scores[1:], row.differences, strict=True):
+            cells += [str(Cell.percent(score)), f"{Cell.percent(gap)}{' *' * gap.excludes_zero}"]
+        table.add_row(row.benchmark if row.type is None else f"  {row.type}", *cells)
+    console.print(table)

@@ -1,88 +1,186 @@
-"""The report of an evaluation: one HTML file with everything in it, readable without a network or scripts."""
+"""The report on evaluations: one HTML file with scores, paired differences and every answer, and images beside it."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from itertools import chain, zip_longest
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from vistune.errors import DataError
-from vistune.evaluate.results import Scores, load_scores, load_verdicts
-from vistune.evaluate.statistics import Measure, difference
-from vistune.pages import render
+from vistune.evaluate.benchmarks import Scored
+from vistune.evaluate.compare import by_benchmark, compare
+from vistune.evaluate.results import Scores, check_comparable, load_scores, load_verdicts
+from vistune.pages import draw_boxes, render
 from vistune.pages.charts import CURVE_SIZE, loss_curve
-from vistune.pages.pictures import embed, place_boxes
+from vistune.pages.pictures import Picture, place_boxes, store_picture
 from vistune.records import ImageRecord
 from vistune.storage import atomic_text
 
+REPORT, IMAGES = "report.html", "report_images"
+_LOWER_IS_BETTER = ("chair", "chair_s", "failed", "flip_rate")
+
+
+@dataclass(frozen=True)
+class _Run:
+    label: str
+    folder: Path
+    scores: Scores
+    rows: list[dict[str, Any]]
+
+    @cached_property
+    def answers(self) -> dict[str, list[Scored]]:
+        return by_benchmark(self.rows)
+
 
 def write_report(
-    out: Path,
-    *,
-    evaluations: Sequence[Path],
-    records: Sequence[ImageRecord],
-    logs: Mapping[str, Path],
-    details: Mapping[str, str],
-    title: str = "vistune",
+    out: Path, evaluations: Sequence[Path], *, records: Sequence[ImageRecord] = (),
+    logs: Mapping[str, Path] | None = None, details: Mapping[str, str] | None = None, title: str = "Evaluation",
     about: str = "",
-    images: int = 12,
-) -> Path:
-    """Write `out/report.html`; returns its path.
+) -> Path:  # fmt: skip
+    """Write `out/report.html` and, beside it, the images in `out/report_images`; returns the page's path.
 
-    `evaluations` are folders that `evaluate` wrote: first that of the model in question, then its baselines on the
-    same questions. `logs` are the stages' log.jsonl by stage. `about` is the page's first sentence; `details` are
-    listed at its end (recipe, seed …). Up to `images` of the evaluated images are shown, half of them with a wrong
-    answer where there are enough.
+    `evaluations` are folders that `evaluate` wrote; the others are compared with the first. `records` are annotated
+    images, whose boxes are drawn; `logs` are the log.jsonl of training stages by name, for the curves of their losses.
+    `about` is the page's first sentence, `details` are listed below the scores (recipe, seed …). An image that cannot
+    be read is left out, which the page says.
 
-    Raises CheckpointError for a folder without scores, DataError for an image that cannot be read.
+    Raises CheckpointError for a folder without scores or verdicts, VistuneError for runs that were scored differently.
     """
-    scores = [load_scores(folder) for folder in evaluations]
-    answers = [[_shown(row) for row in load_verdicts(folder)] for folder in evaluations]
+    runs = _load(evaluations)
+    questions = _questions(runs)
+    out.mkdir(parents=True, exist_ok=True)
+    images, missing = _images(questions, records, out / IMAGES)
     html = render(
         "evaluation.html",
+        scripts=("filters.js", "evaluation.js"),
         title=title,
         about=about,
-        scores=scores,
-        gaps=[_gap(answers[0], other, column.label) for other, column in zip(answers[1:], scores[1:], strict=True)],
-        sections=_sections(scores[0]),
-        plots=[curve for name, log in logs.items() if (curve := loss_curve(name, _losses(log)))],
+        labels=[run.label for run in runs],
+        sections=list(_sections([run.scores for run in runs])),
+        differences=[_differences(runs[0], other, number) for number, other in enumerate(runs[1:], 1)],
+        plots=[curve for name, log in (logs or {}).items() if (curve := loss_curve(name, _losses(log)))],
         plot_size=CURVE_SIZE,
-        cards=_cards(answers, [column.label for column in scores], records, images),
-        details=details,
+        details={run.label: str(run.folder) for run in runs} | dict(details or {}),
+        missing=missing,
+        choices={name: list(dict.fromkeys(one[name] for one in questions)) for name in ("benchmark", "type")},
+        data={"runs": [run.label for run in runs], "folder": IMAGES, "images": images, "questions": questions},
     )
-    out.mkdir(parents=True, exist_ok=True)
-    with atomic_text(out / "report.html") as file:
+    with atomic_text(out / REPORT) as file:
         file.write(html)
-    return out / "report.html"
+    return out / REPORT
 
 
-_SECTIONS = {
-    "By wording": {"as in training": "seen", "never in training": "unseen"},
-    "Detailed descriptions": {
-        "hallucinated mentions (CHAIR_i)": "chair",
-        "descriptions with one (CHAIR_s)": "chair_s",
-        "objects mentioned (recall)": "recall",
-    },
-}
+def _load(folders: Sequence[Path]) -> list[_Run]:
+    """The runs; of equal labels with their folders. Raises CheckpointError and VistuneError."""
+    scores = [load_scores(folder) for folder in folders]
+    for pair in combinations(scores, 2):
+        check_comparable(*pair)
+    count = Counter(one.label for one in scores)
+    return [
+        _Run(one.label if count[one.label] == 1 else f"{one.label} ({folder})", folder, one, load_verdicts(folder))
+        for one, folder in zip(scores, folders, strict=True)
+    ]
 
 
-def _sections(scores: Scores) -> dict[str, dict[str, str]]:
-    """The sections of the table of scores: for each the titles of its rows and the names of their measures."""
-    exact = {"all questions": "accuracy"} | {kind: f"accuracy/{kind}" for kind in scores.by_type}
-    return {"Exact answers": exact} | _SECTIONS
+def _questions(runs: Sequence[_Run]) -> list[dict[str, Any]]:
+    """Every question once, with the answer of each run, None where a run has none; `images` are paths."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for number, run in enumerate(runs):
+        for row in run.rows:
+            shared = {key: row[key] for key in ("benchmark", "type", "images", "prompt", "choices", "references")}
+            new = {"id": row["question_id"], **shared, "answers": [None] * len(runs)}
+            question = found.setdefault((row["benchmark"], row["question_id"]), new)
+            answer = {key: row[key] for key in ("text", "value", "answer", "explanation", "parts")}
+            if row["prompt"] != question["prompt"]:
+                answer["prompt"] = row["prompt"]
+            question["answers"][number] = answer
+    return list(found.values())
 
 
-def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of verdicts.jsonl as the page's template reads it."""
-    correct = None if row["value"] is None else row["value"] == 1
-    more = {"correct": correct, "reason": row["explanation"], "reference": ", ".join(row["references"])}
-    return row | more | {"image": row["images"][0], "seen": row["details"].get("wording") != "unseen"}
+def _images(
+    questions: Sequence[dict[str, Any]], records: Sequence[ImageRecord], folder: Path
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The images of the questions, each once, and the paths of those that cannot be read.
+
+    In `questions` the paths become places in the first list, None for an image that cannot be read.
+    """
+    paths = list(dict.fromkeys(path for question in questions for path in question["images"]))
+    annotated = {str(record.image): record for record in records}
+    folder.mkdir(exist_ok=True)
+    images: list[dict[str, Any]] = []
+    places: dict[str, int | None] = dict.fromkeys(paths)
+    known: dict[tuple[str, str], int] = {}  # the same image may have several paths
+    with ThreadPoolExecutor() as pool:
+        for path, picture in zip(paths, pool.map(lambda path: store_picture(Path(path), folder), paths), strict=True):
+            if picture is None:
+                continue
+            boxes = _boxes(annotated.get(path), picture)
+            places[path] = known.setdefault((picture.file, boxes), len(images))
+            if places[path] == len(images):
+                images.append(asdict(picture) | {"name": Path(path).name, "boxes": boxes})
+    for question in questions:
+        question["images"] = [places[path] for path in question["images"]]
+    return images, [path for path in paths if places[path] is None]
+
+
+def _boxes(record: ImageRecord | None, picture: Picture) -> str:
+    if record is None or not record.boxes:
+        return ""
+    size = picture.width, picture.height
+    return draw_boxes(place_boxes(record.boxes, *size), *size)
+
+
+def _sections(scores: Sequence[Scores]) -> Iterator[dict[str, Any]]:
+    """A benchmark's part of the table of scores, with a measure of each run, None where it has none.
+
+    `name` is a measure's name up to its `/`, `part` what follows: a type of questions.
+    """
+    for benchmark in dict.fromkeys(name for one in scores for name in one.benchmarks):
+        runs = [one.benchmarks.get(benchmark) for one in scores]
+        names = list(dict.fromkeys(name for run in runs if run for name in run.measures))
+        groups = list(dict.fromkeys(name.partition("/")[0] for name in names))
+        rows: list[dict[str, Any]] = []
+        for full in sorted(names, key=lambda name: groups.index(name.partition("/")[0])):
+            name, _, part = full.partition("/")
+            measures = [run.measures.get(full) if run else None for run in runs]
+            rows.append({"name": name, "part": part, "lower": name in _LOWER_IS_BETTER, "measures": measures})
+        by_type = [row for row in rows if row["part"] and row["name"] == groups[0]]
+        yield {
+            "benchmark": benchmark,
+            "runs": runs,
+            "rows": rows,
+            "by_type": by_type if len(by_type) > 1 else [],
+            "top": max([1.0, *(one.high or one.value or 0 for row in by_type for one in row["measures"] if one)]),
+        }
+
+
+def _differences(first: _Run, other: _Run, number: int) -> dict[str, Any]:
+    """The paired differences of a run, the one at place `number`, to the first; `span` is the plot's half width."""
+    rows: list[dict[str, Any]] = []
+    for one in compare([first.answers, other.answers]):
+        changes = _changes(*(_of_type(run.answers[one.benchmark], one.type) for run in (first, other)))
+        rows.append({"benchmark": one.benchmark, "type": one.type, "gap": one.differences[0], "changes": changes})
+    bounds = [bound for row in rows for bound in (row["gap"].value, row["gap"].low, row["gap"].high)]
+    span = max([0.01, *(abs(bound) for bound in bounds if bound is not None)])
+    return {"label": other.label, "number": number, "rows": rows, "span": span}
+
+
+def _of_type(answers: Sequence[Scored], kind: str | None) -> list[Scored]:
+    return [one for one in answers if kind in (None, one.question.type)]
+
+
+def _changes(first: Sequence[Scored], other: Sequence[Scored]) -> dict[str, int]:
+    """How many questions, scored in both runs, the other answers better and worse."""
+    before = {one.question.id: one.verdict.value for one in first}
+    pairs = [(before.get(one.question.id), one.verdict.value) for one in other]
+    known = [(a, b) for a, b in pairs if a is not None and b is not None]
+    return {"better": sum(b > a for a, b in known), "worse": sum(b < a for a, b in known)}
 
 
 def _losses(log: Path) -> list[tuple[float, float]]:
@@ -90,64 +188,3 @@ def _losses(log: Path) -> list[tuple[float, float]]:
     rows = [json.loads(line) for line in log.read_text("utf-8").splitlines() if line.strip()]
     points = [(float(row["step"]), row.get("loss")) for row in rows]
     return [(step, float(loss)) for step, loss in points if isinstance(loss, int | float) and math.isfinite(loss)]
-
-
-def _gap(mine: Sequence[dict[str, Any]], other: Sequence[dict[str, Any]], label: str) -> tuple[str, Measure]:
-    """The accuracy of the first model minus that of another, on the exact-answer questions that both answered."""
-    theirs = {row["question_id"]: bool(row["correct"]) for row in other}
-    both = [row for row in mine if row["benchmark"] == "scene_qa" and row["question_id"] in theirs]
-    right, others = [bool(row["correct"]) for row in both], [theirs[row["question_id"]] for row in both]
-    return label, difference(right, others, [row["image"] for row in both])
-
-
-def _cards(
-    answers: Sequence[Sequence[dict[str, Any]]], labels: Sequence[str], records: Sequence[ImageRecord], limit: int
-) -> list[dict[str, Any]]:
-    """The gallery: images with a wrong answer and images without, in turn."""
-    by_image: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in answers[0]:
-        by_image[row["image"]].append(row)
-    others = [
-        (label, {row["question_id"]: row for row in rows}) for label, rows in zip(labels[1:], answers[1:], strict=True)
-    ]
-    answered = [record for record in records if str(record.image) in by_image]
-    flawed = [record for record in answered if any(row["correct"] is False for row in by_image[str(record.image)])]
-    fine = [record for record in answered if record not in flawed]
-    wrong = _spread(flawed, max(limit // 2, limit - len(fine)))
-    mixed = chain.from_iterable(zip_longest(wrong, _spread(fine, limit - len(wrong))))
-    return [_card(record, by_image[str(record.image)], others) for record in mixed if record]
-
-
-def _spread(records: Sequence[ImageRecord], n: int) -> list[ImageRecord]:
-    """`n` of the records, evenly spread."""
-    n = min(n, len(records))
-    return [records[index * len(records) // n] for index in range(n)]
-
-
-def _card(
-    record: ImageRecord, rows: Sequence[dict[str, Any]], others: Sequence[tuple[str, Mapping[str, dict[str, Any]]]]
-) -> dict[str, Any]:
-    answered = [
-        row | {"others": [(label, by_id[row["question_id"]]) for label, by_id in others if row["question_id"] in by_id]}
-        for row in rows
-    ]
-    exact = [row for row in answered if row["benchmark"] == "scene_qa"]
-    return {
-        "id": record.id,
-        "image": _embedded(record.image),
-        "width": record.width,
-        "height": record.height,
-        "boxes": place_boxes(record.boxes, record.width, record.height),
-        "exact": exact,
-        "right": sum(bool(row["correct"]) for row in exact),
-        "described": [row for row in answered if row["benchmark"] == "chair"],
-    }
-
-
-def _embedded(path: Path) -> str:
-    """The image as a data URI."""
-    try:
-        with Image.open(path) as image:
-            return embed(image.convert("RGB"))
-    except OSError as error:
-        raise DataError("the image cannot be read", where=str(path), fix="restore it or evaluate again") from error

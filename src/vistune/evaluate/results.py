@@ -20,6 +20,7 @@ from vistune.records import Question, Verdict
 from vistune.storage import atomic_text, storage_errors
 
 ANSWERS, VERDICTS, SCORES = "answers.jsonl", "verdicts.jsonl", "scores.json"
+_AGAIN = "run `vistune eval` again, into a new folder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +78,13 @@ class Scores:
 
 
 def load_scores(folder: Path) -> Scores:
-    """The scores that `evaluate` wrote to `folder`. Raises CheckpointError if there are none."""
+    """The scores that `evaluate` wrote to `folder`. Raises CheckpointError if there are none, or older ones."""
     path = folder / SCORES
     if not path.is_file():
         raise CheckpointError("there are no scores here", where=str(path), fix="run `vistune eval` first")
     content = json.loads(path.read_text("utf-8"))
+    if "benchmarks" not in content:
+        raise CheckpointError("an older version wrote these scores", where=str(path), fix=_AGAIN)
     loaded = {}
     for name, one in content["benchmarks"].items():
         measures = {metric: Measure(**measure) for metric, measure in one["measures"].items()}
@@ -106,8 +109,12 @@ def write_verdicts(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def load_verdicts(folder: Path) -> list[dict[str, Any]]:
-    """The rows of verdicts.jsonl, see `verdict_row`."""
-    return [json.loads(line) for line in (folder / VERDICTS).read_text("utf-8").splitlines()]
+    """The rows of verdicts.jsonl, see `verdict_row`. Raises CheckpointError if there are none."""
+    path = folder / VERDICTS
+    if not path.is_file():
+        raise CheckpointError("there are no verdicts here", where=str(path), fix=_AGAIN)
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
 
 
 def verdict_row(benchmark: str, question: Question, answer: str, verdict: Verdict, model: str) -> dict[str, Any]:

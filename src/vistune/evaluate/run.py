@@ -14,7 +14,7 @@ from vistune.data.near_identical import NearIdentical
 from vistune.errors import DataError, VistuneError
 from vistune.evaluate.benchmarks import Benchmark, Setting, benchmarks
 from vistune.evaluate.judges import ATTEMPTS, Judges, open_judge
-from vistune.evaluate.models import Answerer, Checkpoint, open_model
+from vistune.evaluate.models import Answerer, open_model
 from vistune.evaluate.results import Scores
 from vistune.evaluate.runner import check_unscored, evaluate
 from vistune.llm.budget import Limits, Price
@@ -45,7 +45,7 @@ class Evaluation:
         recipe = self.recipe
         if recipe.questions and isinstance(self.model, str) and not recipe.allow_training_images:
             check_leaks(list(self.benchmarks["questions"].questions()), Path(self.model), self.console)
-        model = open_model(self.model) if isinstance(self.model, str) else self.model
+        model = self._opened(self.model) if isinstance(self.model, str) else self.model
         with ExitStack() as stack:
             if self.judges:
                 stack.enter_context(self.judges.opened())
@@ -62,12 +62,22 @@ class Evaluation:
         if self.scores and not self.recipe.allow_unparsed:
             check_unscored(self.benchmarks, self.scores)
 
+    def _opened(self, spec: str) -> Answerer:
+        recipe = self.recipe
+        limits = Limits(
+            concurrency=recipe.concurrency or 16, retries=recipe.retries, patience=60 * recipe.patience,
+            retry_failed=recipe.retry_failed,
+        )  # fmt: skip
+        return open_model(
+            spec, dtype=recipe.dtype, base_url=recipe.base_url, key_env=recipe.key_env, replies=self.out, limits=limits
+        )
+
     def _benchmarks(self) -> dict[str, Benchmark]:
         recipe = self.recipe
         records = self._records()
         made = {}
         for name, path in recipe.paths().items():
-            make = benchmarks.get(name)
+            make = benchmarks.get(name.partition(":")[0])
             made[name] = make(
                 Setting(
                     Path(path) if path else None, records, Path(recipe.images) if recipe.images else None,
@@ -157,9 +167,10 @@ def step_evaluation(evaluation: RunEvaluation) -> Callable[[Any, Any, Path, int]
     """
 
     def evaluate_step(model: Any, processor: Any, folder: Path, step: int) -> dict[str, float]:
+        from vistune.evaluate.models.checkpoint import Checkpoint
         from vistune.model.assistant import Assistant
 
-        answerer = Checkpoint(Assistant(model, processor), f"step {step}", identity=f"step {step}")
+        answerer = Checkpoint(lambda: Assistant(model, processor), f"step {step}", identity=f"step {step}")
         run = Evaluation(answerer, evaluation.recipe(), folder / "eval" / f"step-{step}", console=Console(quiet=True))
         return {
             f"{benchmark}/{name}": measure.value

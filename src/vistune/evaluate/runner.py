@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,10 @@ def _answers(
     """The answers to a benchmark's questions, those that are stored and those that the model now generates."""
     digest = cache(_digest)
     new = benchmark.max_new_tokens
-    keys = [_key(model.identity, question, new, blank, digest) for question in questions]
+    keys = [
+        _key(model.identity, one, one.choices if _is_compared(benchmark, one) else new, blank, digest)
+        for one in questions
+    ]
     missing = [i for i in {key: i for i, key in enumerate(keys)}.values() if keys[i] not in stored]
     plain = cache(lambda size: Image.new("RGB", size, (128, 128, 128)))  # one object a size is encoded once
     console = console or Console(stderr=True)
@@ -118,8 +121,8 @@ def _answers(
         task = progress.add_task(name, total=len(questions), completed=len(questions) - len(missing))
         for start in range(0, len(missing), _CHUNK):
             chosen = missing[start : start + _CHUNK]
-            prompts = [Prompt(_images(questions[i], plain if blank else None), questions[i].text) for i in chosen]
-            for index, text in model.answers(prompts, max_new_tokens=new, batch_size=batch_size):
+            prompts = [_prompt(questions[i], plain if blank else None) for i in chosen]
+            for index, text in _chunk_answers(model, benchmark, [questions[i] for i in chosen], prompts, batch_size):
                 i = chosen[index]
                 stored.add([_answer_row(keys[i], name, questions[i], text, model.name)])
                 progress.advance(task)
@@ -127,6 +130,31 @@ def _answers(
                 done = len(questions) - len(missing) + start + len(chosen)
                 console.print(f"{name}: {done:,} of {len(questions):,} answers", highlight=False)
     return [stored[key] for key in keys]
+
+
+def _is_compared(benchmark: Benchmark, question: Question) -> bool:
+    """Whether the likelihoods of the question's choices are its answer."""
+    return benchmark.by_likelihood and bool(question.choices)
+
+
+def _chunk_answers(
+    model: Answerer, benchmark: Benchmark, questions: Sequence[Question], prompts: Sequence[Prompt], batch_size: int
+) -> Iterator[tuple[int, str]]:
+    """The answers with their questions' indices, first those in words, then those by likelihood."""
+    compared = [place for place, question in enumerate(questions) if _is_compared(benchmark, question)]
+    worded = [place for place, question in enumerate(questions) if not _is_compared(benchmark, question)]
+    if worded:
+        wanted = [prompts[place] for place in worded]
+        for index, text in model.answers(wanted, max_new_tokens=benchmark.max_new_tokens, batch_size=batch_size):
+            yield worded[index], text
+    if compared:
+        wanted, choices = [prompts[place] for place in compared], [questions[place].choices for place in compared]
+        for index, found in model.likelihoods(wanted, choices, batch_size=batch_size):
+            yield compared[index], json.dumps(found)
+
+
+def _prompt(question: Question, plain: Callable[[tuple[int, int]], Image.Image] | None) -> Prompt:
+    return Prompt(_images(question, plain), question.text, f"question {question.id}")
 
 
 def _images(
@@ -150,9 +178,14 @@ def _digest(path: Path) -> str:
         raise DataError(f"the image cannot be read: {error.strerror}", where=str(path)) from None
 
 
-def _key(identity: str, question: Question, max_new_tokens: int, blank: bool, digest: Callable[[Path], str]) -> str:
-    """The hash of what determines an answer: weights, images' bytes, prompt and parameters, and never a path."""
-    parts = [identity, question.text, max_new_tokens, blank, [digest(path) for path in question.images]]
+def _key(
+    identity: str, question: Question, limits: int | Sequence[str], blank: bool, digest: Callable[[Path], str]
+) -> str:
+    """The hash of what determines an answer: weights, images' bytes, prompt and parameters, and never a path.
+
+    `limits` are the number of new tokens, or the choices that are compared.
+    """
+    parts = [identity, question.text, limits, blank, [digest(path) for path in question.images]]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

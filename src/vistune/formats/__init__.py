@@ -109,7 +109,7 @@ def read_objects(path: Path, error: type[VistuneError]) -> Iterator[Row]:
     known = [name for name in fitting(str(path)) if name not in ("webdataset", "hub", "saved")]
     if not path.is_file() or not known:
         what = "not a file of rows" if path.exists() else "there is no such file"
-        raise error(what, where=str(path), fix="rows are read from .json, .jsonl, .csv, .tsv and .parquet")
+        raise error(what, where=str(path), fix="rows are read from .json, .jsonl, .csv, .tsv, .xlsx and .parquet")
     for row in formats.get(known[0])(Location(str(path), error)).scan(stop):
         if not isinstance(row.values, dict):
             raise error("this is not an object", where=row.where)

@@ -71,7 +71,6 @@ class Csv(Format):
 
 
 def _undecodable(path: Path) -> str:
-    """The first line that is not in UTF-8, for a message."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
@@ -91,5 +90,4 @@ def _swallowed(fields: list[str], delimiter: str, columns: int) -> bool:
 
 
 def _over(what: str, first: int, lines: Any) -> str:
-    """What is wrong, with the last line of a row over several."""
     return what if lines.line_num == first else f"up to line {lines.line_num}, {what}"

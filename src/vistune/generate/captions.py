@@ -12,7 +12,8 @@ from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass
-from functools import cached_property, partial
+from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -85,32 +86,19 @@ class SpacyPhrases:
                 raise VistuneError(what, fix="it needs a parser") from None
 
 
-@dataclass
-class Balanced:
-    """The caption pairs that LLaVA's filter keeps, in their order; iterable more than once.
+def balanced(pairs: Iterable[Conversation], phrases: Phrases, seed: int) -> Iterator[Conversation]:
+    """The caption pairs that LLaVA's filter keeps, in their order; `pairs` are iterated twice.
 
     It holds about 200 bytes for each different phrase and 8 for each of its captions.
     """
-
-    pairs: Iterable[Conversation]
-    phrases: Phrases
-    seed: int
-
-    def __iter__(self) -> Iterator[Conversation]:
-        for pair, kept in zip(self.pairs, self._kept, strict=True):
-            if kept:
-                yield pair
-
-    @cached_property
-    def _kept(self) -> bytearray:
-        kept = bytearray()
-        captions: dict[int, array[int]] = defaultdict(lambda: array("Q"))  # the numbers of each phrase's, by its hash
-        for number, found in enumerate(self.phrases(pair.turns[-1].text for pair in self.pairs)):
-            kept.append(False)
-            for hashed in map(bits, found):
-                captions[hashed].append(number)
-        for phrase, numbers in captions.items():
-            if len(numbers) >= MIN_CAPTIONS:
-                for number in heapq.nsmallest(MAX_CAPTIONS, numbers, partial(bits, self.seed, phrase)):
-                    kept[number] = True
-        return kept
+    kept = bytearray()
+    captions: dict[int, array[int]] = defaultdict(lambda: array("Q"))  # the numbers of each phrase's, by its hash
+    for number, found in enumerate(phrases(pair.turns[-1].text for pair in pairs)):
+        kept.append(False)
+        for hashed in map(bits, found):
+            captions[hashed].append(number)
+    for phrase, numbers in captions.items():
+        if len(numbers) >= MIN_CAPTIONS:
+            for number in heapq.nsmallest(MAX_CAPTIONS, numbers, partial(bits, seed, phrase)):
+                kept[number] = True
+    return compress(pairs, kept)

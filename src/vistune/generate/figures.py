@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from vistune.records import Turn
-from vistune.scene.english import first_word, words_of
+from vistune.scene.english import words_of
 from vistune.scene.mentions import MentionFinder
 from vistune.seeded import HashSample
 
@@ -53,7 +53,7 @@ class Diversity:
     def add(self, name: str, turns: Sequence[Turn]) -> None:
         self._sampled.add(name, tuple(turns))
         for turn in turns:
-            first = first_word(turn.text.lower())[:30]
+            first = next(iter(words_of(turn.text[:200].lower())), "")[:30]
             self._first_words["questions" if turn.role == "user" else "answers"][first] += 1
 
     def to_dict(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class Coverage:
         return self.named / self.boxed if self.boxed else None
 
 
-class Cost:
+class Spending:
     """Tokens, attempts and US dollars of all replies of a kind, rejected ones included.
 
     What is unknown of one reply (the server does not count tokens, no price is given) makes the sum None, for a

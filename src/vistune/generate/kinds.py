@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,11 +24,11 @@ from pydantic import Field, field_validator
 from vistune.errors import VistuneError, did_you_mean
 from vistune.generate.languages import ENGLISH, UNSPACED, language_code, language_name
 from vistune.generate.replies import ReplyError, parse_reply, to_json
-from vistune.llm.client import Message, Request
+from vistune.llm.client import Request
 from vistune.recipe.schema import Section, load
-from vistune.records import ImageRecord
+from vistune.records import ImageRecord, Turn
 from vistune.resources import folder as package_folder
-from vistune.scene.context import PARTS, Part, format_context, has_context, parse_context
+from vistune.scene.context import PARTS, Part, format_context, parse_context
 from vistune.seeded import bits
 
 Band = tuple[Annotated[int, Field(ge=1, strict=True)], Annotated[int, Field(strict=True)]]
@@ -85,10 +85,10 @@ class Kind:
         return f"{text}\n\n{_read(prompt_folder(), 'language').replace('{language}', language_name(self.language))}"
 
     @cached_property
-    def fewshot(self) -> tuple[Message, ...]:
+    def fewshot(self) -> tuple[Turn, ...]:
         """The examples as messages: each context cut to the kind's parts, each reply in the requested format."""
         pairs = ((self._visible(context), self._formatted(reply)) for context, reply in self.examples)
-        return tuple(m for context, reply in pairs for m in (Message("user", context), Message("assistant", reply)))
+        return tuple(m for context, reply in pairs for m in (Turn("user", context), Turn("assistant", reply)))
 
     @cached_property
     def schema(self) -> Mapping[str, Any] | None:
@@ -105,14 +105,14 @@ class Kind:
         return hashlib.sha256("\x1f".join(texts).encode()).hexdigest()
 
     def shows(self, record: ImageRecord) -> bool:
-        return has_context(record, self.context)
+        return bool(format_context(record, self.context))
 
     def request(self, record: ImageRecord, seed: int, max_tokens: int | None = None) -> Request | None:
         """The request for `record`; None if the record has none of the kind's parts."""
         context = format_context(record, self.context)
         if not context:
             return None
-        messages = (*self.fewshot, Message("user", context))
+        messages = (*self.fewshot, Turn("user", context))
         number = bits(seed, record.id, self.name) >> 33
         return Request(self.system, messages, self.name, number, record.id, max_tokens, schema=self.schema)
 
@@ -135,12 +135,19 @@ class Prompts:
     language: str = ENGLISH
 
     def folders(self) -> dict[str, Path]:
-        """Every kind's folder, by its name. Raises VistuneError for a `folder` without any."""
-        return {folder.name: folder for folder in (*_kinds_in(prompt_folder()), *self._own())}
+        """Every kind's folder, by its name."""
+        return _kinds_in(prompt_folder()) | self.own()
 
-    def own(self) -> list[str]:
-        """The names of the kinds that `folder` adds or replaces."""
-        return sorted(folder.name for folder in self._own())
+    def own(self) -> dict[str, Path]:
+        """The kinds that `folder` adds or replaces, sorted. Raises VistuneError for a `folder` without any."""
+        if self.folder is None:
+            return {}
+        is_kind = (self.folder / "kind.yaml").is_file()
+        own = {self.folder.name: self.folder} if is_kind else _kinds_in(self.folder)
+        if not own:
+            fix = "a kind is a folder with kind.yaml, system.txt and fewshot/; give it, or the folder that holds it"
+            raise VistuneError("there is no kind in this folder", where=str(self.folder), fix=fix)
+        return own
 
     def load(self, name: str, needs: Collection[str] = ()) -> Kind:
         """The kind of that name, which also shows the parts of the context that the teacher `needs`.
@@ -151,15 +158,6 @@ class Prompts:
         if name not in folders:
             raise VistuneError(f"unknown kind '{name}'", fix=did_you_mean(name, folders))
         return _load(folders[name], language_code(self.language), needs)
-
-    def _own(self) -> list[Path]:
-        if self.folder is None:
-            return []
-        own = [self.folder] if (self.folder / "kind.yaml").is_file() else list(_kinds_in(self.folder))
-        if not own:
-            fix = "a kind is a folder with kind.yaml, system.txt and fewshot/; give it, or the folder that holds it"
-            raise VistuneError("there is no kind in this folder", where=str(self.folder), fix=fix)
-        return own
 
 
 def brief_questions(language: str = ENGLISH, folder: Path | None = None) -> tuple[str, ...]:
@@ -181,10 +179,10 @@ def prompt_folder() -> Path:
     return package_folder("vistune.generate", "prompts")
 
 
-def _kinds_in(folder: Path) -> Iterator[Path]:
+def _kinds_in(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise VistuneError("there is no such folder", where=str(folder))
-    yield from sorted(file.parent for file in folder.glob("*/kind.yaml"))
+    return {file.parent.name: file.parent for file in sorted(folder.glob("*/kind.yaml"))}
 
 
 def _load(folder: Path, language: str, needs: Collection[str]) -> Kind:

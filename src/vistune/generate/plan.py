@@ -208,7 +208,6 @@ def _chosen(seed: int, record: ImageRecord, kind: Kind, share: float) -> bool:
 
 
 def _quota_share(kind: Kind, draws: array[float], quota: int) -> float:
-    """The share that selects exactly the quota."""
     if len(draws) < quota:
         what = f"{quota:,} images are requested, but only {len(draws):,} have {' or '.join(kind.context)}"
         raise VistuneError(what, where=f"kind '{kind.name}'", fix=f"use {kind.name}=all, or give more images")

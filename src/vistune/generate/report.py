@@ -11,7 +11,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from vistune.generate.figures import Cost, Coverage, Diversity, by_frequency, distribution, quantile
+from vistune.generate.figures import Coverage, Diversity, Spending, by_frequency, distribution, quantile
 from vistune.generate.judge import JudgedSample
 from vistune.pages import render
 from vistune.pages.charts import BAR_SIZE, bar_chart
@@ -35,7 +35,7 @@ class KindReport:
         self.asked = self.accepted = self.filtered = self.quarantined = self.pending = 0
         self.reasons: Counter[str] = Counter()
         self.lengths: dict[str, Counter[int]] = {name: Counter() for name in _LENGTHS}
-        self.diversity, self.coverage, self.cost = Diversity(), Coverage(), Cost()
+        self.diversity, self.coverage, self.cost = Diversity(), Coverage(), Spending()
 
     def add(self, one: JudgedSample) -> None:
         self.count(one.verdict)
@@ -54,14 +54,11 @@ class KindReport:
         self.asked += 1
         setattr(self, outcome, getattr(self, outcome) + 1)
 
-    def counts(self) -> dict[str, int]:
-        return {name: getattr(self, name) for name in _COUNTS}
-
     def to_dict(self) -> dict[str, Any]:
         """The figures as JSON: `turns` are pairs a sample, `words` an answer's, `question_words` a question's."""
         share = self.coverage.share()
         return {
-            **self.counts(),
+            **{name: getattr(self, name) for name in _COUNTS},
             "reasons": by_frequency(self.reasons),
             **{name: distribution(lengths) for name, lengths in self.lengths.items()},
             "diversity": self.diversity.to_dict(),

@@ -13,13 +13,13 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from rich.console import Console
 
 from vistune.errors import ClientError, Stopped, VistuneError
 from vistune.formats.conversations import write_conversations
-from vistune.generate.captions import Balanced, CaptionPairs, SpacyPhrases
+from vistune.generate.captions import CaptionPairs, SpacyPhrases, balanced
 from vistune.generate.judge import JudgedSample, judge, usable
 from vistune.generate.kinds import Prompts, brief_questions
 from vistune.generate.languages import language_code
@@ -35,7 +35,7 @@ from vistune.llm.progress import Progress
 from vistune.llm.store import FILE, Store
 from vistune.recipe import schema
 from vistune.recipe.generation import GenerateRecipe
-from vistune.records import ImageRecord
+from vistune.records import Conversation, ImageRecord
 from vistune.sources import open_annotations
 from vistune.storage import atomic_text
 
@@ -179,7 +179,7 @@ class Generation:
             budget = Budget(store.spent, self.limits, self.price, remote=self.client.remote)
             progress = Progress()
             asker = Asker(self.client, store, self.limits, budget, progress)
-            signals = StopAfterStep(_NOTICE, self._stop_asking, same=0.1)  # no launcher sends them twice
+            signals = StopAfterStep(_NOTICE, lambda _: self._stop(), same=0.1)  # no launcher sends them twice
             with signals.noting():
                 plan = in_loop(self._ask(plan, asker, progress))
                 if asker.error and not self._answered(plan, store):
@@ -190,9 +190,6 @@ class Generation:
                 store.set_note(_TEACHER, self.client.name)
         ended = Stopped(signals.noted) if signals.noted else asker.error
         return Outcome(report, ended, asker.out_of_budget, str(budget), dict(progress.reasons))
-
-    def _stop_asking(self, _: int) -> None:
-        self._stop()
 
     async def _ask(self, plan: Plan, asker: Asker, progress: Progress) -> Plan:
         """The first pass; returns the plan in the format of the replies: JSON where the client supports schemas."""
@@ -235,19 +232,17 @@ class Generation:
                 report.kinds[sample.kind.name].count("pending")
 
     def _answered(self, plan: Plan, store: Store) -> bool:
-        """Whether any sample has a reply, or was refused."""
         keys = (request.key(self.client.name) for request in plan.requests())
         return any(store.failure(key) or key in store for key in keys)
 
     def _write_pairs(self, plan: Plan) -> int:
-        """Write stage 1's caption pairs; returns their number."""
         records = filter(plan.shard.has, plan.records) if plan.shard else plan.records
-        pairs: Any = CaptionPairs(
+        pairs: Iterable[Conversation] = CaptionPairs(
             records, self.recipe.seed, images=self.images,
             language=self.recipe.caption_language, folder=self.prompts.folder,
         )  # fmt: skip
         if self.recipe.balance_captions:
-            pairs = Balanced(pairs, SpacyPhrases(self.recipe.balance_captions), self.recipe.seed)
+            pairs = balanced(pairs, SpacyPhrases(self.recipe.balance_captions), self.recipe.seed)
         return write_conversations(pairs, self.out / "align", self.recipe.format)
 
     def _name_other_teacher(self, store: Store) -> None:

@@ -5,7 +5,7 @@ Nothing here knows of images, kinds of data or filters: who asks passes what mak
 
 from __future__ import annotations
 
-from vistune.llm.client import Client, Message, Reply, Request, RequestError
+from vistune.llm.client import Client, Reply, Request, RequestError
 from vistune.llm.providers import open_client, options_of
 
-__all__ = ["Client", "Message", "Reply", "Request", "RequestError", "open_client", "options_of"]
+__all__ = ["Client", "Reply", "Request", "RequestError", "open_client", "options_of"]

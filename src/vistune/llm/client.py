@@ -10,16 +10,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from vistune.records import Role
+from vistune.records import Turn
 from vistune.seeded import bits
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A message after the system's: one side of a few-shot example, or the query."""
-
-    role: Role
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +19,14 @@ class Request:
     """A prompt: the system message, few-shot pairs of messages, and the query as the last message.
 
     A model gets `system`, `messages`, `seed`, and unless they are None `max_tokens`, `temperature` and `schema`, the
-    JSON schema of the reply. `kind` labels the request for the rule-based teacher and recorded replies. No part of the
+    JSON schema of the reply. `images` are data URLs that stand before the query, for models that see; only `openai`
+    sends them. `kind` labels the request for the rule-based teacher and recorded replies. No part of the
     key are `record_id`, for logs and recorded replies, and `vocabulary`, the categories that the data set annotates,
     for the rule-based teacher.
     """
 
     system: str
-    messages: tuple[Message, ...]
+    messages: tuple[Turn, ...]
     kind: str = ""
     seed: int = 0
     record_id: str = ""
@@ -41,6 +34,7 @@ class Request:
     temperature: float | None = None
     schema: Mapping[str, Any] | None = None
     vocabulary: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
 
     @property
     def query(self) -> str:
@@ -49,9 +43,14 @@ class Request:
 
     def key(self, model: str) -> str:
         """SHA-256 of the request as it is sent to `model`: the same on every machine, in every folder and version."""
-        messages = [(message.role, message.text) for message in self.messages]
+        messages = [(one.role, one.text) for one in self.messages]
         canonical: list[Any] = [model, self.kind, self.seed, self.system, messages]
-        options = {"max_tokens": self.max_tokens, "temperature": self.temperature, "schema": self.schema}
+        options: dict[str, Any] = {
+            "max_tokens": self.max_tokens,
+            "temperature": self.temperature,
+            "schema": self.schema,
+        }
+        options["images"] = self.images or None
         if given := {name: value for name, value in options.items() if value is not None}:
             canonical.append(given)
         return hashlib.sha256(json.dumps(canonical, separators=(",", ":"), sort_keys=True).encode()).hexdigest()

@@ -18,14 +18,15 @@ import aiohttp
 from yarl import URL
 
 from vistune.errors import ClientError, VistuneError
-from vistune.llm.client import Client, Message, Reply, Request, RequestError, Send
+from vistune.llm.client import Client, Reply, Request, RequestError, Send
 from vistune.llm.faults import RefusedError, fault, load_json
+from vistune.records import Turn
 
 CONNECT = 20.0
 """Seconds until a connection must be established."""
 PROBE_ATTEMPTS, PROBE_REPLIES = 6, 3
 _PROBE = Request(
-    "Answer briefly.", (Message("user", "Which animal barks?"),), max_tokens=1024,
+    "Answer briefly.", (Turn("user", "Which animal barks?"),), max_tokens=1024,
     schema={
         "type": "object",
         "properties": {"animal": {"type": "string"}, "size": {"type": "string", "enum": ["small", "large"]}},
@@ -247,12 +248,10 @@ def _spellings(secrets: Iterable[str]) -> list[bytes]:
 
 
 def _login(url: str | None) -> list[str]:
-    """The user and the password in a URL, if any."""
     parts = urlsplit(url or "")
     return [unquote(value) for value in (parts.username, parts.password) if value]
 
 
 def _proxy(scheme: str, host: str) -> str | None:
-    """The proxy for this host in the environment."""
     proxy = getproxies().get(scheme)
     return None if proxy is None or proxy_bypass(host) else proxy

@@ -83,24 +83,25 @@ def open_checkpoint(path: Path, *, one_layer: bool = False) -> tuple[LlavaForCon
     A folder of PEFT's without `base.json` is read, too. With `one_layer`, a linear projector is the single layer it
     is. Raises CheckpointError if anything is missing or does not fit.
     """
-    has_adapter = (path / adapters.CONFIG).is_file()
-    if (path / "config.json").is_file() or not ((path / BASE).is_file() or has_adapter):
-        model, processor = load_checkpoint(path)
-    else:
-        model, processor = _open_on_base(path, has_adapter)
+    model, processor = _open_on_base(path) if is_adapter(path) else load_checkpoint(path)
     if one_layer and getattr(model.config, MARK, None) == "linear":
         model.model.multi_modal_projector = as_one_layer(model.model.multi_modal_projector)
     model.eval()
     return model, processor
 
 
-def _open_on_base(path: Path, has_adapter: bool) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
-    base = _read_base(path)
+def is_adapter(path: Path) -> bool:
+    """Whether a folder holds an adapter checkpoint, which needs its base."""
+    return not (path / "config.json").is_file() and any((path / name).is_file() for name in (BASE, adapters.CONFIG))
+
+
+def _open_on_base(path: Path) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+    base = read_base(path)
     model, processor = base.assemble() if isinstance(base, Backbones) else open_checkpoint(base)
     if isinstance(model.model.multi_modal_projector, LinearProjector):
         model.model.multi_modal_projector = LlavaMultiModalProjector(model.config)
     try:
-        if has_adapter:
+        if (path / adapters.CONFIG).is_file():
             model = adapters.merge_adapter(model, path)
         else:
             model.model.multi_modal_projector.load_state_dict(load_file(path / _PROJECTOR))
@@ -117,7 +118,8 @@ def merge(checkpoint: Path, out: Path, dtype: Literal["float32", "bfloat16", "fl
     save_checkpoint(model, processor, out, getattr(torch, dtype))
 
 
-def _read_base(path: Path) -> Path | Backbones:
+def read_base(path: Path) -> Path | Backbones:
+    """What an adapter checkpoint was trained on. Raises CheckpointError if it is missing or not named."""
     file = path / (BASE if (path / BASE).is_file() else adapters.CONFIG)
     try:
         content = json.loads(file.read_text("utf-8"))

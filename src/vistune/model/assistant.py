@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from PIL import Image
@@ -15,7 +17,7 @@ from vistune.data.encode import PromptEncoder
 from vistune.data.images import open_image, to_pixels, to_rgb
 from vistune.model.adapter_checkpoint import open_checkpoint
 from vistune.model.assemble import image_token_count
-from vistune.model.decode import Prompt, greedy
+from vistune.model.decode import PromptIds, greedy, likelihoods, rows_at_once
 from vistune.model.vision import see
 from vistune.records import IMAGE_TOKEN, Turn
 
@@ -33,11 +35,13 @@ class Assistant:
         self._prompts = PromptEncoder(processor.tokenizer, template, image_token_count(model.config))
 
     @classmethod
-    def load(cls, path: Path | str, device: str | None = None) -> Assistant:
+    def load(
+        cls, path: Path | str, device: str | None = None, dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    ) -> Assistant:
         """The assistant of a checkpoint folder, on the GPU if there is one. Raises CheckpointError."""
         model, processor = open_checkpoint(Path(path))
         module: torch.nn.Module = model
-        module.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        module.to(device or ("cuda" if torch.cuda.is_available() else "cpu"), getattr(torch, dtype))
         return cls(model, processor)
 
     def chat(self, image: Images, question: str, history: Sequence[Turn] = (), *, max_new_tokens: int = 512) -> str:
@@ -66,51 +70,100 @@ class Assistant:
     def answer(
         self, prompts: Sequence[tuple[Images, str]], *, max_new_tokens: int = 128, batch_size: int = 64
     ) -> list[str]:
-        """The answers to many questions, each about its image (one, a list or None), in batches of `batch_size`.
+        """The answers to many questions, each about its image (one, a list or None), in order; see `answers`."""
+        found = dict(self.answers(prompts, max_new_tokens=max_new_tokens, batch_size=batch_size))
+        return [found[index] for index in range(len(prompts))]
 
-        Questions about the same images share these tokens' forward pass. Raises DataError for an image that cannot
-        be read.
+    def answers(
+        self, prompts: Sequence[tuple[Images, str]], *, max_new_tokens: int = 128, batch_size: int = 64
+    ) -> Iterator[tuple[int, str]]:
+        """The answers with their questions' indices, a batch of at most `batch_size` after the other.
+
+        Questions about the same images are in one batch and share these tokens' forward pass. Raises DataError for an
+        image that cannot be read.
         """
-        about = [_listed(image) for image, _ in prompts]
-        keys = [tuple(map(_key, images)) for images in about]
-        first = {key: index for index, key in reversed(list(enumerate(keys)))}
-        order = sorted(range(len(prompts)), key=lambda i: (first[keys[i]], len(prompts[i][1])))
-        answers = [""] * len(prompts)
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            images = {_key(image): image for i in chosen for image in about[i]}
-            number = {key: index for index, key in enumerate(images)}
-            batch = [
-                Prompt(self._prompt([Turn("user", prompts[i][1])], len(keys[i])), tuple(number[key] for key in keys[i]))
-                for i in chosen
-            ]
-            written: list[list[int]] = [[] for _ in chosen]
-            for tokens in greedy(self.model, batch, self._features(list(images.values())), max_new_tokens):
+        for indices, batch, features in self._batches(prompts, batch_size):
+            written: list[list[int]] = [[] for _ in indices]
+            for tokens in greedy(self.model, batch, features, max_new_tokens):
                 for row, token in tokens:
                     written[row].append(token)
-            for index, ids in zip(chosen, written, strict=True):
-                answers[index] = self._decode(ids).strip()
-        return answers
+            for index, ids in zip(indices, written, strict=True):
+                yield index, self._decode(ids).strip()
+
+    def likelihoods(
+        self, prompts: Sequence[tuple[Images, str]], choices: Sequence[Sequence[str]], *, batch_size: int = 64
+    ) -> Iterator[tuple[int, list[tuple[float, int]]]]:
+        """The log-likelihood of each of a question's `choices` as its answer, and its number of tokens.
+
+        The end of the answer does not count. Yields them with the question's index, in batches as `answers`; all
+        choices of a batch are in one forward pass, after one over the questions. Raises DataError as `answers`, and
+        for a choice without tokens.
+        """
+        for indices, batch, features in self._batches(prompts, batch_size):
+            ids = [self._choices(prompts[i][1], choices[i], one.images) for i, one in zip(indices, batch, strict=True)]
+            totals = likelihoods(self.model, batch, features, ids)
+            for index, own, sums in zip(indices, ids, totals, strict=True):
+                yield index, [(total, len(one)) for total, one in zip(sums, own, strict=True)]
+
+    def _batches(
+        self, prompts: Sequence[tuple[Images, str]], batch_size: int
+    ) -> Iterator[tuple[list[int], list[PromptIds], Tensor | None]]:
+        """Each batch's questions: indices, token ids, and the features of their images."""
+        about = [_listed(image) for image, _ in prompts]
+        keys = [tuple(map(_key, images)) for images in about]
+        for indices in _by_images(keys, [len(text) for _, text in prompts], batch_size):
+            images = {_key(image): image for i in indices for image in about[i]}
+            number = {key: index for index, key in enumerate(images)}
+            ids = [self._prompt([Turn("user", prompts[i][1])], len(keys[i])) for i in indices]
+            seen = [tuple(number[key] for key in keys[i]) for i in indices]
+            batch = [PromptIds(*pair) for pair in zip(ids, seen, strict=True)]
+            yield indices, batch, self._features(list(images.values()))
 
     def _write(self, turns: Sequence[Turn], image: Images, max_new_tokens: int) -> Iterator[int]:
         images = _listed(image)
-        prompt = Prompt(self._prompt(turns, len(images)), tuple(range(len(images))))
+        prompt = PromptIds(self._prompt(turns, len(images)), tuple(range(len(images))))
         for [(_, token)] in greedy(self.model, [prompt], self._features(images), max_new_tokens):
             yield token
 
     def _prompt(self, turns: Sequence[Turn], images: int) -> list[int]:
-        turns = [Turn(turns[0].role, f"{IMAGE_TOKEN}\n" * images + turns[0].text), *turns[1:]]
-        return self._prompts.prompt(turns, images=images)
+        return self._prompts.prompt(_with_images(turns, images), images=images)
+
+    def _choices(self, question: str, choices: Sequence[str], images: Sequence[int]) -> list[list[int]]:
+        turns = _with_images([Turn("user", question)], len(images))
+        return self._prompts.answers(turns, choices, images=len(images))
 
     def _features(self, images: Sequence[ImageLike]) -> Tensor | None:
         if not images:
             return None
         opened = [open_image(Path(one)) if isinstance(one, (Path, str)) else to_rgb(one) for one in images]
-        return see(self.model, torch.stack([to_pixels(self.processor.image_processor, one) for one in opened]))
+        pixels = torch.stack([to_pixels(self.processor.image_processor, one) for one in opened])
+        return torch.cat([see(self.model, some) for some in pixels.split(rows_at_once(self.model.device))])
 
     def _decode(self, ids: list[int]) -> str:
         text: str = self.processor.tokenizer.decode(ids, skip_special_tokens=True)
         return text
+
+
+def _with_images(turns: Sequence[Turn], images: int) -> list[Turn]:
+    """The turns, with images before the first one's text."""
+    return [Turn(turns[0].role, f"{IMAGE_TOKEN}\n" * images + turns[0].text), *turns[1:]]
+
+
+def _by_images(keys: Sequence[tuple[object, ...]], lengths: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Batches of questions with as many images each; those about the same images stand together, by length."""
+    groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
+    for index in sorted(range(len(keys)), key=lengths.__getitem__):
+        groups[keys[index]].append(index)
+    for count in sorted({len(key) for key in groups}):
+        batch: list[int] = []
+        same = [group for key, group in groups.items() if len(key) == count]
+        for group in sorted(same, key=lambda group: sum(lengths[index] for index in group)):
+            for part in (group[start : start + size] for start in range(0, len(group), size)):
+                if len(batch) + len(part) > size:
+                    yield batch
+                    batch = []
+                batch += part
+        yield batch
 
 
 def _listed(image: Images) -> list[ImageLike]:
@@ -120,5 +173,4 @@ def _listed(image: Images) -> list[ImageLike]:
 
 
 def _key(image: ImageLike) -> Path | str | int:
-    """The identity of an image."""
     return image if isinstance(image, (Path, str)) else id(image)

@@ -98,7 +98,6 @@ def _read(kind: Any, source: str, weights: bool) -> Any:
 
 
 def _text_model(source: str, weights: bool) -> Any:
-    """The language model inside a model of images and texts."""
     whole = _read(AutoModelForImageTextToText, source, weights)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(whole.config.text_config)

@@ -84,7 +84,7 @@ def load_checkpoint(path: Path) -> tuple[LlavaForConditionalGeneration, LlavaPro
 
     Raises CheckpointError if `path` is no folder, has no finished checkpoint or one of another family.
     """
-    _check(path)
+    check_whole(path)
     model = read_pretrained(LlavaForConditionalGeneration, path)
     try:
         processor = AutoProcessor.from_pretrained(path, backend="pil")
@@ -95,7 +95,8 @@ def load_checkpoint(path: Path) -> tuple[LlavaForConditionalGeneration, LlavaPro
     return model, processor
 
 
-def _check(path: Path) -> None:
+def check_whole(path: Path) -> None:
+    """Raise CheckpointError if a folder holds no finished whole checkpoint of LLaVA's architecture."""
     if not path.is_dir():
         raise CheckpointError("there is no such checkpoint folder", where=str(path))
     if not (path / _LAST).is_file():

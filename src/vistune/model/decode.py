@@ -1,18 +1,31 @@
-"""Greedy decoding of a batch: left-padded, images' tokens run once for all questions about them."""
+"""Greedy decoding of a batch, and the likelihood of given answers; what several prompts have in common is run once.
+
+Prompts about the same images are branches of one row of the key-value cache. A row begins with the images' tokens,
+which all of its branches see; after them come the branches' own tokens. Each token has the position it has in its own
+prompt and attends to what precedes it there, so the states are those of each prompt by itself.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LlavaForConditionalGeneration
+from transformers import DynamicCache, LlavaForConditionalGeneration
+
+from vistune.model.linear_cross_entropy import linear_cross_entropy
+
+_Path = tuple[int, ...]
+"""A branch: (prompt,), or (prompt, choice) for an answer to it."""
+_PADDING = (0, -1, -1, 0)
+"""A token of a branch of its own."""
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class PromptIds:
     """Token ids, with the images' tokens, and which images they stand for, in order."""
 
     ids: list[int]
@@ -21,76 +34,155 @@ class Prompt:
 
 @torch.inference_mode()
 def greedy(
-    model: LlavaForConditionalGeneration, prompts: Sequence[Prompt], features: Tensor | None, max_new_tokens: int
+    model: LlavaForConditionalGeneration, prompts: Sequence[PromptIds], features: Tensor | None, max_new_tokens: int
 ) -> Iterator[list[tuple[int, int]]]:
     """Decode; yields, for each token written, the (prompt's index, token id) of all prompts not finished before.
 
-    features (N, I, D) holds the images. A prompt is finished by an end-of-sequence token, which is yielded, too.
+    features (N, I, D) holds the images. All prompts have as many images, and the same words before and between them.
+    A prompt is finished by an end-of-sequence token, which is yielded, too.
     """
-    language: Any = model.model.language_model
-    embed: Any = model.get_input_embeddings()
     generation: Any = model.generation_config
-    stop = torch.tensor(generation.eos_token_id, device=model.device).reshape(-1)
-    alive = torch.arange(len(prompts), device=model.device)
-    shared = _shared_prefix(prompts, features, model.config.image_token_id)
-    cache = _prefill_images(model, prompts, features, shared) if shared and features is not None else None
-    ids, real = _left_pad([prompt.ids[shared:] for prompt in prompts], model.device)
-    mask = torch.cat([real.new_ones(len(prompts), shared), real], dim=1)  # (B, shared + S)
-    states = embed(ids)  # (B, S, D)
-    if not shared and features is not None:
-        _place(states, ids == model.config.image_token_id, features, [prompt.images for prompt in prompts])
+    stop = set(torch.tensor(generation.eos_token_id).reshape(-1).tolist())
+    tree = _Tree(model, prompts, features)
+    unread: dict[_Path, list[int]] = {(index,): prompt.ids[tree.shared :] for index, prompt in enumerate(prompts)}
     for _ in range(max_new_tokens):
-        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -states.shape[1] :]
-        output = language(
-            inputs_embeds=states, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
-        )
-        tokens = model.lm_head(output.last_hidden_state[:, -1]).argmax(-1)  # (B)
-        yield list(zip(alive.tolist(), tokens.tolist(), strict=True))
-        going = (~torch.isin(tokens, stop)).nonzero().flatten()
-        if not len(going):
+        last = torch.stack([states[-1] for states in tree.read(unread)])  # (B, D)
+        tokens: list[int] = model.lm_head(last).argmax(-1).tolist()
+        yield [(index, token) for (index,), token in zip(unread, tokens, strict=True)]
+        unread = {path: [token] for path, token in zip(unread, tokens, strict=True) if token not in stop}
+        if not unread:
             return
-        cache = output.past_key_values
-        if len(going) < len(tokens):
-            cache.batch_select_indices(going)
-            alive, mask, tokens = alive[going], mask[going], tokens[going]
-        mask = torch.cat([mask, mask.new_ones(len(tokens), 1)], dim=1)
-        states = embed(tokens[:, None])
 
 
-def _shared_prefix(prompts: Sequence[Prompt], features: Tensor | None, image_id: int) -> int:
-    """How many first tokens, up to the images' last, all prompts have in common; 0 if nothing can be shared."""
-    distinct = {prompt.images for prompt in prompts}
-    if features is None or len(distinct) == len(prompts) or () in distinct:
+@torch.inference_mode()
+def likelihoods(
+    model: LlavaForConditionalGeneration, prompts: Sequence[PromptIds], features: Tensor | None,
+    choices: Sequence[Sequence[list[int]]],
+) -> list[list[float]]:  # fmt: skip
+    """The log-likelihood of each choice's tokens after its prompt; all choices of all prompts in one forward pass.
+
+    `prompts` and `features` are as for `greedy`; `choices` holds the token ids of each prompt's choices.
+    """
+    tree = _Tree(model, prompts, features)
+    ends = [states[-1:] for states in tree.read({(i,): prompt.ids[tree.shared :] for i, prompt in enumerate(prompts)})]
+    answers: dict[_Path, list[int]] = {(i, j): ids for i, own in enumerate(choices) for j, ids in enumerate(own)}
+    found: list[list[float]] = [[] for _ in prompts]
+    for ((i, _), ids), states in zip(answers.items(), tree.read(answers), strict=True):
+        before = torch.cat([ends[i], states[:-1]])  # (T, D): what predicts each of the tokens
+        targets = torch.tensor(ids, device=model.device)
+        found[i].append(-float(linear_cross_entropy(model, before, targets)))
+    return found
+
+
+class _Tree:
+    """The key-value cache of a batch: a row for each tuple of images, with branches that may branch again.
+
+    A token's labels are its path, counted from 1, with 0 for all: it sees the earlier tokens whose labels are its own
+    or 0.
+    """
+
+    def __init__(
+        self, model: LlavaForConditionalGeneration, prompts: Sequence[PromptIds], features: Tensor | None
+    ) -> None:
+        self._model, self._language = model, model.model.language_model
+        keys = [prompt.images or (-1 - i,) for i, prompt in enumerate(prompts)]  # without images: a row of its own
+        rows = {images: row for row, images in enumerate(dict.fromkeys(keys))}
+        self._rows = [rows[images] for images in keys]
+        self.shared = _shared(prompts, model.config.image_token_id)
+        """Number of first tokens that all prompts of a row share: up to their images' last."""
+        self._ends: dict[_Path, int] = {(): self.shared}  # tokens read, by path
+        self._cache = DynamicCache()
+        self._seen = torch.zeros(len(rows), self.shared, 3, dtype=torch.long, device=model.device)  # labels, position
+        self._seen[..., 2] = torch.arange(self.shared, device=model.device)
+        if self.shared and features is not None:
+            self._read_images(prompts[0].ids[: self.shared], features[torch.tensor(list(rows))].flatten(1, 2))
+
+    def read(self, pieces: Mapping[_Path, list[int]]) -> list[Tensor]:
+        """The states (T, D) of the next tokens of each branch. Rows without any are dropped."""
+        paths: dict[int, list[_Path]] = defaultdict(list)
+        for path in pieces:
+            paths[self._rows[path[0]]].append(path)
+        self._keep(sorted(paths))
+        lines: list[list[tuple[int, ...]]] = []
+        places: dict[_Path, tuple[int, slice]] = {}
+        for row in sorted(paths):
+            line: list[tuple[int, ...]] = []  # each token's id, labels and position
+            for path in paths[row]:
+                start = self._ends.get(path, self._ends.get(path[:-1], self.shared))
+                labels = *(number + 1 for number in path), *[0] * (2 - len(path))
+                places[path] = len(lines), slice(len(line), len(line) + len(pieces[path]))
+                line += [(token, *labels, start + at) for at, token in enumerate(pieces[path])]
+                self._ends[path] = start + len(pieces[path])
+            lines.append(line)
+        width = max(map(len, lines))
+        padded = [line + [_PADDING] * (width - len(line)) for line in lines]
+        states = self._forward(torch.tensor(padded, device=self._model.device))
+        return [states[places[path]] for path in pieces]
+
+    def _forward(self, tokens: Tensor) -> Tensor:
+        """The states (R, S, D) of the rows' next tokens (R, S, 4)."""
+        embed: Any = self._model.get_input_embeddings()
+        embeds, new = embed(tokens[..., 0]), tokens[..., 1:]
+        self._seen = torch.cat([self._seen, new], dim=1)  # (R, K, 3)
+        output = self._language(
+            inputs_embeds=embeds, attention_mask=self._mask(new, embeds.dtype), position_ids=new[..., 2],
+            past_key_values=self._cache, use_cache=True,
+        )  # fmt: skip
+        states: Tensor = output.last_hidden_state
+        return states
+
+    def _mask(self, new: Tensor, dtype: torch.dtype) -> Any:
+        """What the new tokens see, (R, 1, S, K), 0 or minus infinity; by the type of layer if the model has several."""
+        config: Any = self._language.config
+        asking, seen = new[:, :, None], self._seen[:, None]  # (R, S, 1, 3), (R, 1, K, 3)
+        distance = asking[..., 2] - seen[..., 2]
+        visible = ((seen[..., :2] == 0) | (seen[..., :2] == asking[..., :2])).all(-1) & (distance >= 0)
+        window = getattr(config, "sliding_window", None)
+        near = visible if window is None else visible & (distance < window)
+
+        def additive(seen: Tensor) -> Tensor:
+            return torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)[:, None]
+
+        types = set(getattr(config, "layer_types", None) or ())
+        if len(types) > 1:
+            return {"full_attention": additive(visible), "sliding_attention": additive(near)}
+        return additive(visible if types == {"full_attention"} else near)
+
+    def _read_images(self, ids: list[int], features: Tensor) -> None:
+        """Fill the cache with what each row begins with; features (R, T, D) are those of its images."""
+        embed: Any = self._model.get_input_embeddings()
+        tokens = torch.tensor(ids, device=self._model.device)
+        at = tokens == self._model.config.image_token_id
+        caches = []
+        for rows in features.split(rows_at_once(features.device)):
+            states = embed(tokens).repeat(len(rows), 1, 1)  # (r, P, D)
+            states[:, at] = rows.to(states.dtype)
+            caches.append(DynamicCache())
+            self._language(inputs_embeds=states, past_key_values=caches[-1], use_cache=True)
+        self._cache = DynamicCache([_joined(layer) for layer in zip(*caches, strict=True)])
+
+    def _keep(self, rows: list[int]) -> None:
+        if len(rows) == len(self._seen):
+            return
+        self._seen = self._seen[rows]
+        self._cache.batch_select_indices(torch.tensor(rows, device=self._model.device))
+        self._rows = [rows.index(row) if row in rows else -1 for row in self._rows]
+
+
+def _joined(layer: Sequence[tuple[Any, ...]]) -> tuple[Tensor, Tensor]:
+    """A layer's keys and values of several caches in one."""
+    return torch.cat([keys for keys, *_ in layer]), torch.cat([values for _, values, *_ in layer])
+
+
+def rows_at_once(device: torch.device) -> int:
+    """Number of images, or of rows with images, in a forward pass: a CPU is faster while states stay in its cache."""
+    return 1 if device.type == "cpu" else 16
+
+
+def _shared(prompts: Sequence[PromptIds], image_id: int) -> int:
+    if not prompts[0].images:
         return 0
     first = prompts[0].ids
     length = len(first) - first[::-1].index(image_id)
-    return length if all(prompt.ids[:length] == first[:length] for prompt in prompts) else 0
-
-
-def _prefill_images(
-    model: LlavaForConditionalGeneration, prompts: Sequence[Prompt], features: Tensor, length: int
-) -> Any:
-    """The key-value cache of the shared prefix, a row for each prompt; prompts about the same images run it once."""
-    embed: Any = model.get_input_embeddings()
-    language: Any = model.model.language_model
-    rows = {images: row for row, images in enumerate(dict.fromkeys(prompt.images for prompt in prompts))}
-    ids = torch.tensor([prompts[0].ids[:length]], device=model.device).expand(len(rows), -1)
-    states = embed(ids)  # (R, length, D)
-    _place(states, ids == model.config.image_token_id, features, list(rows))
-    cache = language(inputs_embeds=states, use_cache=True).past_key_values
-    cache.batch_select_indices(torch.tensor([rows[prompt.images] for prompt in prompts], device=model.device))
-    return cache
-
-
-def _left_pad(rows: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Token ids and the mask of real ones, (B, S) each. What stands in a padded place has no effect."""
-    length = max(map(len, rows))
-    ids = torch.tensor([[0] * (length - len(row)) + row for row in rows], device=device)
-    real = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows], device=device)
-    return ids, real
-
-
-def _place(states: Tensor, where: Tensor, features: Tensor, rows: Sequence[tuple[int, ...]]) -> None:
-    """Put each row's images into their places; states (B, S, D), where (B, S)."""
-    chosen = [image for images in rows for image in images]
-    states[where] = features[chosen].flatten(0, 1).to(states.dtype)
+    assert all(prompt.ids[:length] == first[:length] for prompt in prompts), "prompts differ before their images"
+    return length

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
@@ -26,8 +28,9 @@ class BenchmarkOptions(Section):
     """Replace the images by uniform gray, to measure what can be guessed without seeing."""
     batch_size: Count = 64
     """Number of questions that are answered together."""
-    choice: Literal["letter", "text"] = "letter"
-    """How multiple-choice questions are answered: with the letter of a choice or with its text."""
+    choice: Literal["letter", "text", "likelihood"] = "letter"
+    """How multiple-choice questions of tables are answered: with the letter of a choice, with its text, or by the
+    likelihood of each choice."""
     circular: bool = False
     """Ask multiple-choice questions with every rotation of the choices; one is right if all are (MMBench)."""
     chair_truth: Literal["captions", "boxes"] = "captions"
@@ -48,17 +51,20 @@ class BenchmarkOptions(Section):
         return value
 
     def paths(self) -> dict[str, str | None]:
-        """The benchmarks by name, each with its path."""
-        named = [item.partition("=") for item in self.benchmarks]
-        chosen = {name: path or None for name, _, path in named}
+        """The benchmarks by name, each with its path; those of one name are `name:stem of the path`."""
+        named = [item.partition("=")[::2] for item in self.benchmarks]
+        times = Counter(name for name, _ in named)
+        chosen = {name if times[name] == 1 else f"{name}:{PurePath(path).stem}": path or None for name, path in named}
         if self.questions:
             chosen["questions"] = self.questions
         return chosen or {"scene_qa": None, "chair": None}
 
 
-class ServerOptions(Section):
-    """model behind a server"""
+class ModelOptions(Section):
+    """model"""
 
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """dtype that a local model computes in."""
     base_url: str | None = None
     """Server of the model openai:NAME, up to and including /v1 (default: OpenAI's)."""
     key_env: Annotated[str | None, option(metavar="NAME")] = None
@@ -84,7 +90,7 @@ class JudgeOptions(Section):
     """Accept scores where more than 2 % of the judge's replies cannot be read."""
 
 
-class EvaluateRecipe(SpendingOptions, RequestOptions, JudgeOptions, ServerOptions, BenchmarkOptions, AnnotationOptions):
+class EvaluateRecipe(SpendingOptions, RequestOptions, JudgeOptions, ModelOptions, BenchmarkOptions, AnnotationOptions):
     """A run of `vistune eval`. Paths are relative to the working directory."""
 
 

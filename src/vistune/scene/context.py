@@ -31,11 +31,6 @@ def format_context(record: ImageRecord, parts: Collection[Part] = PARTS) -> str:
     return f"{captions}\n\n{boxes}" if boxes else captions
 
 
-def has_context(record: ImageRecord, parts: Collection[Part]) -> bool:
-    """Whether the text of `format_context` is not empty."""
-    return ("boxes" in parts and bool(record.boxes)) or ("captions" in parts and any(map(str.strip, record.captions)))
-
-
 def parse_context(text: str) -> tuple[tuple[str, ...], tuple[Box, ...]]:
     """The captions and boxes of a context text; the inverse of `format_context` up to three decimals.
 

@@ -18,12 +18,6 @@ def words_of(text: str) -> list[str]:
     return _WORDS.findall(text)
 
 
-def first_word(text: str) -> str:
-    """The first of `words_of`; empty where there is none."""
-    found = _WORDS.search(text)
-    return found[0] if found else ""
-
-
 def tokens_of(text: str) -> list[str]:
     """The words of a text, and the punctuation marks that separate them."""
     return _TOKENS.findall(text)

@@ -53,12 +53,9 @@ def holds(relation: str, a: Box, b: Box) -> bool | None:
     return (gap < 0) == (relation in ("left of", "above"))
 
 
-def larger(a: Box, b: Box) -> bool | None:
-    """Whether `a` covers clearly more of the image than `b`; None when they are about equal."""
-    ratio = a.area / b.area
-    if ratio > _SIZE_RATIO:
-        return True
-    return False if ratio < 1 / _SIZE_RATIO else None
+def larger(a: Box, b: Box) -> bool:
+    """Whether `a` covers clearly more of the image than `b`."""
+    return a.area > _SIZE_RATIO * b.area
 
 
 def neighbors(boxes: Iterable[Box], unique: Iterable[Box]) -> list[tuple[Box, Box, str]]:

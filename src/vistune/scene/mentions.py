@@ -39,20 +39,17 @@ class MentionFinder:
         if renamed := _renamed(self.categories):
             names = self._names.items()
             self._names |= {name: (renamed[known], many) for name, (known, many) in names if known in renamed}
-        own: _Names = {}
         for category in sorted(self.categories):
-            own |= _both_forms(plain(category), category)
-        self._names |= own
-        self._longest = _longest_names(own, _longest_coco_names())
+            self._names |= _both_forms(plain(category), category)
+        self._first_words = {name.partition(" ")[0] for name in self._names}
+        self._longest = 1 + max(name.count(" ") for name in self._names)
 
     def mentions(self, words: Sequence[str]) -> list[Mention]:
         """Every mention in a list of words in lower case, in order."""
         found: list[Mention] = []
         next_free = 0
         for at, word in enumerate(words):
-            if at < next_free or word not in self._longest:
-                continue
-            if mention := self._longest_at(words, at):
+            if at >= next_free and word in self._first_words and (mention := self._longest_at(words, at)):
                 next_free = mention.end
                 found.append(mention)
         return [mention for mention in found if mention.category]
@@ -63,7 +60,7 @@ class MentionFinder:
         return [mention.category for mention in self.mentions(words) if mention.category in self.categories]
 
     def _longest_at(self, words: Sequence[str], at: int) -> Mention | None:
-        for end in range(min(at + self._longest[words[at]], len(words)), at, -1):
+        for end in range(min(at + self._longest, len(words)), at, -1):
             if name := self._names.get(" ".join(words[at:end])):
                 return Mention(at, end, *name)
         return None
@@ -137,19 +134,6 @@ def _coco_names() -> _Names:
         for name in (category, *names):
             found |= _both_forms(name, category)
     return found
-
-
-def _longest_names(names: Iterable[str], known: Mapping[str, int]) -> dict[str, int]:
-    """The number of words of the longest name that begins with each word; `known` are those of other names."""
-    longest = dict(known)
-    for first, *rest in map(str.split, names):
-        longest[first] = max(longest.get(first, 0), 1 + len(rest))
-    return longest
-
-
-@cache
-def _longest_coco_names() -> Mapping[str, int]:
-    return _longest_names(_coco_names(), {})
 
 
 @cache

@@ -200,7 +200,6 @@ class SceneWriter:
         return self.rng.choice(list(counts(self.boxes)))
 
     def _in_reading_order(self) -> Sequence[Box]:
-        """The boxes row by row, each row from left to right."""
         return sorted(self.boxes, key=lambda box: (int(8 * box.center[1]), box.center[0]))
 
     def _tally(self) -> list[str]:

@@ -29,7 +29,7 @@ IDS = ("id", "image_id", "img_id", "key", "uid")
 """The usual names of the column with an image's id."""
 FIRST_ROWS = 100
 """Rows that are read to learn whether a file has a column."""
-_ENDINGS = ".json, .jsonl, .ndjson, .csv, .tsv, .txt, .parquet"
+_ENDINGS = ".json, .jsonl, .ndjson, .csv, .tsv, .txt, .xlsx, .parquet"
 _FORM = '{"image": …, "captions": […]}'
 
 

@@ -102,7 +102,6 @@ class Datasets(Stream):
         return name, known or str(PurePosixPath(name).with_suffix(""))
 
     def _pairs(self, row: Row, objects: Any) -> Iterator[tuple[Any, Any]]:
-        """Each object's category, by name, and box."""
         if objects is None:
             return
         if isinstance(objects, list):

@@ -65,7 +65,6 @@ def _text(image: Path) -> Path | None:
 
 
 def _holds_numbers(file: Path) -> bool:
-    """Whether a text holds numbers only, as YOLO's labels do."""
     with file.open(encoding="utf-8-sig", errors="replace") as text:
         return _only_numbers(text.read(2**16))
 

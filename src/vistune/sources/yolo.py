@@ -163,7 +163,6 @@ def _holds(place: Path) -> bool:
 
 
 def _yaml_files(folder: Path) -> list[Path]:
-    """data.yaml first, then any other with `names`."""
     files = sorted(folder.glob("*.y*ml"), key=lambda file: (file.stem != "data", file.name))
     return [file for file in files if "names" in _settings(file)]
 

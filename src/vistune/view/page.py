@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import io
 import json
 from collections import defaultdict
@@ -11,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
 from PIL import Image, ImageOps
 
 from vistune import pages
@@ -19,7 +16,6 @@ from vistune.data.conversation import embedded_image, file_name
 from vistune.errors import DataError
 from vistune.pages.pictures import embed, place_boxes
 from vistune.records import IMAGE_TOKEN, ImageRecord, Turn
-from vistune.resources import read_text
 from vistune.storage import atomic_text
 from vistune.view.samples import ViewSample, draw_samples, images_folder
 
@@ -59,11 +55,9 @@ def write_view(
 
 def render(samples: Sequence[ViewSample], images: Path, records: Mapping[str, ImageRecord], title: str) -> str:
     """The page as HTML; `records` by sample id. Its security policy lets no script run but its own, by hash."""
-    script = read_text("vistune.pages", "templates/view.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     cards = [_card(sample, images, records.get(sample.id)) for sample in samples]
     return pages.render(
-        "view.html", title=title, cards=cards, choices=_choices(samples), script=Markup(script), digest=digest
+        "view.html", scripts=("filters.js", "view.js"), title=title, cards=cards, choices=_choices(samples)
     )
 
 

@@ -66,6 +66,9 @@ class Benchmark(ABC):
     """Questions, the score of an answer to each, and the metrics over the scored questions."""
 
     max_new_tokens: int = 64
+    by_likelihood: bool = False
+    """Whether a question with choices is answered by the likelihood of each choice as its answer. The answer is then
+    a JSON list, for each choice the log-likelihood and the number of tokens."""
     max_unscored: ClassVar[float] = 1.0
     """The share of unscored answers above which the scores are not to be trusted."""
 

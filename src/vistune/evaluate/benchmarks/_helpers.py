@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -43,19 +44,16 @@ def read_yes_no(answer: str, question: str, *, official: bool = False) -> tuple[
     return ("no", "denies it") if denied else ("yes", "states it")
 
 
-def question_keys(prompt: str) -> set[str]:
-    """The forms in which a question may stand in a prompt: the words of each line, also of its part up to a `?`.
+@lru_cache(2**15)
+def question_keys(prompt: str) -> frozenset[str]:
+    """The forms of a question in a prompt: the words of each line, and of its part up to a `?`.
 
-    Instructions around the question, the place of the image, case, articles and marks make no difference.
+    Two prompts with a form in common hold the same question: instructions around it, the place of the image, case,
+    articles and marks make no difference.
     """
     lines = prompt.replace("<image>", "\n").splitlines()
     parts = [form for line in lines for form in (_INSTRUCTION.sub("", line), line.rpartition("?")[0])]
-    return {key for part in parts if (key := " ".join(_key_words(part)))}
-
-
-def question_key(question: str) -> str:
-    """The form of a question without instructions, one of the `question_keys` of every prompt with it."""
-    return " ".join(_key_words(_INSTRUCTION.sub("", " ".join(question.split()))))
+    return frozenset(key for part in parts if (key := " ".join(_key_words(part))))
 
 
 def image_key(name: str | int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 
@@ -30,38 +31,37 @@ def of_type(name: str) -> Callable[[Scored], bool]:
     return lambda one: one.question.type == name
 
 
-def says_yes(one: Scored) -> bool:
-    """Whether the answer was read as yes."""
-    return one.verdict.answer == "yes"
+def says(answer: str) -> Callable[[Scored], bool]:
+    """The condition that the answer was read as `answer`; `only(accuracy, says("yes"))` is the precision of "yes"."""
+    return lambda one: one.verdict.answer == answer
 
 
-def expects_yes(one: Scored) -> bool:
-    """Whether yes is right."""
-    return one.question.references[0] == "yes"
+def expects(answer: str) -> Callable[[Scored], bool]:
+    """The condition that `answer` is right; `only(accuracy, expects("yes"))` is the recall of "yes"."""
+    return lambda one: one.question.references[0] == answer
 
 
-precision = only(accuracy, says_yes)
-"""The share of the answers "yes" that are right."""
-recall = only(accuracy, expects_yes)
-"""The share of the questions with the answer "yes" that get it; an answer that cannot be read is no yes."""
+def ratio_of(answer: str) -> Metric:
+    """The share of the answers that were read as `answer`; of the answers, not of the truth."""
+    said = says(answer)
+    return lambda scored: share(map(said, scored), [one.question.cluster for one in scored])
 
 
-def yes_ratio(scored: Sequence[Scored]) -> Measure:
-    """The share of the answers that are "yes"; of the answers, not of the truth."""
-    return share(map(says_yes, scored), [one.question.cluster for one in scored])
+def f1(answer: str, *, mean_of_types: bool = False) -> Metric:
+    """F1 of an answer over all questions, or the mean of its F1 over those of each type."""
+    said, expected = says(answer), expects(answer)
 
+    def part(one: Scored) -> tuple[float, float, str]:
+        # twice those said and right over all those said and all that are right
+        return 2.0 * (said(one) and expected(one)), float(said(one) + expected(one)), one.question.cluster
 
-def f1(scored: Sequence[Scored]) -> Measure:
-    """F1 of the answer "yes", as the mean over the types of questions."""
-    types = dict.fromkeys(one.question.type for one in scored)
-    strata = [[_f1_part(one) for one in scored if one.question.type == kind] for kind in types]
-    return sum_of_ratios(strata, weight=1 / len(types)) if types else NOTHING
+    def metric(scored: Sequence[Scored]) -> Measure:
+        strata: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
+        for one in scored:
+            strata[one.question.type if mean_of_types else ""].append(part(one))
+        return sum_of_ratios(strata.values(), weight=1 / len(strata)) if strata else NOTHING
 
-
-def _f1_part(one: Scored) -> tuple[float, float, str]:
-    """F1 is twice the right "yes" over all "yes", those of the answers and those of the truth."""
-    said, expected = says_yes(one), expects_yes(one)
-    return 2.0 * (said and expected), float(said + expected), one.question.cluster
+    return metric
 
 
 def sum_of_ratios(strata: Iterable[Sequence[tuple[float, float, Hashable]]], weight: float = 1.0) -> Measure:

@@ -14,8 +14,8 @@ from vistune.evaluate.benchmarks import Metric, Scored, Setting
 from vistune.evaluate.benchmarks._helpers import read_json
 from vistune.evaluate.reviews import Pair, first_line_scores, read_scores, relative_score, valid
 from vistune.evaluate.statistics import NOTHING, Measure, krippendorff_alpha, length_controlled, mean, ratio, share
-from vistune.llm import Message, Request
-from vistune.records import Question, Verdict
+from vistune.llm import Request
+from vistune.records import Question, Turn, Verdict
 from vistune.resources import read_text
 
 ORDERS = ("reference first", "answer first")
@@ -148,7 +148,7 @@ class PairJudge:
         )
         kind = "review" if order == ORDERS[0] else "review-swapped"
         return Request(
-            _ours("system"), (Message("user", content),), kind, self._seed, question.id, self._max_tokens, TEMPERATURE
+            _ours("system"), (Turn("user", content),), kind, self._seed, question.id, self._max_tokens, TEMPERATURE
         )
 
     def _rule(self, category: str) -> Rule:

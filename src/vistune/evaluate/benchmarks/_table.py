@@ -40,7 +40,6 @@ class TableRow:
     category: str
     l2_category: str
     split: str
-    prediction: str
 
 
 def read_table(setting: Setting, *, unpack: bool = True) -> list[TableRow]:
@@ -86,13 +85,13 @@ def _row(values: Mapping[str, Any], number: int, where: str) -> TableRow:
     if question is None:
         raise DataError(f"it has no question, but {', '.join(values)}", where=where, fix=_FORM)
     choices, answer = _choices(values), values.get("answer", values.get("answers"))
-    texts = {key: str(values.get(key, "")) for key in ("hint", "category", "l2-category", "split", "prediction")}
+    texts = {key: str(values.get(key, "")) for key in ("hint", "category", "l2-category", "split")}
     index = str(values.get("index", values.get("question-id", values.get("id", number))))
     return TableRow(
         index.removesuffix(".0"), str(question), texts["hint"], (), choices,
         None if answer is None or not choices else _place(answer, choices, where),
         () if choices else _texts(values.get("answers", answer)),
-        texts["category"], texts["l2-category"], texts["split"], texts["prediction"],
+        texts["category"], texts["l2-category"], texts["split"],
     )  # fmt: skip
 
 

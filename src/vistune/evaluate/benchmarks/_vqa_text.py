@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 from vistune.resources import word_list
 from vistune.scene.english import NUMBERS
@@ -19,6 +19,7 @@ _ENOUGH = 3
 """Annotators who must give an answer for it to be all right."""
 
 
+@lru_cache(2**14)  # the ten annotators of a question largely agree
 def normalise(text: str) -> str:
     """The answer as VQA's evaluation compares it: without punctuation and articles, numbers as digits.
 
@@ -63,7 +64,7 @@ def _agreement(answer: str, references: Sequence[str]) -> float:
 def _without_punctuation(text: str) -> str:
     comma = bool(_DIGITS_WITH_COMMA.search(text))
     changed = text
-    for mark in _PUNCTUATION:
+    for mark in (mark for mark in _PUNCTUATION if mark in text):
         removed = comma or f"{mark} " in text or f" {mark}" in text
         changed = changed.replace(mark, "" if removed else " ")
     return _PERIOD.sub("", changed, count=_MAX_PERIODS)

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from vistune.evaluate.benchmarks import Benchmark, Metric, Scored, benchmarks
-from vistune.evaluate.statistics import Measure, ratio, share
+from vistune.evaluate.statistics import Measure, share, share_of_counts
 from vistune.records import Question, Verdict
 from vistune.scene.english import listed
 from vistune.scene.mentions import MentionFinder, vocabulary
@@ -80,7 +80,7 @@ class Chair(Benchmark):
 def _ratio(part: str, whole: str) -> Metric:
     def metric(scored: Sequence[Scored]) -> Measure:
         parts = [(one.verdict.parts[part], one.verdict.parts[whole]) for one in scored]
-        return ratio(parts, [one.question.cluster for one in scored])
+        return share_of_counts(parts, [one.question.cluster for one in scored])
 
     return metric
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from vistune.errors import DataError, VistuneError
-from vistune.evaluate.benchmarks import Benchmark, Metric, benchmarks
+from vistune.evaluate.benchmarks import Benchmark, Metric, Setting, benchmarks
 from vistune.evaluate.benchmarks._helpers import image_folder, read_yes_no
-from vistune.evaluate.benchmarks._metrics import accuracy, f1, of_type, only, precision, recall, yes_ratio
+from vistune.evaluate.benchmarks._metrics import accuracy, expects, f1, of_type, only, ratio_of, says
 from vistune.formats import fitting, read_objects
 from vistune.records import ImageRecord, Question, Verdict
 from vistune.scene.english import with_article
@@ -23,8 +23,12 @@ SPLITS = ("random", "popular", "adversarial")
 """Which absent objects a split asks for: any, the most frequent ones, those that often occur with the present one."""
 _PAIRS = 3
 _METRICS: Mapping[str, Metric] = {
-    "f1": f1, "accuracy": accuracy, "precision": precision, "recall": recall, "yes_ratio": yes_ratio,
-}  # fmt: skip
+    "f1": f1("yes", mean_of_types=True),
+    "accuracy": accuracy,
+    "precision": only(accuracy, says("yes")),
+    "recall": only(accuracy, expects("yes")),
+    "yes_ratio": ratio_of("yes"),
+}
 
 
 @benchmarks.register("pope")
@@ -37,6 +41,10 @@ class Pope(Benchmark):
 
     max_new_tokens: int = 32
 
+    def __init__(self, setting: Setting, questions: Sequence[Question] = ()) -> None:
+        super().__init__(setting)
+        self._given = list(questions)
+
     def questions(self) -> Iterable[Question]:
         """The published files' questions, else those about the annotated images; the type is the split."""
         return self._all
@@ -44,6 +52,8 @@ class Pope(Benchmark):
     @cached_property
     def _all(self) -> list[Question]:
         setting = self.setting
+        if self._given:
+            return self._given
         if setting.path is None:
             return list(sampled_questions(setting.records, setting.seed))
         return list(published_questions(setting.file, image_folder(setting)))
@@ -119,17 +129,18 @@ def published_questions(path: Path, images: Path) -> Iterator[Question]:
             if label not in ("yes", "no") or not values.get("image") or not values.get("text"):
                 fix = '{"question_id": 1, "image": "1.jpg", "text": "Is there a dog in the image?", "label": "yes"}'
                 raise DataError("not a question of POPE", where=row.where, fix=fix)
-            split = str(values.get("category") or _split(file))
+            split = str(values.get("category") or split_of(file))
             name = f"{split}/{values.get('question_id', number)}"
             yield Question(name, str(values["text"]), (images / str(values["image"]),), split, (label,))
 
 
-def _split(file: Path) -> str:
+def split_of(file: Path) -> str:
+    """The split that a file's name says, or the name."""
     return next((split for split in SPLITS if split in file.stem), file.stem)
 
 
 def _place(file: Path) -> tuple[int, str]:
-    split = _split(file)
+    split = split_of(file)
     return SPLITS.index(split) if split in SPLITS else len(SPLITS), file.name
 
 

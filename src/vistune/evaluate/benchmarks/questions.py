@@ -16,8 +16,8 @@ from vistune.evaluate.benchmarks._choices import read_choice
 from vistune.evaluate.benchmarks._metrics import mean_score
 from vistune.evaluate.benchmarks._vqa_text import accuracy as vqa_accuracy
 from vistune.evaluate.benchmarks._vqa_text import normalise
-from vistune.llm import Message, Request
-from vistune.records import Question, Verdict
+from vistune.llm import Request
+from vistune.records import Question, Turn, Verdict
 from vistune.resources import read_text
 from vistune.scene.english import NUMBERS
 
@@ -191,7 +191,7 @@ def _judge_request(question: Question, answer: str) -> Request:
     prompt = read_text("vistune.evaluate.benchmarks", "judge_questions.txt").format(
         question=question.text, reference="\n".join(question.references), answer=answer
     )
-    return Request("", (Message("user", prompt),), kind="grade", max_tokens=512, temperature=0.0)
+    return Request("", (Turn("user", prompt),), kind="grade", max_tokens=512, temperature=0.0)
 
 
 def _is_graded(text: str) -> bool:

@@ -14,8 +14,8 @@ from vistune.evaluate.benchmarks import Benchmark, Metric, Scored, Setting, benc
 from vistune.evaluate.benchmarks._metrics import accuracy, only
 from vistune.evaluate.scienceqa import CELLS, Pair, Reading, official, tolerant
 from vistune.evaluate.statistics import Measure, share
-from vistune.llm import Message, Request
-from vistune.records import Question, Verdict
+from vistune.llm import Request
+from vistune.records import Question, Turn, Verdict
 from vistune.resources import load_yaml
 from vistune.seeded import bits
 
@@ -125,8 +125,8 @@ class ScienceQA(Benchmark):
         """The problem after two solved ones, as text."""
         messages = []
         for shot in self._shots:
-            messages += [Message("user", shot.prompt(_SHOTS)), Message("assistant", shot.target(_SHOTS))]
-        messages.append(Message("user", problem.prompt(_SHOTS)))
+            messages += [Turn("user", shot.prompt(_SHOTS)), Turn("assistant", shot.target(_SHOTS))]
+        messages.append(Turn("user", problem.prompt(_SHOTS)))
         return _request(problem, "scienceqa", messages)
 
     def _decide(self, question: Question, answer: str) -> Request:
@@ -134,7 +134,7 @@ class ScienceQA(Benchmark):
         problem = self._problems[question.id]
         second = self._text(self._solve(problem)) or _texts()["no_answer"]
         text = _texts()["judge"].format(problem=problem.prompt(_SHOTS), first=answer, second=second)
-        return _request(problem, "scienceqa-judge", [Message("user", text)])
+        return _request(problem, "scienceqa-judge", [Turn("user", text)])
 
     def _examples(self) -> list[Problem]:
         """Two problems with an explanation and without an image, drawn by the seed, if there are any from training."""
@@ -154,7 +154,7 @@ def _texts() -> dict[str, str]:
     return dict(load_yaml("vistune.evaluate.benchmarks", "scienceqa.yaml"))
 
 
-def _request(problem: Problem, kind: str, messages: Sequence[Message]) -> Request:
+def _request(problem: Problem, kind: str, messages: Sequence[Turn]) -> Request:
     return Request(
         _texts()["system"], tuple(messages), kind=kind, record_id=problem.id, max_tokens=1024, temperature=0.0
     )

@@ -5,8 +5,10 @@ The columns say what a question is: multiple choice (choices in A, B, … or a l
 
 from __future__ import annotations
 
-from collections import defaultdict
+import json
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from string import ascii_uppercase
 from typing import Any
@@ -34,12 +36,21 @@ _INSTRUCTIONS = {
 
 @benchmarks.register("tsv")
 class Table(Benchmark):
-    """The questions of a table. A choice is answered with its letter or, with the option `choice`, its text.
+    """The questions of a table. A choice is answered with its letter or, with the option `choice`, otherwise.
+
+    `text` is the text of a choice. `likelihood` compares the likelihoods of the choices as answers to the question
+    alone: per token, and their sums as `accuracy_sum`.
 
     With the option `circular` every rotation of the choices is a question of its own, as in MMBench's files.
     """
 
     max_new_tokens: int = 64
+
+    def __init__(self, setting: Setting, questions: Sequence[Question] = ()) -> None:
+        super().__init__(setting)
+        self._given = list(questions)
+
+        self.by_likelihood = _by(setting) == "likelihood"
 
     def questions(self) -> Iterable[Question]:
         """In the order of the table; the type is the column `category`."""
@@ -47,7 +58,7 @@ class Table(Benchmark):
 
     @cached_property
     def _all(self) -> list[Question]:
-        return list(table_questions(self.setting))
+        return self._given or table_questions(self.setting)
 
     @property
     def protocol(self) -> Mapping[str, Any]:
@@ -57,7 +68,7 @@ class Table(Benchmark):
     def score(self, question: Question, answer: str) -> Verdict:
         """Right or wrong; of short answers VQA accuracy (`vqa-normalised`). What cannot be read is unscored."""
         if question.choices:
-            return _score_choice(question, answer)
+            return (_score_likelihoods if self.by_likelihood else _score_choice)(question, answer)
         if not question.references:
             return Verdict(None, answer, "the right answer is not published")
         if not set(question.references) <= {"yes", "no"}:
@@ -71,6 +82,8 @@ class Table(Benchmark):
         """`circular` (right in all rotations) where there are rotations, and `accuracy`; by l2-category and split."""
         metrics: dict[str, Metric] = {"circular": circular} if self._circular else {}
         metrics["accuracy"] = _accuracy
+        if self.by_likelihood:
+            metrics["accuracy_sum"] = _accuracy_of_sums
         headline, metric = next(iter(metrics.items()))
         for column in ("l2-category", "split"):
             values = {str(question.details[column]) for question in self._all} - {""}
@@ -80,11 +93,17 @@ class Table(Benchmark):
 
     @cached_property
     def _circular(self) -> bool:
-        return len({question.details["group"] for question in self._all}) < len(self._all)
+        return any(question.details["rotations"] > 1 for question in self._all)
 
 
-def table_questions(setting: Setting, *, unpack: bool = True) -> Iterator[Question]:
+def table_questions(setting: Setting, *, unpack: bool = True) -> list[Question]:
     """The questions of a table. `unpack` writes images that stand in it as base64 to files. Raises DataError."""
+    questions = list(_questions(setting, unpack))
+    rotations = Counter(question.details["group"] for question in questions)
+    return [replace(one, details={**one.details, "rotations": rotations[one.details["group"]]}) for one in questions]
+
+
+def _questions(setting: Setting, unpack: bool) -> Iterator[Question]:
     by = _by(setting)
     for row in read_table(setting, unpack=unpack):
         if not row.choices:
@@ -103,21 +122,26 @@ def table_questions(setting: Setting, *, unpack: bool = True) -> Iterator[Questi
 
 
 def choice_prompt(row: TableRow, choices: Sequence[str], by: str) -> str:
-    """Hint, question, and the choices, with letters if the answer is one."""
+    """Hint, question, and the choices, with letters if the answer is one; for likelihoods without them."""
     listed = [
         f"{letter}. {text}" if by == "letter" else f"- {text}"
         for letter, text in zip(ascii_uppercase, choices, strict=False)
     ]
-    return "\n".join(filter(None, (row.hint, row.question, *listed, _INSTRUCTIONS[by])))
+    after = [] if by == "likelihood" else [*listed, _INSTRUCTIONS[by]]
+    return "\n".join(filter(None, (row.hint, row.question, *after)))
 
 
 def circular(scored: Sequence[Scored]) -> Measure:
-    """The share of questions that are right in all their rotations (MMBench's circular evaluation)."""
+    """The share of questions that are right in all their rotations (MMBench's circular evaluation).
+
+    A question of which a rotation is missing does not count.
+    """
     groups: dict[str, list[Scored]] = defaultdict(list)
     for one in scored:
         groups[one.question.details["group"]].append(one)
-    right = [all(one.verdict.value == 1 for one in group) for group in groups.values()]
-    return share(right, [group[0].question.cluster for group in groups.values()])
+    whole = [group for group in groups.values() if len(group) == group[0].question.details["rotations"]]
+    right = [all(one.verdict.value == 1 for one in group) for group in whole]
+    return share(right, [group[0].question.cluster for group in whole])
 
 
 def _accuracy(scored: Sequence[Scored]) -> Measure:
@@ -132,6 +156,24 @@ def _score_choice(question: Question, answer: str) -> Verdict:
     if question.details["answer"] is None:
         return Verdict(None, letter, "the right choice is not published")
     return Verdict(float(index == question.details["answer"]), letter, f"chooses {letter}. {question.choices[index]}")
+
+
+def _score_likelihoods(question: Question, answer: str) -> Verdict:
+    """Right if the choice with the highest log-likelihood per token is; `parts["sum"]` is by that of all tokens."""
+    found, right = json.loads(answer), question.details["answer"]
+    by_token, by_sum = (max(range(len(found)), key=values.__getitem__) for values in (
+        [total / tokens for total, tokens in found], [total for total, _ in found]
+    ))  # fmt: skip
+    if right is None:
+        return Verdict(None, question.choices[by_token], "the right choice is not published")
+    how = ", ".join(f"{text}: {total / n:.2f}" for text, (total, n) in zip(question.choices, found, strict=True))
+    chosen = question.choices[by_token]
+    return Verdict(float(by_token == right), chosen, f"per token: {how}", {"sum": float(by_sum == right)})
+
+
+def _accuracy_of_sums(scored: Sequence[Scored]) -> Measure:
+    known = [one for one in scored if "sum" in one.verdict.parts]
+    return share([one.verdict.parts["sum"] for one in known], [one.question.cluster for one in known])
 
 
 def _question(

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from vistune.errors import DataError
-from vistune.evaluate.benchmarks import Benchmark, Metric, Scored, benchmarks
+from vistune.evaluate.benchmarks import Benchmark, Metric, Scored, Setting, benchmarks
 from vistune.evaluate.benchmarks._helpers import first_existing, image_folder, read_json
+from vistune.evaluate.benchmarks._metrics import of_type, only
 from vistune.evaluate.benchmarks._vqa_text import accuracy, normalise, official_accuracy
 from vistune.evaluate.statistics import Measure, share
 from vistune.records import Question, Verdict
@@ -29,13 +30,20 @@ class Vqa(Benchmark):
 
     max_new_tokens: int = 16
 
+    def __init__(self, setting: Setting, questions: Sequence[Question] = ()) -> None:
+        super().__init__(setting)
+        self._given = list(questions)
+
     def questions(self) -> Iterable[Question]:
         """In the order of the file; the type is `answer_type`: yes/no, number, other."""
         return self._all
 
     @cached_property
     def _all(self) -> list[Question]:
-        return list(vqa_questions(self.setting.file, image_folder(self.setting)))
+        found = self._given or list(vqa_questions([self.setting.file], image_folder(self.setting)))
+        if not self._given and not all(question.details["question"] for question in found):
+            raise DataError("annotations without questions", where=str(self.setting.path), fix=_LAYOUTS)
+        return found
 
     def score(self, question: Question, answer: str) -> Verdict:
         """From 0 to 1, by `vqa-normalised`."""
@@ -47,8 +55,10 @@ class Vqa(Benchmark):
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
-        """`vqa-normalised` and `vqa`."""
-        return {"vqa-normalised": _normalised, "vqa": _official}
+        """`vqa-normalised` and `vqa`, both by type."""
+        types = dict.fromkeys(question.type for question in self._all)
+        by_type = {f"vqa/{kind}": only(_official, of_type(kind)) for kind in types if len(types) > 1}
+        return {"vqa-normalised": _normalised, "vqa": _official, **by_type}
 
 
 def _normalised(scored: Sequence[Scored]) -> Measure:
@@ -59,51 +69,56 @@ def _official(scored: Sequence[Scored]) -> Measure:
     return share([one.verdict.parts["vqa"] for one in scored], [one.question.cluster for one in scored])
 
 
-def vqa_questions(path: Path, images: Path, *more: Path) -> Iterator[Question]:
-    """The questions of a file, of a folder's, or of several files in one of the published layouts.
+def vqa_questions(paths: Sequence[Path], images: Path | None) -> Iterator[Question]:
+    """The questions of files, or of folders of files, in one of the published layouts.
 
     VQAv2 and OK-VQA have `{"questions": […]}` and `{"annotations": […]}`, TextVQA `{"data": […]}`, VizWiz a list.
-    Questions without annotations are left out; VizWiz has no ids but the names of images. Raises DataError.
+    Questions without annotations are left out; VizWiz has no ids but the names of images. The annotations alone give
+    questions without text, enough to score answers by id. Without `images` no image is looked for. Raises DataError.
     """
-    files = [file for one in (path, *more) for file in (sorted(one.glob("*.json")) if one.is_dir() else [one])]
-    contents = {file: read_json(file) for file in files}
-    asked = [one for one in contents.items() if _part(one[1], "questions")]
-    answered = [one for one in contents.items() if _part(one[1], "annotations")]
-    whole = [one for one in contents.items() if isinstance(one[1], list) or _part(one[1], "data")]
-    if len(whole) == 1 and not asked:
-        (file, content), rows = whole[0], {}
-    elif len(asked) == len(answered) == 1:
-        file, content = asked[0]
-        rows = {row["question_id"]: row for row in answered[0][1]["annotations"] if "question_id" in row}
-    else:
-        what = f"{len(asked)} files of questions, {len(answered)} of annotations, {len(whole)} with both"
-        raise DataError(what, where=str(path), fix=_LAYOUTS)
-    listed = content if isinstance(content, list) else content.get("questions") or content["data"]
-    for number, row in enumerate(listed):
-        where = f"{file}: question {number}"
-        if not isinstance(row, dict) or not row.get("question"):
-            raise DataError("this has no question", where=where, fix=_LAYOUTS)
-        truth = row | rows.get(row.get("question_id"), {}) if rows else row
-        if "answers" in truth:
-            yield _question(truth, images, content, where)
+    files = [file for one in paths for file in (sorted(one.glob("*.json")) if one.is_dir() else [one])]
+    contents = [(file, read_json(file)) for file in files]
+    listed, annotated, whole = [], [], []
+    for one in contents:
+        if _has(one[1], "questions"):
+            listed.append(one)
+        elif _has(one[1], "annotations"):
+            annotated.append(one)
+        elif isinstance(one[1], list) or _has(one[1], "data"):
+            whole.append(one)
+    if (len(listed), len(annotated), len(whole)) not in ((1, 1, 0), (0, 1, 0), (0, 0, 1)):
+        what = f"{len(listed)} files of questions, {len(annotated)} of annotations, {len(whole)} of both"
+        raise DataError(what, where=", ".join(map(str, paths)), fix=_LAYOUTS)
+    file, content = (listed or annotated or whole)[0]
+    truth = {row.get("question_id"): row for row in annotated[0][1]["annotations"]} if listed else {}
+    split = content.get("data_subtype", "") if isinstance(content, dict) else ""
+    for number, row in enumerate(_rows(content)):
+        known = row | truth.get(row.get("question_id"), {})
+        if "answers" in known:
+            yield _question(known, images, split, f"{file}: question {number}")
 
 
-def _part(content: Any, key: str) -> bool:
+def _rows(content: Any) -> list[dict[str, Any]]:
+    if isinstance(content, list):
+        return content
+    return list(content.get("questions") or content.get("annotations") or content["data"])
+
+
+def _has(content: Any, key: str) -> bool:
     return isinstance(content, dict) and isinstance(content.get(key), list)
 
 
-def _question(row: Mapping[str, Any], images: Path, content: Any, where: str) -> Question:
-    answers = row["answers"]
-    texts = tuple(str(one.get("answer", "")) if isinstance(one, dict) else str(one) for one in answers)
+def _question(row: Mapping[str, Any], images: Path | None, split: str, where: str) -> Question:
+    texts = tuple(str(one.get("answer", "")) if isinstance(one, dict) else str(one) for one in row["answers"])
     if not texts:
         raise DataError("it has no answers", where=where)
+    text = str(row.get("question", ""))
     hint = [_VIZWIZ] if "answerable" in row else []
-    name = row.get("question_id", row.get("image"))
-    split = content.get("data_subtype", "") if isinstance(content, dict) else ""
-    image = first_existing([images / one for one in _image_names(row, split)])
-    prompt = "\n".join([str(row["question"]), *hint, _SHORT])
-    details = {"image": str(row.get("image_id", row.get("image", ""))), "question": str(row["question"])}
-    return Question(str(name), prompt, (image,), str(row.get("answer_type") or ""), texts, details=details)
+    names = _image_names(row, split)
+    image = first_existing([images / one for one in names]) if images else Path(names[0])
+    details = {"image": str(row.get("image_id", row.get("image", ""))), "question": text}
+    name, kind = str(row.get("question_id", row.get("image"))), str(row.get("answer_type") or "")
+    return Question(name, "\n".join([text, *hint, _SHORT]), (image,), kind, texts, details=details)
 
 
 def _image_names(row: Mapping[str, Any], split: str) -> list[str]:

@@ -66,7 +66,6 @@ def _core(question: Text) -> tuple[str, ...]:
 
 
 def _lengths(sample: Sample) -> list[int]:
-    """The answers' numbers of words, as they are spaced."""
     return [len(text.plain.split()) for text in sample.answers]
 
 

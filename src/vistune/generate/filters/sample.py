@@ -36,11 +36,6 @@ class Text:
         self.spaced = f" {' '.join(self.words)} "
 
     @cached_property
-    def parts(self) -> list[str]:
-        """The words, cut at apostrophes: of "don't" there are `don` and `t`."""
-        return self.spaced.replace("'", " ").split()
-
-    @cached_property
     def unquoted(self) -> str:
         """`plain` without quotations: the text of a sign is not a statement of the answer."""
         return _QUOTED.sub('""', self.plain)

@@ -74,19 +74,18 @@ def _is_question(text: Text) -> bool:
 
 
 def _has(name: str, text: Text) -> bool:
-    words, pattern = phrases(name)
-    return not words.isdisjoint(text.parts) and pattern.search(text.unquoted) is not None
+    return _phrases(name).search(text.unquoted) is not None
 
 
 @cache
-def phrases(name: str) -> tuple[frozenset[str], re.Pattern[str]]:
-    """The patterns of that name in `phrases.yaml` as one, and the words of which a text needs one to match.
+def _phrases(name: str) -> re.Pattern[str]:
+    """The patterns of that name in `phrases.yaml` as one.
 
-    Few texts have one, and looking for words takes a fiftieth of the time of the search. The patterns share one word
-    boundary, so that `re` tries them at the beginnings of words only.
+    They share one word boundary, so that `re` tries them at the beginnings of words only and drops most by their first
+    letter: a tenth of the time that one search for each pattern takes.
     """
     loaded: Any = load_yaml("vistune.generate.filters", "phrases.yaml")
     source = "|".join(loaded[name])
     for part, pattern in loaded["parts"].items():
         source = source.replace(f"{{{part}}}", pattern)
-    return frozenset(loaded["words"][name].split()), re.compile(rf"\b(?:{source})", re.VERBOSE)
+    return re.compile(rf"\b(?:{source})", re.VERBOSE)

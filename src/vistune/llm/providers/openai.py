@@ -61,8 +61,11 @@ class OpenAIClient(RemoteClient):
                     raise
 
     def body(self, request: Request) -> dict[str, Any]:
-        messages = [{"role": "system", "content": request.system}] if request.system else []
+        messages: list[dict[str, Any]] = [{"role": "system", "content": request.system}] if request.system else []
         messages += [{"role": one.role, "content": one.text} for one in request.messages]
+        if request.images:
+            images = [{"type": "image_url", "image_url": {"url": url}} for url in request.images]
+            messages[-1]["content"] = [*images, {"type": "text", "text": request.query}]
         body: dict[str, Any] = {"model": self.name, "messages": messages, "seed": request.seed}
         if request.max_tokens is not None:
             body["max_tokens"] = request.max_tokens

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from vistune.errors import ClientError
@@ -12,20 +12,16 @@ from vistune.llm.providers import providers
 
 
 class ScriptedClient(Client):
-    """Replies from a mapping of (record id, kind) to text, or from a sequence in the order of the requests."""
+    """Replies from a mapping of (record id, kind) to text."""
 
     name = "scripted"
 
-    def __init__(self, replies: Mapping[tuple[str, str], str] | Sequence[str]) -> None:
-        self._by_request = replies if isinstance(replies, Mapping) else None
-        self._in_order: Iterator[str] = iter(() if isinstance(replies, Mapping) else replies)
+    def __init__(self, replies: Mapping[tuple[str, str], str]) -> None:
+        self._replies = replies
 
     async def complete(self, request: Request) -> Reply:
-        """The text for this request. Raises ClientError if there is none (left)."""
-        if self._by_request is None:
-            text = next(self._in_order, None)
-        else:
-            text = self._by_request.get((request.record_id, request.kind))
+        """The text for this request. Raises ClientError if there is none."""
+        text = self._replies.get((request.record_id, request.kind))
         if text is None:
             where = f"record '{request.record_id}', {request.kind}"
             raise ClientError("there is no scripted reply", where=where, fix="add one to the file of replies")

@@ -1,19 +1,13 @@
-"use strict";
 const articles = [...document.querySelectorAll("article")];
-const form = document.getElementById("filters");
 const texts = new Map(articles.map((one) => [one, one.textContent.toLowerCase()]));
 let current = -1;
-
-function value(name) {
-  return form.elements[name] ? form.elements[name].value : "";
-}
 
 function shown() {
   return articles.filter((one) => !one.hidden);
 }
 
 function filter() {
-  const words = value("text").toLowerCase().split(/\s+/).filter(Boolean);
+  const words = searched();
   for (const one of articles) {
     const fits =
       (!value("kind") || one.dataset.kind === value("kind")) &&
@@ -38,7 +32,7 @@ function step(by) {
   left[current].scrollIntoView({ block: "start" });
 }
 
-const keys = {
+onKeys({
   j: () => step(1), ArrowRight: () => step(1),
   k: () => step(-1), ArrowLeft: () => step(-1),
   "/": () => form.elements.text.focus(),
@@ -48,17 +42,9 @@ const keys = {
     if (details) details.open = !details.open;
   },
   Escape: () => { form.reset(); filter(); document.activeElement.blur(); },
-};
-
-document.addEventListener("keydown", (event) => {
-  const typing = ["INPUT", "SELECT"].includes(event.target.tagName) && event.target.type !== "checkbox";
-  if (event.ctrlKey || event.metaKey || event.altKey || !keys[event.key]) return;
-  if (typing && event.key !== "Escape") return;
-  event.preventDefault();
-  keys[event.key]();
 });
+
 form.addEventListener("input", filter);
-form.addEventListener("submit", (event) => event.preventDefault());
 
 for (const one of articles) {
   const light = (name) => {

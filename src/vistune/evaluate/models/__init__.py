@@ -1,0 +1,58 @@
+"""The models that an evaluation asks: checkpoints, other vision-language models of transformers, servers.
+
+    FOLDER          a checkpoint of LLaVA's architecture, ours or another's: questions about an image share its tokens
+    FOLDER, hf:ID   another vision-language model of transformers, with its own processor and chat template
+    openai:NAME     a model behind a server with OpenAI's chat completions
+
+Each answers greedily, in batches, and never with an empty text in the place of an error.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from vistune.errors import VistuneError
+from vistune.evaluate.models.answerer import Answerer, Dtype, Likelihood, Prompt
+from vistune.llm.budget import Limits
+
+__all__ = ["Answerer", "Dtype", "Likelihood", "Prompt", "open_model"]
+
+
+def open_model(
+    spec: str, *, dtype: Dtype = "float32", device: str | None = None, base_url: str | None = None,
+    key_env: str | None = None, replies: Path | None = None, limits: Limits | None = None,
+) -> Answerer:  # fmt: skip
+    """The model that a spec names; see above. A local one is loaded when its first answer is wanted.
+
+    `dtype` and `device` (by default a GPU if there is one) are for local models, `base_url`, `key_env`, the folder
+    `replies` for what it replies and `limits` for a server's. Raises CheckpointError, ClientError, VistuneError.
+    """
+    kind, _, name = spec.partition(":")
+    if kind == "openai":
+        from vistune.evaluate.models.server import ServerModel
+
+        if replies is None:
+            raise VistuneError("a server's model needs a folder for its replies", where=spec, fix="give `replies`")
+        return ServerModel(spec, replies, limits, base_url=base_url, key_env=key_env)
+    if base_url is not None:
+        raise VistuneError("a base URL is for a server's model", where=spec, fix="name the model openai:NAME")
+    if kind != "hf" and _is_ours(Path(spec)):
+        from vistune.evaluate.models.checkpoint import Checkpoint
+
+        return Checkpoint.open(Path(spec), dtype, device)
+    from vistune.evaluate.models.transformers_model import TransformersModel
+
+    return TransformersModel(name if kind == "hf" else spec, dtype, device)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether `Checkpoint` is to open a folder: LLaVA's architecture with a supported tower, or no model at all."""
+    from vistune.model.families import VISION
+
+    try:
+        config: Any = json.loads((folder / "config.json").read_text("utf-8"))
+        return config["model_type"] == "llava" and config["vision_config"]["model_type"] in VISION
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
