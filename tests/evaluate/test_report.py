@@ -141,7 +141,7 @@ def test_rows_are_drawn_as_they_are_scrolled_and_opened_by_keys(page: Path, page
     places = "[...document.querySelectorAll('.row')].map(one => Number(one.ariaPosInSet))"
     total = shown(opened)
     opened.evaluate("window.scrollTo(0, document.body.scrollHeight)")
-    opened.wait_for_function(f"{places}.includes({total})")
+    opened.locator(f".row[aria-posinset='{total}']").wait_for()
     found = opened.evaluate(places)
     assert found == sorted(found)
     assert len(found) < 40 < total
