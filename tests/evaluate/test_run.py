@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from vistune.errors import DataError
+from vistune.errors import DataError, RecipeError
+from vistune.evaluate import evaluate
 from vistune.evaluate.run import check_leaks
 from vistune.records import Question
 
@@ -42,3 +43,13 @@ def test_a_training_image_under_another_name_is_an_error_that_names_both(tmp_pat
     with pytest.raises(DataError, match=r"test\.jpg is in the training data: .*train3\.png"):
         check_leaks([Question("1", "?", (tmp_path / "test.jpg",))], checkpoint, console)
     check_leaks([Question("1", "?", (tmp_path / "test.jpg",))], tmp_path / "elsewhere" / "tune", console)
+
+
+def test_evaluation_from_python(says: type, tmp_path: Path) -> None:
+    picture(1).save(tmp_path / "1.png")
+    (tmp_path / "test.jsonl").write_text('{"image": "1.png", "question": "?", "answer": "yes"}\n')
+    scores = evaluate(says(lambda *_: "Yes."), tmp_path / "out", questions=str(tmp_path / "test.jsonl"))
+    assert scores.value("score") == 1
+    assert (tmp_path / "out" / "recipe.yaml").is_file()
+    with pytest.raises(RecipeError, match="did you mean"):
+        evaluate(says(lambda *_: ""), tmp_path / "out", question="x")
