@@ -14,7 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, LlavaForConditionalGeneration
+from torch.nn import functional as F
+from transformers import Cache, DynamicCache, LlavaForConditionalGeneration
+from transformers.cache_utils import DynamicLayer
 
 from vistune.model.linear_cross_entropy import linear_cross_entropy
 
@@ -91,7 +93,7 @@ class _Tree:
         self.shared = _shared(prompts, model.config.image_token_id)
         """Number of first tokens that all prompts of a row share: up to their images' last."""
         self._ends: dict[_Path, int] = {(): self.shared}  # tokens read, by path
-        self._cache = DynamicCache()
+        self._cache = Cache(layer_class_to_replicate=_Layer)
         self._seen = torch.zeros(len(rows), self.shared, 3, dtype=torch.long, device=model.device)  # labels, position
         self._seen[..., 2] = torch.arange(self.shared, device=model.device)
         if self.shared and features is not None:
@@ -159,7 +161,9 @@ class _Tree:
             states[:, at] = rows.to(states.dtype)
             caches.append(DynamicCache())
             self._language(inputs_embeds=states, past_key_values=caches[-1], use_cache=True)
-        self._cache = DynamicCache([_joined(layer) for layer in zip(*caches, strict=True)])
+        for number, layer in enumerate(zip(*caches, strict=True)):
+            keys, values, *_ = zip(*layer, strict=True)
+            self._cache.update(torch.cat(keys), torch.cat(values), number)
 
     def _keep(self, rows: list[int]) -> None:
         if len(rows) == len(self._seen):
@@ -169,9 +173,34 @@ class _Tree:
         self._rows = [rows.index(row) if row in rows else -1 for row in self._rows]
 
 
-def _joined(layer: Sequence[tuple[Any, ...]]) -> tuple[Tensor, Tensor]:
-    """A layer's keys and values of several caches in one."""
-    return torch.cat([keys for keys, *_ in layer]), torch.cat([values for _, values, *_ in layer])
+class _Layer(DynamicLayer):
+    """A layer's keys and values with room behind them: tokens are added without a copy of all that are there."""
+
+    _room: list[Tensor]
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Add the states (B, G, S, d) of new tokens; returns those of all."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self._room = [key_states[:, :, :0], value_states[:, :, :0]]
+        start, size = self.get_seq_length(), key_states.shape[2]
+        if start + size > self._room[0].shape[2]:
+            more = size + (start + size) // 4 + 64
+            self._room = [F.pad(room[:, :, :start], (0, 0, 0, more)) for room in self._room]
+        for room, states in zip(self._room, (key_states, value_states), strict=True):
+            room[:, :, start : start + size] = states
+        return self._show(start + size)
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep these rows."""
+        length = self.get_seq_length()
+        self._room = [room[indices] for room in self._room]
+        self._show(length)
+
+    def _show(self, length: int) -> tuple[Tensor, Tensor]:
+        keys, values = (room[:, :, :length] for room in self._room)
+        self.keys, self.values = keys, values
+        return keys, values
 
 
 def rows_at_once(device: torch.device) -> int:
