@@ -5,20 +5,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 import re
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from random import Random
-from typing import IO, Any, cast
+from typing import Any
 
 from PIL import Image
 
+from local_server import in_process, in_thread
 from teacher_server import Teacher
 from vistune.evaluate.benchmarks import Setting
 from vistune.evaluate.benchmarks.llava_bench import LlavaBench
@@ -61,31 +60,14 @@ class JudgeServer(Teacher):
         return {"model": "teacher-1", "choices": [{"message": {"role": "assistant", "content": text}}]}
 
 
-@contextlib.contextmanager
-def judging(**settings: Any) -> Iterator[JudgeServer]:
+def judging(**settings: Any) -> AbstractContextManager[JudgeServer]:
     """The server, running in a thread of this process."""
-    server, loop = JudgeServer(**settings), asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    runner = asyncio.run_coroutine_threadsafe(server.start(), loop).result()
-    try:
-        yield server
-    finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+    return in_thread(JudgeServer(**settings))
 
 
-@contextlib.contextmanager
-def judge_process(**settings: Any) -> Iterator[str]:
+def judge_process(**settings: Any) -> AbstractContextManager[str]:
     """The URL of a server in a process of its own."""
-    command = [sys.executable, __file__, json.dumps(settings)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield cast("IO[str]", process.stdout).readline().strip()
-        finally:
-            process.terminate()
+    return in_process(__file__, settings)
 
 
 def write_bench(folder: Path, images: int = 30) -> Path:

@@ -7,22 +7,23 @@ batches and Anthropic's messages below /v1, and Azure's chat completions below /
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import json
 import re
-import subprocess
 import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from http import HTTPStatus
 from itertools import chain, repeat
 from pathlib import Path
 from random import Random
-from typing import IO, Any, cast
+from typing import Any, cast
 
 from aiohttp import web
+
+from local_server import in_process, in_thread
 
 REFUSALS = {
     "rate_limited": (429, "rate_limit_exceeded", "Rate limit reached."),
@@ -225,31 +226,14 @@ def _fill(schema: Any, pairs: Sequence[Sequence[str]], name: str = "answer") -> 
     return pairs[0][name != "question"]
 
 
-@contextlib.contextmanager
-def teaching(**settings: Any) -> Iterator[Teacher]:
+def teaching(**settings: Any) -> AbstractContextManager[Teacher]:
     """A teacher of these settings in a thread of this process."""
-    teacher, loop = Teacher(**settings), asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    runner = asyncio.run_coroutine_threadsafe(teacher.start(), loop).result()
-    try:
-        yield teacher
-    finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+    return in_thread(Teacher(**settings))
 
 
-@contextlib.contextmanager
-def teacher_process(**settings: Any) -> Iterator[str]:
+def teacher_process(**settings: Any) -> AbstractContextManager[str]:
     """The URL of a teacher of these settings in a process of its own."""
-    command = [sys.executable, __file__, json.dumps(settings)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield cast("IO[str]", process.stdout).readline().strip()
-        finally:
-            process.terminate()
+    return in_process(__file__, settings)
 
 
 if __name__ == "__main__":

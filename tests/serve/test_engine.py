@@ -1,4 +1,4 @@
-"""The engine writes what transformers' generate writes, whoever else is in the batch."""
+"""The engine writes what transformers' generate writes, in any batch."""
 
 from __future__ import annotations
 

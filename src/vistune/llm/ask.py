@@ -1,6 +1,6 @@
 """A settled reply for each of many requests, stored: retries, rate limit, budget. No stored reply is requested again.
 
-For whoever has a model reply, as teacher or judge:
+Its use, with a teacher or a judge:
 
     with Store(folder / FILE) as store:
         budget = Budget(store.spent, limits, price, remote=client.remote)
