@@ -24,7 +24,7 @@ from vistune.evaluate.benchmarks.llava_bench import LlavaBench
 from vistune.evaluate.judges import Judges
 from vistune.evaluate.models import Prompt
 from vistune.evaluate.results import Scores
-from vistune.evaluate.runner import evaluate
+from vistune.evaluate.runner import run_benchmarks
 from vistune.llm import Client, open_client
 from vistune.llm.budget import Limits
 
@@ -121,7 +121,9 @@ def evaluate_marked(bench: Path, out: Path, clients: Client | str, **options: An
     judge = open_client("openai:teacher-1", base_url=f"{clients}/v1") if isinstance(clients, str) else clients
     judges = Judges([judge], out, Limits(attempts=2, retries=options.pop("retries", 0)))
     with judges.opened():
-        return evaluate(Marked(), {"llava_bench": LlavaBench(Setting(bench, options=options, judges=judges))}, out)
+        return run_benchmarks(
+            Marked(), {"llava_bench": LlavaBench(Setting(bench, options=options, judges=judges))}, out
+        )
 
 
 if __name__ == "__main__":

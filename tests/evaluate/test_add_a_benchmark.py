@@ -13,7 +13,7 @@ from vistune.errors import DataError
 from vistune.evaluate.benchmarks import Benchmark, Setting, benchmarks
 from vistune.evaluate.benchmarks import __file__ as folder
 from vistune.evaluate.results import load_scores
-from vistune.evaluate.runner import evaluate, measure, score
+from vistune.evaluate.runner import measure, run_benchmarks, score
 
 GUIDE = Path(__file__).parents[2] / "docs/guides/add-a-benchmark.md"
 AMBER = '''\
@@ -128,7 +128,7 @@ def test_a_benchmark_that_the_package_does_not_know(
     (tmp_path / "query/query_discriminative.json").write_text(json.dumps(queries, indent=4))
     (tmp_path / "annotations.json").write_text(json.dumps(annotations, indent=4))
     model = says(lambda _, text: "No" if "gloomy" in text else "Yes")
-    scores = evaluate(model, {"amber": amber(Setting(tmp_path))}, tmp_path / "out")
+    scores = run_benchmarks(model, {"amber": amber(Setting(tmp_path))}, tmp_path / "out")
     assert load_scores(tmp_path / "out") == scores
     assert {name: one.value for name, one in scores.benchmarks["amber"].measures.items()} == {
         "accuracy": pytest.approx(2 / 3), "accuracy/attribute-state": 1, "accuracy/hallucination": 0,

@@ -10,7 +10,7 @@ from rich.console import Console
 from vistune.evaluate.benchmarks import Benchmark, Scored, Setting, benchmarks
 from vistune.evaluate.benchmarks._metrics import accuracy
 from vistune.evaluate.compare import metric_difference, print_comparison
-from vistune.evaluate.runner import evaluate
+from vistune.evaluate.runner import run_benchmarks
 from vistune.evaluate.statistics import difference
 from vistune.records import ImageRecord, Question, Verdict
 
@@ -39,14 +39,14 @@ def test_a_table_of_two_runs(records: list[ImageRecord], says: Says, tmp_path: P
     def made(name: str) -> dict[str, Benchmark]:
         return {name: benchmarks.get(name)(Setting(annotated=records))}
 
-    evaluate(says(lambda *_: "No."), made("scene_qa"), tmp_path / "before")
-    evaluate(says(lambda *_: "Two."), made("scene_qa"), tmp_path / "after")
+    run_benchmarks(says(lambda *_: "No."), made("scene_qa"), tmp_path / "before")
+    run_benchmarks(says(lambda *_: "Two."), made("scene_qa"), tmp_path / "after")
     text = io.StringIO()
     print_comparison([tmp_path / "before", tmp_path / "after"], Console(file=text, width=200))
     row = next(line for line in text.getvalue().splitlines() if "existence" in line)
     assert "50.0 (" in row
     assert "-50.0 (" in row
     assert row.rstrip(" │").endswith("*")
-    evaluate(says(lambda *_: "No."), made("chair"), tmp_path / "other")
+    run_benchmarks(says(lambda *_: "No."), made("chair"), tmp_path / "other")
     print_comparison([tmp_path / "before", tmp_path / "other"], Console(file=text, width=200))
     assert "no benchmark in common" in text.getvalue()

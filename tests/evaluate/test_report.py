@@ -15,7 +15,7 @@ from vistune.errors import CheckpointError, VistuneError
 from vistune.evaluate.benchmarks import Setting, benchmarks
 from vistune.evaluate.report import write_report
 from vistune.evaluate.results import Scores, load_scores, load_verdicts
-from vistune.evaluate.runner import evaluate
+from vistune.evaluate.runner import run_benchmarks
 from vistune.records import ImageRecord
 
 Says = type
@@ -33,8 +33,8 @@ def run(records: list[ImageRecord], says: Says, tmp_path_factory: pytest.TempPat
         question = known[image, text]
         return HOSTILE if question.type == "position" else ", ".join(question.references)
 
-    evaluate(says(right), made, folder / "tuned", label="tuned")
-    evaluate(says(lambda *_: "Yes."), made, folder / "blind", label=f"<i>blind</i>{HOSTILE}")
+    run_benchmarks(says(right), made, folder / "tuned", label="tuned")
+    run_benchmarks(says(lambda *_: "Yes."), made, folder / "blind", label=f"<i>blind</i>{HOSTILE}")
     rows = [{"step": step, "loss": 1 + 1 / step, "lr": 0.1, "stage": "align"} for step in range(1, 301)]
     rows.insert(1, {"step": 1, "loss": None})
     (folder / "log.jsonl").write_text("\n".join(map(json.dumps, rows)))

@@ -11,7 +11,7 @@ from rich.console import Console
 from vistune.errors import DataError, VistuneError
 from vistune.evaluate.benchmarks import Benchmark, Setting, benchmarks
 from vistune.evaluate.results import load_scores, load_verdicts
-from vistune.evaluate.runner import evaluate
+from vistune.evaluate.runner import run_benchmarks
 from vistune.evaluate.tables import print_scores
 from vistune.records import ImageRecord
 
@@ -25,7 +25,7 @@ def made(records: list[ImageRecord], seed: int = 0) -> dict[str, Benchmark]:
 def test_an_oracle_is_right_about_everything(records: list[ImageRecord], says: Says, tmp_path: Path) -> None:
     both = made(records)
     known = {(q.images[0], q.text): ", ".join(q.references) for one in both.values() for q in one.questions()}
-    scores = evaluate(says(lambda image, text: known[image, text]), both, tmp_path, label="oracle")
+    scores = run_benchmarks(says(lambda image, text: known[image, text]), both, tmp_path, label="oracle")
     assert scores.accuracy == scores.value("seen") == scores.value("unseen") == scores.value("recall") == 1
     assert set(scores.by_type.values()) == {1.0}
     assert scores.value("chair") == scores.value("chair_s") == 0
@@ -35,12 +35,12 @@ def test_an_oracle_is_right_about_everything(records: list[ImageRecord], says: S
 def test_always_yes_is_right_about_half_of_the_binary_questions(
     records: list[ImageRecord], says: Says, tmp_path: Path
 ) -> None:
-    scores = evaluate(says(lambda *_: "Yes."), made(records), tmp_path)
+    scores = run_benchmarks(says(lambda *_: "Yes."), made(records), tmp_path)
     assert scores.by_type == {"existence": 0.5, "count": 0.0, "position": 0.0, "relation": 0.5, "category": 0.0}
 
 
 def test_silence_is_right_about_nothing(records: list[ImageRecord], says: Says, tmp_path: Path) -> None:
-    scores = evaluate(says(lambda *_: ""), made(records), tmp_path)
+    scores = run_benchmarks(says(lambda *_: ""), made(records), tmp_path)
     assert scores.accuracy == scores.value("recall") == 0
     assert scores.value("chair") is None
     assert scores.benchmarks["chair"].unscored == 40
@@ -50,7 +50,7 @@ def test_silence_is_right_about_nothing(records: list[ImageRecord], says: Says, 
 
 def test_the_blind_see_gray_of_the_images_size(records: list[ImageRecord], says: Says, tmp_path: Path) -> None:
     model = says(lambda *_: "No.")
-    evaluate(model, made(records), tmp_path, limit=2, blank_images=True)
+    run_benchmarks(model, made(records), tmp_path, limit=2, blank_images=True)
     assert model.prompts
     for (image,), *_ in model.prompts:
         assert isinstance(image, Image.Image)
@@ -58,7 +58,7 @@ def test_the_blind_see_gray_of_the_images_size(records: list[ImageRecord], says:
 
 
 def test_files(records: list[ImageRecord], says: Says, tmp_path: Path) -> None:
-    scores = evaluate(says(lambda *_: "No dog."), made(records, 2), tmp_path / "new", label="no", limit=3)
+    scores = run_benchmarks(says(lambda *_: "No dog."), made(records, 2), tmp_path / "new", label="no", limit=3)
     rows = load_verdicts(tmp_path / "new")
     assert sum(row["benchmark"] == "chair" for row in rows) == 3
     written = json.loads((tmp_path / "new/scores.json").read_text())
@@ -69,30 +69,30 @@ def test_files(records: list[ImageRecord], says: Says, tmp_path: Path) -> None:
 
 
 def test_only_what_is_missing_is_generated(records: list[ImageRecord], says: Says, tmp_path: Path) -> None:
-    complete = evaluate(says(lambda _, text: text), made(records), tmp_path / "whole")
+    complete = run_benchmarks(says(lambda _, text: text), made(records), tmp_path / "whole")
     out = tmp_path / "killed"
-    evaluate(says(lambda _, text: text), made(records), out)
+    run_benchmarks(says(lambda _, text: text), made(records), out)
     verdicts, answers = (out / "verdicts.jsonl").read_bytes(), (out / "answers.jsonl").read_bytes()
     (out / "answers.jsonl").write_bytes(answers[: len(answers) // 2])  # in the middle of a line
     again = says(lambda _, text: text)
-    assert evaluate(again, made(records), out) == complete
+    assert run_benchmarks(again, made(records), out) == complete
     assert len(again.prompts) == len(answers.splitlines()) - answers[: len(answers) // 2].count(b"\n")
     assert (out / "verdicts.jsonl").read_bytes() == verdicts
     other = says(lambda *_: "Yes.", "other weights")
-    evaluate(other, made(records), out)
+    run_benchmarks(other, made(records), out)
     assert len(other.prompts) == len(answers.splitlines())
 
 
 def test_no_question_and_no_scores_are_clear_errors(says: Says, tmp_path: Path) -> None:
     nothing = {"chair": benchmarks.get("chair")(Setting(annotated=[]))}
     with pytest.raises(DataError, match="--data"):
-        evaluate(says(lambda *_: ""), nothing, tmp_path)
+        run_benchmarks(says(lambda *_: ""), nothing, tmp_path)
     with pytest.raises(VistuneError, match="no scores here"):
         load_scores(tmp_path)
 
 
 def test_the_table(records: list[ImageRecord], says: Says, tmp_path: Path) -> None:
-    scores = evaluate(says(lambda *_: "Yes."), made(records), tmp_path, label="yes-man")
+    scores = run_benchmarks(says(lambda *_: "Yes."), made(records), tmp_path, label="yes-man")
     text = io.StringIO()
     print_scores([scores, scores], Console(file=text, width=120))
     assert text.getvalue().count("yes-man") == 2

@@ -17,7 +17,7 @@ from vistune.evaluate.benchmarks.scienceqa import ScienceQA
 from vistune.evaluate.judges import Judges
 from vistune.evaluate.models import Prompt
 from vistune.evaluate.results import load_scores, load_verdicts
-from vistune.evaluate.runner import evaluate
+from vistune.evaluate.runner import run_benchmarks
 from vistune.llm import Client, Reply, Request
 from vistune.llm.budget import Limits
 from vistune.recipe import schema
@@ -84,7 +84,7 @@ def test_the_direct_prompt_is_llavas(data: Path) -> None:
 
 def test_prompts_are_those_of_training(data: Path, tmp_path: Path) -> None:
     model = Model(lambda _: "")
-    evaluate(model, {"scienceqa": make(data, scienceqa_format="QCM-LEA", split="train")}, tmp_path)
+    run_benchmarks(model, {"scienceqa": make(data, scienceqa_format="QCM-LEA", split="train")}, tmp_path)
     main(["scienceqa", str(data), "--out", str(tmp_path)])
     rows = json.loads((tmp_path / "train_QCM-LEA.json").read_text())
     learned = [row["conversations"][0]["value"].removeprefix("<image>\n") for row in rows]
@@ -95,7 +95,7 @@ def test_prompts_are_those_of_training(data: Path, tmp_path: Path) -> None:
 def test_cells_by_the_official_extraction(data: Path, tmp_path: Path) -> None:
     special = {"101": "The answer is C", "102": "maybe", "103": "The answer is E."}
     model = Model(lambda pid: special.get(pid, RIGHT[pid]))
-    scores = evaluate(model, {"scienceqa": make(data)}, tmp_path).benchmarks["scienceqa"]
+    scores = run_benchmarks(model, {"scienceqa": make(data)}, tmp_path).benchmarks["scienceqa"]
     values = {name: (one.value, one.n) for name, one in scores.measures.items()}
     assert values["accuracy"] == (9 / 12, 12)
     assert values["tolerant"] == (10 / 12, 12)
@@ -122,7 +122,7 @@ def test_ensembles_with_a_second_model(data: Path, tmp_path: Path) -> None:
     def run() -> dict[str, float | None]:
         judges = Judges([second], tmp_path, Limits(attempts=2))
         with judges.opened():
-            scores = evaluate(model, {"scienceqa": make(data, judges)}, tmp_path).benchmarks["scienceqa"]
+            scores = run_benchmarks(model, {"scienceqa": make(data, judges)}, tmp_path).benchmarks["scienceqa"]
         assert scores.protocol == {"extraction": "official", "second": "second"}
         return {name: measure.total for name, measure in scores.measures.items()}
 

@@ -16,7 +16,7 @@ from vistune.evaluate.benchmarks._choices import read_choice
 from vistune.evaluate.benchmarks.tsv import Table
 from vistune.evaluate.models import Prompt
 from vistune.evaluate.models.answerer import Likelihood
-from vistune.evaluate.runner import evaluate, measure, score
+from vistune.evaluate.runner import measure, run_benchmarks, score
 
 LETTERS = "Answer with the option's letter from the given choices directly."
 
@@ -122,11 +122,11 @@ def test_likelihoods(tmp_path: Path, says: type) -> None:
     open_question = {"index": 3, "image": RED, "question": "Is it a dog?", "answer": "no"}
     table = opened(tmp_path, choice(1, "B"), choice(2, "C", image=BLUE), open_question, choice="likelihood")
     model = Likely(lambda *_: "No")
-    scores = evaluate(model, {"tsv": table}, tmp_path / "out").benchmarks["tsv"].measures
+    scores = run_benchmarks(model, {"tsv": table}, tmp_path / "out").benchmarks["tsv"].measures
     assert {name: one.value for name, one in scores.items() if "/" not in name} == {
         "accuracy": pytest.approx(2 / 3), "accuracy_sum": 0.5
     }  # fmt: skip
-    evaluate(model, {"tsv": table}, tmp_path / "out")
+    run_benchmarks(model, {"tsv": table}, tmp_path / "out")
     assert (model.asked, len(model.prompts)) == (2, 1)  # nothing again
 
 

@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -336,8 +337,10 @@ def test_without_a_key_only_this_machine_s_names_are_served(assistants: dict[str
 def test_the_command_serves_until_it_is_stopped(assistants: dict[str, Path]) -> None:
     command = [sys.executable, "-m", "vistune.cli", "serve", str(assistants["language"]), "--port", "0"]
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "SERVER_KEY": KEY}
+    # a shell's background jobs, and so perhaps these tests, ignore SIGINT, which a new process inherits
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen(
-        [*command, "--api-key-env", "SERVER_KEY"], stderr=subprocess.PIPE, text=True, env=environment
+        [*command, "--api-key-env", "SERVER_KEY"], stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heed
     ) as process:
         assert process.stderr is not None
         assert process.stderr.readline() == "loading ...\n"

@@ -19,7 +19,7 @@ from vistune.evaluate.benchmarks import Setting, benchmarks
 from vistune.evaluate.models import open_model
 from vistune.evaluate.report import write_report
 from vistune.evaluate.results import Scores
-from vistune.evaluate.runner import evaluate
+from vistune.evaluate.runner import run_benchmarks
 from vistune.evaluate.tables import print_scores
 from vistune.generate import GenerateRecipe, generate
 from vistune.recipe.yaml_file import shipped
@@ -97,9 +97,9 @@ def _score(run: Path, records: list[ImageRecord], out: Path, seed: int) -> list[
     tuned, aligned = (open_model(str(run / stage)) for stage in ("tune", "align"))
     made = {name: benchmarks.get(name)(Setting(annotated=records, seed=seed)) for name in ("scene_qa", "chair")}
     return [
-        evaluate(tuned, made, out / "tuned", label="tuned"),
-        evaluate(aligned, made, out / "aligned", label="aligned"),
-        evaluate(tuned, made, out / "blind", label="blind", blank_images=True),
+        run_benchmarks(tuned, made, out / "tuned", label="tuned"),
+        run_benchmarks(aligned, made, out / "aligned", label="aligned"),
+        run_benchmarks(tuned, made, out / "blind", label="blind", blank_images=True),
     ]
 
 

@@ -16,7 +16,7 @@ from vistune.evaluate.benchmarks import Benchmark, Setting, benchmarks
 from vistune.evaluate.judges import ATTEMPTS, Judges, open_judge
 from vistune.evaluate.models import Answerer, open_model
 from vistune.evaluate.results import Scores
-from vistune.evaluate.runner import check_unscored, evaluate
+from vistune.evaluate.runner import check_unscored, run_benchmarks
 from vistune.llm.budget import Limits, Price
 from vistune.recipe import schema
 from vistune.recipe.evaluation import EvaluateRecipe, RunEvaluation
@@ -41,7 +41,7 @@ class Evaluation:
         self.scores: Scores | None = None
 
     def run(self) -> Scores:
-        """Answer, score and write all to the folder; see `runner.evaluate`."""
+        """Answer, score and write all to the folder; see `runner.run_benchmarks`."""
         recipe = self.recipe
         if recipe.questions and isinstance(self.model, str) and not recipe.allow_training_images:
             check_leaks(list(self.benchmarks["questions"].questions()), Path(self.model), self.console)
@@ -50,7 +50,7 @@ class Evaluation:
             if self.judges:
                 stack.enter_context(self.judges.opened())
             label = model.name + (" (blind)" if recipe.blind else "")
-            self.scores = evaluate(
+            self.scores = run_benchmarks(
                 model, self.benchmarks, self.out, label=label, limit=recipe.limit, blank_images=recipe.blind,
                 batch_size=recipe.batch_size, console=self.console,
             )  # fmt: skip

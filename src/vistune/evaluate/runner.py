@@ -23,7 +23,7 @@ _CHUNK = 1024
 """Number of questions that a model gets at once; it sorts and batches them."""
 
 
-def evaluate(
+def run_benchmarks(
     model: Answerer, benchmarks: Mapping[str, Benchmark], out: Path, *, label: str | None = None,
     limit: int | None = None, blank_images: bool = False, batch_size: int = 64, console: Console | None = None,
 ) -> Scores:  # fmt: skip
