@@ -2,10 +2,8 @@
 
     python benchmarks/lmms_eval.py [CHECKPOINT]
 
-Both answer the same 20 questions about five drawn images by greedy decoding in float32. Without CHECKPOINT two are
-saved, of the demo's backbones and a random projector: in one the tokenizer adds no beginning-of-sequence token (BOS),
-as Qwen's, in the other it does, as Vicuna's. Our chat templates write BOS, and lmms-eval tokenises what they write as
-any text: there the sequence begins with two.
+Both answer the same 20 questions about five drawn images by greedy decoding in float32. Without CHECKPOINT one is
+saved, of the demo's backbones and a random projector.
 
 lmms-eval gets an environment of its own in --env-dir at its first use (1.6 GB), with our versions of torch and
 transformers and without torchvision, whose published wheels do not load beside a torch for CPUs; its model `llava_hf`
@@ -87,7 +85,7 @@ def write_task(folder: Path) -> list[dict[str, str]]:
     return rows
 
 
-def save_checkpoint(folder: Path, *, adds_bos: bool) -> None:
+def save_checkpoint(folder: Path) -> None:
     """The demo's backbones and a random projector, as a training would save them."""
     from vistune.model.assemble import assemble
     from vistune.model.checkpoint import save_checkpoint as save
@@ -98,7 +96,6 @@ def save_checkpoint(folder: Path, *, adds_bos: bool) -> None:
         vision_tower=str(parts / "vision"), language_model=str(parts / "language"), projector="mlp2x_gelu"
     )
     model, processor = assemble(recipe)
-    processor.tokenizer.add_bos_token = adds_bos
     save(model, processor, folder)
 
 
@@ -141,33 +138,27 @@ def compare(name: str, checkpoint: Path, task: Path, rows: list[dict[str, str]],
 
 
 def main() -> int:
-    """Print the tables; 1 if an answer differs though there is one BOS, 2 if lmms-eval cannot be installed or run."""
+    """Print the tables; 1 if an answer differs, 2 if lmms-eval cannot be installed or run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", type=Path, nargs="?", help="folder of a checkpoint (default: saves two)")
+    parser.add_argument("checkpoint", type=Path, nargs="?", help="folder of a checkpoint (default: saves one)")
     home = Path.home() / ".cache" / "vistune-bench"
     parser.add_argument("--env-dir", type=Path, default=home, help="where the environments of peers are made")
     parser.add_argument("--json", type=Path, help="a file for the figures")
     arguments = parser.parse_args()
-    figures = {}
     with tempfile.TemporaryDirectory() as folder:
         task = Path(folder)
         rows = write_task(task)
-        checkpoints = {str(arguments.checkpoint): arguments.checkpoint} if arguments.checkpoint else {}
-        if not checkpoints:
-            for name, adds_bos in (("BOS by the template only", False), ("BOS by template and tokenizer", True)):
-                checkpoints[name] = task / f"model-{adds_bos}"
-                save_checkpoint(checkpoints[name], adds_bos=adds_bos)
+        checkpoint = arguments.checkpoint or task / "model"
+        if not arguments.checkpoint:
+            save_checkpoint(checkpoint)
         try:
-            python = environment("lmms_eval", arguments.env_dir)
-            for name, path in checkpoints.items():
-                figures[name] = compare(name, path, task, rows, python)
+            figures = compare(str(checkpoint), checkpoint, task, rows, environment("lmms_eval", arguments.env_dir))
         except Unavailable as error:
             print(f"lmms-eval was not compared: it cannot be installed, or does not run here: {error}", file=sys.stderr)
             return 2
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
-    first = next(iter(figures.values()))
-    return int(first["equal"] < first["questions"])
+    return int(figures["equal"] < figures["questions"])
 
 
 if __name__ == "__main__":

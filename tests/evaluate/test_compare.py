@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from vistune.errors import VistuneError
 from vistune.evaluate.benchmarks import Benchmark, Scored, Setting, benchmarks
 from vistune.evaluate.benchmarks._metrics import accuracy
-from vistune.evaluate.compare import metric_difference, print_comparison
+from vistune.evaluate.compare import metric_difference, print_comparison, print_power
 from vistune.evaluate.runner import run_benchmarks
 from vistune.evaluate.statistics import difference
 from vistune.records import ImageRecord, Question, Verdict
@@ -50,3 +51,21 @@ def test_a_table_of_two_runs(records: list[ImageRecord], says: Says, tmp_path: P
     run_benchmarks(says(lambda *_: "No."), made("chair"), tmp_path / "other")
     print_comparison([tmp_path / "before", tmp_path / "other"], Console(file=text, width=200))
     assert "no benchmark in common" in text.getvalue()
+
+
+def test_the_questions_that_a_difference_needs(records: list[ImageRecord], says: Says, tmp_path: Path) -> None:
+    made = {"scene_qa": benchmarks.get("scene_qa")(Setting(annotated=records))}
+    run_benchmarks(says(lambda *_: "No."), made, tmp_path / "no")
+    run_benchmarks(says(lambda *_: "Yes."), made, tmp_path / "yes")
+
+    def questions(*runs: str, points: float) -> int:
+        text = io.StringIO()
+        print_power([tmp_path / run for run in runs], points / 100, Console(file=text, width=120))
+        row = next(line for line in text.getvalue().splitlines() if "scene_qa" in line)
+        assert ("measured" if len(runs) > 1 else "assumed") in row
+        return int(row.split("│")[2].replace(",", ""))
+
+    assert questions("no", "yes", points=2) == pytest.approx(25 * questions("no", "yes", points=10), rel=0.1)
+    assert questions("no", points=2) < questions("no", "yes", points=2)  # these two models hardly agree
+    with pytest.raises(VistuneError, match="no variance"):
+        questions("no", "no", points=2)

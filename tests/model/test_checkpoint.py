@@ -260,6 +260,7 @@ def test_a_checkpoint_that_others_made_can_be_asked(backbones: Path, tmp_path: P
         str(backbones / "vision"), str(backbones / "narrow"), projector="mlp2x_gelu", chat_template="vicuna_v1"
     )
     processor.chat_template = processor.tokenizer.chat_template = LLAVA_HF
+    processor.tokenizer.add_bos_token = True
     save_checkpoint(model, processor, tmp_path / "theirs")
     config = tmp_path / "theirs" / "tokenizer.json"
     content = json.loads(config.read_text())

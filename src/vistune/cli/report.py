@@ -19,13 +19,17 @@ def add_report(commands: Any) -> None:
     )  # fmt: skip
     add = command.add_argument
     add("runs", type=Path, nargs="+", metavar="RUN", help="Folder that vistune eval wrote")
+    add("--power", type=float, metavar="POINTS", help="Also print how many questions show such a difference between "
+        "the first two RUNs, or one RUN and another model, with a probability of 80 %%")  # fmt: skip
     add("--out", type=Path, metavar="DIR", help="Folder for report.html (default: beside the first RUN)")
 
 
 def _report(args: argparse.Namespace) -> None:
-    from vistune.evaluate.compare import print_comparison
+    from vistune.evaluate.compare import print_comparison, print_power
     from vistune.evaluate.report import write_report
 
     page = write_report(args.out or args.runs[0].absolute().parent, args.runs)
     print_comparison(args.runs)
+    if args.power is not None:
+        print_power(args.runs, args.power / 100)
     print(f"report: {page}")

@@ -14,7 +14,15 @@ from rich.table import Table
 from vistune.evaluate.benchmarks import Metric, Scored
 from vistune.evaluate.benchmarks._metrics import mean_score
 from vistune.evaluate.results import check_comparable, load_scores, load_verdicts, scored
-from vistune.evaluate.statistics import NOTHING, Measure, t_quantile
+from vistune.evaluate.statistics import (
+    NOTHING,
+    Measure,
+    PairedVariance,
+    assumed_variance,
+    measured_variance,
+    questions_needed,
+    t_quantile,
+)
 from vistune.evaluate.tables import Cell
 
 _GROUPS = 100
@@ -102,3 +110,35 @@ def print_comparison(folders: Sequence[Path], console: Console | None = None) ->
             cells += [str(Cell.percent(score)), f"{Cell.percent(gap)}{' *' * gap.excludes_zero}"]
         table.add_row(row.benchmark if row.type is None else f"  {row.type}", *cells)
     console.print(table)
+
+
+def print_power(folders: Sequence[Path], gap: float, console: Console | None = None) -> None:
+    """Print how many questions show that a model is better by `gap` (0.02 = two points) at 80 % power, by benchmark.
+
+    The variance is that of the differences between the first two evaluations. With one evaluation it is assumed, for
+    a second model whose outcomes correlate by 0.5 with it. Raises VistuneError where there is no variance.
+    """
+    console = console or Console()
+    runs = [by_benchmark(load_verdicts(folder)) for folder in folders[:2]]
+    table = Table("", "questions", "images", "variance", title=f"For a difference of {100 * gap:g} points, power 80 %")
+    for benchmark in [name for name in runs[0] if all(name in run for run in runs)]:
+        variance = _paired_variance([_known(run[benchmark]) for run in runs], gap)
+        needed = questions_needed(gap, variance)
+        source = "measured" if len(runs) > 1 else "assumed"
+        table.add_row(benchmark, f"{needed.questions:,}", f"{needed.images:,}", f"{variance.variance:.3f} ({source})")
+    console.print(table)
+
+
+def _known(run: Sequence[Scored]) -> dict[str, Scored]:
+    return {one.question.id: one for one in run if one.verdict.value is not None}
+
+
+def _paired_variance(runs: Sequence[Mapping[str, Scored]], gap: float) -> PairedVariance:
+    both = [name for name in runs[0] if all(name in run for run in runs)]
+    values = [[float(run[name].verdict.value or 0) for name in both] for run in runs]
+    clusters = [runs[0][name].question.cluster for name in both]
+    if len(runs) > 1:
+        return measured_variance(values[0], values[1], clusters)
+    accuracy = sum(values[0]) / max(1, len(both))
+    sign = 1 if accuracy + gap < 1 else -1  # near 100 % the second model can only be worse
+    return assumed_variance(accuracy, sign * gap, per_image=len(both) / max(1, len(set(clusters))))

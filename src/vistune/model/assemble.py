@@ -84,6 +84,7 @@ def _prepare_tokenizer(tokenizer: Any, template: str) -> None:
         tokenizer.add_special_tokens({"pad_token": AddedToken(_PAD_TOKEN, special=True, normalized=False)})
     tokenizer.eos_token = templates.end_of_turn(tokenizer, template)
     tokenizer.chat_template = template
+    tokenizer.add_bos_token = False  # the template writes it; others tokenise its text as any other
     tokenizer.padding_side = "left"  # for generation; training pads by itself
 
 
