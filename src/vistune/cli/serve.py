@@ -32,6 +32,9 @@ def add_serve(commands: Any) -> None:
     add("--max-queue", type=positive, default=64, metavar="N", help="Answers that wait (default: 64)")
     add("--timeout", type=positive, default=300, metavar="SECONDS", help="Time for an answer (default: 300)")
     add("--limit-mm-per-prompt", type=positive, default=8, metavar="N", help="Images of a request (default: 8)")
+    add("--allowed-media-domains", nargs="+", default=[], metavar="DOMAIN",
+        help="Domains that images are fetched from; their addresses must be public (default: images come as data "
+        "URLs only)")  # fmt: skip
     add("--device", metavar="NAME", help="Device of PyTorch (default: cuda if there is one, else cpu)")
     add("--dtype", choices=("float32", "bfloat16", "float16"), default="float32",
         help="Number format of the weights (default: float32)")  # fmt: skip
@@ -52,6 +55,7 @@ def _serve(args: argparse.Namespace) -> None:
     options = ServerOptions(
         name=args.served_model_name or args.checkpoint.resolve().name, api_key=key,
         hosts=check_address(args.host, key, args.insecure), images=args.limit_mm_per_prompt,
+        media_domains=frozenset(args.allowed_media_domains),
     )  # fmt: skip
     limits = Limits(
         batch=args.max_num_seqs, queue=args.max_queue, length=args.max_model_len, seconds=float(args.timeout)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,8 +18,10 @@ from vistune.serve.guard import Guard, ServerOptions, respond
 from vistune.serve.openai_api import ApiError
 
 
-def build_app(engine: Engine, options: ServerOptions) -> FastAPI:
-    """The app around a started engine."""
+def build_app(
+    engine: Engine, options: ServerOptions, page: Callable[[FastAPI, ChatService], None] | None = None
+) -> FastAPI:
+    """The app around a started engine; `page` adds a web page to it, whose chats go through the same service."""
     service = ChatService(engine, options)
 
     @asynccontextmanager
@@ -58,6 +60,8 @@ def build_app(engine: Engine, options: ServerOptions) -> FastAPI:
     async def chat(request: Request) -> Response:
         return await service.chat(request)
 
+    if page is not None:
+        page(app, service)  # last: it may take every other path
     return app
 
 

@@ -4,33 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from vistune.errors import DataError
+from vistune.records import Turn
 from vistune.serve.engine import Engine
 from vistune.serve.guard import ServerOptions, read_body
-from vistune.serve.images import ImageReader, data_url
-from vistune.serve.jobs import Job, Piece, QueueFullError
+from vistune.serve.images import ImageReader, Picture, data_url, is_data_url
+from vistune.serve.jobs import ContextLengthError, Job, Piece, QueueFullError
+from vistune.serve.media import MediaFetcher
 from vistune.serve.openai_api import ApiError, ChatRequest, Reply, choice, conversation, read_request
 
 _CHARACTERS = 64
 """Characters of a prompt for each token of the context that are tokenised at all."""
+_FAILURES = {
+    "timeout": (503, "the request waited too long, try again later"),
+    "cancelled": (499, "the client has closed the connection"),
+    "error": (500, "the answer could not be computed"),
+}
+"""Status and message for each end of an answer that is none."""
 Numbered = tuple[int, Piece]
 """A piece with the index of its choice."""
+T = TypeVar("T")
 
 
 class ChatService:
-    """Turns requests into the engine's jobs, and their pieces into replies."""
+    """Turns requests into the engine's jobs, and their pieces into replies.
+
+    The web page uses `jobs` and `pieces`, so the limits of the API are its own.
+    """
 
     def __init__(self, engine: Engine, options: ServerOptions) -> None:
         self._engine, self._options = engine, options
-        self._images = ImageReader(engine.image_processor)
+        self._images, self._media = ImageReader(engine.image_processor), MediaFetcher(options.media_domains)
         self.readers = ThreadPoolExecutor(2, "vistune-reader")  # few: a decoded image takes up to 100 MB
 
     def check_model(self, name: str) -> None:
@@ -40,10 +52,10 @@ class ChatService:
             raise ApiError(404, what, param="model", code="model_not_found")
 
     async def chat(self, http: Request) -> Response:
-        """The reply to a chat completion. Raises ApiError."""
-        body = await read_body(http, self._options.body)
-        jobs, request = await asyncio.get_running_loop().run_in_executor(self.readers, self._jobs, body)
-        pieces = self._pieces(jobs, http)
+        """The reply to a chat completion over HTTP. Raises ApiError."""
+        request = await self._in_thread(read_request, await read_body(http, self._options.body))
+        jobs = await self.jobs(request)
+        pieces = _while_connected(http, jobs, self.pieces(jobs))
         reply = Reply(self._options.name, jobs, bool(request.stream_options and request.stream_options.include_usage))
         if not request.stream:
             return JSONResponse(await _whole(jobs, pieces, reply, bool(request.logprobs)))
@@ -51,9 +63,11 @@ class ChatService:
         events = _events(first, jobs, pieces, reply, bool(request.logprobs))
         return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
 
-    def _jobs(self, body: bytes) -> tuple[list[Job], ChatRequest]:
-        """The jobs of a request, one for each choice; images are read and the prompt is tokenised here."""
-        request = read_request(body)
+    async def jobs(self, request: ChatRequest) -> list[Job]:
+        """The jobs of a request, one for each choice; its images are read and its prompt is tokenised.
+
+        Raises ApiError for whatever the request may not hold.
+        """
         if request.model is not None:
             self.check_model(request.model)
         count = request.n or 1
@@ -67,43 +81,63 @@ class ChatService:
             what = f"the prompt is longer than the maximum context length of {self._engine.max_length} tokens"
             raise ApiError(422, what, param="messages", code="context_length_exceeded")
         try:
-            pictures = [self._images.read(_content(url, where), where) for url, where in urls]
+            fetched = {url: await self._media.fetch(url, at) for url, at in dict(urls).items() if not is_data_url(url)}
+            pictures, ids = await self._in_thread(self._read, turns, urls, fetched)
         except DataError as error:
             raise ApiError(422, f"{error.where}: {error.what}", param=error.where, code="invalid_image") from None
-        try:
-            ids = self._engine.prompt(turns, len(urls))
-        except DataError as error:
-            too_long = "maximum context length" in error.what
-            status, code = (422, "context_length_exceeded") if too_long else (400, "invalid_value")
-            raise ApiError(status, error.what, param="messages", code=code) from None
         left, defaults = self._engine.max_length - len(ids), self._engine.model.generation_config
         samplings = [request.sampling(number, defaults, left) for number in range(count)]
-        return [Job(ids, pictures, sampling, _nowhere) for sampling in samplings], request
+        return [Job(ids, pictures, sampling, _nowhere) for sampling in samplings]
 
-    async def _pieces(self, jobs: Sequence[Job], http: Request) -> AsyncIterator[Numbered]:
-        """The engine's pieces; ends, and cancels the jobs, when the client is gone. Raises ApiError."""
+    async def pieces(self, jobs: Sequence[Job]) -> AsyncGenerator[Numbered]:
+        """The pieces of the answers, each with its job's index. Closing the generator cancels what is not written.
 
-        async def cancel_when_gone() -> None:
-            while (await http.receive())["type"] != "http.disconnect":
-                pass
-            for job in jobs:
-                job.cancel()
-
-        watcher = asyncio.create_task(cancel_when_gone())
+        Raises ApiError if the queue is full, the time is over, or the model fails.
+        """
         try:
-            async with aclosing(self._engine.answer(jobs)) as answer:  # type: ignore[type-var]
+            async with aclosing(self._engine.answer(jobs)) as answer:
                 async for index, piece in answer:
-                    if piece.end == "timeout":
-                        raise ApiError(503, "the request waited too long, try again later", code="timeout")
-                    if piece.end == "cancelled":
-                        raise ApiError(499, "the client has closed the connection", code="cancelled")
-                    if piece.end == "error":
-                        raise ApiError(500, "the answer could not be computed", code="internal_error")
+                    if error := _FAILURES.get(piece.end or ""):
+                        raise ApiError(error[0], error[1], code=piece.end)
                     yield index, piece
         except QueueFullError:
             raise ApiError(429, "the queue is full, try again later", code="queue_full") from None
-        finally:
-            watcher.cancel()
+
+    async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self.readers, function, *arguments)
+
+    def _read(
+        self, turns: Sequence[Turn], urls: Sequence[tuple[str, str]], fetched: Mapping[str, bytes]
+    ) -> tuple[list[Picture], list[int]]:
+        """The images, and the prompt's token ids. Raises DataError, ApiError."""
+        contents = ((fetched[url] if url in fetched else data_url(url, where), where) for url, where in urls)
+        pictures = [self._images.read(content, where) for content, where in contents]
+        try:
+            return pictures, self._engine.prompt(turns, len(urls))
+        except ContextLengthError as error:
+            raise ApiError(422, error.what, param="messages", code="context_length_exceeded") from None
+        except DataError as error:
+            raise ApiError(400, error.what, param="messages", code="invalid_value") from None
+
+
+async def _while_connected(
+    http: Request, jobs: Sequence[Job], pieces: AsyncGenerator[Numbered]
+) -> AsyncGenerator[Numbered]:
+    """The pieces; the jobs are cancelled when the client is gone."""
+
+    async def cancel_when_gone() -> None:
+        while (await http.receive())["type"] != "http.disconnect":
+            pass
+        for job in jobs:
+            job.cancel()
+
+    watcher = asyncio.create_task(cancel_when_gone())
+    try:
+        async with aclosing(pieces):
+            async for item in pieces:
+                yield item
+    finally:
+        watcher.cancel()
 
 
 async def _whole(jobs: Sequence[Job], pieces: AsyncIterator[Numbered], reply: Reply, logprobs: bool) -> dict[str, Any]:
@@ -153,13 +187,6 @@ async def _chained(first: Numbered, rest: AsyncIterator[Numbered]) -> AsyncItera
 
 def _event(data: dict[str, Any]) -> str:
     return f"data: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n"
-
-
-def _content(url: str, where: str) -> bytes:
-    """The bytes of an image that a request names. Raises DataError."""
-    if url[:5].lower() != "data:":
-        raise DataError("image addresses are not fetched here, send a data URL (data:image/png;base64,…)", where=where)
-    return data_url(url, where)
 
 
 def _nowhere(_: Piece) -> None:

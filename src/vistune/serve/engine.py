@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -23,14 +23,13 @@ from torch import Tensor
 
 from vistune.data.chat_template import checkpoint_template
 from vistune.data.encode import PromptEncoder
-from vistune.errors import DataError
 from vistune.model.adapter_checkpoint import open_checkpoint
 from vistune.model.assemble import image_token_count
 from vistune.model.vision import see
 from vistune.records import Turn
 from vistune.serve.answer_text import AnswerText, byte_reader
 from vistune.serve.images import Picture
-from vistune.serve.jobs import Counters, End, Job, Limits, Piece, QueueFullError
+from vistune.serve.jobs import ContextLengthError, Counters, End, Job, Limits, Piece, QueueFullError
 from vistune.serve.sampling import Choice, Sampler
 from vistune.serve.slots import Slots, rows_in_memory
 
@@ -95,12 +94,12 @@ class Engine:
     def prompt(self, turns: Sequence[Turn], images: int) -> list[int]:
         """The token ids of a conversation; the first `images` `<image>` of the user are images.
 
-        Raises DataError for one that the chat template refuses, or that leaves no place for an answer.
+        Raises DataError for one that the chat template refuses, ContextLengthError if no place for an answer is left.
         """
         ids = self._prompts.prompt(turns, images=images)
         if len(ids) >= self.max_length:
             what = f"the prompt has {len(ids)} tokens, the maximum context length is {self.max_length} tokens"
-            raise DataError(what, where="messages", fix="shorten the conversation")
+            raise ContextLengthError(what, where="messages", fix="shorten the conversation")
         return ids
 
     def submit(self, jobs: Sequence[Job]) -> None:
@@ -116,7 +115,7 @@ class Engine:
             self._waiting.extend(jobs)
             self._changed.notify()
 
-    async def answer(self, jobs: Sequence[Job]) -> AsyncIterator[tuple[int, Piece]]:
+    async def answer(self, jobs: Sequence[Job]) -> AsyncGenerator[tuple[int, Piece]]:
         """The pieces of all jobs (whose `deliver` this sets) with each job's index, until all have ended.
 
         Leaving the iteration cancels what is not finished. Raises QueueFullError.

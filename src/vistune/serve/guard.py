@@ -1,8 +1,10 @@
-"""Who may use the server and how much of it: the key, the host name, requests in flight, and the body's size."""
+"""Who may use the server and how much of it: key, host name, origin, requests in flight, size of the body."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import hmac
 import ipaddress
 from collections import Counter
@@ -23,7 +25,8 @@ _BODY_SECONDS = 30
 class ServerOptions:
     """What the server allows.
 
-    `api_key` None lets everybody in, `hosts` None accepts every Host header. `body` is the largest request in bytes.
+    `api_key` None lets everybody in, `hosts` None accepts every Host header. `body` is the largest request in bytes,
+    `images` the number of images in a request; addresses of images are fetched from `media_domains` only.
     """
 
     name: str
@@ -31,10 +34,14 @@ class ServerOptions:
     hosts: frozenset[str] | None = None
     images: int = 8
     body: int = 32 * 2**20
+    media_domains: frozenset[str] = frozenset()
 
 
 class Guard:
-    """Refuses requests without the key, for another host name, or beyond the number in flight, before any is read."""
+    """Refuses requests without the key, from other sites' pages, too large, or beyond the number in flight.
+
+    It stands before every route, those of the page included.
+    """
 
     def __init__(self, app: ASGIApp, options: ServerOptions, most: int, requests: Counter[tuple[str, int]]) -> None:
         self._app, self._options, self._most, self._requests, self._in_flight = app, options, most, requests, 0
@@ -42,9 +49,9 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" or (scope["type"] == "http" and scope["path"] == "/health"):
             return await self._app(scope, receive, send)
-        error = self._refusal(dict(scope["headers"]))
-        if scope["type"] != "http":  # a websocket, of which there are none yet
-            error = error or ApiError(404, "there is no such route")
+        error = self._refusal(scope, dict(scope["headers"]))
+        if scope["type"] != "http":  # a websocket, of which there are none
+            return await respond(error or ApiError(404, "there is no such route"))(scope, receive, send)
 
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -52,26 +59,54 @@ class Guard:
                 self._requests[known, message["status"]] += 1
             await send(message)
 
-        self._in_flight += 1
+        if error is not None:
+            await _drain(receive)
+            return await respond(error)(scope, receive, counted)
+        has_body = scope["method"] != "GET"  # a page's streams are GET requests that stay open
+        self._in_flight += has_body
         try:
-            if error is not None:
-                return await respond(error)(scope, receive, counted)
             return await self._app(scope, receive, counted)
         finally:
-            self._in_flight -= 1
+            self._in_flight -= has_body
 
-    def _refusal(self, headers: dict[bytes, bytes]) -> ApiError | None:
-        key, hosts = self._options.api_key, self._options.hosts
-        if key is not None:
-            scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
-            if scheme.lower() != b"bearer" or not hmac.compare_digest(given.strip(), key.encode()):
-                return ApiError(401, "the API key is missing or wrong", code="invalid_api_key")
+    def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> ApiError | None:
+        key, hosts, host = self._options.api_key, self._options.hosts, headers.get(b"host", b"").decode("latin-1")
+        scheme, given = _credentials(headers.get(b"authorization", b""))
+        if key is not None and not hmac.compare_digest(given, key.encode()):
+            return ApiError(401, "the API key is missing or wrong", code="invalid_api_key")
         # a page of another site can reach a server without a key under a name that its own DNS resolves to 127.0.0.1
-        if hosts is not None and _host_name(headers.get(b"host", b"").decode("latin-1")) not in hosts:
+        if hosts is not None and _host_name(host) not in hosts:
             return ApiError(403, "the Host header names another host", code="wrong_host")
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        if origin and (key is None or scheme != b"bearer") and origin.partition("://")[2] != host:
+            return ApiError(403, "pages of other sites may not use this server", code="wrong_origin")
+        if int(headers.get(b"content-length", b"0")) > self._options.body:
+            return too_large(self._options.body)
+        if b"transfer-encoding" in headers and not scope["path"].startswith("/v1/"):
+            return ApiError(411, "the Content-Length header is missing", code="length_required")
         if self._in_flight >= self._most:
             return ApiError(429, "too many requests are in flight, try again later", code="queue_full")
         return None
+
+
+def _credentials(header: bytes) -> tuple[bytes, bytes]:
+    """The scheme in small letters, and the key: a bearer token, or the password of a browser's own login (Basic)."""
+    scheme, _, value = header.partition(b" ")
+    scheme, value = scheme.lower(), value.strip()
+    if scheme == b"bearer":
+        return scheme, value
+    with suppress(binascii.Error):
+        if scheme == b"basic":
+            return scheme, base64.b64decode(value, validate=True).partition(b":")[2]
+    return scheme, b""
+
+
+async def _drain(receive: Receive) -> None:
+    """Read the body of a request that is refused, so that the client, which is sending it, reads the answer."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_BODY_SECONDS):
+            while (await receive()).get("more_body"):
+                pass
 
 
 async def read_body(http: Request, most: int) -> bytes:
@@ -89,14 +124,24 @@ async def read_body(http: Request, most: int) -> bytes:
     except TimeoutError:
         raise ApiError(408, "the body did not arrive in time", code="timeout") from None
     if size > most:
-        raise ApiError(413, f"the body is larger than {most / 2**20:g} MiB", code="request_too_large")
+        raise too_large(most)
     return b"".join(chunks)
+
+
+def too_large(most: int) -> ApiError:
+    """The error for a body of more than `most` bytes."""
+    return ApiError(413, f"the body is larger than {most / 2**20:g} MiB", code="request_too_large")
 
 
 def respond(error: ApiError) -> JSONResponse:
     """The error as a response."""
-    headers = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": "1"}, 503: {"Retry-After": "5"}}
-    return JSONResponse(error.body, error.status, headers.get(error.status))
+    response = JSONResponse(error.body, error.status)
+    headers = {401: [("WWW-Authenticate", 'Basic realm="API key as the password", charset="UTF-8"'),
+                     ("WWW-Authenticate", "Bearer")],
+               429: [("Retry-After", "1")], 503: [("Retry-After", "5")]}  # fmt: skip
+    for name, value in headers.get(error.status, []):
+        response.headers.append(name, value)
+    return response
 
 
 def _host_name(header: str) -> str:

@@ -74,6 +74,11 @@ class ImageReader:
         return Picture(int.from_bytes(digest[:16], "big") << 16, pixels)  # an image's tokens are numbered from it on
 
 
+def is_data_url(url: str) -> bool:
+    """Whether the image is in the URL itself."""
+    return url[:5].lower() == "data:"
+
+
 def data_url(url: str, where: str) -> bytes:
     """The content of a base64 data URL of an image. Raises DataError for another or a broken one."""
     head, comma, body = url.partition(",")

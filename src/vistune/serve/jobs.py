@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from vistune.errors import DataError
 from vistune.serve.answer_text import AnswerText, TokenText
 from vistune.serve.images import Picture
 from vistune.serve.sampling import Sampler, Sampling
@@ -28,6 +29,10 @@ class Limits:
     length: int = 4096
     seconds: float = 300.0
     cache_bytes: int | None = None
+
+
+class ContextLengthError(DataError):
+    """A prompt leaves no place for an answer."""
 
 
 class QueueFullError(Exception):
