@@ -20,10 +20,10 @@ from transformers import AutoTokenizer
 
 from assembling import assemble
 from teacher_server import Teacher, teaching
+from vistune.data.images import data_url
 from vistune.errors import CheckpointError, ClientError, DataError, VistuneError
 from vistune.evaluate.models import Likelihood, Prompt, open_model
 from vistune.evaluate.models.fingerprint import fingerprint
-from vistune.evaluate.models.server import data_url
 from vistune.llm.budget import Limits
 from vistune.model.adapter_checkpoint import save_adapter_checkpoint
 from vistune.model.assistant import Assistant

@@ -6,21 +6,40 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vistune.cli.parsing import add_command, announce_loading, count
+from vistune.cli.parsing import add_command, announce_loading, positive
+from vistune.errors import VistuneError
 
 
 def add_chat(commands: Any) -> None:
     """Add the command."""
-    command = add_command(commands, "chat", _chat, "Chat with an assistant about an image")
+    command = add_command(commands, "chat", _chat, "Chat with an assistant about images")
     add = command.add_argument
-    add("checkpoint", type=Path, metavar="CHECKPOINT", help="Folder of the assistant")
-    add("--image", type=Path, metavar="FILE", help="Image to talk about")
-    add("--max-new-tokens", type=count, default=512, metavar="N",
+    add("checkpoint", type=Path, nargs="?", metavar="CHECKPOINT", help="Folder of the assistant")
+    add("--image", type=Path, action="append", default=[], metavar="FILE",
+        help="Image to talk about; may be repeated")  # fmt: skip
+    add("--base-url", metavar="URL", help="OpenAI-compatible server to chat with instead, up to and including /v1")
+    add("--model", metavar="NAME", help="Model of that server (default: the only one)")
+    add("--key-env", metavar="NAME", help="Environment variable that holds its API key (default: OPENAI_API_KEY)")
+    add("--temperature", type=float, metavar="X", help="Sampling temperature (default: the model's own)")
+    add("--max-new-tokens", type=positive, default=512, metavar="N",
         help="Maximum length of an answer in tokens (default: 512)")  # fmt: skip
 
 
 def _chat(args: argparse.Namespace) -> None:
+    if (args.checkpoint is None) == (args.base_url is None):
+        raise VistuneError("chat needs either a checkpoint or a server", fix="give CHECKPOINT or --base-url URL")
     announce_loading()
+    from vistune.data.images import open_image
     from vistune.serve.terminal import chat
+    from vistune.serve.terminal_models import ServerChat, open_checkpoint_chat
 
-    chat(args.checkpoint, args.image, args.max_new_tokens)
+    for image in args.image:
+        open_image(image)  # a wrong path is an error before the model is loaded
+    parameters = {"max_tokens": args.max_new_tokens}
+    if args.temperature is not None:
+        parameters["temperature"] = args.temperature
+    if args.base_url is not None:
+        chat(ServerChat(args.base_url, args.model, args.key_env), args.image, parameters)
+        return
+    with open_checkpoint_chat(args.checkpoint) as model:
+        chat(model, args.image, parameters)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,10 @@ from vistune.errors import DataError
 
 _MAX_PIXELS = 178_956_970
 """Pillow's own limit."""
+_SENT_AS_IT_IS = {"JPEG": "image/jpeg", "PNG": "image/png"}
+"""Formats that every server reads."""
+_ORIENTATION = 0x0112
+"""The EXIF tag of an image that is stored turned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,23 @@ def read_image(path: Path) -> ImageFile:
 def open_image(path: Path) -> Image.Image:
     """The image file in RGB. Raises DataError if it is missing or corrupt."""
     return read_image(path).open()
+
+
+def data_url(image: Path | Image.Image) -> str:
+    """The image as a data URL: the file's bytes if every server reads them, else PNG. Raises DataError."""
+    content, kind = io.BytesIO(), "image/png"
+    if isinstance(image, Path):
+        file = read_image(image)
+        upright = file.open()
+        with Image.open(io.BytesIO(file.content)) as plain:
+            known = plain.format in _SENT_AS_IT_IS and plain.mode in ("L", "RGB")
+            if known and plain.getexif().get(_ORIENTATION, 1) == 1:
+                content, kind = io.BytesIO(file.content), _SENT_AS_IT_IS[str(plain.format)]
+            else:
+                upright.save(content, "PNG")
+    else:
+        to_rgb(image).save(content, "PNG")
+    return f"data:{kind};base64,{b64encode(content.getvalue()).decode()}"
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -9,7 +9,8 @@ import random
 import re
 from abc import abstractmethod
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Self
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -89,7 +90,13 @@ class Http:
         return body
 
     async def raw(self, method: str, path: str, **options: Any) -> bytes:
-        """The body of the response.
+        """The body of the response. Raises as `response`."""
+        async with self.response(method, path, **options) as response:
+            return self.hide_bytes(await response.read())
+
+    @asynccontextmanager
+    async def response(self, method: str, path: str, **options: Any) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The response with status 200, its body to be read within `async with`.
 
         Raises RequestError if the run can go on (`unreachable`, `timeout`, `reset`, `truncated`, and those of
         `vistune.llm.faults`), ClientError if it cannot.
@@ -101,17 +108,15 @@ class Http:
             async with self._session.request(
                 method, url, proxy=self._proxy, allow_redirects=False, **options
             ) as response:
-                data = self._hide_bytes(await response.read())
-                if response.status == 200:
-                    return data
-                error = self._status_error(response, data)
+                if response.status != 200:
+                    raise self._status_error(response, self.hide_bytes(await response.read()))
+                yield response
         except aiohttp.ClientError as caught:
             raise self._connection_error(caught) from None
         except TimeoutError as caught:
             connecting = isinstance(caught, aiohttp.ConnectionTimeoutError)
             message = f"no connection in {CONNECT:g} s" if connecting else f"no reply in {self._timeout:g} s"
             raise RequestError("timeout", message, overload=True, billed=not connecting) from None
-        raise error
 
     def _status_error(self, response: aiohttp.ClientResponse, data: bytes) -> RequestError | VistuneError:
         if 300 <= response.status < 400:
@@ -132,9 +137,10 @@ class Http:
         return RequestError("reset", message, billed=True)
 
     def _hide(self, text: str) -> str:
-        return self._hide_bytes(text.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
+        return self.hide_bytes(text.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
 
-    def _hide_bytes(self, data: bytes) -> bytes:
+    def hide_bytes(self, data: bytes) -> bytes:
+        """What the server sends, with `***` in place of secrets."""
         for value in self._secrets:
             data = data.replace(value, b"***")
         return data

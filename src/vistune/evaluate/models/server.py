@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import io
-from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -14,9 +12,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from PIL import Image
-
-from vistune.data.images import read_image, to_rgb
+from vistune.data.images import data_url
 from vistune.errors import ClientError, VistuneError
 from vistune.evaluate.models.answerer import Likelihood, Prompt, naming_prompts
 from vistune.llm import open_client
@@ -30,10 +26,6 @@ from vistune.records import Turn
 
 _ATTEMPTS = 2
 """Replies requested until one has text."""
-_SENT_AS_IT_IS = {"JPEG": "image/jpeg", "PNG": "image/png"}
-"""Formats that every server reads."""
-_ORIENTATION = 0x0112
-"""The EXIF tag of an image that is stored turned."""
 
 
 class ServerModel:
@@ -153,20 +145,3 @@ def _problem(reply: Reply) -> str:
     if reply.text.strip() or reply.finish not in ("length", "content_filter"):
         return ""
     return f"the reply has no text, it ends by {reply.finish}"
-
-
-def data_url(image: Path | Image.Image) -> str:
-    """The image as a data URL: the file's bytes if every server reads them, else PNG. Raises DataError."""
-    content, kind = io.BytesIO(), "image/png"
-    if isinstance(image, Path):
-        file = read_image(image)
-        upright = file.open()
-        with Image.open(io.BytesIO(file.content)) as plain:
-            known = plain.format in _SENT_AS_IT_IS and plain.mode in ("L", "RGB")
-            if known and plain.getexif().get(_ORIENTATION, 1) == 1:
-                content, kind = io.BytesIO(file.content), _SENT_AS_IT_IS[str(plain.format)]
-            else:
-                upright.save(content, "PNG")
-    else:
-        to_rgb(image).save(content, "PNG")
-    return f"data:{kind};base64,{b64encode(content.getvalue()).decode()}"
