@@ -53,10 +53,14 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One turn of a conversation; `<image>` in a user's text stands for an image."""
+    """One turn of a conversation; `<image>` in a user's text stands for an image.
+
+    Training learns the answers that are `learned`; the others are only read.
+    """
 
     role: Role
     text: str
+    learned: bool = True
 
 
 @dataclass(frozen=True, slots=True)

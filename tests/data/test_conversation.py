@@ -35,6 +35,15 @@ URL = {"type": "image_url", "image_url": {"url": "b.png"}}
         ({"messages": [{"role": "user", "content": [{"type": "image", "image": "b.png", "text": None},
                                                     {"type": "text", "text": "q", "image": None}]},
                        {"role": "assistant", "content": "a"}], "image": None, "images": []}, ["0:b.png"]),
+        ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "images": ["b.png"]},
+         ["0:b.png"]),  # TRL: the place of the image is not marked
+        ({"prompt": [{"role": "user", "content": "q"}], "completion": [{"role": "assistant", "content": "a"}],
+          "images": ["b.png"]}, ["0:b.png"]),
+        ({"prompt": "q", "completion": "a", "image": "b.png"}, ["0:b.png"]),
+        ({"texts": [{"user": "q", "assistant": "a", "source": "vqa"}], "images": ["b.png"]}, ["0:b.png"]),
+        ({"query": "<image>\nq", "response": "a", "history": None, "images": ["b.png"]}, ["0:b.png"]),
+        ({"instruction": "<image>", "input": "q", "output": "a", "history": [], "images": ["b.png"]}, ["0:b.png"]),
+        ({"question": "q", "answer": "a", "image": "b.png"}, ["0:b.png"]),
     ],
 )  # fmt: skip
 def test_every_layout_gives_the_same_conversation(row: Any, images: list[str]) -> None:
@@ -64,13 +73,31 @@ def test_the_key_system_is_the_systems_turn() -> None:
 
 
 @pytest.mark.parametrize(
+    "row",
+    [
+        {"query": "q2", "response": "a2", "history": [["q", "a"]], "system": "s"},
+        {"instruction": "q2", "input": "", "output": "a2", "history": [["q", "a"]], "system": "s"},
+        {"texts": [{"user": "q", "assistant": "a"}, {"user": "q2", "assistant": "a2"}], "system": "s"},
+        {"prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"},
+                    {"role": "assistant", "content": "a"}, {"role": "user", "content": "q2"}],
+         "completion": [{"role": "assistant", "content": "a2"}]},
+    ],
+)  # fmt: skip
+def test_every_layout_has_earlier_turns_and_a_systems(row: Any) -> None:
+    assert read(row) == read({"system": "s", "conversations": turns("q", "a", "q2", "a2")})
+
+
+def test_numbers_are_answers() -> None:
+    assert read({"question": "how many?", "answer": 3}) == read({"conversations": turns("how many?", "3")})
+
+
+@pytest.mark.parametrize(
     ("key", "asked", "answered", "message"),
     [
         ("loss", None, True, ""), ("loss", False, True, ""), ("weight", 0, 1, ""), ("train", None, None, ""),
-        ("loss", None, False, r"\(id x\), turn 1: 'loss': False is not supported.*\n  fix: remove the key 'loss'"),
-        ("weight", 0, 0, "turn 1: 'weight': 0 is not supported: every answer is learned"),
-        ("weight", None, 0.5, "turn 1: 'weight': 0.5 is not supported"),
+        ("weight", None, 0.5, r"\(id x\), turn 1: 'weight': 0.5 is not supported.*\n  fix: remove the key 'weight'"),
         ("train", True, True, "turn 0: 'train': True is not supported: only answers are learned"),
+        ("loss", None, False, r"\(id x\): no answer is learned, by 'loss'"),
     ],
 )  # fmt: skip
 def test_keys_that_change_what_is_learned_are_never_ignored(
@@ -83,6 +110,13 @@ def test_keys_that_change_what_is_learned_are_never_ignored(
             read(row)
     else:
         assert read(row) == read({"id": "x", "conversations": turns("q", "a")})
+
+
+@pytest.mark.parametrize(("key", "off"), [("loss", False), ("train", False), ("weight", 0)])
+def test_an_answer_may_be_left_out_of_the_loss(key: str, off: object) -> None:
+    question, answer, *rest = turns("q", "a", "q2", "a2")
+    row = {"conversations": [question, {**answer, key: off}, *rest]}
+    assert [turn.learned for turn in read(row).turns] == [True, False, True, True]
 
 
 @pytest.mark.parametrize(
@@ -101,7 +135,10 @@ def test_keys_that_change_what_is_learned_are_never_ignored(
         ({"conversations": [{"from": "human"}]}, "turn 0: a turn needs the keys"),
         ({"conversations": [{"from": "bot", "value": "q"}]}, "turn 0: unknown speaker 'bot'"),
         ({"conversations": turns("q", " ")}, "turn 1: the text is empty"),
-        ({"conversations": turns("q", 3)}, "turn 1: the text is empty"),
+        ({"conversations": turns("q", True)}, "turn 1: the text is empty"),
+        ({"texts": [{"user": "q"}]}, "needs the keys 'user' and 'assistant'"),
+        ({"query": "q", "response": "a", "history": ["q"]}, "'history' is not a list of pairs"),
+        ({"prompt": "q", "chosen": "a", "rejected": "b"}, "preferences .* are not supported"),
         ({"conversations": turns("q")}, "no turn is the assistant's"),
         ({"conversations": turns("q", "a")[::-1]}, "turn 0 is out of order"),
         ({"conversations": [*turns("q", "a"), {"from": "system", "value": "s"}]}, "turn 2 is out of order"),
@@ -110,7 +147,6 @@ def test_keys_that_change_what_is_learned_are_never_ignored(
         ({"conversations": turns("q", "a", "q")}, "the last turn is the user's"),
         ({"conversations": turns("<image>q", "a")}, "<image> without an image"),
         ({"image": [], "conversations": turns("<image>q", "a")}, "<image> without an image"),
-        ({"image": "a", "conversations": turns("q", "a")}, "has an image but no <image>"),
         ({"image": "a", "conversations": turns("<image><image>", "a")}, "stands 2 times in it, for 1 image"),
         ({"images": ["a", "b"], "conversations": turns("<image>", "a")}, "stands 1 times in it, for 2 image"),
         ({"image": "", "conversations": turns("q", "a")}, "not a file's name"),

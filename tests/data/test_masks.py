@@ -239,6 +239,17 @@ def test_a_batch_gives_what_single_conversations_give(make: Callable[[str, str],
     assert any(isinstance(one, Sample) and one.dropped_turns for one in batch)
 
 
+def test_an_answer_that_is_not_learned_is_read_only(make: Callable[[str, str], Made]) -> None:
+    _, _, encoder = make("qwen", "qwen3")
+    texts = "Q", "first answer", "Q", "second answer", "Q", "third answer"
+    turns = [Turn(("user", "assistant")[i % 2], text, learned=i != 3) for i, text in enumerate(texts)]
+    whole = encoder.encode(Conversation("x", tuple(Turn(turn.role, turn.text) for turn in turns)), 1000)
+    some = encoder.encode(Conversation("x", tuple(turns)), 1000)
+    assert some.input_ids.tolist() == whole.input_ids.tolist()
+    first, _, third = _runs(whole)
+    assert list(_runs(some)) == [first, third]
+
+
 @pytest.mark.parametrize(("kind", "name"), [("qwen", "qwen3"), ("llama2", "vicuna_v1"), ("phi3", "phi3")])
 def test_too_long_conversations_lose_whole_exchanges_from_the_end(
     make: Callable[[str, str], Made], kind: str, name: str

@@ -140,6 +140,23 @@ def test_a_mistake_names_the_file_and_the_record(write: Any, images: Path, tmp_p
     assert str(caught.value).startswith(path)
 
 
+def test_keys_of_other_names_are_mapped(write: Any, images: Path, tmp_path: Path) -> None:
+    rows = [{"file": "a.png", "question": "which, by number", "label": number} for number in range(3)]
+    columns = {"image": "file", "answer": "label"}
+    opened = DataSource(DataRecipe(path=write(tmp_path, rows), images=str(images), columns=columns))
+    assert [one.turns[1].text for one in opened] == ["0", "1", "2"]
+    assert opened[0].images == (str(images / "a.png"),)
+    with pytest.raises(DataError, match="unknown key 'anser'"):
+        DataSource(DataRecipe(path=write(tmp_path, rows), images=str(images), columns={"anser": "label"}))
+
+
+def test_images_may_be_addresses_of_files_or_windows_paths(images: Path, tmp_path: Path) -> None:
+    names = ["b\\b.png", f"file://{images}/a.png", "file://b/b.png"]
+    path = write_json(tmp_path, [{"image": name, "question": "q", "answer": "a"} for name in names])
+    found = [one.images[0] for one in DataSource(DataRecipe(path=path, images=str(images)))]
+    assert found == [str(images / "b/b.png"), str(images / "a.png"), str(images / "b/b.png")]
+
+
 def test_bad_records_may_be_skipped(write: Any, images: Path, tmp_path: Path) -> None:
     printed: list[str] = []
     bad = [{"id": f"bad{i}", "image": None, "conversations": turns("q")} for i in range(7)]

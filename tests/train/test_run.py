@@ -225,6 +225,17 @@ def test_errors_come_before_any_training(make_recipe: Any, tmp_path: Path) -> No
         train(make_recipe(max_length=5), tmp_path / "short")
 
 
+def test_a_plain_stage_does_not_drop_questions(make_recipe: Any, tmp_path: Path) -> None:
+    recipe = make_recipe()
+    tune = recipe.stages[1].data
+    asks = tmp_path / "asks.json"
+    asks.write_text(Path(recipe.stages[0].data).read_text().replace("what is it", "what is it?"))
+    for data in (tune, str(asks)):
+        align = recipe.stages[0].model_copy(update={"data": data})
+        with pytest.raises(DataError, match="leaves questions out, and this data has questions"):
+            train(recipe.model_copy(update={"stages": [align]}), tmp_path / "run")
+
+
 def test_a_missing_tracker_is_reported_before_any_training(make_recipe: Any, tmp_path: Path) -> None:
     name = "trackio" if find_spec("trackio") is None else "wandb"
     if find_spec(name) is not None:

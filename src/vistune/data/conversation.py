@@ -1,10 +1,11 @@
-"""A row of a data file as a `Conversation`, in any of the layouts that people have.
+"""A row of a data file as a `Conversation`.
 
-- LLaVA and ShareGPT: `conversations: [{"from": "human" | "gpt", "value": text}]`, perhaps with `system`;
-- OpenAI and TRL: `messages: [{"role": "user" | "assistant", "content": text or parts}]`, where parts are
-  `{"type": "text", "text"}`, `{"type": "image"}` and `{"type": "image_url", "image_url": {"url"}}`;
+- turns as `vistune.data.layouts` finds them: `{"from": "human" | "gpt", "value": text}` (LLaVA, ShareGPT), perhaps
+  with a key `system` of the row, or `{"role": "user" | "assistant", "content": text or parts}` (OpenAI, TRL), where
+  parts are `{"type": "text", "text"}`, `{"type": "image"}` and `{"type": "image_url", "image_url": {"url"}}`;
 - images beside them in `image` or `images` (LLaVA, LLaMA-Factory, ms-swift, `datasets`) or in the parts: a file's
-  name, or the image itself: bytes, `{"bytes", "path"}`, `data:image/…;base64,…`.
+  name, or the image itself: bytes, `{"bytes", "path"}`, `data:image/…;base64,…`. Where no `<image>` marks their place
+  they stand before the first question, as in TRL.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
+from urllib.parse import unquote
 
+from vistune.data.layouts import KEYS, turns_of
 from vistune.errors import DataError
 from vistune.records import IMAGE_TOKEN, Conversation, Role, Turn
 
-COLUMNS = ("id", "kind", "system", "image", "images", "conversations", "messages")
+COLUMNS = ("id", "kind", "system", "image", "images", *KEYS)
 """The keys of a row that are read."""
 _SPEAKERS: dict[str, Role] = {
     "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"
@@ -41,13 +45,13 @@ def to_conversation(row: Any, number: int, where: str, name_image: NameImage) ->
     known = row.get("id") is not None
     if known:
         where = f"{where} (id {row['id']})"
-    turns = tuple(_turn(turn, index, where) for index, turn in enumerate(_messages(row, where)))
+    turns = tuple(_turn(turn, index, where) for index, turn in enumerate(turns_of(row, where)))
     if turns and turns[0].role == "system" and not turns[0].text.strip():
         turns = turns[1:]  # ShareGPT has empty ones
     turns = (*_system(row, turns, where), *turns)
     _check_order(turns, where)
     values = image_values(row, where)
-    _check_marks(turns, len(values), where)
+    turns = _with_marks(turns, len(values), where)
     images = tuple(name_image(value, place) for place, value in enumerate(values))
     return Conversation(str(row["id"] if known else number), turns, images, str(row.get("kind") or ""))
 
@@ -78,6 +82,11 @@ def file_name(value: Any) -> str | None:
     return value if isinstance(value, str) and not value.startswith("data:") else None
 
 
+def local_path(name: str) -> str:
+    """A file's name as this system writes it: of a `file://` address the path, slashes for Windows' backslashes."""
+    return (unquote(name[7:]) if name.startswith("file://") else name).replace("\\", "/")
+
+
 def embedded_image(value: Any, where: str) -> bytes:
     """The bytes of an image that a row embeds. Raises DataError for broken base64."""
     found = value["bytes"] if isinstance(value, dict) else value
@@ -87,17 +96,6 @@ def embedded_image(value: Any, where: str) -> bytes:
         except binascii.Error as error:
             raise DataError(f"not base64: {error}", where=where) from None
     return bytes(found)
-
-
-def _messages(row: Mapping[str, Any], where: str) -> list[Any]:
-    key = "conversations" if row.get("conversations") is not None else "messages"
-    messages = row.get(key)
-    if messages is None:
-        fix = "'conversations' or 'messages' holds the turns"
-        raise DataError("the key 'conversations' is missing", where=where, fix=fix)
-    if not isinstance(messages, list):
-        raise DataError(f"'{key}' is not a list", where=where)
-    return messages
 
 
 def _system(row: Mapping[str, Any], turns: tuple[Turn, ...], where: str) -> tuple[Turn, ...]:
@@ -115,7 +113,7 @@ def _system(row: Mapping[str, Any], turns: tuple[Turn, ...], where: str) -> tupl
 def _image_parts(row: Mapping[str, Any]) -> list[Any]:
     return [
         part
-        for message in row.get("messages") or row.get("conversations") or ()
+        for message in turns_of(row, "")
         if isinstance(content := message.get("content"), list)
         for part in content
         if part["type"] != "text"
@@ -141,22 +139,22 @@ def _turn(turn: Any, index: int, where: str) -> Turn:
         raise DataError(f"unknown speaker {speaker!r}", where=where, fix=fix)
     if isinstance(text, list):
         text = _join(text, where)
+    if isinstance(text, int | float) and not isinstance(text, bool):
+        text = str(text)  # a count, a year
     if not isinstance(text, str) or not (text.strip() or (speaker == "system" and index == 0)):
         raise DataError("the text is empty", where=where)
     role = _SPEAKERS[speaker]
-    _check_switches(turn, role, where)
-    return Turn(role, text)
+    return Turn(role, text, _learned(turn, role, where))
 
 
-def _check_switches(turn: Mapping[str, Any], role: Role, where: str) -> None:
-    """Raises DataError where another tool would learn from other turns than all of the assistant's."""
-    learned = role == "assistant"
-    for key in _SWITCHES:
-        value = turn.get(key)
-        if value is not None and value != learned:
-            whole = "every answer is learned" if learned else "only answers are learned"
-            fix = f"remove the key '{key}'" + (", or leave this exchange out of the data" if learned else "")
-            raise DataError(f"'{key}': {value!r} is not supported: {whole}", where=where, fix=fix)
+def _learned(turn: Mapping[str, Any], role: Role, where: str) -> bool:
+    """Whether an answer is learned. Raises DataError for a weight between 0 and 1, and for a question to learn."""
+    switches = {key: turn[key] for key in _SWITCHES if turn.get(key) is not None}
+    for key, value in switches.items():
+        if value not in (0, 1) or (value == 1 and role != "assistant"):
+            what = "only answers are learned" if value == 1 else "an answer is learned (true, 1) or not (false, 0)"
+            raise DataError(f"'{key}': {value!r} is not supported: {what}", where=where, fix=f"remove the key '{key}'")
+    return role != "assistant" or all(switches.values())
 
 
 def _join(parts: list[Any], where: str) -> str:
@@ -179,8 +177,10 @@ def _join(parts: list[Any], where: str) -> str:
 
 
 def _check_order(turns: tuple[Turn, ...], where: str) -> None:
-    if all(turn.role != "assistant" for turn in turns):
-        raise DataError("no turn is the assistant's: there is nothing to learn", where=where)
+    answers = [turn for turn in turns if turn.role == "assistant"]
+    if not any(turn.learned for turn in answers):
+        what = "no answer is learned, by 'loss', 'train' or 'weight'" if answers else "no turn is the assistant's"
+        raise DataError(f"{what}: there is nothing to learn", where=where)
     first = int(turns[0].role == "system")
     for index, turn in enumerate(turns[first:]):
         if turn.role != ("user", "assistant")[index % 2]:
@@ -190,13 +190,16 @@ def _check_order(turns: tuple[Turn, ...], where: str) -> None:
         raise DataError("the last turn is the user's", where=where, fix="end with the assistant's answer")
 
 
-def _check_marks(turns: tuple[Turn, ...], images: int, where: str) -> None:
+def _with_marks(turns: tuple[Turn, ...], images: int, where: str) -> tuple[Turn, ...]:
+    """The turns with an `<image>` for each image: where nothing marks their place, before the first question."""
     marks = sum(turn.text.count(IMAGE_TOKEN) for turn in turns if turn.role == "user")
     if marks == images:
-        return
+        return turns
     if not images:
         raise DataError(f"{IMAGE_TOKEN} without an image", where=where, fix=f"add 'image' or remove {IMAGE_TOKEN}")
-    if not marks:
-        raise DataError(f"it has an image but no {IMAGE_TOKEN}", where=where, fix=f"put {IMAGE_TOKEN} in a human turn")
-    fix = f"one {IMAGE_TOKEN} for each image"
-    raise DataError(f"{IMAGE_TOKEN} stands {marks} times in it, for {images} image(s)", where=where, fix=fix)
+    if marks:
+        fix = f"one {IMAGE_TOKEN} for each image"
+        raise DataError(f"{IMAGE_TOKEN} stands {marks} times in it, for {images} image(s)", where=where, fix=fix)
+    first = next(index for index, turn in enumerate(turns) if turn.role == "user")
+    marked = replace(turns[first], text=f"{IMAGE_TOKEN}\n" * images + turns[first].text)
+    return (*turns[:first], marked, *turns[first + 1 :])

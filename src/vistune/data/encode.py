@@ -200,8 +200,11 @@ class Encoder(PromptEncoder):
             what = f"its first answer does not fit in {max_length} tokens"
             return DataError(what, where=draft.where, fix="raise the stage's max_length, or shorten the conversation")
         targets = np.zeros(len(ids), dtype=np.bool_)
-        for first, last in spans:
-            targets[first : last + 1] = True
+        answers = [turn for turn in conversation.turns[: draft.turns] if turn.role == "assistant"]
+        for (first, last), answer in zip(spans, answers, strict=True):
+            targets[first : last + 1] = answer.learned
+        if not targets.any():
+            return DataError("no token of it is a target", where=draft.where)
         ids, targets = ids.repeat(sizes), targets.repeat(sizes)
         image_at = np.flatnonzero(ids == self._image_id).astype(np.int32)
         images = conversation.images[: len(image_at) // self._image_tokens]

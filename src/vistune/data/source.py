@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vistune.data.conversation import COLUMNS, embedded_image, file_name, image_values, to_conversation
+from vistune.data.conversation import COLUMNS, embedded_image, file_name, image_values, local_path, to_conversation
 from vistune.data.images import ImageFile
-from vistune.errors import DataError
+from vistune.data.layouts import layout
+from vistune.errors import DataError, did_you_mean
 from vistune.formats import Format, Location, Place, Row, fitting, formats, stop
 from vistune.recipe.training import DataRecipe
 from vistune.records import Conversation
@@ -44,12 +45,25 @@ def open_rows(data: DataRecipe) -> Format:
     for key in ("split", "subset"):
         if getattr(data, key) is not None and key not in kind.options:
             raise DataError(f"data in the format {readable[0]} has no '{key}'", where=data.path, fix="remove the key")
-    rows = kind(Location(data.path, DataError, data.split, data.subset, COLUMNS))
+    for key in data.columns:
+        if key not in COLUMNS:
+            raise DataError(f"unknown key '{key}'", where="columns", fix=did_you_mean(key, COLUMNS))
+    rows = kind(Location(data.path, DataError, data.split, data.subset, (*COLUMNS, *data.columns.values())))
     columns = rows.columns()
-    if columns is not None and not {"conversations", "messages"} & {*columns}:
-        fix = f"it has the columns {', '.join(columns)}"
+    if columns is not None and layout(_renamed(dict.fromkeys(columns, True), data.columns)) is None:
+        fix = f"it has the columns {', '.join(columns)}; map them by `columns`, as in {{question: …, answer: …}}"
         raise DataError("there is no column 'conversations' or 'messages'", where=rows.label, fix=fix)
     return rows
+
+
+def _renamed(row: Any, columns: Mapping[str, str]) -> Any:
+    """The row with the keys of the recipe's `columns` instead of its own."""
+    if not columns or not isinstance(row, dict):
+        return row
+    taken = {*columns.values()}
+    return {key: value for key, value in row.items() if key not in taken} | {
+        key: row[name] for key, name in columns.items() if name in row
+    }
 
 
 class DataSource:
@@ -67,6 +81,7 @@ class DataSource:
         """
         self.weight = data.weight
         """How often one epoch passes over it."""
+        self._columns = data.columns
         self._images = None if data.images is None else str(Path(data.images))
         if self._images is not None and not Path(self._images).is_dir():
             raise DataError("there is no such folder", where=self._images, fix="check the stage's `images`")
@@ -97,7 +112,8 @@ class DataSource:
         number, index = map(int, name.rpartition(_INSIDE)[2].split("."))
         row = self._rows.read(self._place(number))
         where = f"{row.where}, image {index}"
-        return ImageFile(embedded_image(image_values(row.values, where)[index], where), where)
+        values = image_values(_renamed(row.values, self._columns), where)
+        return ImageFile(embedded_image(values[index], where), where)
 
     def _place(self, number: int) -> Place:
         first, offset, length = self._places[3 * number : 3 * number + 3]
@@ -119,7 +135,8 @@ class DataSource:
                 if count <= NAMED:
                     skipped(f"left out: {error}")
                 continue
-            digest.update("\0".join((*conversation.images, *(turn.text for turn in conversation.turns))).encode())
+            texts = (turn.text if turn.learned else f"{turn.text}\1" for turn in conversation.turns)
+            digest.update("\0".join((*conversation.images, *texts)).encode())
             self._numbers.append(number)
             self._places.extend(row.place)
             yield keys[0] if keys else _hash(f"{self.label}{_INSIDE}{number}")
@@ -145,9 +162,9 @@ class DataSource:
             if self._images is None:
                 fix = "set the stage's `images`, the folder of such files"
                 raise DataError(f"its image {file} is a file", where=row.where, fix=fix)
-            return os.path.join(self._images, file)  # noqa: PTH118, a path object costs ten times as much
+            return os.path.join(self._images, local_path(file))  # noqa: PTH118, a path object costs ten times as much
 
-        return to_conversation(row.values, number, row.where, name)
+        return to_conversation(_renamed(row.values, self._columns), number, row.where, name)
 
 
 def _hash(name: str) -> int:

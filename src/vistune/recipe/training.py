@@ -68,6 +68,8 @@ class DataRecipe(Section):
     """Split of a data set of the hub or on disk (default: train); in a parquet folder, the files `<split>-*`."""
     subset: str | None = None
     """Subset (configuration) of a data set of the hub."""
+    columns: dict[str, str] = {}
+    """Names of the data's keys that differ, e.g. {question: prompt_text, answer: label, image: file}."""
 
 
 def _is_list(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from itertools import islice
 from typing import Any
 
 from torch import nn
@@ -12,24 +13,45 @@ from vistune.data.chat_template import chat_template
 from vistune.data.dataset import AHEAD, Dataset, open_sources
 from vistune.data.encode import Encoder
 from vistune.data.source import DataSource
+from vistune.errors import DataError
 from vistune.model.adapters import add_lora, lora_parts
 from vistune.model.assemble import image_token_count
 from vistune.model.families import vision_blocks
 from vistune.model.vision import used_blocks
 from vistune.recipe.training import LoraRecipe, Part, Recipe, StageRecipe
+from vistune.records import IMAGE_TOKEN
 
 Print = Callable[[str], None]
+_SOME = 1_000
+"""Conversations of a file that are looked at before training."""
+_CAPTION = 3
+"""The largest number of turns of a caption: a system's, an instruction, the caption."""
 
 
 def open_stage_data(stage: StageRecipe, output: Print) -> list[list[DataSource]]:
     """The files of a stage's training data and of its validation data, each read through once.
 
-    `output` gets the records that are left out. Raises DataError with file and record.
+    `output` gets the records that are left out. Raises DataError with file and record, and for questions in a stage
+    whose template is `plain`.
     """
-    return [
+    data = [
         open_sources(entries, skip_bad_records=stage.skip_bad_records, output=output)
         for entries in (stage.sources(), stage.sources(validation=True))
     ]
+    if stage.template == "plain":
+        for source in data[0]:
+            _check_captions(source)
+    return data
+
+
+def _check_captions(source: DataSource) -> None:
+    """Raise DataError for data that asks: the template `plain` leaves out all that a user says."""
+    some = list(islice(source, _SOME))
+    asks = sum(one.turns[-2].text.replace(IMAGE_TOKEN, "").rstrip().endswith("?") for one in some)
+    if any(len(one.turns) > _CAPTION for one in some) or asks > len(some) / 2:
+        what = "the stage's template `plain` leaves questions out, and this data has questions"
+        fix = "remove `template: plain` from this stage, or give it captions: one instruction and one answer each"
+        raise DataError(what, where=source.label, fix=fix)
 
 
 def prepare_stage(
