@@ -106,6 +106,21 @@ def test_one_image_is_encoded_once_and_its_tokens_run_once(engine: Engine, pictu
     assert engine.counters.cached_tokens - before >= 16 * engine.image_tokens
 
 
+def test_short_prompts_are_read_together_and_like_ones_after_each_other(
+    engine: Engine, pictures: list[Image.Image]
+) -> None:
+    def rounds(jobs: list[Job]) -> int:
+        before = engine.counters.rounds
+        write(engine, jobs)
+        return engine.counters.rounds - before
+
+    assert rounds([job(engine, question, max_tokens=2) for question in QUESTIONS[:4]]) <= 2
+    cached = engine.counters.cached_tokens
+    assert rounds([job(engine, "yes", [pictures[0]], max_tokens=2) for _ in range(4)]) <= 3
+    assert engine.counters.cached_tokens - cached >= 3 * engine.image_tokens
+    assert engine.counters.images_encoded == 1
+
+
 def test_a_following_turn_runs_only_what_is_new(engine: Engine, pictures: list[Image.Image]) -> None:
     first = job(engine, QUESTIONS[0], [pictures[0]])
     [answer] = write(engine, [first])

@@ -50,13 +50,12 @@ def test_a_ragged_batch_writes_what_each_row_writes_alone(family: str, options: 
     written: list[list[int]] = []
     rows = []
     for index, prompt in enumerate(prompts):
-        row = slots.take(prompt)
+        row = slots.take(prompt, index)
         start = len(row.symbols)
         assert start == (11 if index == 3 else 0)
         places = torch.arange(start, len(prompt))[None]
         states = slots.forward(row.index, places, embed(torch.tensor([prompt[start:]])))
         row.symbols = list(prompt)
-        slots.move(row, index)
         rows.append(row)
         written.append([int(model.lm_head(states[0, -1]).argmax())])
     for _ in range(11):
@@ -73,13 +72,13 @@ def test_a_ragged_batch_writes_what_each_row_writes_alone(family: str, options: 
 
 def test_a_conversation_that_others_may_continue_stays_while_there_are_other_rows() -> None:
     slots = Slots(build("llama", {}), 2, 64)
-    first = slots.take([1, 2, 3, 4])
+    first = slots.take([1, 2, 3, 4], 0)
     first.symbols = [1, 2, 3, 4]
     slots.release(first)
-    second = slots.take([1, 2, 9, 9])  # another question after the same beginning
+    second = slots.take([1, 2, 9, 9], 0)  # another question after the same beginning
     assert (second is first, second.symbols) == (False, [1, 2])
     slots.release(second)
-    assert slots.take([1, 2, 3, 4, 5]) is first
+    assert slots.take([1, 2, 3, 4, 5], 0) is first
 
 
 def test_layers_that_have_no_keys_and_values_are_refused() -> None:

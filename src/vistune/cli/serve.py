@@ -7,10 +7,12 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vistune.cli.parsing import add_command, announce_loading, count, positive
 from vistune.errors import VistuneError, require
+
+_BITS: dict[str | None, Literal[4, 8]] = {"4bit": 4, "8bit": 8}
 
 
 def add_serve(commands: Any) -> None:
@@ -36,8 +38,9 @@ def add_serve(commands: Any) -> None:
         help="Domains that images are fetched from; their addresses must be public (default: images come as data "
         "URLs only)")  # fmt: skip
     add("--device", metavar="NAME", help="Device of PyTorch (default: cuda if there is one, else cpu)")
-    add("--dtype", choices=("float32", "bfloat16", "float16"), default="float32",
-        help="Number format of the weights (default: float32)")  # fmt: skip
+    add("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto",
+        help="Number format of the weights (default: auto, bfloat16 on a GPU and float32 elsewhere)")  # fmt: skip
+    add("--quantize", choices=("4bit", "8bit"), help="Format of the language model's layers, on a CUDA device")
 
 
 def _serve(args: argparse.Namespace) -> None:
@@ -61,7 +64,9 @@ def _serve(args: argparse.Namespace) -> None:
         batch=args.max_num_seqs, queue=args.max_queue, length=args.max_model_len, seconds=float(args.timeout)
     )
     server = _bound(args.host, args.port)  # before the weights are loaded: the port may be in use
-    with server, Engine.load(args.checkpoint, args.device, getattr(torch, args.dtype), limits) as engine:
+    dtype = None if args.dtype == "auto" else getattr(torch, args.dtype)
+    bits = _BITS.get(args.quantize)
+    with server, Engine.load(args.checkpoint, args.device, dtype, limits, bits=bits) as engine:
         host = f"[{args.host}]" if ":" in args.host else args.host
         print(f"{options.name}: http://{host}:{server.getsockname()[1]}/v1", file=sys.stderr, flush=True)
         config = uvicorn.Config(

@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from peft import LoraConfig, PeftModel, inject_adapter_in_model
@@ -36,7 +36,7 @@ def add_lora(model: LlavaForConditionalGeneration, settings: LoraRecipe, seed: i
         target_modules=_pattern(model.model.language_model, settings.targets),
     )  # fmt: skip
     if settings.quantize:
-        _quantize(model.model.language_model, torch.bfloat16 if bf16 else torch.float32)
+        quantize(model.model.language_model, torch.bfloat16 if bf16 else torch.float32)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         inject_adapter_in_model(config, model, _NAME)
@@ -114,21 +114,24 @@ def merge_adapter(model: LlavaForConditionalGeneration, path: Path) -> LlavaForC
     return merged
 
 
-def _quantize(part: nn.Module, compute: torch.dtype) -> None:
-    """Replace all linear layers in `part` by layers of four bits (QLoRA's NF4), effective at the next move to a device.
+def quantize(part: nn.Module, compute: torch.dtype, bits: Literal[4, 8] = 4) -> None:
+    """Replace all linear layers in `part` by layers of four bits (QLoRA's NF4) or eight (LLM.int8()).
 
-    They compute in `compute`. Raises MissingPackageError without bitsandbytes.
+    The layers compute in `compute`; they are quantised at their next move to a device. Raises MissingPackageError
+    without bitsandbytes.
     """
-    bits = require("bitsandbytes.nn", "qlora", "keeping layers in four bits")
+    small = require("bitsandbytes.nn", "qlora", f"keeping layers in {bits} bits")
     for name, layer in list(part.named_modules()):
         if type(layer) is nn.Linear:
-            small = bits.Linear4bit(
-                layer.in_features, layer.out_features, bias=layer.bias is not None, compute_dtype=compute,
-                quant_type="nf4", device="meta",
-            )  # fmt: skip
-            small.weight = bits.Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4")
-            small.bias = layer.bias
-            part.set_submodule(name, small)
+            shape = {"bias": layer.bias is not None, "device": "meta"}
+            if bits == 4:
+                new = small.Linear4bit(*layer.weight.T.shape, **shape, compute_dtype=compute, quant_type="nf4")
+                new.weight = small.Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4")
+            else:
+                new = small.Linear8bitLt(*layer.weight.T.shape, **shape, has_fp16_weights=False, threshold=6.0)
+                new.weight = small.Int8Params(layer.weight.data, requires_grad=False, has_fp16_weights=False)
+            new.bias = layer.bias
+            part.set_submodule(name, new)
 
 
 def _dequantized(layer: nn.Linear) -> nn.Linear:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -88,7 +87,8 @@ class AnswerText:
 
 def byte_reader(tokenizer: Any) -> Callable[[int], bytes]:
     """A function for the bytes that a token stands for, in byte-level BPE and in SentencePiece with byte fallback."""
-    byte_level = '"ByteLevel"' in json.dumps(json.loads(tokenizer.backend_tokenizer.to_str())["decoder"])
+    decoder = tokenizer.backend_tokenizer.decoder
+    byte_level = decoder is not None and b'"ByteLevel"' in decoder.__getstate__()  # its JSON
     letters = _byte_letters()
 
     def read(token: int) -> bytes:

@@ -11,6 +11,8 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Mount
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vistune.serve.chat import ChatService
 from vistune.serve.engine import Engine
@@ -62,7 +64,33 @@ def build_app(
 
     if page is not None:
         page(app, service)  # last: it may take every other path
+        for route in app.routes:
+            if isinstance(route, Mount):
+                route.app = _QuietErrors(route.app)
     return app
+
+
+class _QuietErrors:
+    """A mounted app whose errors are in the API's shape: its own repeat what was sent, files' paths among it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        status = 0
+
+        async def quiet(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start" and message["status"] >= 400:
+                status = message["status"]
+            elif not status:
+                await send(message)
+
+        try:
+            await self._app(scope, receive, quiet)
+        finally:
+            if status:
+                await respond(_http_error(status))(scope, receive, send)
 
 
 async def _on_api_error(_: Request, error: Any) -> Response:
@@ -70,8 +98,12 @@ async def _on_api_error(_: Request, error: Any) -> Response:
 
 
 async def _on_http_error(_: Request, error: Any) -> Response:
+    return respond(_http_error(error.status_code))
+
+
+def _http_error(status: int) -> ApiError:
     what = {404: "there is no such route", 405: "the route does not have this method"}
-    return respond(ApiError(error.status_code, what.get(error.status_code, "the request cannot be answered")))
+    return ApiError(status, what.get(status, "the request cannot be answered"))
 
 
 async def _on_failure(_: Request, __: Exception) -> Response:

@@ -1,8 +1,9 @@
 """Continuous batching: requests join and leave a running batch, one forward pass for each token of all of them.
 
-The model runs in one thread. Each of its rounds does one part of one new prompt, then writes a token of every running
-sequence, so a long prompt delays the others by one part only. A prompt's first tokens that any row of the cache holds
-(earlier turns, the same image, another choice of the same request) are copied, not computed.
+The model runs in one thread. Each of its rounds reads one part of new prompts, of several if they are short, then
+writes a token of every sequence whose prompt is read, so a long prompt delays the others by one part only. A prompt's
+first tokens that any row of the cache holds (earlier turns, the same image, another choice of the same request) are
+copied, not computed; a prompt waits while another one is being read that has most of it in common.
 """
 
 from __future__ import annotations
@@ -11,33 +12,33 @@ import asyncio
 import logging
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from vistune.data.chat_template import checkpoint_template
 from vistune.data.encode import PromptEncoder
+from vistune.errors import CheckpointError
 from vistune.model.adapter_checkpoint import open_checkpoint
+from vistune.model.adapters import quantize
 from vistune.model.assemble import image_token_count
-from vistune.model.vision import see
 from vistune.records import Turn
 from vistune.serve.answer_text import AnswerText, byte_reader
-from vistune.serve.images import Picture
+from vistune.serve.embeddings import PromptEmbeddings
 from vistune.serve.jobs import ContextLengthError, Counters, End, Job, Limits, Piece, QueueFullError
 from vistune.serve.sampling import Choice, Sampler
-from vistune.serve.slots import Slots, rows_in_memory
+from vistune.serve.slots import Slots, common, rows_in_memory
 
 _LOG = logging.getLogger(__name__)
-_PART = 512
-"""Number of a prompt's tokens in one forward pass."""
-_FEATURES = 64
-"""Number of images whose features are kept."""
+_PART = {"cpu": 512}
+_LARGE_PART = 4096
+"""Number of prompts' tokens in one forward pass: what keeps the device busy."""
 
 
 class Engine:
@@ -48,7 +49,6 @@ class Engine:
         limits = limits or Limits()
         self.image_tokens = image_token_count(model.config)
         self._prompts = PromptEncoder(self.tokenizer, checkpoint_template(processor), self.image_tokens)
-        self._image_id = model.config.image_token_id
         eos = model.generation_config.eos_token_id
         self._eos = set(eos if isinstance(eos, list) else [eos])
         self._token_bytes = byte_reader(self.tokenizer)
@@ -59,21 +59,34 @@ class Engine:
         self._new_slots = partial(Slots, model, rows, self.max_length)
         self._slots = self._new_slots()
         self.counters = Counters()
-        self._features: OrderedDict[int, Tensor] = OrderedDict()
+        self._embeddings = PromptEmbeddings(model, self.counters)
+        self._part = _PART.get(model.device.type, _LARGE_PART)
         self._waiting: deque[Job] = deque()
-        self._joining: Job | None = None
-        self._running: list[Job] = []  # the n-th has the cache's row n
+        self._batch: list[Job] = []  # the n-th has the cache's row n
+        self._writing = 0  # the first of them are being written, the others' prompts are being read
         self._changed, self._closed = threading.Condition(), False
         self._thread = threading.Thread(target=self._work, name="vistune-engine", daemon=True)
 
     @classmethod
     def load(
-        cls, path: Path | str, device: str | None = None, dtype: torch.dtype | None = None, limits: Limits | None = None
-    ) -> Engine:
-        """The engine of a checkpoint folder, on the GPU if there is one. Raises CheckpointError."""
+        cls, path: Path | str, device: str | None = None, dtype: torch.dtype | None = None,
+        limits: Limits | None = None, *, bits: Literal[4, 8] | None = None,
+    ) -> Engine:  # fmt: skip
+        """The engine of a checkpoint folder, on the GPU if there is one.
+
+        `dtype` None is bfloat16 on a GPU, where `bits` quantises the language model's layers, and float32 elsewhere.
+        Raises CheckpointError.
+        """
+        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        dtype = dtype or (torch.bfloat16 if place.type == "cuda" else torch.float32)
+        if bits and place.type != "cuda":
+            what = f"layers of {bits} bits are computed on a CUDA device, this one is {place}"
+            raise CheckpointError(what, where="--quantize", fix="leave it out; --dtype bfloat16 halves the weights")
         model, processor = open_checkpoint(Path(path))
+        if bits:
+            quantize(model.model.language_model, dtype, bits)
         module: torch.nn.Module = model
-        module.to(device or ("cuda" if torch.cuda.is_available() else "cpu"), dtype)
+        module.to(place, dtype)
         return cls(model, processor, limits)
 
     def __enter__(self) -> Engine:
@@ -89,7 +102,7 @@ class Engine:
     @property
     def load_now(self) -> tuple[int, int]:
         """The numbers of running and of waiting sequences."""
-        return len(self._running) + (self._joining is not None), len(self._waiting)
+        return len(self._batch), len(self._waiting)
 
     def prompt(self, turns: Sequence[Turn], images: int) -> list[int]:
         """The token ids of a conversation; the first `images` `<image>` of the user are images.
@@ -105,7 +118,7 @@ class Engine:
     def submit(self, jobs: Sequence[Job]) -> None:
         """Queue the sequences of one request. Raises QueueFullError if not all have a place."""
         for job in jobs:
-            job.symbols = self._symbols(job)
+            job.symbols = self._embeddings.symbols(job)
             job.sampler = Sampler(job.sampling)
             wanted = self._token_bytes if job.sampling.logprobs is not None else None
             job.text = AnswerText(self.tokenizer, job.sampling.stop, wanted)
@@ -134,22 +147,12 @@ class Engine:
             for job in jobs:
                 job.cancel()
 
-    def _symbols(self, job: Job) -> list[int]:
-        """The prompt's tokens as the cache compares them: an image's stand for its pixels."""
-        symbols, seen = [], 0
-        for token in job.ids:
-            if token == self._image_id:
-                picture, place = divmod(seen, self.image_tokens)
-                token, seen = -1 - job.pictures[picture].key - place, seen + 1
-            symbols.append(token)
-        return symbols
-
     def _work(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or any(self.load_now))
             if self._closed:
-                return self._fail([*self._active(), *self._waiting])
+                return self._fail([*self._batch, *self._waiting])
             with torch.inference_mode():
                 self._round()
 
@@ -157,26 +160,20 @@ class Engine:
         self.counters.rounds += 1
         try:
             self._drop()
-            if self._joining is None and self._waiting and len(self._running) < self.batch:
-                self._joining = job = self._waiting.popleft()
-                job.row = self._slots.take(job.symbols)
-                job.cached = len(job.row.symbols)
-                self.counters.prompt_tokens += len(job.ids)
-                self.counters.cached_tokens += job.cached
-            if self._joining:
-                self._prefill(self._joining)
-            if self._running:
-                self._decode()
+            self._admit()
+            if reading := self._batch[self._writing :]:
+                self._prefill(reading)
+            if writing := self._batch[: self._writing]:
+                self._decode(writing)
         except Exception:  # out of memory, most likely: the next requests may fit
             _LOG.exception("a forward pass failed")
-            failed = self._active()
-            self._running, self._joining, self._slots = [], None, self._new_slots()
+            failed, self._batch, self._writing, self._slots = self._batch, [], 0, self._new_slots()
             self._fail(failed)
 
     def _drop(self) -> None:
         """Take out what is cancelled or too late."""
         latest = time.monotonic() - self.limits.seconds
-        for job in [job for job in [*self._active(), *self._waiting] if job.cancelled or job.arrival < latest]:
+        for job in [job for job in [*self._batch, *self._waiting] if job.cancelled or job.arrival < latest]:
             if job.written and not job.cancelled:
                 self._end(job, "length")
             else:
@@ -184,52 +181,47 @@ class Engine:
                 job.deliver(Piece(end="cancelled" if job.cancelled else "timeout"))
                 self._remove(job)
 
-    def _prefill(self, job: Job) -> None:
-        """Run the next part of the prompt; after the last, the sequence joins the batch."""
-        start = len(job.row.symbols)
-        ids = torch.tensor([job.ids[start : start + _PART]], device=self.model.device)
-        places = torch.arange(start, start + ids.shape[1], device=ids.device)[None]
-        states = self._slots.forward(job.row.index, places, self._embed(job, start, ids))
-        job.row.symbols += job.symbols[start : start + _PART]
-        if len(job.row.symbols) == len(job.ids):
-            self._slots.move(job.row, len(self._running))
-            self._joining = None
-            self._running.append(job)
-            self._write([job], states[:, -1])
+    def _admit(self) -> None:
+        """Take in the sequences that wait, as far as one forward pass reads them with those that are being read."""
+        while self._waiting and len(self._batch) < self.batch:
+            job, reading = self._waiting[0], self._batch[self._writing :]
+            unread = len(job.ids) - self._slots.cached(job.symbols)
+            soon = max((common(job.symbols, other.symbols) for other in reading), default=0)
+            longest = max(unread, *(other.unread for other in reading), 0)
+            if reading and (len(job.ids) - soon < unread // 2 or longest * (len(reading) + 1) > self._part):
+                return
+            self._waiting.popleft()
+            job.row = self._slots.take(job.symbols, len(self._batch))
+            self._batch.append(job)
+            job.cached = len(job.row.symbols)
+            self.counters.prompt_tokens += len(job.ids)
+            self.counters.cached_tokens += job.cached
 
-    def _decode(self) -> None:
-        jobs = list(self._running)
+    def _prefill(self, jobs: Sequence[Job]) -> None:
+        """Read the next part of each prompt; after its last one a sequence is written."""
+        sizes = [min(job.unread, self._part) for job in jobs]
+        starts = torch.tensor([[len(job.row.symbols)] for job in jobs], device=self.model.device)
+        parts = [self._embeddings.embed(job, len(job.row.symbols), size) for job, size in zip(jobs, sizes, strict=True)]
+        states = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True)  # (B, Q, D)
+        places = starts + torch.arange(states.shape[1], device=starts.device)
+        # what padding leaves behind the prompts is overwritten before it is seen; no prompt has the last place
+        states = self._slots.forward(self._writing, places.clamp(max=self.max_length - 1), states)
+        for job, size in zip(jobs, sizes, strict=True):
+            job.row.symbols += job.symbols[len(job.row.symbols) :][:size]
+        ready = [(job, states[row, sizes[row] - 1]) for row, job in enumerate(jobs) if not job.unread]
+        for job, _ in ready:
+            self._swap(job, self._writing)
+            self._writing += 1
+        if ready:
+            self._write([job for job, _ in ready], torch.stack([last for _, last in ready]))
+
+    def _decode(self, jobs: Sequence[Job]) -> None:
         tokens = torch.tensor([[job.written[-1]] for job in jobs], device=self.model.device)
         places = torch.tensor([[len(job.row.symbols)] for job in jobs], device=tokens.device)
         states = self._slots.forward(0, places, self.model.get_input_embeddings()(tokens))
         for job in jobs:
             job.row.symbols.append(job.written[-1])
         self._write(jobs, states[:, -1])
-
-    def _embed(self, job: Job, start: int, ids: Tensor) -> Tensor:
-        """The embeddings (1, Q, D) of a prompt's tokens from `start` on, its images' among them."""
-        states: Tensor = self.model.get_input_embeddings()(ids)
-        where = ids == self._image_id
-        if count := int(where.sum()):
-            before = job.ids[:start].count(self._image_id)
-            first, last = before // self.image_tokens, (before + count - 1) // self.image_tokens
-            features = torch.cat([self._see(picture) for picture in job.pictures[first : last + 1]])
-            skip = before - first * self.image_tokens
-            states[where] = features[skip : skip + count].to(states.dtype)
-        return states
-
-    def _see(self, picture: Picture) -> Tensor:
-        """The image's embeddings (I, D)."""
-        features = self._features.pop(picture.key, None)
-        if features is None:
-            self.counters.images_encoded += 1
-            features = see(self.model, picture.pixels[None])[0]
-        else:
-            self.counters.images_reused += 1
-        self._features[picture.key] = features
-        if len(self._features) > _FEATURES:
-            self._features.popitem(last=False)
-        return features
 
     def _write(self, jobs: Sequence[Job], states: Tensor) -> None:
         """Choose each job's next token from its last hidden state; states (B, D)."""
@@ -259,21 +251,22 @@ class Engine:
         self._remove(job)
 
     def _remove(self, job: Job) -> None:
-        """Take the job out of the batch or the queue; the last row of the batch takes its place."""
-        if job in self._running:
-            self._slots.move(self._running[-1].row, job.row.index)
-            self._running[self._running.index(job)] = self._running[-1]
-            self._running.pop()
-        elif job is self._joining:
-            self._joining = None
-        else:
+        """Take the job out of the queue, or out of the batch, where others take its place."""
+        if job not in self._batch:
             with self._changed:
-                self._waiting.remove(job)
-            return
-        self._slots.release(job.row)
+                return self._waiting.remove(job)
+        if job.row.index < self._writing:
+            self._writing -= 1
+            self._swap(job, self._writing)
+        self._swap(job, len(self._batch) - 1)
+        self._batch.pop()
+        return self._slots.release(job.row)
 
-    def _active(self) -> list[Job]:
-        return [*self._running, *([self._joining] if self._joining else [])]
+    def _swap(self, job: Job, place: int) -> None:
+        """Exchange the job's place in the batch, which is its row in the cache, with that of another."""
+        batch, old = self._batch, job.row.index
+        self._slots.move(job.row, place)
+        batch[old], batch[place] = batch[place], batch[old]
 
     def _fail(self, jobs: Sequence[Job]) -> None:
         for job in jobs:

@@ -8,6 +8,7 @@ import hashlib
 import io
 import threading
 from collections import OrderedDict
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,12 @@ from vistune.errors import DataError
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 """What is decoded; Pillow's other decoders are larger targets than they are of use."""
 _MAX_PIXELS = 25_000_000
+_MAX_SIDE = 8_000
+"""Pixels of the longer side: padding to a square takes 14 bytes for each pixel of that square."""
+_MAX_FRAMES = 1_000
+"""Frames of an animation, of which the first is read."""
+_LARGE = 4_000_000
+"""Pixels of an image beyond which no other is decoded at the same time."""
 _DECODED = 64
 """Number of images whose pixels are kept."""
 
@@ -38,7 +45,7 @@ class ImageReader:
     def __init__(self, processor: Any) -> None:
         self._processor = processor
         self._known: OrderedDict[bytes, Picture] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock, self._large = threading.Lock(), threading.Lock()
 
     def read(self, content: bytes, where: str) -> Picture:
         """The first frame of an image file. Raises DataError with `where`, and nothing of the content."""
@@ -57,19 +64,23 @@ class ImageReader:
     def _decode(self, content: bytes, where: str) -> Picture:
         try:
             image = Image.open(io.BytesIO(content), formats=FORMATS)
+            size, frames = image.size, getattr(image, "n_frames", 1)
         except Image.DecompressionBombError:
             raise _too_large(where) from None
         except Exception:  # Pillow's decoders raise all sorts of errors for a corrupt file
             what = f"the image is corrupt, or its format is none of {', '.join(FORMATS)}"
             raise DataError(what, where=where) from None
-        with image:
-            if image.width * image.height > _MAX_PIXELS:
-                raise _too_large(where)
+        if size[0] * size[1] > _MAX_PIXELS or max(size) > _MAX_SIDE:
+            raise _too_large(where)
+        if frames > _MAX_FRAMES:
+            raise DataError(f"the animation has more than {_MAX_FRAMES:,} frames", where=where)
+        with image, self._large if size[0] * size[1] > _LARGE else nullcontext():
             try:
+                image.seek(0)
                 rgb = to_rgb(ImageOps.exif_transpose(image))
             except Exception:
                 raise DataError("the image is corrupt or cut off", where=where) from None
-        pixels = to_pixels(self._processor, rgb, where)
+            pixels = to_pixels(self._processor, rgb, where)
         digest = hashlib.sha256(pixels.numpy().tobytes()).digest()
         return Picture(int.from_bytes(digest[:16], "big") << 16, pixels)  # an image's tokens are numbered from it on
 
@@ -92,5 +103,7 @@ def data_url(url: str, where: str) -> bytes:
 
 def _too_large(where: str) -> DataError:
     return DataError(
-        f"the image has more than {_MAX_PIXELS // 10**6} megapixels", where=where, fix="send a smaller one"
+        f"the image has more than {_MAX_PIXELS // 10**6} megapixels, or a side of more than {_MAX_SIDE:,} pixels",
+        where=where,
+        fix="send a smaller one",
     )

@@ -84,5 +84,10 @@ class Job:
     text: AnswerText = field(init=False)
     row: Row = field(init=False)
 
+    @property
+    def unread(self) -> int:
+        """Number of the prompt's tokens that the cache does not hold yet."""
+        return max(0, len(self.ids) - len(self.row.symbols))
+
     def cancel(self) -> None:
         self.cancelled = True

@@ -17,20 +17,23 @@ from yarl import URL
 
 from vistune.errors import DataError
 
-_SECONDS = 10
 _MAX_BYTES = 32 * 2**20
 # no user, no backslash, no IP address in any of its notations: parsers differ on these
 _ADDRESS = re.compile(r"https?://((?:[a-z0-9-]+\.)*[a-z][a-z0-9-]*)(?::\d{1,5})?(?:[/?][!-\[\]-~]*)?", re.IGNORECASE)
 _TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
 """IPv4 addresses in IPv6 ones (RFC 6052)."""
+_UNICAST = ipaddress.ip_network("2000::/3")
+"""What is assigned of IPv6 for the internet (RFC 4291); ::/96 and others are not."""
 
 
 class MediaFetcher:
-    """Fetches images from `domains`; `resolver` gives each domain's addresses."""
+    """Fetches images from `domains`, each in `seconds`; `resolver` gives a domain's addresses."""
 
-    def __init__(self, domains: Collection[str] = (), resolver: AbstractResolver | None = None) -> None:
+    def __init__(
+        self, domains: Collection[str] = (), resolver: AbstractResolver | None = None, seconds: float = 10
+    ) -> None:
         self._domains = {domain.lower() for domain in domains}
-        self._resolver = resolver
+        self._resolver, self._timeout = resolver, aiohttp.ClientTimeout(total=seconds)
 
     async def fetch(self, url: str, where: str) -> bytes:
         """The content of an address. Raises DataError with `where`, and nothing of the address."""
@@ -42,10 +45,9 @@ class MediaFetcher:
             raise DataError("the image's address is not of an allowed domain (http:// or https://)", where=where)
         # without a cache of addresses, without proxies, cookies and credentials of this machine
         connector = aiohttp.TCPConnector(resolver=self._resolver or PublicResolver(), use_dns_cache=False)
-        timeout = aiohttp.ClientTimeout(total=_SECONDS)
         try:
             async with (
-                aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False) as session,
+                aiohttp.ClientSession(connector=connector, timeout=self._timeout, auto_decompress=False) as session,
                 session.get(URL(url, encoded=True), allow_redirects=False) as response,
             ):
                 return await _content(response, where)
@@ -73,8 +75,8 @@ def is_public(address: str) -> bool:
         inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo and ip.teredo[1])
         if ip in _TRANSLATED:
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-        if inner:
-            return is_public(str(inner))
+        if inner or ip not in _UNICAST:
+            return bool(inner) and is_public(str(inner))
     return ip.is_global and not ip.is_multicast
 
 

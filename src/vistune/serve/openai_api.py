@@ -19,6 +19,12 @@ from vistune.serve.sampling import Sampling
 _MOST_NAME = 64
 """Characters of a field's name that an error repeats."""
 
+_UNSUPPORTED = {
+    "tools", "tool_choice", "tool_calls", "functions", "function_call", "logit_bias", "audio", "modalities",
+    "prediction", "web_search_options", "reasoning_effort", "verbosity", "response_format",
+}  # fmt: skip
+"""Fields of OpenAI's API that mean something else than their default only elsewhere."""
+
 
 class ApiError(Exception):
     """An error of a request: HTTP status, message, and OpenAI's `param` and `code`."""
@@ -100,6 +106,7 @@ class ChatRequest(_Strict):
     tools: Annotated[list[Any], Field(max_length=0)] | None = None
     tool_choice: Literal["none", "auto"] | None = None
     logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
+    modalities: list[Literal["text"]] | None = None
     # without effect here:
     parallel_tool_calls: bool | None = None
     user: str | None = None
@@ -138,6 +145,9 @@ def read_request(body: bytes) -> ChatRequest:
 
 def _invalid(error: ValidationError) -> ApiError:
     first = max(error.errors(include_url=False, include_input=False), key=lambda one: len(one["loc"]))
+    if unsupported := next((part for part in first["loc"] if part in _UNSUPPORTED), None):
+        what = f"{unsupported} is not supported by this server"
+        return ApiError(400, what, param=str(unsupported), code="unsupported_parameter")
     place = ".".join(str(part) for part in first["loc"] if not _is_branch(part))
     param = _short(place) or None
     if first["type"] == "extra_forbidden":

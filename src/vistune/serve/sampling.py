@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+_LIKELY = 1024
+"""Number of tokens that are sorted first; those that reach top_p are rarely more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -73,13 +76,17 @@ class Sampler:
     def _draw(self, logits: Tensor) -> int:
         """transformers' order: temperature, the top k, then the fewest tokens whose sum reaches top_p."""
         options = self._sampling
-        values, ids = (logits.cpu() / options.temperature).sort(descending=True, stable=True)
+        shares = (logits.cpu() / options.temperature).softmax(-1)
+        ids = None
         if options.top_k:
-            values, ids = values[: options.top_k], ids[: options.top_k]
-        shares = values.softmax(-1)
+            shares, ids = shares.topk(min(options.top_k, len(shares)))
+            shares = shares / shares.sum()
+        elif options.top_p < 1:
+            likely = shares.topk(min(_LIKELY, len(shares)))
+            shares, ids = likely if likely.values.sum() >= options.top_p else shares.sort(descending=True)
         if options.top_p < 1:
             before = shares.cumsum(-1) - shares  # the sum of the likelier tokens; the first stays
             shares = shares.where(before < options.top_p, 0)
             shares[0] = shares[0].clamp(min=1e-9)
-        drawn = torch.multinomial(shares, 1, generator=self._generator)
-        return int(ids[drawn])
+        drawn = int(torch.multinomial(shares, 1, generator=self._generator))
+        return drawn if ids is None else int(ids[drawn])

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
 from typing import Any
 
 import torch
@@ -102,12 +101,16 @@ class Slots:
         states: Tensor = output.last_hidden_state
         return states
 
-    def take(self, symbols: Sequence[int]) -> Row:
-        """A free row that holds the first of `symbols`, as many as some row has, but not the last.
+    def cached(self, symbols: Sequence[int]) -> int:
+        """The number of first symbols, without the last, that a row holds."""
+        return self._best(symbols)[0]
+
+    def take(self, symbols: Sequence[int], index: int) -> Row:
+        """A free row, moved to `index`, with the first of `symbols` that some row holds.
 
         There must be a free row. One that another sequence would continue is left as it is, if there are others.
         """
-        shared, best = max(((_common(row.symbols, symbols[:-1]), row) for row in self.rows), key=lambda pair: pair[0])
+        shared, best = self._best(symbols)
         if best.busy or shared < len(best.symbols):
             row = min((row for row in self.rows if not row.busy), key=lambda row: row.last_use)
             self._copy(best, row, shared)
@@ -115,7 +118,11 @@ class Slots:
             row = best
         self._uses += 1
         row.busy, row.last_use, row.symbols = True, self._uses, list(symbols[:shared])
+        self.move(row, index)
         return row
+
+    def _best(self, symbols: Sequence[int]) -> tuple[int, Row]:
+        return max(((common(row.symbols, symbols[:-1]), row) for row in self.rows), key=lambda pair: pair[0])
 
     def release(self, row: Row) -> None:
         """Free the row; what it holds can be used again until another sequence takes it."""
@@ -192,6 +199,13 @@ def _added(allowed: Tensor, dtype: torch.dtype) -> Tensor:
     return zeros.masked_fill(~allowed, torch.finfo(dtype).min)
 
 
-def _common(left: Sequence[int], right: Sequence[int]) -> int:
-    """The number of first elements that both have in common."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(left, right, strict=False)))
+def common(left: Sequence[int], right: Sequence[int]) -> int:
+    """The number of first elements that both have in common, by halving: slices are compared faster than elements."""
+    low, high = 0, min(len(left), len(right))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if left[low:middle] == right[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
