@@ -267,10 +267,10 @@ def test_a_checkpoint_that_others_made_can_be_asked(backbones: Path, tmp_path: P
     next(token for token in content["added_tokens"] if token["content"] == "<image>")["special"] = False
     config.write_text(json.dumps(content))
     picture = _pictures()[0]
-    text = "<s>USER: <image>\nhow many dogs ASSISTANT:"
+    text = "USER: <image>\nhow many dogs ASSISTANT:"
     theirs: Any = LlavaForConditionalGeneration.from_pretrained(tmp_path / "theirs")
     loaded: Any = AutoProcessor.from_pretrained(tmp_path / "theirs", backend="pil")
-    inputs = loaded(images=picture, text=text, add_special_tokens=False, return_tensors="pt")
+    inputs = loaded(images=picture, text=text, return_tensors="pt")
     written = theirs.generate(**inputs, max_new_tokens=10, do_sample=False)[0, inputs["input_ids"].shape[1] :]
     answer = Assistant.load(tmp_path / "theirs", "cpu").chat(picture, "how many dogs", max_new_tokens=10)
     assert answer == loaded.decode(written, skip_special_tokens=True).strip()

@@ -73,6 +73,14 @@ _SYSTEM_TO_USER = """\
 {%- set messages = [{'role': messages[1]['role'], 'content': text}] + messages[2:] -%}
 {%- endif -%}
 {{- '' }}"""
+_END_ANSWERS = """\
+{%- set ns = namespace(messages=[]) -%}
+{%- for message in messages -%}
+{%- set end = eos_token if message['role'] == 'assistant' else '' -%}
+{%- set ns.messages = ns.messages + [{'role': message['role'], 'content': message['content'] + end}] -%}
+{%- endfor -%}
+{%- set messages = ns.messages -%}
+{{- '' }}"""
 _OWN_PROMPT = "{%- set wants_answer = add_generation_prompt -%}{%- set add_generation_prompt = false -%}{{- '' }}"
 
 
@@ -104,6 +112,20 @@ def checkpoint_template(processor: ProcessorMixin) -> str:
     tokenizer: Any = processor.tokenizer
     tokenizer.add_tokens([AddedToken(IMAGE_TOKEN, special=True, normalized=False)], special_tokens=True)
     return _adapt(tokenizer, str(processor.chat_template))
+
+
+def keep_template(processor: ProcessorMixin) -> str:
+    """The template of a checkpoint for its further training, which the processor then has and saves.
+
+    As `checkpoint_template`, but answers that the template does not end (llava-hf's) end with the end of a sequence.
+    """
+    tokenizer: Any = processor.tokenizer
+    template = checkpoint_template(processor)
+    if _end(tokenizer, template) is None:
+        template = template.replace(_PARTS_TO_TEXT, _PARTS_TO_TEXT + _END_ANSWERS, 1)
+    processor.chat_template = tokenizer.chat_template = template
+    tokenizer.add_bos_token = False  # the template writes it
+    return template
 
 
 def render(
@@ -144,16 +166,21 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
     """The special token that the template writes after an answer. Raises CheckpointError if there is none."""
-    _, after, _ = exchange(tokenizer, template)
-    tokens = sorted(special_tokens(tokenizer), key=len, reverse=True)
-    found = re.match(r"\s*(" + "|".join(map(re.escape, tokens)) + ")", after) if tokens else None
-    if found is None:
+    end = _end(tokenizer, template)
+    if end is None:
         raise CheckpointError(
-            f"the chat template ends an answer with {after!r}, not with a special token",
+            f"the chat template ends an answer with {exchange(tokenizer, template)[1]!r}, not with a special token",
             where=tokenizer.name_or_path,
             fix="set model.chat_template, or add the end-of-turn token to the tokenizer",
         )
-    return found[1]
+    return end
+
+
+def _end(tokenizer: PreTrainedTokenizerBase, template: str) -> str | None:
+    _, after, _ = exchange(tokenizer, template)
+    tokens = sorted(special_tokens(tokenizer), key=len, reverse=True)
+    found = re.match(r"\s*(" + "|".join(map(re.escape, tokens)) + ")", after) if tokens else None
+    return found and found[1]
 
 
 def _adapt(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
@@ -169,7 +196,8 @@ def _adapt(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
         template = _PARTS_TO_TEXT + template
     template = _with_prompt(tokenizer, template)
     if _begins_with_bos(tokenizer) and not exchange(tokenizer, template)[0].startswith(str(tokenizer.bos_token)):
-        template = template.replace(_PARTS_TO_TEXT, _PARTS_TO_TEXT + "{{ bos_token }}", 1)
+        space = " " if _space_follows_bos(tokenizer) else ""
+        template = template.replace(_PARTS_TO_TEXT, f"{_PARTS_TO_TEXT}{{{{ bos_token + '{space}' }}}}", 1)
     return template
 
 
@@ -202,6 +230,13 @@ def _with_prompt(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
         return template
     what = f"its chat template's generation prompt is {prompt!r}, but {before!r} precedes its answers"
     raise CheckpointError(what, where=tokenizer.name_or_path, fix="set model.chat_template")
+
+
+def _space_follows_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a tokenizer that puts a space before a text puts none after a token that begins it."""
+    bos, own = str(tokenizer.bos_token), tokenizer("x", add_special_tokens=False)["input_ids"]
+    written, spaced = (tokenizer(bos + text, add_special_tokens=False)["input_ids"][1:] for text in ("x", " x"))
+    return bool(written != own and spaced == own)
 
 
 def _begins_with_bos(tokenizer: PreTrainedTokenizerBase) -> bool:

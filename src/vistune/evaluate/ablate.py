@@ -15,6 +15,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -119,15 +120,15 @@ def ablate(
 
 def print_table(rows: Sequence[Row], console: Console | None = None) -> None:
     """Print a row a variant: its conversations, and each headline with its interval and difference."""
-    table = Table("variant", "conversations", title="Ablation, % (95 % interval)")
+    table = Table("variant", "data", title="Ablation, % (± half of the 95 % interval)", box=box.SIMPLE_HEAD)
     for name in rows[0].measures:
-        table.add_column(name, justify="right")
-        table.add_column(f"to {rows[0].variant}", justify="right")
+        table.add_column(name.replace("/", "\n"), justify="right", no_wrap=True)
+        table.add_column(f"to {rows[0].variant}", justify="right", no_wrap=True)
     for row in rows:
         cells = []
         for name, measure in row.measures.items():
             gap = row.differences.get(name)
-            cells += [str(Cell.percent(measure)), str(Cell.percent(gap)) if gap else ""]
+            cells += [Cell.percent(measure).short(), Cell.percent(gap).short() if gap else ""]
         table.add_row(row.variant, f"{row.conversations:,}", *cells)
     (console or Console()).print(table)
 

@@ -33,6 +33,12 @@ class Cell:
         score, low, high = bounds
         return cls(score, measure.n, right, low, high)
 
+    def short(self) -> str:
+        """`93.1 ±1.9`, half of the interval's width; a dash where there was nothing to measure."""
+        if self.score is None or self.low is None or self.high is None:
+            return str(self)
+        return f"{self.score:.1f} ±{(self.high - self.low) / 2:.1f}"
+
     def __str__(self) -> str:
         """`93.1 (91.0-94.8)`; a dash where there was nothing to measure."""
         if self.score is None:

@@ -24,6 +24,7 @@ from vistune.errors import CheckpointError
 from vistune.model import adapters
 from vistune.model.assemble import assemble
 from vistune.model.checkpoint import BASE, is_complete, load_checkpoint, save_checkpoint
+from vistune.model.pretrained import local_folder
 from vistune.model.projector import MARK, LinearProjector, as_one_layer, saved_weights
 from vistune.recipe.training import ModelRecipe, Recipe
 from vistune.storage import add_files
@@ -43,22 +44,26 @@ class Backbones:
         return assemble(self.recipe, self.seed, weights=weights)
 
 
-def starting_point(recipe: Recipe) -> Path | Backbones:
+Base = Path | str | Backbones
+"""What a training starts from: a checkpoint's folder, or its hub id, or backbones."""
+
+
+def starting_point(recipe: Recipe) -> Base:
     """What a recipe's first stage starts from. Raises CheckpointError for a checkpoint that does not exist."""
     if recipe.model is not None:
         return Backbones(recipe.model, recipe.seed)
-    start = Path(str(recipe.start))
-    if not is_complete(start):
-        raise CheckpointError("there is no checkpoint to start from", where=str(start), fix="set the recipe's `start`")
-    return start
+    start = str(recipe.start)
+    if not is_complete(local_folder(start)):
+        raise CheckpointError("there is no checkpoint to start from", where=start, fix="set the recipe's `start`")
+    return Path(start) if Path(start).exists() else start
 
 
-def save_adapter_checkpoint(model: LlavaForConditionalGeneration, path: Path, base: Path | Backbones) -> None:
+def save_adapter_checkpoint(model: LlavaForConditionalGeneration, path: Path, base: Base) -> None:
     """Write the projector, and the adapters if there are any, of a model that was `base` before its training.
 
     Raises StorageError if the disk is full.
     """
-    name = os.path.relpath(base, path) if isinstance(base, Path) else ""
+    name = os.path.relpath(base, path) if isinstance(base, Path) else base if isinstance(base, str) else ""
     with add_files(path, BASE) as partial:
         if adapters.lora_layers(model):
             adapters.save_adapter(model, partial, name)
@@ -67,8 +72,8 @@ def save_adapter_checkpoint(model: LlavaForConditionalGeneration, path: Path, ba
         (partial / BASE).write_text(json.dumps(_named(base, name), indent=2) + "\n", "utf-8")
 
 
-def _named(base: Path | Backbones, name: str) -> dict[str, Any]:
-    if isinstance(base, Path):
+def _named(base: Base, name: str) -> dict[str, Any]:
+    if not isinstance(base, Backbones):
         return {"checkpoint": name}
     model = base.recipe.model_dump()
     for part in ("vision_tower", "language_model"):
@@ -77,12 +82,16 @@ def _named(base: Path | Backbones, name: str) -> dict[str, Any]:
     return {"model": model, "seed": base.seed}
 
 
-def open_checkpoint(path: Path, *, one_layer: bool = False) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+def open_checkpoint(
+    name: Path | str, *, one_layer: bool = False
+) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
     """The model and processor of a checkpoint, whole or of adapters, in float32; adapters are merged.
 
-    A folder of PEFT's without `base.json` is read, too. With `one_layer`, a linear projector is the single layer it
-    is. Raises CheckpointError if anything is missing or does not fit.
+    `name` is a folder, or a hub id, which is fetched. A folder of PEFT's without `base.json` is read, too. With
+    `one_layer`, a linear projector is the single layer it is. Raises CheckpointError if anything is missing or does
+    not fit.
     """
+    path = local_folder(name)
     model, processor = _open_on_base(path) if is_adapter(path) else load_checkpoint(path)
     if one_layer and getattr(model.config, MARK, None) == "linear":
         model.model.multi_modal_projector = as_one_layer(model.model.multi_modal_projector)
@@ -126,8 +135,8 @@ def read_base(path: Path) -> Path | Backbones:
         if "model" in content:
             return Backbones(ModelRecipe.model_validate(content["model"]), int(content["seed"]))
         name = content["checkpoint" if file.name == BASE else "base_model_name_or_path"]
-        base = next(folder for folder in (path / name, Path(name)) if folder.is_dir())
-    except StopIteration:
+        base = path / name if (path / name).is_dir() else local_folder(name)
+    except CheckpointError:
         fix = f"put that checkpoint there, or correct its path in {file.name}"
         raise CheckpointError(f"its base {name} is missing", where=str(path), fix=fix) from None
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:

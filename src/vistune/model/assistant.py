@@ -38,8 +38,8 @@ class Assistant:
     def load(
         cls, path: Path | str, device: str | None = None, dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     ) -> Assistant:
-        """The assistant of a checkpoint folder, on the GPU if there is one. Raises CheckpointError."""
-        model, processor = open_checkpoint(Path(path))
+        """The assistant of a checkpoint, a folder or a hub id, on the GPU if there is one. Raises CheckpointError."""
+        model, processor = open_checkpoint(path)
         module: torch.nn.Module = model
         module.to(device or ("cuda" if torch.cuda.is_available() else "cpu"), getattr(torch, dtype))
         return cls(model, processor)

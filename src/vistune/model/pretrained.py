@@ -6,13 +6,42 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from transformers import AutoConfig
 from transformers.utils import logging
 
 from vistune.errors import CheckpointError
 
+SETTINGS = (
+    "config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json", "adapter_config.json",
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt",
+    "*.model", "chat_template.*",
+)  # fmt: skip
+"""The files beside the weights that determine what a model computes."""
+_NOT_NEEDED = ("*/*", "consolidated*")
+"""Files of a hub id that transformers does not read: other formats of the same weights."""
 _UNREACHABLE = "give a folder, or a hub id that this machine can reach"
+_BUFFERS = ("position_ids", "inv_freq")
+"""What old checkpoints hold as weights, and models compute themselves."""
+
+
+def local_folder(name: str | Path) -> Path:
+    """The folder of a model, which is fetched if `name` is a hub id (owner/name). Raises CheckpointError."""
+    if (folder := Path(name)).exists():
+        return folder
+    hub_id = str(name)
+    if hub_id.startswith((".", "/", "~")) or hub_id.count("/") > 1:
+        raise CheckpointError("there is no such checkpoint folder", where=hub_id)
+    try:
+        fetched = snapshot_download(hub_id, allow_patterns=[*SETTINGS, "*.safetensors"], ignore_patterns=[*_NOT_NEEDED])
+        if not any(Path(fetched).glob("*.safetensors")):
+            snapshot_download(hub_id, allow_patterns=["pytorch_model*"], ignore_patterns=[*_NOT_NEEDED])
+    except (OSError, ValueError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        what = f"there is no such folder, and the hub cannot be read: {reason}"
+        raise CheckpointError(what, where=hub_id, fix=_UNREACHABLE) from None
+    return Path(fetched)
 
 
 def read_pretrained(kind: Any, source: str | Path, *, whole: bool = True) -> Any:
@@ -29,7 +58,7 @@ def read_pretrained(kind: Any, source: str | Path, *, whole: bool = True) -> Any
     finally:
         logging.set_verbosity(shown)
     keys = ("missing_keys", "mismatched_keys", *(["unexpected_keys"] if whole else []))
-    if wrong := [name for key in keys for name in report[key]]:
+    if wrong := [name for key in keys for name in report[key] if not str(name).endswith(_BUFFERS)]:
         what = f"its weights are not the model's: {wrong[0]} (and {len(wrong) - 1} more)"
         raise CheckpointError(what, where=str(source))
     model.eval()

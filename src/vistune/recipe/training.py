@@ -192,7 +192,8 @@ class Recipe(Section):
     model: ModelRecipe | None = None
     """Parts that the assistant is assembled from."""
     start: str | None = None
-    """Folder of the checkpoint that the first stage starts from, instead of `model`."""
+    """Checkpoint that the first stage starts from, instead of `model`: a folder, or the hub id of any LLaVA of
+    transformers, e.g. llava-hf/llava-1.5-7b-hf."""
     save_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """dtype of whole checkpoints, from which the next stage starts; 16 bits take half of the space."""
     stages: Annotated[list[StageRecipe], Field(min_length=1)]

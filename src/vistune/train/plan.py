@@ -55,6 +55,7 @@ def plan(recipe: Recipe) -> list[StagePlan]:
     model, processor = base.assemble(weights=False) if isinstance(base, Backbones) else open_checkpoint(base)
     module: nn.Module = model
     module.to("meta")
+    model.tie_weights()  # moving them has untied them
     dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
     peak = measured_peak(torch.device("cuda" if torch.cuda.is_available() else "cpu"), dtype)
     return [_plan_stage(recipe, stage, copy.deepcopy(model), processor, peak) for stage in recipe.stages]

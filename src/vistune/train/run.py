@@ -16,7 +16,7 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 from vistune.data.source import DataSource
 from vistune.errors import CheckpointError, RecipeError
 from vistune.interrupt import stop_at_once
-from vistune.model.adapter_checkpoint import Backbones, open_checkpoint, save_adapter_checkpoint, starting_point
+from vistune.model.adapter_checkpoint import Backbones, Base, open_checkpoint, save_adapter_checkpoint, starting_point
 from vistune.model.adapters import merge_lora
 from vistune.model.checkpoint import BASE, is_complete, mark_unfinished, save_checkpoint
 from vistune.recipe import schema
@@ -100,7 +100,7 @@ def _check(recipe: Recipe, out: Path, folders: list[Path], processes: int) -> li
 
 
 def _run_stage(
-    base: Path | Backbones, recipe: Recipe, stage: StageRecipe, data: list[list[DataSource]], accelerator: Accelerator,
+    base: Base, recipe: Recipe, stage: StageRecipe, data: list[list[DataSource]], accelerator: Accelerator,
     folder: Path, evaluate: Evaluate | None,
 ) -> None:  # fmt: skip
     """Train a stage that starts from a checkpoint or the backbones, and save its checkpoint."""
@@ -126,13 +126,13 @@ def _run_stage(
     accelerator.free_memory()
 
 
-def _open(base: Path | Backbones) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
-    return open_checkpoint(base, one_layer=True) if isinstance(base, Path) else base.assemble()
+def _open(base: Base) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+    return base.assemble() if isinstance(base, Backbones) else open_checkpoint(base, one_layer=True)
 
 
 def _save(
     model: LlavaForConditionalGeneration, processor: LlavaProcessor, recipe: Recipe, stage: StageRecipe,
-    base: Path | Backbones, folder: Path,
+    base: Base, folder: Path,
 ) -> None:  # fmt: skip
     """The stage's checkpoint; a whole one with its adapters, if any, merged, and once more by themselves."""
     if stage.save == "trained":

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
-from vistune.data.chat_template import chat_template
+from vistune.data.chat_template import chat_template, keep_template
 from vistune.data.dataset import AHEAD, Dataset, open_sources
 from vistune.data.encode import Encoder
 from vistune.data.source import DataSource
@@ -67,7 +67,8 @@ def prepare_stage(
     if "lora" in stage.trains:
         add_lora(model, stage.lora or LoraRecipe(), recipe.seed, bf16=recipe.precision == "bf16")
     freeze(model, stage.trains)
-    template = chat_template(processor.tokenizer, stage.template) if stage.template else str(processor.chat_template)
+    own = keep_template(processor)
+    template = chat_template(processor.tokenizer, stage.template) if stage.template else own
     encoder = Encoder(processor.tokenizer, template, image_token_count(model.config))
     return [Dataset(sources, encoder, stage.max_length, output=output, ahead=ahead) for sources in data if sources]
 

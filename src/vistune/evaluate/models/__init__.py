@@ -1,6 +1,6 @@
 """The models that an evaluation asks: checkpoints, other vision-language models of transformers, servers.
 
-    FOLDER          a checkpoint of LLaVA's architecture, ours or another's: questions about an image share its tokens
+    FOLDER, ID      a checkpoint of LLaVA's architecture, ours or another's: questions about an image share its tokens
     FOLDER, hf:ID   another vision-language model of transformers, with its own processor and chat template
     openai:NAME     a model behind a server with OpenAI's chat completions
 
@@ -38,21 +38,22 @@ def open_model(
         return ServerModel(spec, replies, limits, base_url=base_url, key_env=key_env)
     if base_url is not None:
         raise VistuneError("a base URL is for a server's model", where=spec, fix="name the model openai:NAME")
-    if kind != "hf" and _is_ours(Path(spec)):
+    if kind != "hf" and _is_ours(spec):
         from vistune.evaluate.models.checkpoint import Checkpoint
 
-        return Checkpoint.open(Path(spec), dtype, device)
+        return Checkpoint.open(spec, dtype, device)
     from vistune.evaluate.models.transformers_model import TransformersModel
 
     return TransformersModel(name if kind == "hf" else spec, dtype, device)
 
 
-def _is_ours(folder: Path) -> bool:
-    """Whether `Checkpoint` is to open a folder: LLaVA's architecture with a supported tower, or no model at all."""
+def _is_ours(name: str) -> bool:
+    """Whether `Checkpoint` is to open a model: LLaVA's architecture with a supported tower, or no model at all."""
     from vistune.model.families import VISION
+    from vistune.model.pretrained import local_folder
 
     try:
-        config: Any = json.loads((folder / "config.json").read_text("utf-8"))
+        config: Any = json.loads((local_folder(name) / "config.json").read_text("utf-8"))
         return config["model_type"] == "llava" and config["vision_config"]["model_type"] in VISION
     except (OSError, ValueError, KeyError, TypeError):
         return True

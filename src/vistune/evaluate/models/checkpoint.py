@@ -11,6 +11,7 @@ from vistune.evaluate.models.fingerprint import fingerprint
 from vistune.model.adapter_checkpoint import is_adapter
 from vistune.model.assistant import Assistant
 from vistune.model.checkpoint import check_whole
+from vistune.model.pretrained import local_folder
 
 
 class Checkpoint:
@@ -20,12 +21,14 @@ class Checkpoint:
         self._load, self.name, self.identity = load, name, identity
 
     @classmethod
-    def open(cls, folder: Path, dtype: Dtype, device: str | None) -> Checkpoint:
-        """The checkpoint in a folder, whole or of adapters. Raises CheckpointError."""
+    def open(cls, name: str, dtype: Dtype, device: str | None) -> Checkpoint:
+        """The checkpoint of a folder or a hub id, whole or of adapters. Raises CheckpointError."""
+        folder = local_folder(name)
         if not is_adapter(folder):
             check_whole(folder)
         identity = f"{fingerprint(folder)} {dtype}"
-        return cls(lambda: Assistant.load(folder, device, dtype), folder.resolve().name, identity)
+        shown = name if folder != Path(name) else folder.resolve().name
+        return cls(lambda: Assistant.load(folder, device, dtype), shown, identity)
 
     @cached_property
     def _assistant(self) -> Assistant:

@@ -8,22 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
-
 from vistune.errors import CheckpointError
 from vistune.model.adapter_checkpoint import Backbones, is_adapter, read_base
 from vistune.model.backbones import resolve
+from vistune.model.pretrained import SETTINGS, local_folder
 
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-_SETTINGS = (
-    "config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json", "adapter_config.json",
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt",
-    "*.model", "chat_template.*",
-)  # fmt: skip
 _ELSEWHERE = ("_name_or_path", "name_or_path", "base_model_name_or_path", "transformers_version")
 """Keys of settings that say where a model came from, not what it computes."""
-_NOT_NEEDED = ("*/*", "consolidated*")
-"""Files of a hub id that transformers does not read: other formats of the same weights."""
 
 
 def fingerprint(model: Path) -> str:
@@ -31,7 +23,7 @@ def fingerprint(model: Path) -> str:
 
     `model` is a folder, or a file. Raises CheckpointError if it cannot be read, or if its base is missing.
     """
-    files = {model} if model.is_file() else {one for form in _WEIGHTS + _SETTINGS for one in model.glob(form)}
+    files = {model} if model.is_file() else {one for form in _WEIGHTS + SETTINGS for one in model.glob(form)}
     ordered = sorted(files)
     try:
         with ThreadPoolExecutor(4) as pool:  # hashing does not hold the interpreter's lock
@@ -40,22 +32,6 @@ def fingerprint(model: Path) -> str:
         raise CheckpointError(f"cannot be read: {error}", where=str(model)) from None
     parts = [*zip([file.name if file != model else "" for file in ordered], digests, strict=True), *_base(model)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def local_folder(name: str) -> Path:
-    """The folder of a model, which is fetched if `name` is a hub id. Raises CheckpointError."""
-    if Path(name).exists():
-        return Path(name)
-    wanted = [*_SETTINGS, "*.safetensors"]
-    try:
-        folder = Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=[*_NOT_NEEDED]))
-        if not any(folder.glob("*.safetensors")):
-            snapshot_download(name, allow_patterns=["pytorch_model*"], ignore_patterns=[*_NOT_NEEDED])
-    except (OSError, ValueError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        fix = "give a folder, or a hub id that this machine can reach"
-        raise CheckpointError(f"cannot be read as a model: {reason}", where=name, fix=fix) from None
-    return folder
 
 
 def _base(model: Path) -> list[Any]:

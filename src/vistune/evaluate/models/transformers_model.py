@@ -13,7 +13,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from vistune.data.images import open_image, to_rgb
 from vistune.errors import CheckpointError, DataError
 from vistune.evaluate.models.answerer import Dtype, Likelihood, Prompt, naming_prompts
-from vistune.evaluate.models.fingerprint import fingerprint, local_folder
+from vistune.evaluate.models.fingerprint import fingerprint
+from vistune.model.pretrained import local_folder
 
 _Messages = list[dict[str, Any]]
 
