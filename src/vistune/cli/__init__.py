@@ -15,6 +15,7 @@ from vistune.cli.eval import add_eval
 from vistune.cli.export import add_export
 from vistune.cli.generate import add_generate
 from vistune.cli.import_ import add_import
+from vistune.cli.init import add_init
 from vistune.cli.merge import add_merge
 from vistune.cli.parsing import Parser, wrap
 from vistune.cli.recipes import add_recipes
@@ -78,8 +79,8 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for add in (
-        add_demo, add_demo_data, add_generate, add_view, add_import, add_scienceqa, add_split, add_train, add_merge,
-        add_eval, add_rescore, add_report, add_ablate, add_chat, add_serve, add_export, add_recipes,
+        add_demo, add_demo_data, add_generate, add_view, add_import, add_scienceqa, add_split, add_init, add_train,
+        add_merge, add_eval, add_rescore, add_report, add_ablate, add_chat, add_serve, add_export, add_recipes,
     ):  # fmt: skip
         add(commands)
     return parser, commands.choices
