@@ -34,21 +34,23 @@ def _saved(image: Image.Image, path: Path, **options: Any) -> Path:
 
 def test_every_kind_of_pixel_becomes_rgb(tmp_path: Path) -> None:
     red = Image.new("RGB", (8, 8), (200, 0, 0))
-    clear = Image.new("RGBA", (8, 8), (200, 0, 0, 0))
+    clear, half = (Image.new("RGBA", (8, 8), (200, 0, 0, alpha)) for alpha in (0, 128))
     grey = Image.fromarray(np.full((8, 8), 40 * 257, dtype=np.uint16))
     images = {
-        "palette.png": red.quantize(4), "clear.png": clear, "clear palette.png": clear.quantize(4),
-        "cmyk.jpg": red.convert("CMYK"), "colours.tif": red,
+        "palette.png": red.quantize(4), "cmyk.jpg": red.convert("CMYK"), "colours.tif": red,
     }  # fmt: skip
     for name, image in images.items():
         assert open_image(_saved(image, tmp_path / name)).getpixel((3, 3)) == pytest.approx((200, 0, 0), abs=6), name
     greys = {
         "16.png": grey, "16.tif": grey, "32.tif": grey.convert("I"), "8.png": Image.new("L", (8, 8), 40),
-        "alpha.png": Image.new("LA", (8, 8), (40, 0)),
+        "alpha.png": Image.new("LA", (8, 8), (40, 255)),
     }  # fmt: skip
     for name, image in greys.items():
         assert open_image(_saved(image, tmp_path / name)).getpixel((3, 3)) == (40, 40, 40), name
-    assert open_image(_saved(Image.new("1", (8, 8), 1), tmp_path / "1.png")).getpixel((3, 3)) == (255, 255, 255)
+    white = {"1.png": Image.new("1", (8, 8), 1), "clear.png": clear, "clear palette.png": clear.quantize(4)}
+    for name, image in white.items():
+        assert open_image(_saved(image, tmp_path / name)).getpixel((3, 3)) == (255, 255, 255), name
+    assert open_image(_saved(half, tmp_path / "half.png")).getpixel((3, 3)) == pytest.approx((227, 127, 127), abs=1)
     with pytest.raises(DataError, match=r"float\.tif: .* floating-point numbers"):
         open_image(_saved(Image.new("F", (8, 8), 0.5), tmp_path / "float.tif"))
 

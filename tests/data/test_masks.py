@@ -239,6 +239,21 @@ def test_a_batch_gives_what_single_conversations_give(make: Callable[[str, str],
     assert any(isinstance(one, Sample) and one.dropped_turns for one in batch)
 
 
+@pytest.mark.parametrize("name", NAMED)
+def test_our_templates_mark_answers_for_other_trainers(make: Callable[[str, str], Made], name: str) -> None:
+    """As TRL's `assistant_only_loss` reads them, the marked tokens are our targets."""
+    tokenizer, template, encoder = make("qwen", name)
+    turns = [Turn("user", "how many"), Turn("assistant", "two dogs"), Turn("user", "q"), Turn("assistant", "yes")]
+    given = tokenizer.apply_chat_template(
+        [{"role": turn.role, "content": turn.text} for turn in turns], chat_template=template, tokenize=True,
+        return_dict=True, return_assistant_tokens_mask=True,
+    )  # fmt: skip
+    masks = np.array(given["assistant_masks"], dtype=bool)
+    marked = np.array(given["input_ids"])[masks].tolist()
+    learned = [token for run in _runs(encoder.encode(Conversation("x", tuple(turns)), 1000)) for token in run]
+    assert tokenizer.decode(marked).split() == tokenizer.decode(learned).split()
+
+
 def test_an_answer_that_is_not_learned_is_read_only(make: Callable[[str, str], Made]) -> None:
     _, _, encoder = make("qwen", "qwen3")
     texts = "Q", "first answer", "Q", "second answer", "Q", "third answer"

@@ -78,16 +78,17 @@ def data_url(image: Path | Image.Image) -> str:
 def to_rgb(image: Image.Image) -> Image.Image:
     """The image in RGB.
 
-    16 bits a pixel become 8 (Pillow would cut off what is brighter), transparency is dropped, as by LLaVA's code and
-    transformers. Raises ValueError for floating-point pixels, whose range is unknown.
+    16 bits a pixel become 8 (Pillow would cut off what is brighter), and what is transparent becomes white: the colors
+    below it are nothing that a person sees. Raises ValueError for floating-point pixels, whose range is unknown.
     """
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers; save it with 8 bits a pixel")
     if image.mode.startswith("I"):  # greys from 0 to 65535
         greys = np.asarray(image).clip(0, 65535) // 256
         return Image.fromarray(greys.astype(np.uint8)).convert("RGB")
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # else Pillow warns
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
 
 

@@ -114,9 +114,10 @@ def train_stage(
             log.step(progress.done, stage.batch_size, tokens)
             last = progress.done == total
             if last or progress.done % stage.log_every == 0:
-                mean, rate = progress.loss_sum / progress.targets, share * stage.learning_rate
-                figures = {"train/loss": mean, "train/lr": rate, "train/grad_norm": norm}
-                log.write(progress.done, figures | log.speed())
+                rates = {"train/lr": stage.learning_rate}
+                rates |= {f"train/lr_{part}": peak for part, peak in stage.learning_rates.items()}
+                figures = {"train/loss": progress.loss_sum / progress.targets, "train/grad_norm": norm}
+                log.write(progress.done, figures | {name: share * rate for name, rate in rates.items()} | log.speed())
                 progress.loss_sum, progress.targets = 0.0, 0
             best = False
             if validation_data and (last or progress.done % stage.validate_every == 0):
