@@ -17,7 +17,7 @@ import random
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -387,7 +387,7 @@ CALLS: tuple[Callable[[Chat], None], ...] = (
 def outcome(call: Callable[[Chat], None], chat: Chat) -> str:
     """What is wrong with the answer, in a few words; empty if nothing is."""
     try:
-        call(chat)
+        call(replace(chat))  # with a connection of its own: a server's failure may have closed the last one
     except AssertionError as error:
         return str(error).splitlines()[0] if str(error) else "another answer"
     except openai.APIStatusError as error:
@@ -409,15 +409,15 @@ def main() -> None:
     if arguments.url:
         chat = Chat(arguments.url, arguments.model, arguments.key)
         return show({"": {call: outcome(call, chat) for call in CALLS}})
-    from eval_throughput import EVAL_SHAPES, make_model
-    from serve_servers import SERVERS, serving
+    from serve_servers import SERVERS, make_mini, serving
 
     results = {}
     with tempfile.TemporaryDirectory() as name:
-        make_model(EVAL_SHAPES["tiny"], Path(name))
+        folder = Path(name) / "model"
+        make_mini(folder)
         for server in ("vistune serve", "transformers serve"):
-            with serving(SERVERS[server], Path(name) / "model") as (url, _):
-                chat = Chat(url, SERVERS[server].model(Path(name) / "model"))
+            with serving(SERVERS[server], folder) as (url, _):
+                chat = Chat(url, SERVERS[server].model(folder))
                 results[server] = {call: outcome(call, chat) for call in CALLS}
     return show(results)
 
