@@ -135,7 +135,6 @@ def test_what_a_user_types_stays_text(server: Server, pictures: list[Image.Image
         ({"temperature": 3}, 400, "temperature"),
         ({"n": 99}, 400, "n is at most 4"),
         ({"top_logprobs": 2}, 400, "top_logprobs"),
-        ({"response_format": {"type": "json_object"}}, 400, "response_format is not supported"),
         ({"tools": [{"type": "function"}]}, 400, "tools is not supported"),
         ({"logit_bias": {"5": 1}}, 400, "logit_bias is not supported"),
         ({"reasoning_effort": "low"}, 400, "reasoning_effort is not supported"),

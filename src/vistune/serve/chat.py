@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from vistune.errors import DataError
+from vistune.errors import DataError, VistuneError
 from vistune.records import Turn
 from vistune.serve.engine import Engine
 from vistune.serve.guard import ServerOptions, read_body
@@ -20,6 +20,7 @@ from vistune.serve.images import ImageReader, Picture, data_url, is_data_url
 from vistune.serve.jobs import ContextLengthError, Job, Piece, QueueFullError
 from vistune.serve.media import MediaFetcher
 from vistune.serve.openai_api import ApiError, ChatRequest, Reply, choice, conversation, read_request
+from vistune.serve.structured import Grammar
 
 _CHARACTERS = 64
 """Characters of a prompt for each token of the context that are tokenised at all."""
@@ -85,9 +86,10 @@ class ChatService:
             pictures, ids = await self._in_thread(self._read, turns, urls, fetched)
         except DataError as error:
             raise ApiError(422, f"{error.where}: {error.what}", param=error.where, code="invalid_image") from None
+        grammars = await self._in_thread(self._grammars, request.schema_of_answer, count)
         left, defaults = self._engine.max_length - len(ids), self._engine.model.generation_config
         samplings = [request.sampling(number, defaults, left) for number in range(count)]
-        return [Job(ids, pictures, sampling, _nowhere) for sampling in samplings]
+        return [Job(ids, pictures, one, _nowhere, grammar) for one, grammar in zip(samplings, grammars, strict=True)]
 
     async def pieces(self, jobs: Sequence[Job]) -> AsyncGenerator[Numbered]:
         """The pieces of the answers, each with its job's index. Closing the generator cancels what is not written.
@@ -118,6 +120,13 @@ class ChatService:
             raise ApiError(422, error.what, param="messages", code="context_length_exceeded") from None
         except DataError as error:
             raise ApiError(400, error.what, param="messages", code="invalid_value") from None
+
+    def _grammars(self, schema: dict[str, Any] | None, count: int) -> list[Grammar | None]:
+        """A grammar for each answer in JSON. Raises ApiError."""
+        try:
+            return [self._engine.grammars.grammar(schema) if schema is not None else None for _ in range(count)]
+        except VistuneError as error:
+            raise ApiError(400, error.what, param="response_format", code="invalid_value") from None
 
 
 async def _while_connected(

@@ -34,9 +34,10 @@ from vistune.serve.embeddings import PromptEmbeddings
 from vistune.serve.jobs import ContextLengthError, Counters, End, Job, Limits, Piece, QueueFullError
 from vistune.serve.sampling import Choice, Sampler
 from vistune.serve.slots import Slots, common, rows_in_memory
+from vistune.serve.structured import Grammars
 
 _LOG = logging.getLogger(__name__)
-_PART = {"cpu": 512}
+_PART = {"cpu": 256}
 _LARGE_PART = 4096
 """Number of prompts' tokens in one forward pass: what keeps the device busy."""
 
@@ -52,6 +53,7 @@ class Engine:
         eos = model.generation_config.eos_token_id
         self._eos = set(eos if isinstance(eos, list) else [eos])
         self._token_bytes = byte_reader(self.tokenizer)
+        self.grammars = Grammars(self.tokenizer, model.lm_head.out_features)
         positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or limits.length
         self.max_length = min(limits.length, positions)
         rows = rows_in_memory(model, self.max_length, 2 * limits.batch, limits.cache_bytes)
@@ -119,7 +121,7 @@ class Engine:
         """Queue the sequences of one request. Raises QueueFullError if not all have a place."""
         for job in jobs:
             job.symbols = self._embeddings.symbols(job)
-            job.sampler = Sampler(job.sampling)
+            job.sampler = Sampler(job.sampling, job.grammar)
             wanted = self._token_bytes if job.sampling.logprobs is not None else None
             job.text = AnswerText(self.tokenizer, job.sampling.stop, wanted)
         with self._changed:

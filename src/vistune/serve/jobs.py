@@ -12,6 +12,7 @@ from vistune.serve.answer_text import AnswerText, TokenText
 from vistune.serve.images import Picture
 from vistune.serve.sampling import Sampler, Sampling
 from vistune.serve.slots import Row
+from vistune.serve.structured import Grammar
 
 End = Literal["stop", "length", "timeout", "cancelled", "error"]
 
@@ -75,6 +76,7 @@ class Job:
     pictures: Sequence[Picture]
     sampling: Sampling
     deliver: Callable[[Piece], None]
+    grammar: Grammar | None = None
     cached: int = 0
     written: list[int] = field(default_factory=list)
     cancelled: bool = False

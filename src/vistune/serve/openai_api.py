@@ -16,12 +16,13 @@ from vistune.serve.answer_text import TokenText
 from vistune.serve.jobs import Job
 from vistune.serve.sampling import Sampling
 
+_BRANCHES = {"str", "text", "image_url", "json_object"}
 _MOST_NAME = 64
 """Characters of a field's name that an error repeats."""
 
 _UNSUPPORTED = {
     "tools", "tool_choice", "tool_calls", "functions", "function_call", "logit_bias", "audio", "modalities",
-    "prediction", "web_search_options", "reasoning_effort", "verbosity", "response_format",
+    "prediction", "web_search_options", "reasoning_effort", "verbosity",
 }  # fmt: skip
 """Fields of OpenAI's API that mean something else than their default only elsewhere."""
 
@@ -79,7 +80,19 @@ class _StreamOptions(_Strict):
 
 
 class _TextFormat(_Strict):
-    type: Literal["text"]
+    type: Literal["text", "json_object"]
+
+
+class _NamedSchema(_Strict):
+    name: str
+    description: str | None = None
+    rules: dict[str, Any] = Field(alias="schema")
+    strict: bool | None = None
+
+
+class _SchemaFormat(_Strict):
+    type: Literal["json_schema"]
+    json_schema: _NamedSchema
 
 
 class ChatRequest(_Strict):
@@ -102,7 +115,7 @@ class ChatRequest(_Strict):
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    response_format: _TextFormat | None = None
+    response_format: Annotated[_TextFormat | _SchemaFormat, Field(discriminator="type")] | None = None
     tools: Annotated[list[Any], Field(max_length=0)] | None = None
     tool_choice: Literal["none", "auto"] | None = None
     logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
@@ -115,6 +128,13 @@ class ChatRequest(_Strict):
     service_tier: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+
+    @property
+    def schema_of_answer(self) -> dict[str, Any] | None:
+        """The JSON schema that the answer follows; None for plain text."""
+        if isinstance(self.response_format, _SchemaFormat):
+            return self.response_format.json_schema.rules
+        return {"type": "object"} if self.response_format and self.response_format.type == "json_object" else None
 
     def sampling(self, seed_offset: int, defaults: Any, max_tokens: int) -> Sampling:
         """How one of the choices is written; `defaults` is the checkpoint's generation config."""
@@ -148,7 +168,8 @@ def _invalid(error: ValidationError) -> ApiError:
     if unsupported := next((part for part in first["loc"] if part in _UNSUPPORTED), None):
         what = f"{unsupported} is not supported by this server"
         return ApiError(400, what, param=str(unsupported), code="unsupported_parameter")
-    place = ".".join(str(part) for part in first["loc"] if not _is_branch(part))
+    parts = [str(part) for part in first["loc"] if not _is_branch(part)]
+    place = ".".join(part for part, last in zip(parts, ["", *parts], strict=False) if part != last)  # tags, fields
     param = _short(place) or None
     if first["type"] == "extra_forbidden":
         return ApiError(400, f"unknown field: {param}", param=param, code="unknown_parameter")
@@ -161,7 +182,7 @@ def _invalid(error: ValidationError) -> ApiError:
 
 def _is_branch(part: int | str) -> bool:
     """Whether it names a branch of a union, which pydantic puts between the fields' names."""
-    return isinstance(part, str) and (part in ("str", "text", "image_url") or "[" in part)
+    return isinstance(part, str) and (part in _BRANCHES or "[" in part)
 
 
 def _short(name: str) -> str:

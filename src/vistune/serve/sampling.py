@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vistune.serve.structured import Grammar
+
 _LIKELY = 1024
 """Number of tokens that are sorted first; those that reach top_p are rarely more."""
 
@@ -42,10 +44,13 @@ class Choice:
 
 
 class Sampler:
-    """Chooses the tokens of one sequence. The same seed gives the same draws in every batch."""
+    """Chooses the tokens of one sequence, with a grammar among those that it allows.
 
-    def __init__(self, sampling: Sampling) -> None:
-        self._sampling, self._written = sampling, Counter[int]()
+    The same seed gives the same draws in every batch.
+    """
+
+    def __init__(self, sampling: Sampling, grammar: Grammar | None = None) -> None:
+        self._sampling, self._grammar, self._written = sampling, grammar, Counter[int]()
         self._generator = torch.Generator()
         if sampling.seed is None:
             self._generator.seed()
@@ -54,12 +59,17 @@ class Sampler:
 
     def choose(self, logits: Tensor, likeliest: int) -> Choice:
         """The next token from `logits` (V), float32; `likeliest` is their argmax."""
-        options, token = self._sampling, likeliest
+        options = self._sampling
         if options.presence_penalty or options.frequency_penalty:
             logits = self._penalised(logits)
-            token = int(logits.argmax())
-        if options.temperature > 0:
-            token = self._draw(logits)
+            likeliest = int(logits.argmax())
+        allowed = logits
+        if self._grammar:
+            allowed = self._grammar.restrict(logits)
+            likeliest = int(allowed.argmax())
+        token = self._draw(allowed) if options.temperature > 0 else likeliest
+        if self._grammar:
+            self._grammar.add(token)
         self._written[token] += 1
         if options.logprobs is None:
             return Choice(token)
