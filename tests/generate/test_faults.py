@@ -26,14 +26,14 @@ def teacher() -> Iterator[Teacher]:
 
 
 def test_transient_faults_lose_nothing(tmp_path: Path) -> None:
-    data = annotations(tmp_path, 120)
+    data = annotations(tmp_path, 240)
     faults = {**dict.fromkeys(TRANSIENT, 0.03), **dict.fromkeys(OVERLOAD, 0.015), "wrong_text": 0.1}
     options = ("--timeout", "2", "--concurrency", "64", "--attempts", "6", "--price", "1:2")
     with teaching(faults=faults) as teacher:
         run(command(data, teacher.url, tmp_path / "out", *options))
         assert teacher.stats["faults"].keys() == {*faults, ""}
     found = report(tmp_path / "out")
-    assert (found["asked"], found["pending"], found["quarantined"]) == (120, 0, 0)
+    assert (found["asked"], found["pending"], found["quarantined"]) == (240, 0, 0)
 
 
 def test_a_fault_for_good_stops_the_run_with_the_server_s_message(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ REFUSALS = [
 NO_REFUSALS = [
     "No, I cannot see a cat.",
     "No, I can't see any cats in this picture.",
-    "I don't see a dog.",
+    "I don't see a horse.",
     "The dog cannot be seen by the cat.",
     "There is not enough room for two dogs.",
 ]

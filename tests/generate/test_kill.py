@@ -104,7 +104,9 @@ def test_a_run_killed_at_each_commit_point_requests_no_stored_reply_again(tmp_pa
 
 def test_a_store_of_the_first_version_is_continued(tmp_path: Path) -> None:
     data, out = annotations(tmp_path, 20), tmp_path / "out"
-    made = plan.make_plan(open_source("caps_boxes", data), {"conversation": 1.0}, 0, max_tokens=2048).structured()
+    made = plan.make_plan(
+        open_source("caps_boxes", data), {"conversation": 1.0}, 0, options={"max_tokens": 2048}
+    ).structured()
     keys = [bytes.fromhex(request.key("teacher-1")) for request in made.requests()]
     text = '{"turns": [{"question": "Is photo %d quiet?", "answer": "Yes, nothing moves in it at all."}]}'
     out.mkdir()

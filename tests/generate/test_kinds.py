@@ -70,10 +70,27 @@ def test_the_prompt_hash_tells_versions_apart() -> None:
     assert len(hashes) == 6
 
 
-def test_an_image_without_the_shown_parts_is_not_asked_about() -> None:
-    bare = ImageRecord("9", RECORD.image, 10, 10, (), RECORD.boxes)
-    assert Prompts().load("conversation").request(bare, seed=0) is None
-    assert Prompts().load("detail").request(bare, seed=0) is not None
+def test_a_prompt_promises_no_captions_and_no_boxes_that_the_image_lacks() -> None:
+    kinds = [Prompts().load(name) for name in ("conversation", "detail", "reasoning")]
+    for kind in kinds:
+        of_boxes = kind.of(replace(RECORD, captions=()))
+        assert of_boxes is not None
+        assert of_boxes.context == ("boxes",)
+        assert "Captions, one a line" not in of_boxes.system
+        assert "Nothing else: nobody has described the image" in of_boxes.system
+        assert of_boxes.fewshot
+        assert all("\n\n" in message.text for message in of_boxes.fewshot[::2])
+        assert of_boxes.prompt_hash != kind.prompt_hash
+        of_captions = kind.of(replace(RECORD, boxes=()))
+        assert of_captions is not None
+        assert "[x1, y1, x2, y2]" not in of_captions.system
+        assert kind.of(replace(RECORD, captions=(), boxes=())) is None
+    assert kinds[0].of(RECORD) is kinds[0]
+
+
+def test_the_domain_is_in_every_prompt() -> None:
+    for name in Prompts().folders():
+        assert "blood smears under a microscope" in Prompts(about="blood smears\nunder a microscope").load(name).system
 
 
 def test_an_unknown_kind_gets_a_suggestion() -> None:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from vistune.records import Box
-from vistune.scene.mentions import MentionFinder, absent, concept
+from vistune.scene.evidence import absent
+from vistune.scene.mentions import MentionFinder, concept
 
 FINDER = MentionFinder(["dog", "hot dog", "bear", "teddy bear", "person", "knife", "wine glass", "couch", "sheep"])
 

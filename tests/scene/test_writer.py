@@ -20,7 +20,7 @@ from vistune.llm import Request, open_client
 from vistune.records import Box, ImageRecord, Turn
 from vistune.scene import facts
 from vistune.scene.context import parse_context
-from vistune.scene.english import number
+from vistune.scene.english import number, singular
 from vistune.scene.mentions import MentionFinder
 from vistune.scene.wording import common_objects, phrases, questions
 from vistune.scene.writer import SceneWriter
@@ -77,7 +77,7 @@ def test_positions_are_those_of_the_only_object() -> None:
 
 
 def test_relations_hold_as_answered() -> None:
-    answers = Counter()
+    answers = Counter[str]()
     for writer in scenes(300):
         if pair := writer.relation():
             a, b = (facts.only(writer.boxes, name) for name in mentioned(pair[0]))
@@ -116,12 +116,14 @@ def test_a_description_names_what_is_there_and_nothing_else() -> None:
 
 def test_reasoning_reaches_the_right_end() -> None:
     for writer in scenes(300):
-        question, answer = writer.reasoning()
+        pair = writer.reasoning()
+        assert pair is not None
+        question, answer = pair
         if question in phrases()["reasoning"]["total"]:
             assert f"{number(len(writer.boxes))} object" in answer
         if question in phrases()["reasoning"]["leftmost"]:
             first = min(writer.boxes, key=lambda box: box.center[0]).category
-            assert f"the {first} comes first" in answer
+            assert f"{singular(first)} comes first" in answer
 
 
 def test_a_conversation_has_no_question_twice_and_many_wordings() -> None:

@@ -7,6 +7,7 @@ A kind is a folder of text files, ours or a user's:
 <kind>/questions.txt          with `question: list`, the questions, one a line; questions.<code>.txt in a language
 <kind>/fewshot/N.context.txt  an example's captions and boxes, of which the teacher sees the kind's parts
 <kind>/fewshot/N.reply.txt    the reply to it
+<kind>/fewshot/N.boxes.txt    if it is there, the reply to its boxes alone: for images without captions
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -28,9 +29,10 @@ from vistune.llm.client import Request
 from vistune.recipe.schema import Section, load
 from vistune.records import ImageRecord, Turn
 from vistune.resources import folder as package_folder
-from vistune.scene.context import PARTS, Part, format_context, parse_context
+from vistune.scene.context import PARTS, Part, format_context, one_line, parse_context
 from vistune.seeded import bits
 
+_NO_CONTEXT = "The image."
 Band = tuple[Annotated[int, Field(ge=1, strict=True)], Annotated[int, Field(strict=True)]]
 
 
@@ -58,9 +60,11 @@ class KindSettings(Section):
 class Kind:
     """One kind of instruction data: how it is requested and the limits that its samples keep to.
 
-    `examples` are pairs of a full context (captions and boxes) and the reply to it; `questions` is empty where the
-    teacher writes the questions. `turns` bounds the question-answer pairs, `words` the words of an answer.
-    With `structured` replies are requested as JSON of `schema`, else as text between lines of `===`.
+    `examples` are pairs of a full context (captions and boxes) and the reply to it, `box_examples` those of a context's
+    boxes alone; `questions` is empty where the teacher writes the questions. `turns` bounds the question-answer pairs,
+    `words` the words of an answer. With `structured` replies are requested as JSON of `schema`, else as text between
+    lines of `===`. `about` says what all images are of; with `sees` the teacher is shown the image. `lacks` are parts
+    of the context that the image has none of.
     """
 
     name: str
@@ -72,17 +76,29 @@ class Kind:
     words: tuple[int, int]
     language: str = ENGLISH
     structured: bool = False
+    about: str = ""
+    sees: bool = False
+    box_examples: tuple[tuple[str, str], ...] = ()
+    lacks: tuple[Part, ...] = ()
 
     @cached_property
     def system(self) -> str:
-        """The system prompt, with the descriptions of the context's parts, of the format and of the language."""
-        parts = "\n".join(_read(prompt_folder() / "parts", part) for part in self.context)
+        """The system prompt, with what the teacher sees of an image, the format, the domain and the language."""
+        names = [*self.context, *(f"no_{part}" for part in self.lacks if not self.sees)]
+        sight = ("seen" if self.context else "seen_alone") if self.sees else "unseen"
         form = "answer" if self.questions else "pair" if self.turns[1] == 1 else "dialogue"
         wire = _read(prompt_folder() / "formats", f"{form}.{'json' if self.structured else 'text'}")
-        text = self.system_text.replace("{context}", parts).replace("{format}", wire).strip()
-        if self.language == ENGLISH:
-            return text
-        return f"{text}\n\n{_read(prompt_folder(), 'language').replace('{language}', language_name(self.language))}"
+        parts = "\n".join(_read(prompt_folder() / "parts", name) for name in names)
+        text = (
+            self.system_text if "{sight}" in self.system_text or not self.sees else f"{self.system_text}\n\n{{sight}}"
+        )
+        text = text.replace("{sight}", _read(prompt_folder() / "parts", sight))
+        texts = [text.replace("{context}", parts).replace("{format}", wire).strip()]
+        if self.about:
+            texts.append(_read(prompt_folder(), "about").replace("{about}", self.about))
+        if self.language != ENGLISH:
+            texts.append(_read(prompt_folder(), "language").replace("{language}", language_name(self.language)))
+        return "\n\n".join(texts)
 
     @cached_property
     def fewshot(self) -> tuple[Turn, ...]:
@@ -104,17 +120,34 @@ class Kind:
         texts = (self.system, *(message.text for message in self.fewshot), *self.questions)
         return hashlib.sha256("\x1f".join(texts).encode()).hexdigest()
 
-    def shows(self, record: ImageRecord) -> bool:
-        return bool(format_context(record, self.context))
+    def of(self, record: ImageRecord) -> Kind | None:
+        """The kind as `record` can have it: its prompt promises no part that the record lacks.
 
-    def request(self, record: ImageRecord, seed: int, max_tokens: int | None = None) -> Request | None:
-        """The request for `record`; None if the record has none of the kind's parts."""
-        context = format_context(record, self.context)
-        if not context:
+        Where the record has none of the kind's parts it shows the others. None if there is nothing to show.
+        """
+        has = [part for part in PARTS if format_context(record, (part,))]
+        parts = tuple(part for part in self.context if part in has) or tuple(has)
+        if not parts and not self.sees:
             return None
+        return self if parts == self.context else self._with_parts(parts)
+
+    def _with_parts(self, parts: tuple[Part, ...]) -> Kind:
+        if parts not in self._variants:
+            lacks = tuple(part for part in PARTS if part not in parts)
+            examples = self.box_examples if parts == ("boxes",) and "captions" in self.context else self.examples
+            self._variants[parts] = replace(self, context=parts, examples=examples if parts else (), lacks=lacks)
+        return self._variants[parts]
+
+    @cached_property
+    def _variants(self) -> dict[tuple[Part, ...], Kind]:
+        return {}
+
+    def request(self, record: ImageRecord, seed: int) -> Request:
+        """The request for `record`, of which the kind shows its parts (`of`)."""
+        context = format_context(record, self.context) or _NO_CONTEXT
         messages = (*self.fewshot, Turn("user", context))
         number = bits(seed, record.id, self.name) >> 33
-        return Request(self.system, messages, self.name, number, record.id, max_tokens, schema=self.schema)
+        return Request(self.system, messages, self.name, number, record.id, schema=self.schema, about=self.about)
 
     def _visible(self, context: str) -> str:
         captions, boxes = parse_context(context)
@@ -128,11 +161,14 @@ class Kind:
 class Prompts:
     """Where the prompts come from: our kinds and those of `folder`, a kind's folder or a folder of several.
 
-    A kind of `folder` takes the place of ours with the same name. `language` is a code or an English name.
+    A kind of `folder` takes the place of ours with the same name. `language` is a code or an English name, `about` what
+    the images are of; with `sees` the teacher is shown the image.
     """
 
     folder: Path | None = None
     language: str = ENGLISH
+    about: str = ""
+    sees: bool = False
 
     def folders(self) -> dict[str, Path]:
         """Every kind's folder, by its name."""
@@ -157,7 +193,8 @@ class Prompts:
         folders = self.folders()
         if name not in folders:
             raise VistuneError(f"unknown kind '{name}'", fix=did_you_mean(name, folders))
-        return _load(folders[name], language_code(self.language), needs)
+        kind = _load(folders[name], language_code(self.language), needs)
+        return replace(kind, about=one_line(self.about), sees=self.sees)
 
 
 def brief_questions(language: str = ENGLISH, folder: Path | None = None) -> tuple[str, ...]:
@@ -191,7 +228,8 @@ def _load(folder: Path, language: str, needs: Collection[str]) -> Kind:
         name=folder.name,
         context=tuple(part for part in PARTS if part in {*settings.context, *needs}),
         system_text=_system(folder),
-        examples=_examples(folder / "fewshot", settings),
+        examples=_examples(folder / "fewshot", settings, "reply"),
+        box_examples=_examples(folder / "fewshot", settings, "boxes"),
         questions=_questions(folder, language) if settings.question == "list" else (),
         turns=settings.turns,
         words=(1, settings.words[1]) if language in UNSPACED else settings.words,
@@ -220,22 +258,22 @@ def _questions(folder: Path, language: str) -> tuple[str, ...]:
     return lines
 
 
-def _examples(folder: Path, settings: KindSettings) -> tuple[tuple[str, str], ...]:
+def _examples(folder: Path, settings: KindSettings, reply: str) -> tuple[tuple[str, str], ...]:
     """The few-shot pairs of a context and a reply, numbers first; none without the folder."""
-    files = [*folder.glob("*.context.txt"), *folder.glob("*.reply.txt")]
+    files = [*folder.glob(f"*.{reply}.txt"), *(folder.glob("*.context.txt") if reply == "reply" else ())]
     stems = sorted({file.name.split(".")[0] for file in files})
     stems.sort(key=lambda stem: int(stem) if stem.isdecimal() else 10**9)
-    return tuple(_example(folder, stem, settings) for stem in stems)
+    return tuple(_example(folder, stem, settings, reply) for stem in stems)
 
 
-def _example(folder: Path, stem: str, settings: KindSettings) -> tuple[str, str]:
-    context, reply = _read(folder, f"{stem}.context"), _read(folder, f"{stem}.reply")
+def _example(folder: Path, stem: str, settings: KindSettings, name: str) -> tuple[str, str]:
+    context, reply = _read(folder, f"{stem}.context"), _read(folder, f"{stem}.{name}")
     try:
         parse_context(context)
     except ValueError as error:
         fix = "captions, one a line; an empty line; boxes, one a line as 'dog: [0.1, 0.2, 0.3, 0.4]'"
         raise VistuneError(str(error), where=str(folder / f"{stem}.context.txt"), fix=fix) from None
-    where = str(folder / f"{stem}.reply.txt")
+    where = str(folder / f"{stem}.{name}.txt")
     try:
         pairs = len(parse_reply(reply, settings.question == "list").turns) // 2 or 1
     except ReplyError as error:

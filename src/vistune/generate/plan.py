@@ -6,9 +6,10 @@ import math
 import re
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -120,8 +121,8 @@ class Plan:
     records: Iterable[ImageRecord]
     shares: Sequence[tuple[Kind, float]]
     seed: int
-    max_tokens: int | None = None
-    """Maximum length of a reply."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Fields that all requests have in common: max_tokens, temperature …"""
     total: int = 0
     """Number of samples; of a shard, about."""
     vocabulary: tuple[str, ...] = ()
@@ -152,15 +153,19 @@ class Plan:
         return fraction(self.seed, sample.record.id, sample.kind.name, "pilot")
 
     def _sample(self, record: ImageRecord, kind: Kind) -> PlannedSample:
-        if reasons := hostile_context(record, kind.context):
-            return PlannedSample(record, kind, None, reasons)
-        request = kind.request(record, self.seed, self.max_tokens)
-        return PlannedSample(record, kind, replace(request, vocabulary=self.vocabulary) if request else None)
+        shown = kind.of(record)
+        if shown is None:
+            return PlannedSample(record, kind, None)
+        if reasons := hostile_context(record, shown.context):
+            return PlannedSample(record, shown, None, reasons)
+        request = shown.request(record, self.seed)
+        return PlannedSample(record, shown, replace(request, vocabulary=self.vocabulary, **self.options))
 
 
 def make_plan(
     records: Iterable[ImageRecord], kinds: Mapping[str, Amount], seed: int, *, prompts: Prompts | None = None,
-    needs: Collection[str] = (), max_tokens: int | None = None, images: Path | None = None, shard: Shard | None = None,
+    needs: Collection[str] = (), options: Mapping[str, Any] | None = None, images: Path | None = None,
+    shard: Shard | None = None,
 ) -> Plan:  # fmt: skip
     """The plan for `kinds` (each with its amount of images); every kind also shows the parts that the teacher `needs`.
 
@@ -180,16 +185,16 @@ def make_plan(
         if len(categories) <= _EXHAUSTIVE:
             categories.update(box.category for box in record.boxes)
         for kind in loaded:
-            if kind.name in quotas and kind.shows(record):
+            if kind.name in quotas and kind.of(record) is not None:
                 draws[kind.name].append(_draw(seed, record, kind))
             elif kind.name in shares:
-                total += _chosen(seed, record, kind, shares[kind.name]) and kind.shows(record)
+                total += _chosen(seed, record, kind, shares[kind.name]) and kind.of(record) is not None
     _check_ids(ids, records)
     shares |= {k.name: _quota_share(k, draws[k.name], quotas[k.name]) for k in loaded if k.name in quotas}
     total += sum(quotas.values())
     vocabulary = tuple(sorted(categories)) if len(categories) <= _EXHAUSTIVE else ()
     total = total // shard.count if shard else total
-    return Plan(records, [(kind, shares[kind.name]) for kind in loaded], seed, max_tokens, total, vocabulary, shard)
+    return Plan(records, [(kind, shares[kind.name]) for kind in loaded], seed, options or {}, total, vocabulary, shard)
 
 
 def _bound(draws: array[float], count: int) -> float:
@@ -209,7 +214,7 @@ def _chosen(seed: int, record: ImageRecord, kind: Kind, share: float) -> bool:
 
 def _quota_share(kind: Kind, draws: array[float], quota: int) -> float:
     if len(draws) < quota:
-        what = f"{quota:,} images are requested, but only {len(draws):,} have {' or '.join(kind.context)}"
+        what = f"{quota:,} images are requested, but only {len(draws):,} have captions or boxes"
         raise VistuneError(what, where=f"kind '{kind.name}'", fix=f"use {kind.name}=all, or give more images")
     return _bound(draws, quota)
 

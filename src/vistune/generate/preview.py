@@ -139,6 +139,7 @@ def _range(expected: float, low: float, high: float, form: str) -> str:
 
 
 _RULE = "─" * 30
+_NOTHING = "(no request: the image has no captions and no boxes)"
 
 
 def preview(
@@ -169,10 +170,9 @@ def _contexts(record: ImageRecord, kinds: Sequence[Kind]) -> dict[str, list[str]
     """Each different context of an image, with the names of the kinds that show it."""
     found: dict[str, list[str]] = {}
     for kind in kinds:
-        text = format_context(record, kind.context)
-        if reasons := hostile_context(record, kind.context):
+        shown = kind.of(record)
+        text = format_context(record, shown.context) if shown else _NOTHING
+        if shown and (reasons := hostile_context(record, shown.context)):
             text = f"{text}\n(quarantined, no request: {', '.join(reasons)})"
-        elif not text:
-            text = f"(no request: the image has no {' and no '.join(kind.context)})"
         found.setdefault(text, []).append(kind.name)
     return found

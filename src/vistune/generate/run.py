@@ -92,7 +92,7 @@ class Generation:
         self.console = console or Console(stderr=True)
         if pilot is not None and pilot < 1:
             raise VistuneError(f"a pilot of {pilot} samples", where="--pilot", fix="give a number from 1 up")
-        self.prompts = Prompts(Path(recipe.kind_dir) if recipe.kind_dir else None, recipe.language)
+        self.prompts = Prompts(Path(recipe.kind_dir) if recipe.kind_dir else None, recipe.language, recipe.about)
         self.kinds = parse_amounts(recipe.kinds, self.prompts.folders())
         self.shard = Shard.parse(recipe.shard) if recipe.shard else None
         self.price = Price.parse(recipe.price) if recipe.price else None
@@ -141,10 +141,10 @@ class Generation:
 
     def plan(self) -> Plan:
         """The plan, with replies requested as text. Raises VistuneError; see `make_plan`."""
-        max_tokens = self.recipe.max_tokens or (2048 if self.client.remote else None)
+        options = {"max_tokens": self.recipe.max_tokens or (2048 if self.client.remote else None)}
         return make_plan(
             self.records, self.kinds, self.recipe.seed, prompts=self.prompts, needs=self.client.needs,
-            max_tokens=max_tokens, images=self.images, shard=self.shard,
+            options=options, images=self.images, shard=self.shard,
         )  # fmt: skip
 
     def preview(self, write: Callable[[str], None]) -> None:

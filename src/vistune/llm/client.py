@@ -21,8 +21,8 @@ class Request:
     A model gets `system`, `messages`, `seed`, and unless they are None `max_tokens`, `temperature` and `schema`, the
     JSON schema of the reply. `images` are data URLs that stand before the query, for models that see; only `openai`
     sends them. `kind` labels the request for the rule-based teacher and recorded replies. No part of the
-    key are `record_id`, for logs and recorded replies, and `vocabulary`, the categories that the data set annotates,
-    for the rule-based teacher.
+    key are `record_id`, for logs and recorded replies, and, for the rule-based teacher, `vocabulary`, the categories
+    that the data set annotates, and `about`, what its images are of.
     """
 
     system: str
@@ -34,6 +34,7 @@ class Request:
     temperature: float | None = None
     schema: Mapping[str, Any] | None = None
     vocabulary: tuple[str, ...] = ()
+    about: str = ""
     images: tuple[str, ...] = ()
 
     @property

@@ -59,6 +59,8 @@ class WritingOptions(Section):
     """Kinds of data and the number or share of images for each, e.g. conversation=58k,detail=0.3,reasoning=all."""
     kind_dir: str | None = None
     """Folder of a custom kind, or of several (docs/guides/own-kinds.md)."""
+    about: Annotated[str, option(metavar="TEXT")] = ""
+    """What the images are of, e.g. "blood smears under a microscope": for the prompts and the rule-based teacher."""
     language: str = "en"
     """Language that the teacher writes in."""
     caption_language: str = "en"

@@ -1,8 +1,8 @@
 """An image in words, the only thing a text-only teacher or judge sees of it (LLaVA, section 3).
 
 Captions, one a line; a blank line; one line per box, `category: [x1, y1, x2, y2]`, in fractions of the image's width
-and height with at most three decimals. Each text stays on one line, so no annotator's text can end a part or begin
-another.
+and height with at most three decimals; a crowd's is `category (crowd): […]`. Each text stays on one line, so no
+annotator's text can end a part or begin another.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ Part = Literal["captions", "boxes"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
 _BOX = re.compile(r"(.+): \[(\d\.\d+), (\d\.\d+), (\d\.\d+), (\d\.\d+)\]")
+_CROWD = " (crowd)"
 _STEP = 0.001  # the resolution of three decimals
 
 
@@ -47,7 +48,7 @@ def one_line(text: str) -> str:
 
 def _format_box(box: Box) -> str:
     (x1, x2), (y1, y2) = _span(box.x1, box.x2), _span(box.y1, box.y2)
-    return f"{one_line(box.category)}: [{x1}, {y1}, {x2}, {y2}]"
+    return f"{one_line(box.category)}{_CROWD * box.crowd}: [{x1}, {y1}, {x2}, {y2}]"
 
 
 def _span(low: float, high: float) -> tuple[float, float]:
@@ -62,4 +63,4 @@ def _parse_box(line: str) -> Box:
         raise ValueError(f"not a box: '{line}'")
     category, *corners = found.groups()
     x1, y1, x2, y2 = map(float, corners)
-    return Box(category, x1, y1, x2, y2)
+    return Box(category.removesuffix(_CROWD), x1, y1, x2, y2, category.endswith(_CROWD))

@@ -77,6 +77,6 @@ def unique(boxes: Sequence[Box]) -> list[Box]:
 
 
 def only(boxes: Iterable[Box], category: str) -> Box | None:
-    """The box of `category` if there is exactly one, otherwise None."""
+    """The box of `category` if there is exactly one, and that of a single object; otherwise None."""
     found = [box for box in boxes if box.category == category]
-    return found[0] if len(found) == 1 else None
+    return found[0] if len(found) == 1 and not found[0].crowd else None

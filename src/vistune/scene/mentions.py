@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from vistune.records import Box, ImageRecord
+from vistune.records import ImageRecord
 from vistune.resources import load_yaml
-from vistune.scene.english import plain, plural, tokens_of
+from vistune.scene.english import plain, plural, singular, tokens_of
 
 _A_WORD = re.compile("[a-z]{3}")
 _Names = dict[str, tuple[str, bool | None]]  # each name: its category, and whether it is a plural
@@ -74,7 +74,13 @@ def vocabulary(records: Iterable[ImageRecord]) -> tuple[str, ...]:
 def concept(category: str) -> str:
     """What a category is, however the data spells it: `sofa` is COCO's couch, `Man` its person, `T-Rex` t rex."""
     name = plain(category)
-    return _coco_names().get(name, ("", None))[0] or _compounds().get(name, name)
+    return _coco_names().get(name, ("", None))[0] or _compounds().get(name.replace(" ", "")) or one_of(category)
+
+
+def one_of(category: str) -> str:
+    """The plain name of one of the objects that a category may name in the plural: of `Platelets` platelet."""
+    name = plain(category)
+    return plain(singular(category)) if plain(plural(category)) == name else name
 
 
 def is_descriptive(category: str) -> bool:
@@ -90,38 +96,35 @@ def concept_finder(categories: tuple[str, ...] = ()) -> MentionFinder:
     return MentionFinder(sorted(own | set(_objects()["names"])))
 
 
-def absent(categories: tuple[str, ...], boxes: Iterable[Box], captions: Iterable[str]) -> list[str]:
-    """The `categories` of the data that are neither boxed in an image nor mentioned in a caption, in any spelling."""
-    boxed = {box.category for box in boxes}
-    present = {concept(category) for category in boxed}
-    present.update(*(concept_finder().find(plain(category)) for category in boxed))
-    present.update(*(concept_finder(categories).find(caption) for caption in captions))
-    return [category for category in categories if is_descriptive(category) and concept(category) not in present]
-
-
 def _renamed(categories: Iterable[str]) -> dict[str, str]:
     """COCO's categories that have one name in the data, and another one than in COCO, each with that name."""
     named: dict[str, list[str]] = defaultdict(list)
     for category in categories:
-        if _is_synonym(category, concept(category)):
+        if is_synonym(category):
             named[concept(category)].append(category)
     exact = {known: [one for one in own if plain(one) == known] or own for known, own in named.items()}
     return {known: own[0] for known, own in exact.items() if len(own) == 1 and own[0] != known}
 
 
-def _is_synonym(category: str, known: str) -> bool:
-    """Whether the data's `category` is all of COCO's `known`, as a sofa is a couch, not a kind of it, as a man is."""
+def is_synonym(category: str) -> bool:
+    """Whether `category` is another name of one of COCO's, as sofa of couch, not one of a kind, as man of person."""
+    known = concept(category)
     names = (known, *_objects()["names"].get(known, ()))
-    spellings = {form.replace(" ", "") for name in names for form in (name, plural(name))}
+    spellings = {form.replace(" ", "") for name in names for form in (name, singular(name), plural(name))}
     return known in _objects()["names"] and plain(category).replace(" ", "") in spellings
 
 
+def is_kind(name: str) -> bool:
+    """Whether a name is one of special cases or parts of a COCO category, as men of person."""
+    return any(one_of(name) in names for names in _objects()["kinds"].values())
+
+
 def _both_forms(name: str, category: str) -> _Names:
-    if not name:
-        return {}
-    if plural(name) == name:
-        return {name: (category, None)}
-    return {name: (category, False), plural(name): (category, True)}
+    """The name as the data has it, and its singular and plural: platelets, platelet; scissors, pair of scissors."""
+    one, several = plain(singular(name)), plain(plural(name))
+    if not name or one == several:
+        return {name: (category, None)} if name else {}
+    return {name: (category, None), one: (category, False), several: (category, True)}
 
 
 @cache

@@ -6,7 +6,9 @@ from functools import cache
 from typing import Any
 
 from vistune.resources import load_yaml
-from vistune.scene.english import with_article
+from vistune.scene.english import singular, with_article
+
+_CATEGORIES = ("thing", "other", "larger", "smaller")
 
 
 @cache
@@ -38,8 +40,12 @@ def spoken(relation: str) -> str:
 
 
 def fill(template: str, **words: str) -> str:
-    """A template with its placeholders filled; `{A_thing}` is `{a_thing}` with a capital."""
+    """A template with its placeholders filled; `{A_thing}` is `{a_thing}` with a capital.
+
+    Categories become the name of one object: of scissors a pair of scissors, of platelets a platelet.
+    """
     if "thing" in words:
         words.setdefault("a_thing", with_article(words["thing"]))
+    words |= {key: singular(words[key]) for key in _CATEGORIES if key in words}
     capital = {key[0].upper() + key[1:]: value[:1].upper() + value[1:] for key, value in words.items()}
     return template.format(**words, **capital)

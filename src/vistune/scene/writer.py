@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from vistune.records import Box
-from vistune.scene.english import counted, listed, number, plain, plural, with_article
+from vistune.scene.english import counted, listed, number, plural, singular, with_article
+from vistune.scene.evidence import absent
 from vistune.scene.facts import RELATIONS, counts, holds, larger, neighbors, position, unique
-from vistune.scene.mentions import MentionFinder, absent
+from vistune.scene.labels import labelled, may_be
+from vistune.scene.layout import Layout
+from vistune.scene.mentions import MentionFinder
 from vistune.scene.wording import common_objects, fill, phrases, place, spoken
 
 Pair = tuple[str, str]
 """A question and its answer."""
+_FEW = 10
+"""Data with fewer categories is described by sizes and distances, too; its images are too much alike without."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +29,17 @@ class SceneWriter:
     """Writes about one image; its random choices come from `rng`."""
 
     captions: Sequence[str]
-    boxes: Sequence[Box]
+    annotated: Sequence[Box]
     rng: random.Random
     vocabulary: tuple[str, ...] = ()
     """The categories that the data annotates. Only these are denied; empty: unknown, so nothing is denied."""
+    about: str = ""
+    """What the data's images are of: "blood smears under a microscope"; empty: unknown."""
+
+    @cached_property
+    def boxes(self) -> Sequence[Box]:
+        """The image's boxes, with one name for each thing."""
+        return labelled(self.annotated)
 
     # --- questions with one right answer: each gives a pair, or None where the boxes leave it open
 
@@ -37,25 +50,23 @@ class SceneWriter:
         return self._pair("existence", "affirmed", thing=name, things=plural(name), counted=counted(name, n))
 
     def existence_no(self) -> Pair | None:
-        """Is there an object of a category of the data that is in no box and no caption? No.
-
-        Nor may a longer word of a caption contain the name: a "firetruck" may be a truck.
-        """
-        texts = " ".join(self.captions).lower()
-        missing = [name for name in absent(self.vocabulary, self.boxes, self.captions) if plain(name) not in texts]
+        """Is there an object of a category of the data that is in no box and no caption? No."""
+        missing = absent(self.vocabulary, self.annotated, self.captions)
         if not missing:
             return None
         name = self.rng.choice(sorted(missing, key=_rank))
         return self._pair("existence", "denied", thing=name, things=plural(name))
 
     def count(self) -> Pair | None:
-        """How many objects of a category are there?"""
+        """How many objects of a category are there? Open for a crowd, and where another box may show one, too."""
         name = self._any_category()
+        if any(box.crowd if box.category == name else may_be(name, box.category) for box in self.boxes):
+            return None
         n = counts(self.boxes)[name]
         words = {"thing": name, "things": plural(name)}
         question = fill(self.rng.choice(phrases()["count"]["questions"]), **words)
         words |= {"n": number(n), "is_are": "is" if n == 1 else "are"}
-        words["things"] = name if n == 1 else plural(name)
+        words["things"] = singular(name) if n == 1 else plural(name)
         return question, fill(self.rng.choice(phrases()["count"]["answers"]), **words)
 
     def position(self) -> Pair | None:
@@ -83,7 +94,7 @@ class SceneWriter:
         """What is in a region with exactly one object, all others being clearly elsewhere?"""
         where = [position(box) for box in self.boxes]
         found = [(box, here) for box, here in zip(self.boxes, where, strict=True) if here and where.count(here) == 1]
-        if not found or None in where:
+        if not found or None in where or self._crowded:
             return None
         box, here = self.rng.choice(found)
         return self._pair("category", "answers", thing=box.category, place=place(here))
@@ -91,7 +102,7 @@ class SceneWriter:
     def neighbor(self) -> Pair | None:
         """What is on that side of an object where exactly one other object is?"""
         found = neighbors(self.boxes, unique(self.boxes))
-        if not found:
+        if not found or self._crowded:
             return None
         a, b, relation = self.rng.choice(found)
         return self._pair("neighbor", "answers", thing=a.category, other=b.category, relation=spoken(relation))
@@ -109,8 +120,11 @@ class SceneWriter:
 
     def listing(self) -> Pair:
         """Which objects are in the image?"""
-        first = next(iter(counts(self._in_reading_order()).values()))
-        return self._pair("list", "answers", listed=self._listing(), is_are="is" if first == 1 else "are")
+        return self._pair("list", "answers", listed=self._listing(), is_are=self._is_are())
+
+    def domain(self) -> Pair | None:
+        """What are the data's images of?"""
+        return self._pair("about", "answers", about=self.about) if self.about else None
 
     # --- the three kinds
 
@@ -124,6 +138,8 @@ class SceneWriter:
             (self.category, 3), (self.neighbor, 2), (self.size, 1), (self.listing, 1),
         ]  # fmt: skip
         pairs: dict[tuple[str, ...], Pair] = {}
+        if self.about:
+            ways.append((self.domain, 2))
         for way in self.rng.sample([way for way, _ in ways], k=20, counts=[weight for _, weight in ways]):
             if (pair := way()) and len(pairs) < turns:
                 pairs.setdefault((way.__name__, *(self.named(pair) or pair)), pair)
@@ -142,30 +158,44 @@ class SceneWriter:
         """A detailed description: the objects, the background if a caption names it, and where each object is."""
         ground = re.search(r"\b((?:\w+ and )?\w+) background", " ".join(self.captions), re.IGNORECASE)
         setting = f" on {with_article(ground[1].lower())} background" if ground else ""
-        sentences = [f"The image shows {self._listing()}{setting}."]
-        for name, n in counts(self._in_reading_order()).items():
-            where = [position(box) for box in self._in_reading_order() if box.category == name]
-            places = [place(here) for here in where if here]
-            if len(places) < n:
-                continue
-            if n == 1:
-                sentences.append(f"The {name} is {places[0]}.")
-            else:
-                sentences.append(f"The {plural(name)} are {listed(places)}.")
-        return " ".join(sentences)
+        if self._few:
+            words = {"listed": self._listing(), "setting": setting, "is_are": self._is_are()}
+            intro = fill(self.rng.choice(phrases()["layout"]["intro"]), **words)
+            return " ".join([*self._domain(), intro, *Layout(self.boxes, self.rng).sentences()])
+        places = (self._places(name, n) for name, n in counts(self._in_reading_order()).items())
+        return " ".join([*self._domain(), f"The image shows {self._listing()}{setting}.", *filter(None, places)])
 
-    def reasoning(self) -> Pair:
-        """One question that takes several steps, and the steps to its answer."""
+    def _places(self, name: str, n: int) -> str:
+        """Where the objects of a category are; empty where that is open for one of them."""
+        found = Counter(position(box) for box in self._in_reading_order() if box.category == name)
+        where = {place(here): count for here, count in found.items() if here}
+        if None in found:
+            return ""
+        if n == 1:
+            return f"The {singular(name)} is {next(iter(where))}."
+        if len(where) in (1, n):
+            return f"The {plural(name)} are {listed([*where])}."
+        parts = [f"{number(count)} {'is' if count == 1 else 'are'} {here}" for here, count in where.items()]
+        return f"Of the {plural(name)}, {listed(parts)}."
+
+    def reasoning(self) -> Pair | None:
+        """One question that takes several steps, and the steps to its answer; None where the boxes leave it open."""
         found = counts(self._in_reading_order())
-        ways = [self._total]
+        ways = [] if self._crowded else [self._total]
         ranked = found.most_common(2)
-        if len(ranked) == 2 and ranked[0][1] > ranked[1][1]:
+        if len(ranked) == 2 and ranked[0][1] > ranked[1][1] and not self._crowded:
             ways.append(self._most)
-        if len({round(8 * box.center[0]) for box in self.boxes}) == len(self.boxes) > 1:
+        row = sorted(self.boxes, key=lambda box: box.center[0])
+        if len({round(8 * box.center[0]) for box in row}) == len(row) and row[0].category != row[-1].category:
             ways.append(self._leftmost)
-        if len({round(8 * box.center[1]) for box in self.boxes}) == len(self.boxes) > 1:
+        if len({round(8 * box.center[1]) for box in row}) == len(row) and len(found) > 1:
             ways.append(self._order)
-        return self.rng.choice(ways)()
+        if self._few or not ways:
+            ways = (ways if len(found) > 1 else []) + Layout(self.boxes, self.rng).reasoning() or ways
+        if not ways:
+            return None
+        question, answer = self.rng.choice(ways)()
+        return question, " ".join([*self._domain(), answer])
 
     def _total(self) -> Pair:
         total = len(self.boxes)
@@ -179,8 +209,10 @@ class SceneWriter:
 
     def _leftmost(self) -> Pair:
         row = [box.category for box in sorted(self.boxes, key=lambda box: box.center[0])]
-        answer = f"From left to right there are {listed([with_article(name) for name in row])}."
-        return self._reason("leftmost"), f"{answer} So the {row[0]} comes first and the {row[-1]} comes last."
+        answer = f"From left to right I see {listed([with_article(name) for name in row])}."
+        ends = (row[0], row[-1])
+        first, last = (f"the {singular(one)}" if row.count(one) == 1 else with_article(one) for one in ends)
+        return self._reason("leftmost"), f"{answer} So {first} comes first and {last} comes last."
 
     def _order(self) -> Pair:
         column = [box.category for box in sorted(self.boxes, key=lambda box: box.center[1])]
@@ -196,6 +228,17 @@ class SceneWriter:
         question = fill(self.rng.choice(phrases()[kind]["questions"]), **words)
         return question, fill(self.rng.choice(phrases()[kind][outcome]), **words)
 
+    @property
+    def _few(self) -> bool:
+        return 0 < len(self.vocabulary) < _FEW
+
+    @cached_property
+    def _crowded(self) -> bool:
+        return any(box.crowd for box in self.boxes)
+
+    def _domain(self) -> list[str]:
+        return [fill(self.rng.choice(phrases()["about"]["answers"][1:]), about=self.about)] if self.about else []
+
     def _any_category(self) -> str:
         return self.rng.choice(list(counts(self.boxes)))
 
@@ -204,10 +247,14 @@ class SceneWriter:
 
     def _tally(self) -> list[str]:
         found = counts(self._in_reading_order())
-        return [f"{number(n)} {name if n == 1 else plural(name)}" for name, n in found.items()]
+        return [f"{number(n)} {singular(name) if n == 1 else plural(name)}" for name, n in found.items()]
 
     def _listing(self) -> str:
         return listed([counted(name, n) for name, n in counts(self._in_reading_order()).items()])
+
+    def _is_are(self) -> str:
+        """The verb before a listing, by its first item."""
+        return "is" if next(iter(counts(self._in_reading_order()).values())) == 1 else "are"
 
 
 def _rank(name: str) -> tuple[int, str]:

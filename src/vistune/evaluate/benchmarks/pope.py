@@ -17,7 +17,8 @@ from vistune.evaluate.benchmarks._metrics import accuracy, expects, f1, of_type,
 from vistune.formats import fitting, read_objects
 from vistune.records import ImageRecord, Question, Verdict
 from vistune.scene.english import with_article
-from vistune.scene.mentions import absent, vocabulary
+from vistune.scene.evidence import absent
+from vistune.scene.mentions import vocabulary
 
 SPLITS = ("random", "popular", "adversarial")
 """Which absent objects a split asks for: any, the most frequent ones, those that often occur with the present one."""

@@ -15,7 +15,8 @@ from vistune.records import Box, ImageRecord, Question, Verdict
 from vistune.resources import load_yaml
 from vistune.scene import facts, wording
 from vistune.scene.english import number, plural
-from vistune.scene.mentions import MentionFinder, absent, vocabulary
+from vistune.scene.evidence import absent
+from vistune.scene.mentions import MentionFinder, vocabulary
 
 TYPES = ("existence", "count", "position", "relation", "category")
 """The types of questions, in the order of the tables."""

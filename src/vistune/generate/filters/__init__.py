@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from vistune.generate.filters.absence import wrong_absence
 from vistune.generate.filters.counting import wrong_count
 from vistune.generate.filters.echo import echo, repetition
 from vistune.generate.filters.form import repeated_turn, too_long, too_short, truncated, turn_count, turn_order
@@ -30,6 +31,7 @@ FILTERS: Mapping[str, Callable[[Sample], bool]] = {
     "ungrounded": ungrounded,
     "wrong_count": wrong_count,
     "wrong_place": wrong_place,
+    "wrong_absence": wrong_absence,
 }
 """Each reason code with its filter. A rejected sample counts under the first one that rejects it."""
 

@@ -6,10 +6,10 @@ import re
 from collections import Counter
 from functools import cache
 
-from vistune.generate.filters.evidence import similar, supported_by
 from vistune.generate.filters.sample import Clause, Sample, Text, word_list
 from vistune.generate.languages import ENGLISH
 from vistune.scene.english import NUMBERS, words_of
+from vistune.scene.evidence import similar, supported_by
 from vistune.scene.facts import counts
 from vistune.scene.mentions import Mention
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from itertools import chain
 
-from vistune.generate.filters.evidence import supported
 from vistune.generate.filters.sample import Clause, Sample, Text, word_list
 from vistune.generate.languages import ENGLISH
+from vistune.scene.evidence import implied, similar, supported
 from vistune.scene.mentions import Mention, MentionFinder
 
 _IS_THERE = re.compile(
@@ -28,7 +28,16 @@ def ungrounded(sample: Sample) -> bool:
     named = {_affirmed(sample.finder, *exchange) for exchange in sample.exchanges} - {None}
     for clause in chain.from_iterable(sample.statements.values()):
         named |= {mention.category for mention in clause.mentions if _stated(clause, mention)}
-    return not named <= {box.category for box in sample.boxes} and not named <= supported(sample)
+    boxed = {box.category for box in sample.boxes}
+    return not named <= boxed and not named <= _supported(sample)
+
+
+def _supported(sample: Sample) -> set[str]:
+    """The categories that boxes or captions support, generously: also what annotators mistake for them."""
+    boxed = {box.category for box in sample.boxes}
+    categories = {box.category for box in sample.record.boxes}
+    found = supported(categories, sample.record.captions, sample.finder) | boxed
+    return found.union(*map(implied, found), *map(similar, found))
 
 
 def _affirmed(finder: MentionFinder, question: Text, answer: Text) -> str | None:

@@ -73,13 +73,14 @@ def clauses(text: Text, finder: MentionFinder) -> Iterator[Clause]:
 class Sample:
     """A conversation to judge: its kind, its turns, and the annotations of its image, shown to the teacher or not.
 
-    `vocabulary` are categories that the data annotates besides COCO's; mentions of any others are not judged.
+    `vocabulary` are the categories of which the data annotates every object, none if it does so of none; None: unknown.
+    Mentions are judged of these and of COCO's.
     """
 
     kind: Kind
     record: ImageRecord
     turns: tuple[Turn, ...]
-    vocabulary: tuple[str, ...] = ()
+    vocabulary: tuple[str, ...] | None = None
 
     @cached_property
     def texts(self) -> tuple[Text, ...]:
@@ -116,4 +117,4 @@ class Sample:
     @property
     def finder(self) -> MentionFinder:
         """Finds the objects that a text names, as concepts."""
-        return concept_finder(self.vocabulary)
+        return concept_finder(self.vocabulary or ())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import replace
 
 from vistune.errors import ClientError
 from vistune.llm.client import Client, Reply, Request
@@ -30,12 +29,12 @@ class SymbolicClient(Client):
     async def complete(self, request: Request) -> Reply:
         """The reply in the text format; empty for an image without boxes."""
         captions, boxes = parse_context(request.query)
-        seed = replace(request, max_tokens=None, temperature=None, schema=None).key(self.name)
-        writer = SceneWriter(captions, boxes, random.Random(seed), request.vocabulary)
+        seed = f"{request.kind}/{request.seed}/{request.query}"  # not the prompt: its wording changes no text
+        writer = SceneWriter(captions, boxes, random.Random(seed), request.vocabulary, request.about)
         writers: dict[str, Callable[[], str]] = {
             "conversation": lambda: _blocks(writer.conversation(writer.rng.randint(*TURNS))),
             "detail": writer.description,
-            "reasoning": lambda: _blocks([writer.reasoning()]),
+            "reasoning": lambda: _blocks([pair] if (pair := writer.reasoning()) else []),
         }
         if request.kind not in writers:
             fix = f"use another --teacher, or one of the kinds {', '.join(writers)}"
