@@ -30,7 +30,7 @@ from vistune.data.images import to_pixels, to_rgb
 from vistune.model.adapter_checkpoint import open_checkpoint
 from vistune.model.assemble import assemble, image_token_count
 from vistune.model.checkpoint import save_checkpoint
-from vistune.model.decode import Prompt, greedy
+from vistune.model.decode import PromptIds, greedy
 from vistune.model.vision import see
 from vistune.recipe.training import ModelRecipe
 from vistune.records import IMAGE_TOKEN, Turn
@@ -126,7 +126,7 @@ def reference(checkpoint: Path, paths: list[Path]) -> list[tuple[torch.Tensor, l
     for path in paths:
         pixels = to_pixels(processor.image_processor, to_rgb(Image.open(path)))[None]
         features = see(model, pixels)
-        tokens = [token for [(_, token)] in greedy(model, [Prompt(ids, (0,))], features, TOKENS)]
+        tokens = [token for [(_, token)] in greedy(model, [PromptIds(ids, (0,))], features, TOKENS)]
         found.append((features[0], tokens))
     return found
 

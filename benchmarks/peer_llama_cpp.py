@@ -41,7 +41,7 @@ def main() -> None:
     """Print a JSON list: for each image its embedding and the answer's tokens."""
     settings = json.loads(sys.argv[1])
     handler = Probe(settings["mmproj"], verbose=False, use_gpu=False)
-    model = llama_cpp.Llama(settings["model"], n_ctx=2048, verbose=False, chat_handler=handler, logits_all=False)
+    model = llama_cpp.Llama(settings["model"], n_ctx=2048, verbose=False, chat_handler=handler, swa_full=True)
     rows = []
     for image in map(Path, settings["images"]):
         written: list[int] = []

@@ -29,7 +29,7 @@ def add_export(commands: Any) -> None:
     add("--dtype", choices=("f32", "bf16", "f16", "q8_0"),
         help="dtype of the weights: f16 (default), f32 or q8_0 in GGUF; f32 (default), bf16 or f16 else")  # fmt: skip
     add("--allow-framing", action="store_true",
-        help="Write GGUF files though llama.cpp frames images that are not square in another way")  # fmt: skip
+        help="Write GGUF files though llama.cpp resizes images, or makes them square, in another way")  # fmt: skip
     add("--scores", type=Path, metavar="DIR", help="Folder of an evaluation, for the model card")
     add("--push-to", metavar="OWNER/NAME", help="Repository of the hub to upload to; without it nothing is uploaded")
     add("--public", action="store_true", help="Create that repository as a public one")

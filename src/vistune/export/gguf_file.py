@@ -19,16 +19,22 @@ _BLOCK = 32  # values of a row that q8_0 scales together
 
 
 def write_gguf(
-    path: Path, architecture: str, precision: Precision, tensors: Mapping[str, Tensor], describe: Callable[[Any], None]
-) -> None:
+    path: Path, architecture: str, precision: Precision, tensors: Mapping[str, Tensor], describe: Callable[[Any], None],
+    exact: str | None = None,
+) -> None:  # fmt: skip
     """Write a GGUF file; `describe` adds the keys to the package gguf's writer.
 
-    Matrices are stored with `precision`, vectors and position tables in float32, in which llama.cpp adds them. A
-    matrix whose rows q8_0 cannot divide into blocks, and a convolution, is float16 instead. Raises CheckpointError
-    for a value beyond float16's range, MissingPackageError without gguf, StorageError if the disk is full.
+    Matrices are stored with `precision`, vectors and position tables in float32, in which llama.cpp adds them, and so
+    are tensors whose names begin with `exact`. A matrix whose rows q8_0 cannot divide into blocks, and a convolution,
+    is float16 instead. Raises CheckpointError for a value beyond float16's range, MissingPackageError without gguf,
+    StorageError if the disk is full.
     """
     gguf = require("gguf", "gguf", "writing a GGUF file", where=str(path))
-    types = {name: _tensor_type(gguf, name, tensor, precision) for name, tensor in tensors.items()}
+    float32 = gguf.GGMLQuantizationType.F32
+    types = {
+        name: float32 if exact and name.startswith(exact) else _tensor_type(gguf, name, tensor, precision)
+        for name, tensor in tensors.items()
+    }
     with atomic_path(path) as partial:
         writer = gguf.GGUFWriter(partial, architecture)
         describe(writer)

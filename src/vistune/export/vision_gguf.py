@@ -5,9 +5,7 @@ Facts of llama.cpp's mtmd (clip.cpp, models/llava.cpp, models/siglip.cpp), read 
 - An image is resized (bicubic) until its longer side fits, and padded in the middle, with a colour that depends on the
   type of the projector: CLIP's mean for `mlp`, grey (127) for `janus_pro`. LLaVA pads first and resizes then, so that
   the pixels of images that are not square differ slightly at the borders.
-- `mlp` puts a class token, if the file has one, after the patches, where CLIP has it before them; so its position is
-  written last. After the tower the first row is left out as if it were the class token: the first patch is lost, the
-  others are exact (measured), and the class token comes last. No key changes that. `janus_pro` knows no class token.
+- `mlp` puts a class token in the wrong row; see clip_gguf. `janus_pro` knows no class token.
 - The layers in the file are all run, but for `mlp` one less without the key `feature_layer`. A `post_ln` would be
   applied, so it is not written.
 - The projector's activation is GELU by its tanh approximation, also where transformers computes it exactly.
@@ -23,6 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vistune.export.clip_gguf import shifted_rows, widened, widened_eps
 from vistune.export.gguf_file import Precision, write_gguf
 from vistune.model.families import leading_tokens
 from vistune.model.projector import MARK, LinearProjector
@@ -51,7 +50,7 @@ class Obstacle:
 
     reason: str
     framing: bool = False
-    """Whether only images that are not square differ."""
+    """Whether only the pixels differ, as images are resized or made square in another way."""
 
 
 def vision_obstacles(config: Any, image_processor: Any) -> list[Obstacle]:
@@ -62,7 +61,7 @@ def vision_obstacles(config: Any, image_processor: Any) -> list[Obstacle]:
     found = []
     if tower.hidden_act not in _ACTIVATIONS:
         found.append(Obstacle(f"the vision tower's activation is '{tower.hidden_act}'"))
-    if tower.intermediate_size == tower.hidden_size and _projector_type(tower, image_processor) != "janus_pro":
+    if tower.intermediate_size == _width(tower) and _projector_type(tower, image_processor) != "janus_pro":
         reason = "the vision tower's MLP is as wide as its states: llama.cpp would swap its two matrices"
         found.append(Obstacle(reason))
     if leading_tokens(tower) and config.vision_feature_select_strategy != "default":
@@ -78,7 +77,7 @@ def _pixel_obstacles(tower: Any, processor: Any) -> list[Obstacle]:
     found = []
     if processor.resample != Image.Resampling.BICUBIC:
         name = Image.Resampling(processor.resample).name.lower()
-        found.append(Obstacle(f"images are resized by the filter {name}, llama.cpp's is bicubic"))
+        found.append(Obstacle(f"images are resized by the filter {name}, llama.cpp's is bicubic", framing=True))
     if abs(processor.rescale_factor * 255 - 1) > 1e-6:
         found.append(Obstacle("pixels are not scaled to the range from 0 to 1"))
     if not getattr(processor, "do_pad", False):
@@ -88,6 +87,11 @@ def _pixel_obstacles(tower: Any, processor: Any) -> list[Obstacle]:
         reason = f"images are padded with the colour {_pad_color(processor)}, llama.cpp pads with {_MLP_COLOR}"
         found.append(Obstacle(reason, framing=True))
     return found
+
+
+def _width(tower: Any) -> int:
+    """The width of the tower's states in the file."""
+    return widened(tower) if leading_tokens(tower) else int(tower.hidden_size)
 
 
 def _pad_color(processor: Any) -> tuple[int, ...]:
@@ -110,6 +114,9 @@ def write_vision_model(model: Any, image_processor: Any, path: Path, precision: 
     """
     config, tower = model.config, model.config.vision_config
     kind = _projector_type(tower, image_processor) or "mlp"
+    tensors, blocks, eps = vision_tensors(model, kind), used_blocks(model), tower.layer_norm_eps
+    if has_class_token := bool(leading_tokens(tower)):
+        tensors, blocks, eps = shifted_rows(tensors, tower), blocks + 1, widened_eps(tower)
 
     def describe(writer: Any) -> None:
         writer.add_type("mmproj")
@@ -118,20 +125,20 @@ def write_vision_model(model: Any, image_processor: Any, path: Path, precision: 
         writer.add_clip_projector_type(kind)
         writer.add_vision_image_size(tower.image_size)
         writer.add_vision_patch_size(tower.patch_size)
-        writer.add_vision_embedding_length(tower.hidden_size)
+        writer.add_vision_embedding_length(_width(tower))
         writer.add_vision_feed_forward_length(tower.intermediate_size)
         writer.add_vision_projection_dim(config.text_config.hidden_size)
-        writer.add_vision_block_count(used_blocks(model))
+        writer.add_vision_block_count(blocks)
         writer.add_vision_head_count(tower.num_attention_heads)
-        writer.add_vision_attention_layernorm_eps(tower.layer_norm_eps)
+        writer.add_vision_attention_layernorm_eps(eps)
         writer.add_vision_image_mean([float(mean) for mean in image_processor.image_mean])
         writer.add_vision_image_std([float(deviation) for deviation in image_processor.image_std])
         if chosen := _ACTIVATIONS[tower.hidden_act]:
             writer.add_bool(f"clip.use_{chosen}", True)
         if kind == "mlp":
-            writer.add_array("clip.vision.feature_layer", [used_blocks(model)])
+            writer.add_array("clip.vision.feature_layer", [blocks])
 
-    write_gguf(path, "clip", precision, vision_tensors(model, kind), describe)
+    write_gguf(path, "clip", precision, tensors, describe, exact="v.blk.0." if has_class_token else None)
 
 
 def vision_tensors(model: Any, kind: str) -> dict[str, Tensor]:
@@ -147,8 +154,6 @@ def vision_tensors(model: Any, kind: str) -> dict[str, Tensor]:
             part, _, end = rest.rpartition(".")
             if int(number) < used:
                 tensors[f"v.blk.{number}.{_LAYER[part]}.{end}"] = weight
-    if leading_tokens(model.config.vision_config):
-        tensors["v.position_embd.weight"] = tensors["v.position_embd.weight"].roll(-1, dims=0)
     return tensors | _projector_tensors(model.model.multi_modal_projector, "1" if kind == "janus_pro" else "2")
 
 

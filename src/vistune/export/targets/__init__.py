@@ -18,7 +18,7 @@ class ExportOptions:
     dtype: str | None = None
     """dtype of the weights; unset: that of the target."""
     allow_framing: bool = False
-    """Write a GGUF file though images that are not square get other pixels in llama.cpp."""
+    """Write a GGUF file though llama.cpp resizes images, or makes them square, in another way."""
     scores: Path | None = None
     """Folder of an evaluation, for the model card."""
     push_to: str | None = None

@@ -12,7 +12,6 @@ from vistune.export.gguf_file import PRECISIONS, Precision
 from vistune.export.targets import ExportOptions, Opened, exporters
 from vistune.export.text_gguf import write_text_model
 from vistune.export.vision_gguf import write_vision_model
-from vistune.model.families import leading_tokens
 
 
 @exporters.register("gguf")
@@ -24,9 +23,10 @@ def export_gguf(opened: Opened, out: Path, options: ExportOptions) -> list[str]:
 
 def notes(opened: Opened) -> list[str]:
     """What differs in llama.cpp though the files are written."""
-    if not leading_tokens(opened.model.config.vision_config):
-        return []
-    return ["note: of each image, llama.cpp replaces the first patch's features by the class token's, as the last ones"]
+    reasons = [one.reason for one in llama_cpp_obstacles(opened.model.config, opened.processor)]
+    if not reasons:
+        reasons = ["llama.cpp resizes images before it pads them to a square, so that their borders differ by a pixel"]
+    return [f"note: {reason}" for reason in reasons]
 
 
 def write_both(opened: Opened, out: Path, options: ExportOptions) -> tuple[Path, Path]:
@@ -49,5 +49,5 @@ def _refuse(opened: Opened, options: ExportOptions) -> None:
         what = "llama.cpp would answer differently: " + "; ".join(one.reason for one in against)
         fix = ""
         if all(one.framing for one in against):
-            fix = "--allow-framing writes the files anyway: square images are the same"
+            fix = "--allow-framing writes the files anyway"
         raise CheckpointError(what, where=str(opened.path), fix=fix)
