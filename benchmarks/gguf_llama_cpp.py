@@ -1,11 +1,12 @@
 """Exported GGUF files in llama.cpp: the embeddings of images and the greedy tokens, against transformers.
 
-    python benchmarks/gguf_llama_cpp.py --python ENVIRONMENT/bin/python [CHECKPOINT ...]
+    python benchmarks/gguf_llama_cpp.py --python ENVIRONMENT/bin/python [--languages MODEL ...] [CHECKPOINT ...]
 
-ENVIRONMENT has llama-cpp-python, built from PyPI's source with tools/mtmd. Without checkpoints, six small random ones
-are made: CLIP and SigLIP with Llama, Qwen3 and Gemma 3. Images are drawn: 20 squares of the tower's size and 20 others.
-The table has, for each dtype, the lowest cosine of an embedding, and how many of the answers' first
-32 greedy tokens are all equal. Answers are those of the chat template in the file (MTMDChatHandler's way).
+ENVIRONMENT has llama-cpp-python, built from PyPI's source with tools/mtmd. Without checkpoints, random CLIP and SigLIP
+towers are joined with the language models, or with small random ones: Llama, Qwen3 and Gemma 3. Images are drawn: 20
+squares of the tower's size and 20 others. The table has, for each dtype, the lowest cosine of an image's embeddings,
+and how many of the answers' first 32 greedy tokens are all equal. Answers are those of the chat template in the file
+(MTMDChatHandler's way).
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ from vistune.records import IMAGE_TOKEN, Turn
 
 QUESTION = "what is in this picture?"
 TOKENS = 32
+SIDE = 112
+"""Edge of the random towers' images in pixels."""
 PEER = Path(__file__).with_name("peer_llama_cpp.py")
 ROPE = {"sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
         "full_attention": {"rope_type": "default", "rope_theta": 1e6}}  # fmt: skip
@@ -46,8 +49,26 @@ LANGUAGE: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def random_checkpoints(folder: Path) -> Iterator[Path]:
-    """Small random assistants, with the miniature's tokenizer."""
+def make_checkpoints(folder: Path, languages: list[Path]) -> Iterator[Path]:
+    """Assistants of the language models with random towers; their image embeddings are as large as those of words."""
+    for language in languages:
+        for tower in ("clip", "siglip"):
+            _save_tower(tower, folder / tower)
+            recipe = ModelRecipe(
+                vision_tower=str(folder / tower), language_model=str(language), projector="mlp2x_gelu",
+                chat_template=None if "random" in language.name else "chatml",
+            )  # fmt: skip
+            model, processor = assemble(recipe)
+            with torch.no_grad():
+                words = model.get_input_embeddings()(torch.arange(100, 200)).std()
+                pixels = torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+                model.model.multi_modal_projector.linear_2.weight *= words / see(model, pixels).std()
+            save_checkpoint(model, processor, folder / f"{tower}-{language.stem}")
+            yield folder / f"{tower}-{language.stem}"
+
+
+def random_languages(folder: Path) -> list[Path]:
+    """Small random language models, with the miniature's tokenizer."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     from vistune.model.backbones import resolve
@@ -60,15 +81,9 @@ def random_checkpoints(folder: Path) -> Iterator[Path]:
         }  # fmt: skip
         torch.manual_seed(0)
         config = AutoConfig.for_model(family, **settings)
-        AutoModelForCausalLM.from_config(config).save_pretrained(folder / family)
-        tokenizer.save_pretrained(folder / family)
-        for tower in ("clip", "siglip"):
-            _save_tower(tower, folder / tower)
-            recipe = ModelRecipe(
-                vision_tower=str(folder / tower), language_model=str(folder / family), projector="mlp2x_gelu"
-            )
-            save_checkpoint(*assemble(recipe), folder / f"{tower}-{family}")
-            yield folder / f"{tower}-{family}"
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder / f"random-{family}")
+        tokenizer.save_pretrained(folder / f"random-{family}")
+    return [folder / f"random-{family}" for family in LANGUAGE]
 
 
 def _save_tower(kind: str, folder: Path) -> None:
@@ -83,16 +98,16 @@ def _save_tower(kind: str, folder: Path) -> None:
 
     size: dict[str, Any] = {
         "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 2,
-        "image_size": 112, "patch_size": 14, "initializer_range": 0.1,
+        "image_size": SIDE, "patch_size": 14, "initializer_range": 0.1,
     }  # fmt: skip
     torch.manual_seed(0)
     if kind == "clip":
         CLIPVisionModel(CLIPVisionConfig(**size)).save_pretrained(folder)
-        square = {"height": 112, "width": 112}
-        CLIPImageProcessorPil(size={"shortest_edge": 112}, crop_size=square).save_pretrained(folder)
+        square = {"height": SIDE, "width": SIDE}
+        CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size=square).save_pretrained(folder)
     else:
         SiglipVisionModel(SiglipVisionConfig(**size)).save_pretrained(folder)
-        SiglipImageProcessorPil(size={"height": 112, "width": 112}, resample=3).save_pretrained(folder)
+        SiglipImageProcessorPil(size={"height": SIDE, "width": SIDE}, resample=3).save_pretrained(folder)
 
 
 def draw(folder: Path, side: int) -> dict[str, list[Path]]:
@@ -158,15 +173,17 @@ def run() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("checkpoints", nargs="*", type=Path)
     parser.add_argument("--python", type=Path, required=True)
+    parser.add_argument("--languages", nargs="+", type=Path)
+    parser.add_argument("--dtypes", nargs="+", default=["f32", "f16", "q8_0"])
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        checkpoints = args.checkpoints or list(random_checkpoints(folder))
+        checkpoints = args.checkpoints or list(make_checkpoints(folder, args.languages or random_languages(folder)))
         images = draw(folder, json.loads((checkpoints[0] / "config.json").read_text())["vision_config"]["image_size"])
         print("| checkpoint | dtype | square: lowest cosine | equal answers | other: lowest cosine | equal answers |")
         print("|---|---|---|---|---|---|")
         for checkpoint in checkpoints:
-            for dtype in ("f32", "f16", "q8_0"):
+            for dtype in args.dtypes:
                 compare(checkpoint, dtype, images, args.python, folder)
 
 
