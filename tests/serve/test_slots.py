@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration
 
 from vistune.errors import CheckpointError
-from vistune.serve.slots import Slots, rows_in_memory
+from vistune.serve.slots import Slots, rows_in_memory, token_states
 
 FAMILIES: list[tuple[str, dict[str, Any]]] = [
     ("llama", {}),
@@ -46,7 +46,7 @@ def test_a_ragged_batch_writes_what_each_row_writes_alone(family: str, options: 
     generator = torch.Generator().manual_seed(2)
     prompts = [torch.randint(3, 70, (length,), generator=generator).tolist() for length in (3, 17, 9)]
     prompts.append([*prompts[1][:11], 5, 6])  # shares the first tokens of another
-    slots, embed = Slots(model, 5, 64), model.get_input_embeddings()
+    slots, embed = Slots(model, token_states(model), 5, 64), model.get_input_embeddings()
     written: list[list[int]] = []
     rows = []
     for index, prompt in enumerate(prompts):
@@ -71,7 +71,8 @@ def test_a_ragged_batch_writes_what_each_row_writes_alone(family: str, options: 
 
 
 def test_a_conversation_that_others_may_continue_stays_while_there_are_other_rows() -> None:
-    slots = Slots(build("llama", {}), 2, 64)
+    model = build("llama", {})
+    slots = Slots(model, token_states(model), 2, 64)
     first = slots.take([1, 2, 3, 4], 0)
     first.symbols = [1, 2, 3, 4]
     slots.release(first)
@@ -85,13 +86,13 @@ def test_layers_that_have_no_keys_and_values_are_refused() -> None:
     model = build("llama", {})
     model.config.text_config.layer_types = ["full_attention", "linear_attention", "full_attention"]
     with pytest.raises(CheckpointError, match="linear_attention"):
-        Slots(model, 2, 64)
+        Slots(model, [], 2, 64)
 
 
 def test_memory_bounds_the_rows() -> None:
-    model = build("llama", {})
+    states = token_states(build("llama", {}))
     token = 3 * 2 * 2 * 8 * 4  # layers, keys and values, heads, their width, bytes
-    assert rows_in_memory(model, 10, 8, 35 * token) == 3
-    assert rows_in_memory(model, 10, 8, None) == 8
-    with pytest.raises(CheckpointError, match="lower --max-model-len"):
-        rows_in_memory(model, 10, 8, 9 * token)
+    assert rows_in_memory(states, 10, 8, 35 * token) == 3
+    assert rows_in_memory(states, 10, 8, None) == 8
+    with pytest.raises(CheckpointError, match="--max-model-len"):
+        rows_in_memory(states, 10, 8, 9 * token)

@@ -33,7 +33,7 @@ from vistune.serve.answer_text import AnswerText, byte_reader
 from vistune.serve.embeddings import PromptEmbeddings
 from vistune.serve.jobs import ContextLengthError, Counters, End, Job, Limits, Piece, QueueFullError
 from vistune.serve.sampling import Choice, Sampler
-from vistune.serve.slots import Slots, common, rows_in_memory
+from vistune.serve.slots import Slots, common, rows_in_memory, token_states
 from vistune.serve.structured import Grammars
 
 _LOG = logging.getLogger(__name__)
@@ -56,9 +56,10 @@ class Engine:
         self.grammars = Grammars(self.tokenizer, model.lm_head.out_features)
         positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or limits.length
         self.max_length = min(limits.length, positions)
-        rows = rows_in_memory(model, self.max_length, 2 * limits.batch, limits.cache_bytes)
+        states = token_states(model)
+        rows = rows_in_memory(states, self.max_length, 2 * limits.batch, limits.cache_bytes)
         self.limits, self.batch = limits, min(limits.batch, rows)
-        self._new_slots = partial(Slots, model, rows, self.max_length)
+        self._new_slots = partial(Slots, model, states, rows, self.max_length)
         self._slots = self._new_slots()
         self.counters = Counters()
         self._embeddings = PromptEmbeddings(model, self.counters)
@@ -79,7 +80,7 @@ class Engine:
         `dtype` None is bfloat16 on a GPU, where `bits` quantises the language model's layers, and float32 elsewhere.
         Raises CheckpointError.
         """
-        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        place = _usable(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         dtype = dtype or (torch.bfloat16 if place.type == "cuda" else torch.float32)
         if bits and place.type != "cuda":
             what = f"layers of {bits} bits are computed on a CUDA device, this one is {place}"
@@ -169,7 +170,9 @@ class Engine:
                 self._decode(writing)
         except Exception:  # out of memory, most likely: the next requests may fit
             _LOG.exception("a forward pass failed")
-            failed, self._batch, self._writing, self._slots = self._batch, [], 0, self._new_slots()
+            failed, self._batch, self._writing = self._batch, [], 0
+            del self._slots  # before there is room for others
+            self._slots = self._new_slots()
             self._fail(failed)
 
     def _drop(self) -> None:
@@ -273,6 +276,14 @@ class Engine:
     def _fail(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             job.deliver(Piece(end="error"))
+
+
+def _usable(name: str) -> torch.device:
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # the latter: torch was built without CUDA
+        what = f"the device '{name}' cannot be used: {str(error).splitlines()[0]}"
+        raise CheckpointError(what, where="--device") from None
 
 
 def _hand_over(

@@ -7,11 +7,13 @@ tokens a later request may have in common with them.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import Cache
@@ -19,8 +21,6 @@ from transformers.cache_utils import CacheLayerMixin
 
 from vistune.errors import CheckpointError
 
-_FIRST_LENGTH = 512
-"""Places of a row at the beginning; they double whenever a sequence needs more."""
 _MASKS = {"full_attention", "sliding_attention"}
 
 
@@ -67,14 +67,15 @@ class _Layer(CacheLayerMixin):
 
 
 class Slots:
-    """`count` rows of up to `max_length` tokens for `model`, a LlavaForConditionalGeneration.
+    """`count` rows of `max_length` tokens for `model`, a LlavaForConditionalGeneration.
 
-    Raises CheckpointError for a language model with layers other than full and sliding attention.
+    `states` are the keys and values of one token in each layer (see `token_states`). Raises CheckpointError for a
+    language model with layers other than full and sliding attention.
     """
 
-    def __init__(self, model: Any, count: int, max_length: int) -> None:
+    def __init__(self, model: Any, states: Sequence[tuple[Tensor, Tensor]], count: int, max_length: int) -> None:
         self._language, self._device = model.model.language_model, model.device
-        self._config, self.max_length = model.config.get_text_config(), max_length
+        self._config = model.config.get_text_config()
         kinds = set(getattr(self._config, "layer_types", None) or ())
         if kinds - _MASKS:
             what = f"its language model has layers that cannot be served: {', '.join(sorted(kinds - _MASKS))}"
@@ -82,17 +83,13 @@ class Slots:
         self.rows = [Row(index) for index in range(count)]
         self.target = 0, torch.tensor([[0]]), 1
         """The first row, the places in the rows (B, Q) and the length S of the forward pass that is running."""
-        self._uses, self._length = 0, min(_FIRST_LENGTH, max_length)
-        self._layers = [
-            _Layer(self, *(like.new_zeros(count, like.shape[1], self._length, like.shape[3]) for like in pair))
-            for pair in _states(model)
-        ]
+        self._uses = 0
+        self._layers = [_Layer(self, *(_room(like, count, max_length) for like in pair)) for pair in states]
         self._cache = Cache(layers=[*self._layers])
 
     def forward(self, first: int, places: Tensor, embeddings: Tensor) -> Tensor:
         """The last hidden states (B, Q, D) of `embeddings` (B, Q, D) at `places` (B, Q) of the rows from `first` on."""
         length = int(places.max()) + 1
-        self._grow(length)
         self.target = first, places, length
         output = self._language(
             inputs_embeds=embeddings, attention_mask=self._masks(places, length, embeddings.dtype),
@@ -147,16 +144,6 @@ class Slots:
                 for states in (layer.keys, layer.values):
                     states[row.index, :, :length] = states[source.index, :, :length]
 
-    def _grow(self, length: int) -> None:
-        if length <= self._length:
-            return
-        self._length = min(self.max_length, max(length, 2 * self._length))
-        for layer in self._layers:
-            layer.keys, layer.values = (
-                torch.nn.functional.pad(states, (0, 0, 0, self._length - states.shape[2]))
-                for states in (layer.keys, layer.values)
-            )
-
     def _masks(self, places: Tensor, length: int, dtype: torch.dtype) -> Any:
         """What each token may attend to (B, 1, Q, S), as numbers to add: itself and the places before it.
 
@@ -172,26 +159,35 @@ class Slots:
         return {"full_attention": full, "sliding_attention": sliding} if kinds else sliding
 
 
-def rows_in_memory(model: Any, length: int, most: int, memory: int | None) -> int:
+def rows_in_memory(states: Sequence[tuple[Tensor, Tensor]], length: int, most: int, memory: int | None) -> int:
     """The number of rows of `length` tokens, up to `most`, in `memory` bytes (None: half of the device's free memory,
     or of the machine's). Raises CheckpointError if there is no place for one."""
-    if memory is None and model.device.type == "cuda":
-        memory = torch.cuda.mem_get_info(model.device)[0] // 2
+    device = states[0][0].device
+    if memory is None and device.type == "cuda":
+        memory = torch.cuda.mem_get_info(device)[0] // 2
     elif memory is None:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    row = length * sum(state[0, :, 0].nbytes for pair in _states(model) for state in pair)
+    row = length * sum(state[0, :, 0].nbytes for pair in states for state in pair)
     if memory < row:
         what = f"a sequence of {length} tokens needs {row / 2**30:.1f} GiB of cache, there are {memory / 2**30:.1f} GiB"
-        raise CheckpointError(what, where=model.name_or_path, fix="lower --max-model-len")
+        raise CheckpointError(what, where="--max-model-len", fix="lower it")
     return min(most, memory // row)
 
 
-def _states(model: Any) -> list[tuple[Tensor, Tensor]]:
+@torch.inference_mode()
+def token_states(model: Any) -> list[tuple[Tensor, Tensor]]:
     """The keys and values (1, H, 1, D) of one token in each layer."""
-    with torch.inference_mode():
-        embedding = model.get_input_embeddings()(torch.zeros(1, 1, dtype=torch.long, device=model.device))
-        cache = model.model.language_model(inputs_embeds=embedding, use_cache=True).past_key_values
+    embedding = model.get_input_embeddings()(torch.zeros(1, 1, dtype=torch.long, device=model.device))
+    cache = model.model.language_model(inputs_embeds=embedding, use_cache=True).past_key_values
     return [(layer.keys, layer.values) for layer in cache.layers]
+
+
+def _room(like: Tensor, count: int, length: int) -> Tensor:
+    """Zeros (count, H, length, D); on a CPU their memory is taken where they are written."""
+    shape = count, like.shape[1], length, like.shape[3]
+    if like.device.type != "cpu":
+        return like.new_zeros(shape)
+    return torch.from_numpy(np.zeros(math.prod(shape) * like.element_size(), np.uint8)).view(like.dtype).view(shape)
 
 
 def _added(allowed: Tensor, dtype: torch.dtype) -> Tensor:
