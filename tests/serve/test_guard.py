@@ -36,7 +36,7 @@ def page(app: FastAPI, _: object) -> None:
     async def echo(number: int, request: Request) -> int:
         return number + len(await request.body())
 
-    app.mount("/", inner)
+    app.router.default = inner
 
 
 @pytest.fixture(scope="module")

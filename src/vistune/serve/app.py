@@ -11,7 +11,6 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vistune.serve.chat import ChatService
@@ -23,7 +22,10 @@ from vistune.serve.openai_api import ApiError
 def build_app(
     engine: Engine, options: ServerOptions, page: Callable[[FastAPI, ChatService], None] | None = None
 ) -> FastAPI:
-    """The app around a started engine; `page` adds a web page to it, whose chats go through the same service."""
+    """The app around a started engine; `page` makes a web page its router's default.
+
+    The page's chats go through the same service, and so through the same limits.
+    """
     service = ChatService(engine, options)
 
     @asynccontextmanager
@@ -63,15 +65,13 @@ def build_app(
         return await service.chat(request)
 
     if page is not None:
-        page(app, service)  # last: it may take every other path
-        for route in app.routes:
-            if isinstance(route, Mount):
-                route.app = _QuietErrors(route.app)
+        page(app, service)
+        app.router.default = _QuietErrors(app.router.default)
     return app
 
 
 class _QuietErrors:
-    """A mounted app whose errors are in the API's shape: its own repeat what was sent, files' paths among it."""
+    """An app whose errors are in the API's shape: its own repeat what was sent, files' paths among it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -81,7 +81,7 @@ class _QuietErrors:
 
         async def quiet(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start" and message["status"] >= 400:
+            if message["type"] == "http.response.start" and 400 <= message["status"] <= 500:
                 status = message["status"]
             elif not status:
                 await send(message)
