@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 from assembling import assemble
@@ -288,6 +290,67 @@ def test_what_is_no_checkpoint_is_one_clear_error(backbones: Path, saved: Any, t
     (tmp_path / "half" / "log.jsonl").write_text("")
     with pytest.raises(CheckpointError, match="its training has not finished"):
         Assistant.load(tmp_path / "half")
+
+
+def _config(**changes: Any) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        for dotted, value in changes.items():
+            part, _, key = dotted.rpartition("__")
+            (config[part] if part else config)[key] = value
+        (folder / "config.json").write_text(json.dumps(config))
+
+    return change
+
+
+def _write(name: str, text: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).write_text(text) and None
+
+
+def _needs_code(folder: Path) -> None:
+    _write("evil.py", "raise SystemExit('it runs')")(folder)
+    settings = json.loads((folder / "processor_config.json").read_text())
+    settings |= {"processor_class": "P", "auto_map": {"AutoProcessor": "evil.P"}}
+    _write("processor_config.json", json.dumps(settings))(folder)
+
+
+def _shards_elsewhere(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    _write("model.safetensors.index.json", json.dumps({"weight_map": {"lm_head.weight": "../x.safetensors"}}))(folder)
+
+
+def _not_finite(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    next(iter(weights.values())).view(-1)[0] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (_config(vision_config__patch_size=0), "cannot be read as a model"),
+        (_config(text_config__num_hidden_layers="two"), "expected int, got str"),
+        (_config(text_config__hidden_size=10**9), "cannot be read as a model"),
+        (_config(image_token_index=10**8), "the image's token is 100000000 for the model"),
+        (_write("config.json", "[" * 100_000), "cannot be read as a model: maximum recursion"),
+        (_write("tokenizer.json", "[" * 100_000), "cannot be read as a model"),
+        (_write("chat_template.jinja", "{% for"), "its chat template cannot be used"),
+        (lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"), "no file named"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"\xff" * 99), "cannot be read as a model"),
+        (_needs_code, "it needs code of its own, which is never run"),
+        (_shards_elsewhere, r"it names a file outside of its folder: \.\./x\.safetensors"),
+        (_not_finite, "its weights are not finite"),
+    ],
+)
+def test_a_broken_checkpoint_is_one_clear_error(
+    break_it: Callable[[Path], None], message: str, backbones: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "broken"
+    save_checkpoint(*assemble(f"{backbones}/vision", f"{backbones}/language", projector="linear"), folder)
+    break_it(folder)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        Assistant.load(folder, "cpu")
+    assert str(folder) in str(caught.value)
 
 
 def test_what_cannot_be_assembled_is_one_clear_error(backbones: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from vistune import resources
 from vistune.errors import CheckpointError
 from vistune.model.families import LANGUAGE, MULTIMODAL, VISION
 from vistune.model.gguf import GgufFile
-from vistune.model.pretrained import outline, read_pretrained, unreadable
+from vistune.model.pretrained import outline, read_pretrained, reading, unreadable
 
 _HINTS = {
     "siglip2": "use a SigLIP 2 of fixed resolution, not NaFlex",
@@ -61,10 +61,8 @@ def load_vision(source: str, *, weights: bool = True) -> tuple[Any, Mapping[str,
     family = _config(source).model_type
     _check_family(family, VISION, "vision tower", source)
     tower = _read(VISION[family].model, source, weights)
-    try:
+    with reading(source):
         settings, _ = ImageProcessingMixin.get_image_processor_dict(source)
-    except (OSError, ValueError) as error:
-        raise unreadable(source, error) from None
     if missing := [key for key in ("image_mean", "image_std") if key not in settings]:
         fix = "add it to its preprocessor_config.json"
         raise CheckpointError(f"its image processor has no {missing[0]}", where=source, fix=fix)
@@ -84,10 +82,8 @@ def load_language(source: str, *, weights: bool = True) -> tuple[Any, Any]:
     sees = config.model_type in MULTIMODAL
     _check_family(config.text_config.model_type if sees else config.model_type, LANGUAGE, "language model", source)
     model = _text_model(source, weights) if sees else _read(AutoModelForCausalLM, source, weights)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError, ImportError) as error:
-        raise unreadable(source, error) from None
+    with reading(source):
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     if not tokenizer.is_fast:
         raise CheckpointError("its tokenizer gives no character offsets", where=source, fix="add a tokenizer.json")
     return model, tokenizer
@@ -108,10 +104,8 @@ def _text_model(source: str, weights: bool) -> Any:
 
 
 def _config(source: str) -> Any:
-    try:
-        return AutoConfig.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise unreadable(source, error) from None
+    with reading(source):
+        return AutoConfig.from_pretrained(source, trust_remote_code=False)
 
 
 def _check_family(family: str, families: Collection[str], what: str, source: str) -> None:

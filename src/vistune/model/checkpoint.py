@@ -15,7 +15,7 @@ from transformers.core_model_loading import revert_weight_conversion
 
 from vistune.errors import CheckpointError
 from vistune.model.families import VISION
-from vistune.model.pretrained import read_pretrained, unreadable
+from vistune.model.pretrained import read_pretrained, reading
 from vistune.model.projector import saved_weights
 from vistune.storage import MANIFEST, add_files
 
@@ -85,14 +85,24 @@ def load_checkpoint(path: Path) -> tuple[LlavaForConditionalGeneration, LlavaPro
     Raises CheckpointError if `path` is no folder, has no finished checkpoint or one of another family.
     """
     check_whole(path)
-    model = read_pretrained(LlavaForConditionalGeneration, path)
-    try:
-        processor = AutoProcessor.from_pretrained(path, backend="pil")
+    with reading(path):
+        processor = AutoProcessor.from_pretrained(path, backend="pil", trust_remote_code=False)
         # the argument is for the image processor, but the tokenizer gets it, too, and would save it
         processor.tokenizer.init_kwargs.pop("backend", None)
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from None
+    model = read_pretrained(LlavaForConditionalGeneration, path)
+    _check_agreement(model, processor, path)
     return model, processor
+
+
+def _check_agreement(model: LlavaForConditionalGeneration, processor: LlavaProcessor, path: Path) -> None:
+    """Raises CheckpointError for weights that are not finite, and for another image's token than the tokenizer's."""
+    for name, weight in model.named_parameters():
+        if not weight.sum().isfinite():
+            raise CheckpointError(f"its weights are not finite: {name}", where=str(path))
+    known, own = processor.tokenizer.convert_tokens_to_ids(processor.image_token), model.config.image_token_id
+    if known != own:
+        what = f"the image's token is {own} for the model, {known} for the tokenizer"
+        raise CheckpointError(what, where=str(path / _LAST))
 
 
 def check_whole(path: Path) -> None:
@@ -105,10 +115,8 @@ def check_whole(path: Path) -> None:
         stages = sorted(str(folder) for folder in path.iterdir() if is_complete(folder))
         fix = f"one of: {', '.join(stages)}" if stages else "run the training again: it continues where it stopped"
         raise CheckpointError(what, where=str(path), fix=fix if unfinished or stages else "")
-    try:
+    with reading(path / _LAST):
         config: Any = json.loads((path / _LAST).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"cannot be read: {error}", where=str(path / _LAST)) from None
     family = config.get("model_type") if isinstance(config, dict) else None
     if family != "llava":
         raise CheckpointError(f"it is a model of the family '{family}', not 'llava'", where=str(path))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
-from safetensors import SafetensorError
 from transformers import AutoConfig
 from transformers.utils import logging
 
-from vistune.errors import CheckpointError
+from vistune.errors import CheckpointError, VistuneError
 
 SETTINGS = (
     "config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json", "adapter_config.json",
@@ -44,17 +46,34 @@ def local_folder(name: str | Path) -> Path:
     return Path(fetched)
 
 
+@contextmanager
+def reading(source: str | Path) -> Iterator[None]:
+    """Raises CheckpointError in place of what transformers raises while it reads the model in `source`.
+
+    A broken file leads to errors of any type in it and its libraries.
+    """
+    try:
+        yield
+    except VistuneError:
+        raise
+    except Exception as error:
+        raise unreadable(source, error) from error
+
+
 def read_pretrained(kind: Any, source: str | Path, *, whole: bool = True) -> Any:
     """The model of the class `kind` in `source`, in float32. Without `whole`, `source` may hold more than the model.
 
-    Raises CheckpointError if it cannot be read or its weights are not the model's.
+    Raises CheckpointError if it cannot be read, needs code of its own, or its weights are not the model's.
     """
     shown = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        model, report = kind.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise unreadable(source, error) from error
+        with reading(source):
+            _check_index(Path(source))
+            model, report = kind.from_pretrained(
+                source, dtype=torch.float32, output_loading_info=True, trust_remote_code=False,
+                use_safetensors=whole or None,  # a LLaVA has them; of backbones some are pickles of weights only
+            )  # fmt: skip
     finally:
         logging.set_verbosity(shown)
     keys = ("missing_keys", "mismatched_keys", *(["unexpected_keys"] if whole else []))
@@ -68,15 +87,24 @@ def read_pretrained(kind: Any, source: str | Path, *, whole: bool = True) -> Any
 def outline(kind: Any, source: str | Path) -> Any:
     """The model of the class `kind` without weights, on the device `meta`. Raises CheckpointError."""
     own = getattr(kind, "config_class", None)
-    try:
-        config = (own or AutoConfig).from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise unreadable(source, error) from error
-    with torch.device("meta"):
-        return (kind(config) if own else kind.from_config(config)).eval()
+    with reading(source):
+        config = (own or AutoConfig).from_pretrained(source, trust_remote_code=False)
+        with torch.device("meta"):
+            return (kind(config) if own else kind.from_config(config)).eval()
+
+
+def _check_index(folder: Path) -> None:
+    """Raises CheckpointError if an index of shards names files outside of its folder."""
+    for index in folder.glob("*.index.json"):
+        names = json.loads(index.read_text("utf-8"))["weight_map"].values()
+        if outside := next((name for name in names if Path(name).name != name), None):
+            raise CheckpointError(f"it names a file outside of its folder: {outside}", where=str(index))
 
 
 def unreadable(source: str | Path, error: Exception) -> CheckpointError:
     """The error of what transformers cannot read."""
-    reason = next(iter(str(error).splitlines()), type(error).__name__)
+    reason = " ".join(line.strip() for line in str(error).splitlines()[:2]) or type(error).__name__
+    if "custom code" in reason:
+        what, fix = "it needs code of its own, which is never run", "use a model whose class is transformers' own"
+        return CheckpointError(what, where=str(source), fix=fix)
     return CheckpointError(f"cannot be read as a model: {reason}", where=str(source), fix=_UNREACHABLE)
