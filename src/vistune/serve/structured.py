@@ -24,7 +24,7 @@ class Grammars:
 
     def grammar(self, schema: dict[str, Any]) -> Grammar:
         """The grammar of one answer. Raises MissingPackageError without llguidance, DataError for a wrong schema."""
-        guidance = require("llguidance", "", "answers in JSON")
+        guidance = require("llguidance", "serve", "answers in JSON")
         compiled = guidance.LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=_FORM)
         matcher = guidance.LLMatcher(self._tokens, compiled)
         if matcher.is_error():  # its message repeats the schema
@@ -33,7 +33,7 @@ class Grammars:
 
     @cached_property
     def _tokens(self) -> Any:
-        guidance = require("llguidance.hf", "", "answers in JSON")
+        guidance = require("llguidance.hf", "serve", "answers in JSON")
         return guidance.from_tokenizer(self._tokenizer, n_vocab=self._vocabulary)
 
 
