@@ -170,3 +170,9 @@ def test_a_format_that_is_detected_is_printed(data: Path, tmp_path: Path, capsys
     (tmp_path / "empty").mkdir()
     assert main(["generate", str(tmp_path / "empty"), "--show"]) == 2
     assert "empty: no source recognises this folder\n  fix: name its format: --source " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["{", "[1]", "enable_thinking=false"])
+def test_extra_body_is_an_object_in_json(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", "data", "--out", "out", f"--extra-body={value}"]) == 2
+    assert "is not an object in JSON" in capsys.readouterr().err

@@ -138,3 +138,12 @@ def test_what_repeats_an_earlier_sample_is_filtered(tmp_path: Path) -> None:
         rejected = [json.loads(line) for line in (tmp_path / "rejected.jsonl").read_text().splitlines()]
         codes = {row["id"]: row["reasons"] for row in rejected}
         assert codes == {"2": ["near_duplicate"], "3": ["duplicate"]} if not keep else {"3": ["duplicate"]}
+
+
+def test_duplicates_stay_if_wanted(tmp_path: Path) -> None:
+    text = "One dog " * 12
+    samples = [judged(1, text), judged(2, text)]
+    for recipe, count in ((GenerateRecipe(), 1), (GenerateRecipe(keep_duplicates=True), 2)):
+        report = Report(["detail"])
+        write_samples(samples, report, tmp_path, recipe)
+        assert report.totals()["accepted"] == count

@@ -13,6 +13,7 @@ from teacher_server import FAULTS, Teacher, teaching
 from vistune.errors import ClientError
 from vistune.llm import Reply, Request, RequestError, open_client
 from vistune.llm.http import RemoteClient
+from vistune.records import Turn
 
 CANARY = "sk-canary-0123456789"
 RETRIED = {
@@ -185,18 +186,40 @@ def completion(**message: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("body", "text"),
+    ("body", "text", "finish"),
     [
-        (completion(content="A dog."), "A dog."),
-        (completion(content=None, reasoning_content="Hm."), ""),
-        (completion(content=[{"type": "text", "text": "A "}, {"type": "text", "text": "dog."}]), "A dog."),
-        (completion(content=None, refusal="I will not."), "I will not."),
-        (completion(content="A dog.") | {"usage": None}, "A dog."),
-        (completion(content="A dog.") | {"usage": {"prompt_tokens": None}}, "A dog."),
+        (completion(content="A dog."), "A dog.", "stop"),
+        (completion(content=None, reasoning_content="Hm."), "", "thinking"),
+        (completion(content="", reasoning="Hm."), "", "thinking"),
+        (completion(content="A dog.", reasoning_content="Hm."), "A dog.", "stop"),
+        (completion(content=[{"type": "text", "text": "A "}, {"type": "text", "text": "dog."}]), "A dog.", "stop"),
+        (completion(content=[{"type": "thinking", "thinking": "Hm."}]), "", "thinking"),
+        (
+            completion(content=[{"type": "reasoning", "text": "Hm."}, {"type": "output_text", "text": "A dog."}]),
+            "A dog.",
+            "stop",
+        ),
+        (
+            completion(content=None, tool_calls=[{"function": {"arguments": '{"answer": "A"}'}}]),
+            '{"answer": "A"}',
+            "stop",
+        ),
+        (completion(content=None, refusal="I will not."), "I will not.", "content_filter"),
+        (completion(content="A dog.") | {"usage": None}, "A dog.", "stop"),
+        (completion(content="A dog.") | {"usage": {"prompt_tokens": None}}, "A dog.", "stop"),
     ],
 )
-def test_replies_are_read_liberally(body: dict[str, Any], text: str) -> None:
-    assert read_reply(body) == Reply(text, "teacher-1", {}, "stop")
+def test_replies_are_read_liberally(body: dict[str, Any], text: str, finish: str) -> None:
+    assert read_reply(body) == Reply(text, "teacher-1", {}, finish)
+
+
+def test_sampling_and_further_fields_are_sent() -> None:
+    client = open_client("openai:teacher-1", base_url="http://localhost/v1")
+    assert isinstance(client, RemoteClient)
+    extra = {"chat_template_kwargs": {"enable_thinking": False}}
+    asked = Request("", (Turn("user", "Hi"),), temperature=0.3, top_p=0.9, extra=extra)
+    assert client.body(asked).items() >= {"temperature": 0.3, "top_p": 0.9, **extra}.items()
+    assert asked.key("m") != replace(asked, extra=None).key("m") != replace(asked, extra=None, top_p=None).key("m")
 
 
 @pytest.mark.parametrize("body", [{}, {"choices": None}, {"choices": [None]}, {"choices": [{"message": None}]}])

@@ -100,6 +100,12 @@ def _left_out(run: Generation, report: Report) -> Iterator[str]:
     """What the data lacks for the kinds or for the teacher."""
     if report.without_context:
         yield f"{report.without_context:,} samples not requested: the image lacks what the kind shows to the teacher"
+    thoughts = sum(kind.reasons["unfinished_thinking"] for kind in report.kinds.values())
+    if thoughts:
+        yield (
+            f"{thoughts:,} replies are thoughts alone (unfinished_thinking): the tokens went into thinking\n"
+            "  fix: raise --max-tokens, or turn thinking off with --extra-body (docs/guides/teachers.md)"
+        )
     empty = sum(kind.reasons["empty_reply"] for kind in report.kinds.values())
     if empty and run.client.name == "symbolic":
         yield (

@@ -58,8 +58,9 @@ class JudgedSample:
 
 
 def usable(kind: Kind, reply: Reply) -> bool:
-    """Whether the reply has, or can be repaired to, the requested form, so that no other attempt is needed."""
-    return isinstance(_parse(kind, reply), ParsedReply)
+    """Whether no other attempt is needed: the reply can be read, or declines, as the next one would."""
+    parsed = _parse(kind, reply)
+    return isinstance(parsed, ParsedReply) or str(parsed) == "refusal"
 
 
 def judge(sample: PlannedSample, plan: Plan, teacher: str, store: Store, images: Path | None) -> JudgedSample | None:
@@ -117,7 +118,7 @@ def _chosen_attempt(sample: PlannedSample, teacher: str, store: Store) -> Attemp
     """The first attempt whose reply is settled or can be parsed, otherwise the last; None without a reply."""
     attempt = None
     for attempt in attempts(sample, teacher, store):
-        if attempt.stored.settled or isinstance(attempt.parsed, ParsedReply):
+        if attempt.stored.settled or isinstance(attempt.parsed, ParsedReply) or str(attempt.parsed) == "refusal":
             break
     return attempt
 

@@ -141,7 +141,11 @@ class Generation:
 
     def plan(self) -> Plan:
         """The plan, with replies requested as text. Raises VistuneError; see `make_plan`."""
-        options = {"max_tokens": self.recipe.max_tokens or (2048 if self.client.remote else None)}
+        recipe = self.recipe
+        options = {
+            "max_tokens": recipe.max_tokens or (2048 if self.client.remote else None),
+            "temperature": recipe.temperature, "top_p": recipe.top_p, "extra": recipe.extra_body or None,
+        }  # fmt: skip
         return make_plan(
             self.records, self.kinds, self.recipe.seed, prompts=self.prompts, needs=self.client.needs,
             options=options, images=self.images, shard=self.shard,

@@ -26,21 +26,24 @@ def write_samples(samples: Iterable[JudgedSample], report: Report, out: Path, re
     One block of samples is in memory at a time. If it fails, the files are as they were. Raises StorageError if the
     disk is full.
     """
-    new = _without_duplicates(samples, recipe.keep_near_duplicates)
+    new = _without_duplicates(samples, recipe)
     with atomic_text(out / "provenance.jsonl") as provenance, atomic_text(out / "rejected.jsonl") as rejected:
         accepted = _accepted(new, report, provenance, rejected)
         write_conversations((_conversation(one, recipe) for one in accepted), out / "instruct", recipe.format)
 
 
-def _without_duplicates(samples: Iterable[JudgedSample], keep_near: bool) -> Iterator[JudgedSample]:
+def _without_duplicates(samples: Iterable[JudgedSample], recipe: GenerateRecipe) -> Iterator[JudgedSample]:
     """All samples; an accepted one that repeats an earlier accepted one becomes filtered."""
+    if recipe.keep_duplicates:
+        yield from samples
+        return
     left, dedup = iter(samples), Deduplicator()
     while block := list(islice(left, _BLOCK)):
         texts = ["\n".join(turn.text for turn in one.turns) for one in block if one.verdict == "accepted"]
         marks = iter(dedup.mark(texts))
         for one in block:
             mark = next(marks) if one.verdict == "accepted" else ""
-            keep = not mark or (keep_near and mark == "near_duplicate")
+            keep = not mark or (recipe.keep_near_duplicates and mark == "near_duplicate")
             yield one if keep else one.filtered(mark)
 
 

@@ -18,8 +18,9 @@ from vistune.seeded import bits
 class Request:
     """A prompt: the system message, few-shot pairs of messages, and the query as the last message.
 
-    A model gets `system`, `messages`, `seed`, and unless they are None `max_tokens`, `temperature` and `schema`, the
-    JSON schema of the reply. `images` are data URLs that stand before the query, for models that see; only `openai`
+    A model gets `system`, `messages`, `seed`, and unless they are None `max_tokens`, `temperature`, `top_p` and
+    `schema`, the JSON schema of the reply; `extra` are further fields of a server's own, such as those that turn
+    thinking off. `images` are data URLs that stand before the query, for models that see; only `openai`
     sends them. `kind` labels the request for the rule-based teacher and recorded replies. No part of the
     key are `record_id`, for logs and recorded replies, and, for the rule-based teacher, `vocabulary`, the categories
     that the data set annotates, and `about`, what its images are of.
@@ -36,6 +37,8 @@ class Request:
     vocabulary: tuple[str, ...] = ()
     about: str = ""
     images: tuple[str, ...] = ()
+    top_p: float | None = None
+    extra: Mapping[str, Any] | None = None
 
     @property
     def query(self) -> str:
@@ -51,7 +54,7 @@ class Request:
             "temperature": self.temperature,
             "schema": self.schema,
         }
-        options["images"] = self.images or None
+        options |= {"images": self.images or None, "top_p": self.top_p, "extra": self.extra or None}
         if given := {name: value for name, value in options.items() if value is not None}:
             canonical.append(given)
         return hashlib.sha256(json.dumps(canonical, separators=(",", ":"), sort_keys=True).encode()).hexdigest()
@@ -66,7 +69,8 @@ class Reply:
     """A raw reply. `model` is the name that the server gives itself.
 
     `usage` has the tokens that the server reports: `input`, `output`, and `cached`, the cached part of `input`.
-    `finish` is the reason for its end: `stop`, `length` (cut off at max_tokens), `content_filter`; empty if unknown.
+    `finish` is the reason for its end: `stop`, `length` (cut off at max_tokens), `content_filter` (also a refusal),
+    `thinking` (there are only thoughts); empty if unknown.
     """
 
     text: str

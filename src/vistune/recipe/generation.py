@@ -5,6 +5,7 @@ The options of the command line are these fields, with their docstrings as help;
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -73,7 +74,9 @@ class WritingOptions(Section):
     image_side: Literal["first", "random"] = "first"
     """Place of <image> in the first turn: before the question, or on a random side as in the paper."""
     keep_near_duplicates: bool = False
-    """Keep samples that say nearly the same as one about an earlier image; exact duplicates are always removed."""
+    """Keep samples that say nearly the same as one about an earlier image."""
+    keep_duplicates: bool = False
+    """Keep all samples that repeat an earlier one, also word for word."""
     limit: Count | None = None
     """Number of images to read, from the first."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -136,6 +139,13 @@ class RequestOptions(Section):
     """Maximum number of requests in flight (default: 16; for batches, 1,000)."""
     max_tokens: Count | None = None
     """Maximum length of a reply in tokens (default: 2048 for remote teachers)."""
+    temperature: Annotated[float | None, Field(ge=0, le=2)] = None
+    """Temperature of the teacher's sampling (default: the server's; a local model decodes greedily)."""
+    top_p: Annotated[float | None, Field(gt=0, le=1)] = None
+    """Share of the probability that the teacher samples from (default: the server's)."""
+    extra_body: Annotated[dict[str, Any], option(metavar="JSON")] = {}
+    """Further fields of the request's body as JSON, e.g. {"chat_template_kwargs": {"enable_thinking": false}}, which
+    turns thinking off on vLLM and SGLang."""
     attempts: Count | None = None
     """Maximum number of replies to request for a sample until one can be parsed (default: 2 for remote teachers,
     1 for others)."""
@@ -145,6 +155,20 @@ class RequestOptions(Section):
     """Minutes without any reply until the run gives up."""
     retry_failed: bool = False
     """Send requests again that the teacher refused for good in earlier runs."""
+
+    @field_validator("extra_body", mode="before")
+    @classmethod
+    def _from_json(cls, value: Any) -> Any:
+        """An object in JSON, or the objects of several, in one."""
+        if not isinstance(value, list | str):
+            return value
+        merged: dict[str, Any] = {}
+        for text in [value] if isinstance(value, str) else value:
+            try:
+                merged |= json.loads(text)
+            except (ValueError, TypeError):
+                raise ValueError(f"'{text}' is not an object in JSON, such as {{\"top_k\": 20}}") from None
+        return merged
 
 
 class SpendingOptions(Section):

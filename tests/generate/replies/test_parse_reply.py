@@ -111,7 +111,6 @@ def test_truncated_json_keeps_whole_turns_only() -> None:
         ("<think>So, the image", "unfinished_thinking"),
         ("A dog sits on a rug.", "unmarked_block"),
         (GOOD.replace("Answer:\nA dog.", "A dog."), "unmarked_block"),
-        (GOOD.replace("Question", "User").replace("Answer", "Assistant"), "unmarked_block"),
         ("Answer:\nA dog.", "wrong_order"),
         ("Answer:\nA dog.\n===\nQuestion:\nWhat is it?", "wrong_order"),
         ("Question:\nA?\n===\nQuestion:\nB?\n===\nAnswer:\nC.", "wrong_order"),

@@ -142,6 +142,6 @@ class _Run:
 
 def _problem(reply: Reply) -> str:
     """Why a reply is no answer; empty if it is one. A model may have written nothing, but not been kept from it."""
-    if reply.text.strip() or reply.finish not in ("length", "content_filter"):
+    if reply.text.strip() or reply.finish not in ("length", "content_filter", "thinking"):
         return ""
     return f"the reply has no text, it ends by {reply.finish}"

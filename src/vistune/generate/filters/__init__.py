@@ -9,6 +9,7 @@ from vistune.generate.filters.counting import wrong_count
 from vistune.generate.filters.echo import echo, repetition
 from vistune.generate.filters.form import repeated_turn, too_long, too_short, truncated, turn_count, turn_order
 from vistune.generate.filters.grounding import ungrounded
+from vistune.generate.filters.language import wrong_language
 from vistune.generate.filters.placing import wrong_place
 from vistune.generate.filters.sample import Sample
 from vistune.generate.filters.wording import has_role_marker, leak, refusal, role_confusion, role_marker
@@ -22,6 +23,7 @@ FILTERS: Mapping[str, Callable[[Sample], bool]] = {
     "role_confusion": role_confusion,
     "leak": leak,
     "refusal": refusal,
+    "wrong_language": wrong_language,
     "echo": echo,
     "truncated": truncated,
     "repetition": repetition,

@@ -3,10 +3,11 @@
 Both formats are accepted, whichever was requested: text with `Question:` and `Answer:` blocks between lines of `===`,
 or JSON. Harmless mistakes are repaired here, so that no reply is paid for twice; every repair has a name:
 
-`line_ends` `thinking` (text up to the last closing <think> tag) `code_fence` `chatter` (words before or after)
-`marker` (`Q:`, `**Question 1:**` …) `separator` (`---` or nothing between blocks) `raw_text` (line ends inside a JSON
-string) `quotes` (curly ones) `json` (commas, brackets, other quotes: json_repair) `several_objects` `other_key`
-`truncated` (incomplete turns dropped).
+`line_ends` `thinking` (thoughts) `special_tokens` (of a chat template) `wrapper` (tags or quotes around all of it)
+`code_fence` `chatter` (words before or after) `marker` (`Q:`, `**Question 1:**`, `User:`, `Frage:` …) `separator`
+(`---` or nothing between blocks) `markup` (bold, headings, entities; in descriptions also lists) `raw_text` (line ends
+inside a JSON string) `quotes` (curly ones) `json` (commas, brackets, other quotes: json_repair) `several_objects`
+`other_key` `truncated` (incomplete turns dropped).
 """
 
 from __future__ import annotations
@@ -14,20 +15,23 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from functools import cache
 
+from vistune.generate.replies.cleaning import (
+    is_refusal,
+    patterns,
+    plain_text,
+    without_notes,
+    without_thoughts,
+    without_tokens,
+    without_wrapper,
+)
 from vistune.generate.replies.json_reply import looks_like_json, looks_like_one_text, read_answer, read_pairs
 from vistune.generate.replies.text import ReplyError, text_pairs, without_marker
 from vistune.records import Turn
-from vistune.resources import load_yaml
 
 __all__ = ["ParsedReply", "ReplyError", "parse_reply", "to_json"]
 
 _FENCE = re.compile(r"```[\w-]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
-# <think>, <thinking>, <reasoning>, Seed-OSS's <seed:think>; templates of R1 open the tag in the prompt, so that the
-# reply may hold the closing one alone
-_THOUGHTS = re.compile(r".*</(?:\w+:)?(?:think|thinking|reasoning)\s*>", re.DOTALL | re.IGNORECASE)
-_OPEN_THOUGHT = re.compile(r"\s*<(?:\w+:)?(?:think|thinking|reasoning)\s*>", re.IGNORECASE)
 _INVISIBLE = dict.fromkeys(map(ord, "\ufeff\u200b\u2060"))
 
 
@@ -45,15 +49,21 @@ def parse_reply(text: str, answer_only: bool = False, finish: str = "") -> Parse
     `finish` is the client's finish reason: after `length` the last turn is incomplete.
     """
     repairs: list[str] = []
-    text = _unwrapped(text, repairs)
+    text = _unwrapped(text, repairs, finish)
     cut = finish == "length"
-    if answer_only:
-        turns: tuple[Turn, ...] = (Turn("assistant", _answer(text, repairs, cut)),)
-    else:
-        pairs = read_pairs(text, repairs) if looks_like_json(text) else text_pairs(text, repairs, cut)
-        turns = tuple(
-            turn for question, answer in pairs for turn in (Turn("user", question), Turn("assistant", answer))
-        )
+    try:
+        texts = [_answer(text, repairs, cut)] if answer_only else _pairs(text, repairs, cut)
+    except ReplyError:
+        if finish == "content_filter" or is_refusal(text):
+            raise ReplyError("refusal") from None
+        raise
+    clean = [plain_text(one, lists=answer_only) for one in texts]
+    if clean != texts:
+        repairs.append("markup")
+    if not all(clean):
+        raise ReplyError("empty_turn")
+    roles = ("assistant",) if answer_only else ("user", "assistant")
+    turns = tuple(Turn(roles[number % len(roles)], one) for number, one in enumerate(clean))
     return ParsedReply(turns, tuple(dict.fromkeys(repairs)))
 
 
@@ -67,31 +77,30 @@ def to_json(parsed: ParsedReply) -> str:
     return json.dumps({"turns": turns}, ensure_ascii=False)
 
 
-def _unwrapped(text: str, repairs: list[str]) -> str:
-    """The text without thoughts and code fences. Raises ReplyError if nothing is left."""
-    clean = text.replace("\r\n", "\n").replace("\r", "\n").translate(_INVISIBLE)
-    if clean != text:
-        repairs.append("line_ends")
-    if (thoughts := _THOUGHTS.match(clean)) and not _is_json(clean):  # a tag within a JSON text is for the filters
-        clean = clean[thoughts.end() :]
-        repairs.append("thinking")
-    if _OPEN_THOUGHT.match(clean):
+def _unwrapped(text: str, repairs: list[str], finish: str) -> str:
+    """The text without thoughts, special tokens and code fences. Raises ReplyError if nothing is left."""
+
+    def repaired(name: str, before: str, after: str) -> str:
+        repairs.extend([name] if after != before else [])
+        return after
+
+    text = repaired("line_ends", text, text.replace("\r\n", "\n").replace("\r", "\n").translate(_INVISIBLE))
+    answer, within = without_thoughts(text)
+    if within or (
+        not answer.strip() and finish in ("length", "thinking")
+    ):  # some servers send no thoughts, but bill them
         raise ReplyError("unfinished_thinking")
-    fenced = _FENCE.search(clean)
-    if fenced and _only_chatter(clean[: fenced.start()], clean[fenced.end() :]):
-        around = clean[: fenced.start()] + clean[fenced.end() :]
+    text = repaired("thinking", text, answer)
+    text = repaired("special_tokens", text, without_tokens(text))
+    fenced = _FENCE.search(text)
+    if fenced and _only_chatter(text[: fenced.start()], text[fenced.end() :]):
+        around = text[: fenced.start()] + text[fenced.end() :]
         repairs += ["code_fence", "chatter"] if around.strip() else ["code_fence"]
-        clean = fenced[1]
-    if not clean.strip():
-        raise ReplyError("empty_reply")
-    return clean
-
-
-def _is_json(text: str) -> bool:
-    try:
-        return isinstance(json.loads(text), dict | list)
-    except (ValueError, RecursionError):
-        return False
+        text = fenced[1]
+    text = repaired("wrapper", text, without_wrapper(text))
+    if not text.strip():
+        raise ReplyError("refusal" if finish == "content_filter" else "empty_reply")
+    return text
 
 
 def _only_chatter(before: str, after: str) -> bool:
@@ -99,23 +108,36 @@ def _only_chatter(before: str, after: str) -> bool:
     return all(len(part.split()) <= 30 and "===" not in part for part in (before, after))
 
 
+def _pairs(text: str, repairs: list[str], cut: bool) -> list[str]:
+    """Questions and answers in turn."""
+    if looks_like_json(text):
+        pairs = read_pairs(text, repairs)
+    else:
+        pairs = text_pairs(_without_notes(text, repairs), repairs, cut)
+    return [part for pair in pairs for part in pair]
+
+
 def _answer(text: str, repairs: list[str], cut: bool) -> str:
     if looks_like_json(text) or looks_like_one_text(text):
         return read_answer(text, repairs)
+    if is_refusal(text):
+        raise ReplyError("refusal")
     if cut:
         raise ReplyError("truncated")
-    answer = without_marker(text.strip(), repairs)
-    for pattern in _chatter():
+    answer = _without_notes(text.strip(), repairs)
+    for pattern in patterns("answer"):
         shorter = pattern.sub("", answer, count=1).strip()
         if shorter and shorter != answer:
             repairs.append("chatter")
             answer = shorter
+    answer = without_marker(answer, repairs)
     if not answer:
         raise ReplyError("empty_reply")
     return answer
 
 
-@cache
-def _chatter() -> tuple[re.Pattern[str], ...]:
-    patterns = load_yaml("vistune.generate.replies", "chatter.yaml")
-    return tuple(re.compile(pattern, re.IGNORECASE) for pattern in patterns)
+def _without_notes(text: str, repairs: list[str]) -> str:
+    shorter = without_notes(text)
+    if shorter.strip(" \n=") != text.strip(" \n="):
+        repairs.append("chatter")
+    return shorter.strip() if shorter != text else text

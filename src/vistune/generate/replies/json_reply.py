@@ -15,10 +15,17 @@ import json_repair
 from vistune.generate.replies.text import ReplyError
 
 _START = re.compile(
-    r"(?:[\[{]\s*){1,4}[\"'\u201c](?:turns|questions?|answer|conversation|dialogue|pairs|q|a)\b", re.IGNORECASE
+    r"(?:[\[{]\s*){1,4}[\"'\u201c](?:turns?|questions?|answers?|conversations?|dialogues?|pairs|qa_?pairs|qas?|q|a"
+    r"|question_answer_pairs|messages|from|role|user|human|assistant|gpt|data|id|question_?\d+|q\d+"
+    r"|\u95ee\u9898|\u56de\u7b54|\u5bf9\u8bdd|frage|antwort|pregunta|respuesta|r\u00e9ponse)\b",
+    re.IGNORECASE,
 )
 _ONE_TEXT = re.compile(r"\s*(?:[\[{]\s*){1,3}[\"'\u201c]\w[^\"'\u201d]*[\"'\u201d]\s*:")
-_LISTS = ("turns", "conversation", "dialogue", "questions", "pairs")
+_QUESTION = ("question", "q", "user", "human", "prompt", "query", "instruction", "\u95ee\u9898", "frage", "pregunta")
+_ANSWER = ("answer", "a", "assistant", "gpt", "response", "reply", "output", "\u56de\u7b54", "\u7b54\u6848", "antwort")
+_ANSWER += ("respuesta", "r\u00e9ponse", "value", "content", "text", "description", "detailed_description", "caption")
+_ROLES = {"human": "q", "user": "q", "gpt": "a", "assistant": "a", "model": "a", "system": ""}
+_NUMBERED_KEY = re.compile(r"(?:question|answer|q|a|user|assistant)[_ ]?(\d+)")
 _TOO_DEEP = re.compile(r"(?:\s*[\[{]){9}")
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}"]', re.DOTALL)  # a lone quote opens a string that never ends
 _CURLY = str.maketrans("\u201c\u201d", '""')
@@ -47,10 +54,32 @@ def looks_like_one_text(text: str) -> bool:
 def read_pairs(text: str, repairs: list[str]) -> list[tuple[str, str]]:
     """The questions with their answers. Raises ReplyError."""
     turns = _turns(_value(text, repairs, drop_incomplete=True))
-    pairs = [(_text(turn, "question", "q"), _text(turn, "answer", "a")) for turn in turns]
+    spoken = [_spoken(turn) for turn in turns]
+    if turns and all(spoken):
+        pairs = _alternating([one for one in spoken if one and one[0]])
+    else:
+        pairs = [(_text(turn, *_QUESTION), _text(turn, *_ANSWER)) for turn in turns]
     if not pairs:
         raise ReplyError("empty_reply")
     return pairs
+
+
+def _spoken(turn: Any) -> tuple[str, str] | None:
+    """Who says what in a turn such as `{"from": "human", "value": …}` or `{"role": "user", "content": …}`."""
+    if not isinstance(turn, dict):
+        return None
+    role = _ROLES.get(str(turn.get("from", turn.get("role", turn.get("speaker")))).lower())
+    texts = [turn[name] for name in ("value", "content", "text", "message") if isinstance(turn.get(name), str)]
+    return (role, texts[0]) if role is not None and texts else None
+
+
+def _alternating(spoken: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    if [role for role, _ in spoken] != ["q", "a"] * (len(spoken) // 2):
+        raise ReplyError("wrong_order")
+    texts = [text.strip() for _, text in spoken]
+    if not all(texts):
+        raise ReplyError("empty_turn")
+    return list(zip(texts[::2], texts[1::2], strict=True))
 
 
 def read_answer(text: str, repairs: list[str]) -> str:
@@ -58,8 +87,8 @@ def read_answer(text: str, repairs: list[str]) -> str:
     value = _value(text, repairs, drop_incomplete=False)
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
-    if looks_like_json(text):
-        return _text(value, "answer", "a")
+    if looks_like_json(text) and isinstance(value, dict):
+        return _text(value, *_ANSWER)
     texts = list(value.values()) if isinstance(value, dict) else []
     if len(texts) != 1 or not isinstance(texts[0], str) or not texts[0].strip():
         raise ReplyError("wrong_schema")
@@ -154,13 +183,28 @@ def _letters(text: str) -> list[str]:
 
 
 def _turns(value: Any) -> list[Any]:
+    """The turns or pairs in a value: of a list under any key, of numbered or parallel keys, or the value itself."""
     if isinstance(value, dict):
         named = {str(key).lower(): content for key, content in value.items()}
-        lists = [named[name] for name in _LISTS if isinstance(named.get(name), list)]
-        return lists[0] if lists else [value]
+        lists = [content for content in named.values() if isinstance(content, list)]
+        if len(lists) == 2 and len(lists[0]) == len(lists[1]) and {"questions", "answers"} <= named.keys():
+            return [{"question": q, "answer": a} for q, a in zip(named["questions"], named["answers"], strict=True)]
+        if len(lists) == 1:
+            return _turns(lists[0])
+        if numbered := sorted({int(found[1]) for key in named if (found := _NUMBERED_KEY.fullmatch(key))}):
+            return [_at(named, number) for number in numbered]
+        if len(named) == 1 and isinstance(inner := next(iter(named.values())), dict):
+            return _turns(inner)
+        return [value]
     if not isinstance(value, list):
         raise ReplyError("wrong_schema")
     return [turn for one in value for turn in (_turns(one) if isinstance(one, dict) else [one])]
+
+
+def _at(named: dict[str, Any], number: int) -> dict[str, Any]:
+    """The pair of keys that end in a number: `question2` and `answer2`."""
+    ends = {key: found[1] for key in named if (found := _NUMBERED_KEY.fullmatch(key))}
+    return {key.removesuffix(end).rstrip("_ "): named[key] for key, end in ends.items() if int(end) == number}
 
 
 def _text(turn: Any, *names: str) -> str:

@@ -44,10 +44,12 @@ class AnthropicClient(RemoteClient):
             body["system"] = request.system
         if request.temperature is not None:
             body["temperature"] = request.temperature
+        if request.top_p is not None:
+            body["top_p"] = request.top_p
         if request.schema is not None:
             body["tools"] = [{"name": "reply", "description": "Give the reply.", "input_schema": request.schema}]
             body["tool_choice"] = {"type": "tool", "name": "reply"}
-        return body
+        return body | dict(request.extra or {})
 
     def read(self, body: Mapping[str, Any]) -> Reply:
         """The message's text, or with a schema the tool's input as JSON.
@@ -63,6 +65,8 @@ class AnthropicClient(RemoteClient):
         inputs = [json.dumps(part.get("input"), ensure_ascii=False) for part in parts if part.get("type") == "tool_use"]
         texts = [str(part.get("text") or "") for part in parts if part.get("type") == "text"]
         text = inputs[0] if inputs else "".join(texts)
+        if not text and any(part.get("type") == "thinking" for part in parts):
+            finish = "thinking"
         return Reply(text, str(body.get("model") or self.name), _usage(body.get("usage")), finish)
 
 

@@ -102,7 +102,7 @@ class LocalClient(Client):
         sampling: dict[str, Any] = {"do_sample": False}
         if request.temperature:
             torch.manual_seed(request.seed)
-            sampling = {"do_sample": True, "temperature": request.temperature}
+            sampling = {"do_sample": True, "temperature": request.temperature, "top_p": request.top_p or 1.0}
         with torch.inference_mode():
             output = self._model.generate(
                 **batch, max_new_tokens=request.max_tokens or _MAX_TOKENS,

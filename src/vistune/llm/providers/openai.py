@@ -20,7 +20,9 @@ from vistune.llm.providers import providers
 
 _LOG = logging.getLogger(__name__)
 _FINISH = {"stop": "stop", "eos": "stop", "eos_token": "stop", "length": "length", "content_filter": "content_filter"}
-_REPLACEMENTS = {"max_tokens": "max_completion_tokens", "seed": "", "temperature": ""}
+_THOUGHTS = ("thinking", "reasoning", "reasoning_text", "thought")
+"""Types of a message's parts that hold thoughts."""
+_REPLACEMENTS = {"max_tokens": "max_completion_tokens", "seed": "", "temperature": "", "top_p": ""}
 """What is sent instead of a parameter that a server rejects; empty for nothing."""
 
 
@@ -71,11 +73,13 @@ class OpenAIClient(RemoteClient):
             body["max_tokens"] = request.max_tokens
         if request.temperature is not None:
             body["temperature"] = request.temperature
+        if request.top_p is not None:
+            body["top_p"] = request.top_p
         if request.schema is not None:
             form = {"name": "reply", "strict": True, "schema": request.schema}
             body["response_format"] = {"type": "json_schema", "json_schema": form}
         names = {name: self._rejected.get(name, name) for name in body}
-        return {names[name]: value for name, value in body.items() if names[name]}
+        return {names[name]: value for name, value in body.items() if names[name]} | dict(request.extra or {})
 
     def _adapt(self, details: str) -> bool:
         """Stop sending the parameter that the server's error names; False if it names none of ours."""
@@ -87,7 +91,7 @@ class OpenAIClient(RemoteClient):
         return False
 
     def read(self, body: Mapping[str, Any]) -> Reply:
-        """Accepts content in parts, a reasoning or refusal without content, no usage, an error without a choice."""
+        """Accepts content in parts or in a tool's arguments, a refusal or thoughts alone, no usage, no choice."""
         choices = body.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
         message, error = choice.get("message"), body.get("error") or choice.get("error")
@@ -95,16 +99,34 @@ class OpenAIClient(RemoteClient):
             raise error_in_body(error, self.http.where)
         if not isinstance(message, dict):
             raise RequestError("no_choices", json.dumps(body)[:200], billed=True)
-        text = _text(message.get("content")) or message.get("refusal") or ""
+        refusal = message.get("refusal")
+        text = _text(message.get("content")) or refusal or _arguments(message)
         model = str(body.get("model") or self.name)
-        finish = _FINISH.get(str(choice.get("finish_reason")), "")
+        finish = "content_filter" if refusal else _FINISH.get(str(choice.get("finish_reason")), "")
+        if not text and _has_thoughts(message):
+            finish = "thinking"
         return Reply(str(text), model, _usage(body.get("usage")), finish)
 
 
 def _text(content: Any) -> str:
+    """The content, or the text of its parts: not of those that are thoughts."""
     if isinstance(content, list):
-        return "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
+        parts = [part for part in content if isinstance(part, dict) and part.get("type") not in _THOUGHTS]
+        return "".join(str(part.get("text") or "") for part in parts)
     return content if isinstance(content, str) else ""
+
+
+def _arguments(message: Mapping[str, Any]) -> str:
+    """The arguments of the first tool call: some servers reply to a schema with one."""
+    calls = message.get("tool_calls")
+    function = calls[0].get("function") if isinstance(calls, list) and calls and isinstance(calls[0], dict) else None
+    return str(function.get("arguments") or "") if isinstance(function, dict) else ""
+
+
+def _has_thoughts(message: Mapping[str, Any]) -> bool:
+    parts = message.get("content")
+    typed = isinstance(parts, list) and any(isinstance(part, dict) and part.get("type") in _THOUGHTS for part in parts)
+    return bool(typed or message.get("reasoning_content") or message.get("reasoning"))
 
 
 def _usage(usage: Any) -> dict[str, int]:
