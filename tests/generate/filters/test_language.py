@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from vistune.generate.filters import Sample
-from vistune.generate.filters.language import wrong_language
+from vistune.generate.filters.wording import wrong_language
 from vistune.generate.kinds import Prompts
 from vistune.records import ImageRecord, Turn
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 
 import pytest
 
@@ -199,9 +198,7 @@ REASONS = {
 
 
 def test_a_hundred_habits_give_the_right_samples() -> None:
-    found: dict[str, object] = {}
-    for name, (text, _) in DIALOGUES.items():
-        found[name] = _read(lambda text=text: parse_reply(text))
+    found = {name: _read(text) for name, (text, _) in DIALOGUES.items()}
     wrong = {
         name: found[name] for name, (_, pairs) in DIALOGUES.items() if found[name] != [t for p in pairs for t in p]
     }
@@ -213,23 +210,24 @@ def test_a_hundred_habits_give_the_right_samples() -> None:
 
 @pytest.mark.parametrize("name", DESCRIPTIONS)
 def test_a_description_is_read_as_plain_text(name: str) -> None:
-    assert _read(lambda: parse_reply(DESCRIPTIONS[name], answer_only=True)) == [DETAIL]
+    assert _read(DESCRIPTIONS[name], answer_only=True) == [DETAIL]
 
 
 @pytest.mark.parametrize("name", REASONS)
 def test_what_cannot_be_read_has_a_reason(name: str) -> None:
     text, reason = REASONS[name]
-    assert _read(lambda: parse_reply(text)) == reason
+    assert _read(text) == reason
     if reason in ("refusal", "unfinished_thinking"):
-        assert _read(lambda: parse_reply(text, answer_only=True)) == reason
+        assert _read(text, answer_only=True) == reason
 
 
 def test_an_empty_reply_at_the_limit_is_all_thoughts() -> None:
-    assert _read(lambda: parse_reply("", finish="length")) == "unfinished_thinking"
+    assert _read("", finish="length") == "unfinished_thinking"
 
 
-def _read(parse: Callable[[], object]) -> object:
+def _read(text: str, answer_only: bool = False, finish: str = "") -> list[str] | str:
+    """The texts of the turns, or the reason why there are none."""
     try:
-        return [turn.text for turn in parse().turns]  # type: ignore[attr-defined]
+        return [turn.text for turn in parse_reply(text, answer_only, finish).turns]
     except ReplyError as error:
         return str(error)

@@ -9,10 +9,9 @@ from vistune.generate.filters.counting import wrong_count
 from vistune.generate.filters.echo import echo, repetition
 from vistune.generate.filters.form import repeated_turn, too_long, too_short, truncated, turn_count, turn_order
 from vistune.generate.filters.grounding import ungrounded
-from vistune.generate.filters.language import wrong_language
 from vistune.generate.filters.placing import wrong_place
 from vistune.generate.filters.sample import Sample
-from vistune.generate.filters.wording import has_role_marker, leak, refusal, role_confusion, role_marker
+from vistune.generate.filters.wording import has_role_marker, leak, refusal, role_confusion, role_marker, wrong_language
 
 __all__ = ["FILTERS", "Sample", "has_role_marker", "reasons"]
 

@@ -1,13 +1,17 @@
-"""Wordings that reveal the teacher: hints at annotations, refusals, chat template markers, talk about the dialogue."""
+"""Wordings that reveal the teacher: hints at annotations, refusals, markers, talk about the dialogue, another language."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 from vistune.generate.filters.sample import Sample, Text
 from vistune.resources import load_yaml
+from vistune.scene.english import words_of
 
 _COORDINATES = re.compile(r"[\[(]\s*(?:x\w*\s*=\s*)?(?:[01]\.\d+\s*,|\.\d+\s*,[\s.,\d]*\b[01]\b)")
 _ANSWERS_ANYWAY = re.compile(
@@ -31,6 +35,12 @@ _ASKS = re.compile(r"\b(?:what|which|who|where|when|why|how|tell|describe|explai
 _ASKING = re.compile(
     r"(?:(?:can|could|would|do|does|did|is|are) (?:you|there|the|it|this|that|they)|what|where|who|which|how|why)\b"
 )
+
+_LEAST = 6
+"""Words of all answers together from which their language is judged; letters, where words are not spaced."""
+_CLEAR = 0.12
+"""Share of the words that are another language's most frequent ones from which it is that language."""
+_LETTER = re.compile(r"[^\W\d_]")
 
 
 def leak(sample: Sample) -> bool:
@@ -89,3 +99,41 @@ def _phrases(name: str) -> re.Pattern[str]:
     for part, pattern in loaded["parts"].items():
         source = source.replace(f"{{{part}}}", pattern)
     return re.compile(rf"\b(?:{source})", re.VERBOSE)
+
+
+def wrong_language(sample: Sample) -> bool:
+    """The answers are in another script or language than the kind's; names and foreign words within are fine."""
+    text = " ".join(answer.unquoted for answer in sample.answers)
+    script = _script(text)
+    expected = _knowledge()["scripts"].get(sample.kind.language, "LATIN").split()
+    if script and script not in expected:
+        return True
+    words = words_of(text)
+    if script != "LATIN" or len(words) < _LEAST:
+        return False
+    hits = {code: sum(word in frequent for word in words) for code, frequent in _frequent().items()}
+    own = hits.pop(sample.kind.language, 0)
+    most = max(hits.values())
+    return most >= max(3, _CLEAR * len(words)) and most > 1.5 * own
+
+
+def _script(text: str) -> str:
+    """The script of most letters, by the first word of their Unicode names; empty for too few letters."""
+    letters = _LETTER.findall(text[:2_000])
+    if len(letters) < _LEAST:
+        return ""
+    scripts = Counter(unicodedata.name(letter, "").partition(" ")[0] for letter in letters)
+    if scripts["HIRAGANA"] + scripts["KATAKANA"] > len(letters) / 10:
+        return "HIRAGANA"  # Japanese, however many Chinese characters it has
+    return scripts.most_common(1)[0][0]
+
+
+@cache
+def _frequent() -> Mapping[str, frozenset[str]]:
+    """The most frequent words of languages in Latin script."""
+    return {code: frozenset(words.split()) for code, words in _knowledge()["frequent"].items()}
+
+
+@cache
+def _knowledge() -> Mapping[str, Mapping[str, str]]:
+    return dict(load_yaml("vistune.generate.filters", "languages.yaml"))

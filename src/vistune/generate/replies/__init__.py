@@ -27,7 +27,7 @@ from vistune.generate.replies.cleaning import (
 )
 from vistune.generate.replies.json_reply import looks_like_json, looks_like_one_text, read_answer, read_pairs
 from vistune.generate.replies.text import ReplyError, text_pairs, without_marker
-from vistune.records import Turn
+from vistune.records import Role, Turn
 
 __all__ = ["ParsedReply", "ReplyError", "parse_reply", "to_json"]
 
@@ -62,7 +62,7 @@ def parse_reply(text: str, answer_only: bool = False, finish: str = "") -> Parse
         repairs.append("markup")
     if not all(clean):
         raise ReplyError("empty_turn")
-    roles = ("assistant",) if answer_only else ("user", "assistant")
+    roles: tuple[Role, ...] = ("assistant",) if answer_only else ("user", "assistant")
     turns = tuple(Turn(roles[number % len(roles)], one) for number, one in enumerate(clean))
     return ParsedReply(turns, tuple(dict.fromkeys(repairs)))
 

@@ -22,8 +22,10 @@ _START = re.compile(
 )
 _ONE_TEXT = re.compile(r"\s*(?:[\[{]\s*){1,3}[\"'\u201c]\w[^\"'\u201d]*[\"'\u201d]\s*:")
 _QUESTION = ("question", "q", "user", "human", "prompt", "query", "instruction", "\u95ee\u9898", "frage", "pregunta")
-_ANSWER = ("answer", "a", "assistant", "gpt", "response", "reply", "output", "\u56de\u7b54", "\u7b54\u6848", "antwort")
-_ANSWER += ("respuesta", "r\u00e9ponse", "value", "content", "text", "description", "detailed_description", "caption")
+_ANSWER = (
+    "answer", "a", "assistant", "gpt", "response", "reply", "output", "\u56de\u7b54", "\u7b54\u6848", "antwort",
+    "respuesta", "r\u00e9ponse", "value", "content", "text", "description", "detailed_description", "caption",
+)  # fmt: skip
 _ROLES = {"human": "q", "user": "q", "gpt": "a", "assistant": "a", "model": "a", "system": ""}
 _NUMBERED_KEY = re.compile(r"(?:question|answer|q|a|user|assistant)[_ ]?(\d+)")
 _TOO_DEEP = re.compile(r"(?:\s*[\[{]){9}")
