@@ -1,4 +1,4 @@
-"""Wordings that reveal the teacher: hints at annotations, refusals, markers, talk about the dialogue, another language."""
+"""Wordings that reveal the teacher: annotations, refusals, markers, talk about the dialogue, another language."""
 
 from __future__ import annotations
 
