@@ -4,9 +4,9 @@
 
 ENVIRONMENT has llama-cpp-python, built from PyPI's source with tools/mtmd. Without checkpoints, random CLIP and SigLIP
 towers are joined with the language models, or with small random ones: Llama, Qwen3 and Gemma 3. Images are drawn: 20
-squares of the tower's size and 20 others. The table has, for each dtype, the lowest cosine of an image's embeddings,
-and how many of the answers' first 32 greedy tokens are all equal. Answers are those of the chat template in the file
-(MTMDChatHandler's way).
+squares of the tower's size and 20 others; --images DIR cuts them out of a folder's. The table has, for each dtype, the
+lowest cosine of an image's embeddings, and how many of the answers' first 32 greedy tokens are all equal. Answers are
+those of the chat template in the file (MTMDChatHandler's way).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from vistune.cli import main as vistune
 from vistune.data.chat_template import checkpoint_template
@@ -128,12 +128,29 @@ def draw(folder: Path, side: int) -> dict[str, list[Path]]:
     return images
 
 
+def cut(photos: Path, folder: Path, side: int) -> dict[str, list[Path]]:
+    """As `draw`, of a folder's first 40 images: the middle, and rectangles of other shapes."""
+    rng = random.Random(0)
+    images: dict[str, list[Path]] = {"square": [], "other": []}
+    for number, path in enumerate(sorted(photos.iterdir())[:40]):
+        image = Image.open(path).convert("RGB")
+        kind = "other" if number % 2 else "square"
+        if kind == "square":
+            image = ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC)
+        else:
+            width, height = rng.randint(image.width // 2, image.width), rng.randint(image.height // 2, image.height)
+            image = image.crop((0, 0, width, height))
+        images[kind].append(folder / f"{path.stem}.png")
+        image.save(images[kind][-1])
+    return images
+
+
 def _color(rng: random.Random) -> tuple[int, int, int]:
     return rng.randrange(256), rng.randrange(256), rng.randrange(256)
 
 
 def reference(checkpoint: Path, paths: list[Path]) -> list[tuple[torch.Tensor, list[int]]]:
-    """Each image's embeddings (I, D) and the answer's greedy tokens."""
+    """Each image's embeddings (I, D) and the answer's greedy tokens, without the end."""
     model, processor = open_checkpoint(checkpoint)
     encoder = PromptEncoder(processor.tokenizer, checkpoint_template(processor), image_token_count(model.config))
     ids = encoder.prompt([Turn("user", f"{IMAGE_TOKEN}\n{QUESTION}")], images=1)
@@ -142,7 +159,7 @@ def reference(checkpoint: Path, paths: list[Path]) -> list[tuple[torch.Tensor, l
         pixels = to_pixels(processor.image_processor, to_rgb(Image.open(path)))[None]
         features = see(model, pixels)
         tokens = [token for [(_, token)] in greedy(model, [PromptIds(ids, (0,))], features, TOKENS)]
-        found.append((features[0], tokens))
+        found.append((features[0], [token for token in tokens if token != processor.tokenizer.eos_token_id]))
     return found
 
 
@@ -174,12 +191,14 @@ def run() -> None:
     parser.add_argument("checkpoints", nargs="*", type=Path)
     parser.add_argument("--python", type=Path, required=True)
     parser.add_argument("--languages", nargs="+", type=Path)
+    parser.add_argument("--images", type=Path, help="folder of images to cut, in place of drawn ones")
     parser.add_argument("--dtypes", nargs="+", default=["f32", "f16", "q8_0"])
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         checkpoints = args.checkpoints or list(make_checkpoints(folder, args.languages or random_languages(folder)))
-        images = draw(folder, json.loads((checkpoints[0] / "config.json").read_text())["vision_config"]["image_size"])
+        side = json.loads((checkpoints[0] / "config.json").read_text())["vision_config"]["image_size"]
+        images = cut(args.images, folder, side) if args.images else draw(folder, side)
         print("| checkpoint | dtype | square: lowest cosine | equal answers | other: lowest cosine | equal answers |")
         print("|---|---|---|---|---|---|")
         for checkpoint in checkpoints:
