@@ -139,7 +139,7 @@ class Chat:
         self._images, self._unanswered = [], ""
         for message in self._messages:
             lines = [part.get("text", "(image)") for part in _parts(message)]
-            mark = "> " if message["role"] == "user" else ""
+            mark = "you: " if message["role"] == "user" else ""
             self._console.print(mark + printable("\n".join(lines)), markup=False)
 
     def _set(self, name: str, value: str) -> None:
