@@ -6,6 +6,7 @@ it. Such an image is quarantined and no request is sent; a reply that repeats th
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
@@ -52,6 +53,7 @@ def _visible_words(text: Text) -> list[str]:
 
 def _plain(text: str) -> str:
     """The text as a reader sees it: one case, one width, nothing invisible."""
+    text = html.unescape(text)
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text).translate(_CHARACTERS)
         text = "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
@@ -62,7 +64,12 @@ def _plain(text: str) -> str:
 def _patterns() -> dict[str, tuple[re.Pattern[str], ...]]:
     """The patterns of each reason code; many short ones are searched faster than one alternation of them."""
     loaded = load_yaml("vistune.generate", "injection.yaml")
-    return {f"hostile_{code}": tuple(map(re.compile, loaded[code])) for code in ("frame", "instruction")}
+    parts = {f"{{{name}}}": pattern.replace(" |", "|") for name, pattern in loaded["parts"].items()}
+    known = re.compile("|".join(map(re.escape, parts)))
+    return {
+        f"hostile_{code}": tuple(re.compile(known.sub(lambda name: parts[name[0]], one)) for one in loaded[code])
+        for code in ("frame", "instruction")
+    }
 
 
 @cache

@@ -106,6 +106,7 @@ def _value(text: str, repairs: list[str], drop_incomplete: bool) -> Any:
     body = text[start.start() :]
     if '"' not in body and body != (body := body.translate(_CURLY)):
         repairs.append("quotes")
+    body = _without_chatter(body, repairs)
     ended = body.rstrip().endswith(("}", "]"))
     value = _decoded(body, repairs)
     if value is None and (complete := _complete(body)) and drop_incomplete:
@@ -117,6 +118,15 @@ def _value(text: str, repairs: list[str], drop_incomplete: bool) -> Any:
         raise ReplyError("broken_json" if ended else "truncated")
     repairs += ["chatter"] if text[: start.start()].strip() else []
     return value
+
+
+def _without_chatter(body: str, repairs: list[str]) -> str:
+    """The body up to its last bracket, if only words without quotes follow it."""
+    end = max(body.rfind("}"), body.rfind("]")) + 1
+    if not end or '"' in body[end:] or not re.search(r"[^\W\d_]{2}", body[end:]):
+        return body
+    repairs.append("chatter")
+    return body[:end]
 
 
 def _decoded(body: str, repairs: list[str]) -> Any:
