@@ -229,13 +229,11 @@ def _words(argument: str) -> list[str]:
 def _read(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The messages and parameters of a saved conversation. Raises DataError."""
     try:
-        saved = json.loads(path.read_text("utf-8"))
-        messages, parameters = saved["messages"], saved.get("parameters", {})
-    except (ValueError, KeyError, TypeError, AttributeError):
+        parameters = dict(json.loads(path.read_text("utf-8")))
+        messages = parameters.pop("messages")
+    except (ValueError, KeyError, TypeError):
         raise DataError("this is not a saved conversation", where=str(path)) from None
-    roles = [
-        message["role"] for message in checked({"messages": messages, **parameters}, str(path)).model_dump()["messages"]
-    ]
-    if roles[-2:] != ["user", "assistant"]:
+    request = checked({**parameters, "messages": messages}, str(path))
+    if [message.role for message in request.messages[-2:]] != ["user", "assistant"]:
         raise DataError("the conversation does not end with an answer", where=str(path))
     return messages, parameters
