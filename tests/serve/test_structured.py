@@ -33,7 +33,6 @@ def post(server: Server, response_format: dict[str, Any], **fields: Any) -> Any:
 
 
 def test_every_answer_follows_the_schema(server: Server) -> None:
-    pytest.importorskip("llguidance")
     wanted = {"type": "json_schema", "json_schema": {"name": "found", "schema": SCHEMA, "strict": True}}
     replies = [post(server, wanted), post(server, wanted, temperature=2, seed=1, n=3, logprobs=True, top_logprobs=2)]
     for choice in (choice for reply in replies for choice in reply.json()["choices"]):
@@ -46,13 +45,11 @@ def test_every_answer_follows_the_schema(server: Server) -> None:
 
 
 def test_a_json_object_begins_as_one(server: Server) -> None:
-    pytest.importorskip("llguidance")
     reply = post(server, {"type": "json_object"}, max_tokens=20, temperature=1, seed=3)
     assert reply.json()["choices"][0]["message"]["content"].startswith("{")
 
 
 def test_a_wrong_schema_is_the_request_s_fault_and_is_not_repeated(server: Server) -> None:
-    pytest.importorskip("llguidance")
     for schema in ({"type": "secret"}, {"$ref": "#/secret"}, {"pattern": "(secret", "type": "string"}):
         reply = post(server, {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}})
         assert (reply.status_code, reply.json()["error"]["param"]) == (400, "response_format")
