@@ -41,7 +41,7 @@ def main() -> None:
     """Print a JSON list: for each image its embedding and the answer's tokens."""
     settings = json.loads(sys.argv[1])
     handler = Probe(settings["mmproj"], verbose=False, use_gpu=False)
-    model = llama_cpp.Llama(settings["model"], n_ctx=2048, verbose=False, chat_handler=handler, swa_full=True)
+    model = llama_cpp.Llama(settings["model"], n_ctx=2048, verbose=False, chat_handler=handler)
     rows = []
     for image in map(Path, settings["images"]):
         written: list[int] = []
@@ -49,7 +49,8 @@ def main() -> None:
 
         def keep(*args: Any, sample: Any = sample, written: list[int] = written, **options: Any) -> int:
             written.append(sample(*args, **options))
-            return written[-1]
+            # tokens without a text do not count for max_tokens
+            return written[-1] if len(written) < settings["tokens"] else model.token_eos()
 
         model.sample = keep
         content = [
