@@ -55,6 +55,13 @@ def test_every_kind_of_pixel_becomes_rgb(tmp_path: Path) -> None:
         open_image(_saved(Image.new("F", (8, 8), 0.5), tmp_path / "float.tif"))
 
 
+def test_huge_images_and_other_formats_are_not_decoded(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="13000 x 13000 are more than 64 megapixels"):
+        open_image(_saved(Image.new("1", (13_000, 13_000)), tmp_path / "huge.png"))
+    with pytest.raises(DataError, match="not in a known format"):
+        open_image(_saved(Image.new("RGB", (9, 9)), tmp_path / "post.eps"))
+
+
 def test_a_turned_photo_stands_upright(tmp_path: Path) -> None:
     photo = Image.new("RGB", (20, 10), "red")
     photo.paste("blue", (0, 0, 10, 10))

@@ -18,8 +18,10 @@ from transformers import LlavaImageProcessorPil
 from vistune.data.features import FeatureCache, image_key
 from vistune.errors import DataError
 
-_MAX_PIXELS = 178_956_970
-"""Pillow's own limit."""
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+"""What is decoded; Pillow's other decoders (PostScript among them) are larger targets than they are of use."""
+_MAX_PIXELS = 64_000_000
+"""Pixels of an image, and of what preprocessing makes of it."""
 _SENT_AS_IT_IS = {"JPEG": "image/jpeg", "PNG": "image/png"}
 """Formats that every server reads."""
 _ORIENTATION = 0x0112
@@ -34,13 +36,18 @@ class ImageFile:
     where: str
 
     def open(self) -> Image.Image:
-        """The image in RGB, turned upright as its EXIF data says. Raises DataError if it is corrupt."""
+        """The image in RGB, turned upright as its EXIF data says.
+
+        Raises DataError if it is corrupt, in a format not among FORMATS, or larger than 64 megapixels.
+        """
         try:
-            with Image.open(io.BytesIO(self.content)) as image:
+            with Image.open(io.BytesIO(self.content), formats=FORMATS) as image:
+                if image.width * image.height > _MAX_PIXELS:
+                    raise ValueError(f"{image.width} x {image.height} are more than {_MAX_PIXELS // 10**6} megapixels")
                 return to_rgb(ImageOps.exif_transpose(image))
         except Exception as error:  # Pillow's decoders raise all sorts of errors for a corrupt file
             what = "not in a known format" if isinstance(error, UnidentifiedImageError) else str(error)
-            fix = "replace the image, or remove its record"
+            fix = "replace the image (JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF), or remove its record"
             raise DataError(f"the image cannot be read: {what}", where=self.where, fix=fix) from None
 
 
