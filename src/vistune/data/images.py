@@ -18,7 +18,7 @@ from transformers import LlavaImageProcessorPil
 from vistune.data.features import FeatureCache, image_key
 from vistune.errors import DataError
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 """What is decoded; Pillow's other decoders (PostScript among them) are larger targets than they are of use."""
 _MAX_PIXELS = 64_000_000
 """Pixels of an image, and of what preprocessing makes of it."""
