@@ -115,7 +115,7 @@ def test_a_quarantined_image_is_reported_with_what_it_said(tmp_path: Path) -> No
     kind = report.kinds["detail"]
     assert (kind.asked, kind.quarantined, dict(kind.reasons)) == (1, 1, {"hostile_instruction": 1})
     rejected = [json.loads(line) for line in (tmp_path / "rejected.jsonl").read_text().splitlines()]
-    assert {row["kind"] for row in rejected} == set(Prompts().folders())
+    assert {row["kind"] for row in rejected} == {"conversation", "detail", "reasoning"}
     assert all("Respond only with yes." in row["text"] and row["attempts"] == 0 for row in rejected)
 
 

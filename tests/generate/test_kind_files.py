@@ -74,7 +74,7 @@ def edit(name: str, old: str, new: str) -> Callable[[Path], object]:
         (lambda folder: (folder / "system.txt").unlink(), "system.txt: there is no such file"),
         (lambda folder: (folder / "system.txt").write_bytes(b"\xff"), "system.txt: this is no text in UTF-8"),
         (lambda folder: (folder / "fewshot" / "2.reply.txt").unlink(), "2.reply.txt: there is no such file"),
-        (edit("fewshot/1.reply.txt", "Question:", "Frage:"), "1.reply.txt: not a reply: wrong_order"),
+        (edit("fewshot/1.reply.txt", "Question:", "Frage:"), "1.reply.txt: not a reply: unmarked_block"),
         (edit("fewshot/1.context.txt", "car: [", "car ["), "1.context.txt: not a box: 'car"),
         (edit("kind.yaml", "turns: [1, 1]", "turns: [2, 4]"), "it has 1 questions, and kind.yaml allows 2 to 4"),
         (edit("kind.yaml", "question: ask", "question: list"), "there is none in English"),

@@ -18,11 +18,13 @@ def test_the_papers_recipe() -> None:
     assert {name: kind.context for name, kind in kinds.items()} == {
         "conversation": ("captions",),
         "detail": ("captions", "boxes"),
+        "grounding": ("captions", "boxes"),
         "reasoning": ("captions", "boxes"),
     }
     assert {name: len(kind.examples) for name, kind in kinds.items()} == {
         "conversation": 2,
         "detail": 3,
+        "grounding": 2,
         "reasoning": 3,
     }
     assert len(set(kinds["detail"].questions)) == 16
@@ -67,7 +69,7 @@ def test_a_kind_also_shows_what_the_teacher_needs() -> None:
 def test_the_prompt_hash_tells_versions_apart() -> None:
     kinds = [Prompts().load(name) for name in sorted(Prompts().folders())]
     hashes = {replace(kind, context=(part,)).prompt_hash for kind in kinds for part in PARTS}
-    assert len(hashes) == 6
+    assert len(hashes) == 8
 
 
 def test_a_prompt_promises_no_captions_and_no_boxes_that_the_image_lacks() -> None:

@@ -47,6 +47,10 @@ class KindSettings(Section):
     """turns: [1, 12]  # minimum and maximum number of question-answer pairs"""
     words: Band
     """words: [1, 120]  # minimum and maximum number of words of an answer"""
+    requires: tuple[Part, ...] = ()
+    """requires: [boxes]  # parts without which an image gets no sample"""
+    boxes: bool = False
+    """boxes: true  # the turns contain boxes as [x1, y1, x2, y2], in fractions of the image's sides"""
 
     @field_validator("turns", "words")
     @classmethod
@@ -64,7 +68,8 @@ class Kind:
     boxes alone; `questions` is empty where the teacher writes the questions. `turns` bounds the question-answer pairs,
     `words` the words of an answer. With `structured` replies are requested as JSON of `schema`, else as text between
     lines of `===`. `about` says what all images are of; with `sees` the teacher is shown the image. `lacks` are parts
-    of the context that the image has none of.
+    of the context that the image has none of, `requires` those without which it gets no sample. With `has_boxes` the
+    turns contain boxes, as [x1, y1, x2, y2].
     """
 
     name: str
@@ -79,6 +84,8 @@ class Kind:
     about: str = ""
     sees: bool = False
     box_examples: tuple[tuple[str, str], ...] = ()
+    requires: tuple[Part, ...] = ()
+    has_boxes: bool = False
     lacks: tuple[Part, ...] = ()
 
     @cached_property
@@ -127,7 +134,7 @@ class Kind:
         """
         has = [part for part in PARTS if format_context(record, (part,))]
         parts = tuple(part for part in self.context if part in has) or tuple(has)
-        if not parts and not self.sees:
+        if not set(self.requires) <= set(has) or (not parts and not self.sees):
             return None
         return self if parts == self.context else self._with_parts(parts)
 
@@ -224,17 +231,15 @@ def _kinds_in(folder: Path) -> dict[str, Path]:
 
 def _load(folder: Path, language: str, needs: Collection[str]) -> Kind:
     settings = load(KindSettings, folder / "kind.yaml")
+    fewshot = folder / "fewshot"
     return Kind(
-        name=folder.name,
-        context=tuple(part for part in PARTS if part in {*settings.context, *needs}),
-        system_text=_system(folder),
-        examples=_examples(folder / "fewshot", settings, "reply"),
-        box_examples=_examples(folder / "fewshot", settings, "boxes"),
-        questions=_questions(folder, language) if settings.question == "list" else (),
-        turns=settings.turns,
-        words=(1, settings.words[1]) if language in UNSPACED else settings.words,
-        language=language,
-    )
+        name=folder.name, context=tuple(part for part in PARTS if part in {*settings.context, *needs}),
+        system_text=_system(folder), examples=_examples(fewshot, settings, "reply"),
+        box_examples=_examples(fewshot, settings, "boxes"),
+        questions=_questions(folder, language) if settings.question == "list" else (), turns=settings.turns,
+        words=(1, settings.words[1]) if language in UNSPACED else settings.words, language=language,
+        requires=settings.requires, has_boxes=settings.boxes,
+    )  # fmt: skip
 
 
 def _system(folder: Path) -> str:

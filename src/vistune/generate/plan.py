@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -18,6 +18,7 @@ from vistune.formats.conversations import image_path
 from vistune.generate.injection import hostile_context
 from vistune.generate.kinds import Kind, Prompts
 from vistune.llm.client import Request
+from vistune.llm.images import ImageFile
 from vistune.records import ImageRecord
 from vistune.seeded import bits, fraction
 
@@ -128,6 +129,8 @@ class Plan:
     vocabulary: tuple[str, ...] = ()
     """The categories of all boxes; empty where they are too many to be annotated exhaustively."""
     shard: Shard | None = None
+    show: Callable[[ImageRecord], ImageFile] | None = None
+    """The image of a record, for a teacher that sees it."""
 
     def __iter__(self) -> Iterator[PlannedSample]:
         for record in self.records:
@@ -159,13 +162,14 @@ class Plan:
         if reasons := hostile_context(record, shown.context):
             return PlannedSample(record, shown, None, reasons)
         request = shown.request(record, self.seed)
-        return PlannedSample(record, shown, replace(request, vocabulary=self.vocabulary, **self.options))
+        images = (self.show(record),) if self.show else ()
+        return PlannedSample(record, shown, replace(request, vocabulary=self.vocabulary, images=images, **self.options))
 
 
 def make_plan(
     records: Iterable[ImageRecord], kinds: Mapping[str, Amount], seed: int, *, prompts: Prompts | None = None,
     needs: Collection[str] = (), options: Mapping[str, Any] | None = None, images: Path | None = None,
-    shard: Shard | None = None,
+    shard: Shard | None = None, show: Callable[[ImageRecord], ImageFile] | None = None,
 ) -> Plan:  # fmt: skip
     """The plan for `kinds` (each with its amount of images); every kind also shows the parts that the teacher `needs`.
 
@@ -194,7 +198,8 @@ def make_plan(
     total += sum(quotas.values())
     vocabulary = tuple(sorted(categories)) if len(categories) <= _EXHAUSTIVE else ()
     total = total // shard.count if shard else total
-    return Plan(records, [(kind, shares[kind.name]) for kind in loaded], seed, options or {}, total, vocabulary, shard)
+    chosen = [(kind, shares[kind.name]) for kind in loaded]
+    return Plan(records, chosen, seed, options or {}, total, vocabulary, shard, show)
 
 
 def _bound(draws: array[float], count: int) -> float:

@@ -19,6 +19,9 @@ from vistune.generate.judge import attempts
 from vistune.generate.kinds import Kind
 from vistune.generate.plan import Plan
 from vistune.llm.budget import PICO, Price
+from vistune.llm.client import Client, Request
+from vistune.llm.http import RemoteClient
+from vistune.llm.images import ImageFile
 from vistune.llm.store import Store
 from vistune.records import ImageRecord
 from vistune.scene.context import format_context
@@ -38,6 +41,7 @@ class KindEstimate:
     kind: Kind
     requests: int = 0
     characters: int = 0
+    image_tokens: int = 0
     seen_characters: int = 0
     seen_input: int = 0
     seen_cached: int = 0
@@ -55,7 +59,9 @@ class KindEstimate:
     @property
     def input(self) -> float:
         """Input tokens of all requests, the stored ones included."""
-        per_character = self.seen_input / self.seen_characters if self.calibrated else 1 / _CHARACTERS
+        if not self.calibrated:
+            return self.seen_input + self.image_tokens + (self.characters - self.seen_characters) / _CHARACTERS
+        per_character = self.seen_input / self.seen_characters
         return self.seen_input + per_character * (self.characters - self.seen_characters)
 
     @property
@@ -85,8 +91,8 @@ class KindEstimate:
         return expected, low, high, self.error * price.output / 10**6
 
 
-def estimate(plan: Plan, teacher: str, store: Store | None) -> list[KindEstimate]:
-    """The figures of every kind of the plan; without a store from the prompts alone."""
+def estimate(plan: Plan, client: Client, store: Store | None) -> list[KindEstimate]:
+    """The figures of every kind of the plan; without a store from the prompts and the sizes of the images alone."""
     found = {kind.name: KindEstimate(kind) for kind, _ in plan.shares}
     for planned in plan:
         if planned.request is None:
@@ -95,13 +101,19 @@ def estimate(plan: Plan, teacher: str, store: Store | None) -> list[KindEstimate
         characters = len(planned.request.system) + sum(len(message.text) for message in planned.request.messages)
         one.requests += 1
         one.characters += characters
-        usages = [attempt.stored.reply.usage for attempt in attempts(planned, teacher, store)] if store else []
+        one.image_tokens += _image_tokens(planned.request, client)
+        usages = [attempt.stored.reply.usage for attempt in attempts(planned, client.name, store)] if store else []
         if usages and all("input" in usage and "output" in usage for usage in usages):
             one.seen_characters += characters
             one.seen_input += sum(usage["input"] for usage in usages)
             one.seen_cached += sum(usage.get("cached", 0) for usage in usages)
             one.seen_output.append(sum(usage["output"] for usage in usages))
     return list(found.values())
+
+
+def _image_tokens(request: Request, client: Client) -> int:
+    images = (image for image in request.images if isinstance(image, ImageFile))
+    return sum(client.image_tokens(*image.size) for image in images) if isinstance(client, RemoteClient) else 0
 
 
 def estimate_table(kinds: Sequence[KindEstimate], price: Price | None) -> Table:
@@ -163,7 +175,8 @@ def preview(
         for context, names in _contexts(record, kinds).items():
             write(f"{_RULE} image {record.id}: {', '.join(names)}\n{context}\n")
     files = f"{existing:,} there, {count - existing:,} missing"
-    write(f"{count:,} images; image files: {files} (the teacher does not need them)")
+    needs = "sees" if any(kind.sees for kind in kinds) else "does not need"
+    write(f"{count:,} images; image files: {files} (the teacher {needs} them)")
 
 
 def _contexts(record: ImageRecord, kinds: Sequence[Kind]) -> dict[str, list[str]]:

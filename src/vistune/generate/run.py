@@ -18,7 +18,7 @@ from typing import TypeVar
 from rich.console import Console
 
 from vistune.errors import ClientError, Stopped, VistuneError
-from vistune.formats.conversations import write_conversations
+from vistune.formats.conversations import image_path, write_conversations
 from vistune.generate.captions import CaptionPairs, SpacyPhrases, balanced
 from vistune.generate.judge import JudgedSample, judge, usable
 from vistune.generate.kinds import Prompts, brief_questions
@@ -31,6 +31,8 @@ from vistune.interrupt import StopAfterStep
 from vistune.llm import Client, open_client, options_of
 from vistune.llm.ask import Asker, in_loop
 from vistune.llm.budget import Budget, Cost, Limits, Price
+from vistune.llm.http import RemoteClient
+from vistune.llm.images import ImageFile
 from vistune.llm.progress import Progress
 from vistune.llm.store import FILE, Store
 from vistune.recipe import schema
@@ -92,12 +94,18 @@ class Generation:
         self.console = console or Console(stderr=True)
         if pilot is not None and pilot < 1:
             raise VistuneError(f"a pilot of {pilot} samples", where="--pilot", fix="give a number from 1 up")
-        self.prompts = Prompts(Path(recipe.kind_dir) if recipe.kind_dir else None, recipe.language, recipe.about)
+        self.prompts = Prompts(
+            Path(recipe.kind_dir) if recipe.kind_dir else None, recipe.language, recipe.about, recipe.teacher_sees_image
+        )
         self.kinds = parse_amounts(recipe.kinds, self.prompts.folders())
         self.shard = Shard.parse(recipe.shard) if recipe.shard else None
         self.price = Price.parse(recipe.price) if recipe.price else None
         self._check()
         self.client = client or _open_teacher(recipe, out, sends=sends)
+        if recipe.teacher_sees_image and not isinstance(self.client, RemoteClient):
+            fix = "name a vision model: openai:MODEL, anthropic:MODEL or batch:MODEL"
+            what = f"the teacher '{self.client.name}' sees no images"
+            raise VistuneError(what, where="--teacher-sees-image", fix=fix)
         self.limits = self._limits()
         self.records, self.images = self._annotations(records)
         self._stop: Callable[[], object] = lambda: None
@@ -149,7 +157,12 @@ class Generation:
         return make_plan(
             self.records, self.kinds, self.recipe.seed, prompts=self.prompts, needs=self.client.needs,
             options=options, images=self.images, shard=self.shard,
+            show=self._image if recipe.teacher_sees_image else None,
         )  # fmt: skip
+
+    def _image(self, record: ImageRecord) -> ImageFile:
+        name = image_path(record, self.images)
+        return ImageFile(record.image, name, self.recipe.image_max_side, record.width, record.height)
 
     def preview(self, write: Callable[[str], None]) -> None:
         """Write what the teacher would see: each prompt once, then each image's context. Sends no request."""
@@ -160,10 +173,10 @@ class Generation:
         """Requests, tokens and cost of the run, from the prompts and the stored replies. Sends no request."""
         plan, teacher = self.plan(), self.client.name
         if not (self.out / FILE).exists():
-            return estimate(plan, teacher, None)
+            return estimate(plan, self.client, None)
         with Store(self.out / FILE) as store:
             plan = plan.structured() if store.note(f"schema:{teacher}") == "1" else plan
-            return estimate(plan, teacher, store)
+            return estimate(plan, self.client, store)
 
     def largest_cost(self) -> Cost:
         """About the maximum cost of one request: that of the plan's first."""

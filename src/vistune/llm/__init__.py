@@ -1,6 +1,6 @@
 """Asking a language model, whichever it is: the protocol, the providers, and what a run of many requests needs.
 
-Nothing here knows of images, kinds of data or filters: who asks passes what makes a reply acceptable.
+Nothing here knows of annotations, kinds of data or filters: who asks passes what makes a reply acceptable.
 """
 
 from __future__ import annotations

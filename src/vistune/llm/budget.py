@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from vistune.errors import VistuneError
 from vistune.llm.client import Request
+from vistune.llm.images import most_tokens
 
 PICO = 10**12
 _PER_MESSAGE, _PER_REQUEST = 16, 64
@@ -115,6 +116,7 @@ class Budget:
             return Cost()
         texts = [request.system, *(message.text for message in request.messages)]
         input_ = sum(len(text.encode("utf-8", "surrogatepass")) + _PER_MESSAGE for text in texts) + _PER_REQUEST
+        input_ += sum(map(most_tokens, request.images))
         if request.schema is not None:
             input_ += len(json.dumps(request.schema))
         return self._cost(input_, request.max_tokens or 0, 0)

@@ -8,10 +8,19 @@ from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from vistune.records import Turn
 from vistune.seeded import bits
+
+
+class ShownImage(Protocol):
+    """An image that is read when the request is sent (`vistune.llm.images`)."""
+
+    @property
+    def key(self) -> str: ...
+
+    def data_url(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +29,8 @@ class Request:
 
     A model gets `system`, `messages`, `seed`, and unless they are None `max_tokens`, `temperature`, `top_p` and
     `schema`, the JSON schema of the reply; `extra` are further fields of a server's own, such as those that turn
-    thinking off. `images` are data URLs that stand before the query, for models that see; only `openai`
-    sends them. `kind` labels the request for the rule-based teacher and recorded replies. No part of the
+    thinking off. `images` stand before the query, for models that see: data URLs, or files that are read
+    when the request is sent. `kind` labels the request for the rule-based teacher and recorded replies. No part of the
     key are `record_id`, for logs and recorded replies, and, for the rule-based teacher, `vocabulary`, the categories
     that the data set annotates, and `about`, what its images are of.
     """
@@ -36,7 +45,7 @@ class Request:
     schema: Mapping[str, Any] | None = None
     vocabulary: tuple[str, ...] = ()
     about: str = ""
-    images: tuple[str, ...] = ()
+    images: tuple[str | ShownImage, ...] = ()
     top_p: float | None = None
     extra: Mapping[str, Any] | None = None
 
@@ -54,7 +63,8 @@ class Request:
             "temperature": self.temperature,
             "schema": self.schema,
         }
-        options |= {"images": self.images or None, "top_p": self.top_p, "extra": self.extra or None}
+        shown = [one if isinstance(one, str) else one.key for one in self.images]
+        options |= {"images": shown or None, "top_p": self.top_p, "extra": self.extra or None}
         if given := {name: value for name, value in options.items() if value is not None}:
             canonical.append(given)
         return hashlib.sha256(json.dumps(canonical, separators=(",", ":"), sort_keys=True).encode()).hexdigest()

@@ -21,6 +21,7 @@ from yarl import URL
 from vistune.errors import ClientError, VistuneError
 from vistune.llm.client import Client, Reply, Request, RequestError, Send
 from vistune.llm.faults import RefusedError, fault, load_json
+from vistune.llm.images import generic_tokens
 from vistune.records import Turn
 
 CONNECT = 20.0
@@ -191,6 +192,10 @@ class RemoteClient(Client):
     def body(self, request: Request) -> dict[str, Any]:
         """The JSON body of the request."""
 
+    def image_tokens(self, width: int, height: int) -> int:
+        """About the tokens of an image of this size."""
+        return generic_tokens(width, height)
+
     @abstractmethod
     def read(self, body: Mapping[str, Any]) -> Reply:
         """The reply in the response's body. Raises RequestError or ClientError if there is none."""
@@ -198,7 +203,9 @@ class RemoteClient(Client):
     async def complete(self, request: Request) -> Reply:
         """The reply; RequestError `no_schema` if the server refuses the request because of its schema."""
         try:
-            return self.read(await self.http.json("POST", self.path, json=self.body(request)))
+            # reading and encoding images takes long: in another thread
+            body = await asyncio.to_thread(self.body, request) if request.images else self.body(request)
+            return self.read(await self.http.json("POST", self.path, json=body))
         except RefusedError as error:
             if request.schema is not None and self.schema_error.search(error.details):
                 raise RequestError("no_schema", error.what, retry=False) from None

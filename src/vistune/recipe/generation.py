@@ -110,6 +110,10 @@ class TeacherOptions(Section):
     teacher: str = "symbolic"
     """Model that writes: symbolic (rules, no model), openai:MODEL, anthropic:MODEL, batch:MODEL (OpenAI's Batch API),
     local:FOLDER_OR_HUB_ID (in this process), scripted:FILE (recorded replies)."""
+    teacher_sees_image: bool = False
+    """Show the image itself to the teacher, a vision model, with captions and boxes."""
+    image_max_side: Annotated[Count, option(metavar="PIXELS")] = 1024
+    """Maximum side of the images that the teacher sees."""
     base_url: str | None = None
     """Server, up to and including /v1 (default: OpenAI's or Anthropic's)."""
     key_env: Annotated[str | None, option(metavar="NAME")] = None

@@ -13,7 +13,7 @@ from vistune.records import Box
 from vistune.scene.english import counted, listed, number, plural, singular, with_article
 from vistune.scene.evidence import absent
 from vistune.scene.facts import RELATIONS, counts, holds, larger, neighbors, position, unique
-from vistune.scene.labels import labelled, may_be
+from vistune.scene.labels import labelled, may_be, referring
 from vistune.scene.layout import Layout
 from vistune.scene.mentions import MentionFinder
 from vistune.scene.wording import common_objects, fill, phrases, place, spoken
@@ -218,6 +218,21 @@ class SceneWriter:
         column = [box.category for box in sorted(self.boxes, key=lambda box: box.center[1])]
         answer = f"At the top there is {with_article(column[0])}. Below it, in this order, I pass "
         return self._reason("order"), answer + listed([with_article(name) for name in column[1:]]) + "."
+
+    def grounding(self, turns: int) -> list[Pair]:
+        """Up to `turns` pairs of an object, in words that fit no other, and its box: asked for one or the other."""
+        pairs = []
+        for box, expression in self.rng.sample(found := referring(self.boxes), min(turns, len(found))):
+            corners = f"[{box.x1:.2f}, {box.y1:.2f}, {box.x2:.2f}, {box.y2:.2f}]"
+            if self.rng.random() < 0.5:
+                pairs.append((self._ask("questions", expression=expression), corners))
+            else:
+                answer = f"{expression[0].upper()}{expression[1:]}."
+                pairs.append((self._ask("regions", box=corners), answer))
+        return pairs
+
+    def _ask(self, form: str, **words: str) -> str:
+        return fill(self.rng.choice(phrases()["grounding"][form]), **words)
 
     # --- helpers
 

@@ -8,7 +8,7 @@ from vistune.generate.filters.absence import wrong_absence
 from vistune.generate.filters.counting import wrong_count
 from vistune.generate.filters.echo import echo, repetition
 from vistune.generate.filters.form import repeated_turn, too_long, too_short, truncated, turn_count, turn_order
-from vistune.generate.filters.grounding import ungrounded
+from vistune.generate.filters.grounding import ungrounded, wrong_box
 from vistune.generate.filters.placing import wrong_place
 from vistune.generate.filters.sample import Sample
 from vistune.generate.filters.wording import has_role_marker, leak, refusal, role_confusion, role_marker, wrong_language
@@ -33,6 +33,7 @@ FILTERS: Mapping[str, Callable[[Sample], bool]] = {
     "wrong_count": wrong_count,
     "wrong_place": wrong_place,
     "wrong_absence": wrong_absence,
+    "wrong_box": wrong_box,
 }
 """Each reason code with its filter. A rejected sample counts under the first one that rejects it."""
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import chain
 
-from vistune.generate.filters.sample import Clause, Sample, Text, word_list
+from vistune.generate.filters.sample import BOX, Clause, Sample, Text, word_list
 from vistune.generate.languages import ENGLISH
-from vistune.scene.evidence import implied, similar, supported
+from vistune.records import Box
+from vistune.scene.english import words_of
+from vistune.scene.evidence import implied, similar, supported, supported_by
 from vistune.scene.mentions import Mention, MentionFinder
 
 _IS_THERE = re.compile(
@@ -15,6 +18,8 @@ _IS_THERE = re.compile(
     r"|does (?:the|this) (?:image|picture|photo|scene) (?:show|include|contain|have) )(.+)\?"
 )
 _YES = re.compile(r"^(?:yes|yeah|yep|indeed|certainly|there (?:is|are) (?!no))\b")
+_BOX_MARGIN = 0.015
+"""Difference of a box's edge, in fractions of the image: two decimals are within 0.005."""
 _IN_IMAGE = re.compile(r" (?:in|on|visible|present|anywhere|here|at)\b.*")
 
 
@@ -30,6 +35,28 @@ def ungrounded(sample: Sample) -> bool:
         named |= {mention.category for mention in clause.mentions if _stated(clause, mention)}
     boxed = {box.category for box in sample.boxes}
     return not named <= boxed and not named <= _supported(sample)
+
+
+def wrong_box(sample: Sample) -> bool:
+    """A box in the text is none of the image's, or its pair of question and answer names only other objects."""
+    if not sample.kind.has_boxes:
+        return False
+    return any(_box_differs(sample, f"{question.plain} {answer.plain}") for question, answer in sample.exchanges)
+
+
+def _box_differs(sample: Sample, text: str) -> bool:
+    corners = [tuple(map(float, found)) for found in BOX.findall(text)]
+    words = words_of(BOX.sub("", text))
+    named = {mention.category for mention in sample.finder.mentions(words)} | supported_by(words, sample.finder)
+    boxes = [[box for box in sample.boxes if _same(box, one)] for one in corners]
+    if not corners or not all(boxes):
+        return True
+    return bool(named) and not any(box.category in named for found in boxes for box in found)
+
+
+def _same(box: Box, corners: Sequence[float]) -> bool:
+    own = (box.x1, box.y1, box.x2, box.y2)
+    return all(abs(one - other) <= _BOX_MARGIN for one, other in zip(own, corners, strict=True))
 
 
 def _supported(sample: Sample) -> set[str]:

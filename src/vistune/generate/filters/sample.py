@@ -14,6 +14,8 @@ from vistune.scene.english import tokens_of, words_of
 from vistune.scene.mentions import Mention, MentionFinder, concept, concept_finder
 
 _QUOTES = str.maketrans({"\u2019": "'", "\u2018": "'", "\u201c": '"', "\u201d": '"', "\u00a0": " "})
+BOX = re.compile(r"\[\s*(\d*\.?\d+)\s*,\s*(\d*\.?\d+)\s*,\s*(\d*\.?\d+)\s*,\s*(\d*\.?\d+)\s*\]")
+"""A box in a text: [x1, y1, x2, y2]."""
 _QUOTED = re.compile(r'"[^"\n]*"')
 _SENTENCE = re.compile(r"([^.!?;\n]+)([.!?;]?)")
 _CONTRAST = re.compile(r"\b(?:but|while|whereas|although|though|however)\b")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from vistune.generate.filters.sample import Sample, Text
+from vistune.generate.filters.sample import BOX, Sample, Text
 from vistune.resources import load_yaml
 from vistune.scene.english import words_of
 
@@ -45,6 +45,8 @@ _LETTER = re.compile(r"[^\W\d_]")
 
 def leak(sample: Sample) -> bool:
     """A text reveals that the teacher saw captions and boxes, not the image."""
+    if sample.kind.has_boxes:  # the questions are about boxes
+        return any(_has("leak", Text(BOX.sub("", answer.plain))) for answer in sample.answers)
     return any(_has("leak", text) or _COORDINATES.search(text.unquoted) for text in sample.texts)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from vistune.llm.client import Reply, Request, RequestError, valid_usage
 from vistune.llm.faults import error_in_body
 from vistune.llm.http import RemoteClient
+from vistune.llm.images import data_url
 from vistune.llm.providers import providers
 
 VERSION = "2023-06-01"
@@ -38,7 +39,10 @@ class AnthropicClient(RemoteClient):
 
     def body(self, request: Request) -> dict[str, Any]:
         limit = LIMIT if request.max_tokens is None else request.max_tokens
-        messages = [{"role": one.role, "content": one.text} for one in request.messages]
+        messages: list[dict[str, Any]] = [{"role": one.role, "content": one.text} for one in request.messages]
+        if request.images:
+            images = [_image(data_url(image)) for image in request.images]
+            messages[-1]["content"] = [*images, {"type": "text", "text": request.query}]
         body: dict[str, Any] = {"model": self.name, "max_tokens": limit, "messages": messages}
         if request.system:
             body["system"] = request.system
@@ -68,6 +72,13 @@ class AnthropicClient(RemoteClient):
         if not text and any(part.get("type") == "thinking" for part in parts):
             finish = "thinking"
         return Reply(text, str(body.get("model") or self.name), _usage(body.get("usage")), finish)
+
+
+def _image(url: str) -> dict[str, Any]:
+    """The part of a message that shows the image in a data URL."""
+    head, _, data = url.partition(",")
+    source = {"type": "base64", "media_type": head.removeprefix("data:").partition(";")[0], "data": data}
+    return {"type": "image", "source": source}
 
 
 def _usage(usage: Any) -> dict[str, int]:

@@ -16,6 +16,7 @@ from vistune.errors import ClientError
 from vistune.llm.client import Reply, Request, RequestError, valid_usage
 from vistune.llm.faults import RefusedError, error_in_body
 from vistune.llm.http import RemoteClient
+from vistune.llm.images import data_url, generic_tokens, openai_tokens
 from vistune.llm.providers import providers
 
 _LOG = logging.getLogger(__name__)
@@ -62,11 +63,15 @@ class OpenAIClient(RemoteClient):
                 if rejected is self._rejected and not self._adapt(error.details):
                     raise
 
+    def image_tokens(self, width: int, height: int) -> int:
+        """By OpenAI's rule at OpenAI, else by the generic one."""
+        return (openai_tokens if self.http.where == self.server else generic_tokens)(width, height)
+
     def body(self, request: Request) -> dict[str, Any]:
         messages: list[dict[str, Any]] = [{"role": "system", "content": request.system}] if request.system else []
         messages += [{"role": one.role, "content": one.text} for one in request.messages]
         if request.images:
-            images = [{"type": "image_url", "image_url": {"url": url}} for url in request.images]
+            images = [{"type": "image_url", "image_url": {"url": url}} for url in map(data_url, request.images)]
             messages[-1]["content"] = [*images, {"type": "text", "text": request.query}]
         body: dict[str, Any] = {"model": self.name, "messages": messages, "seed": request.seed}
         if request.max_tokens is not None:

@@ -22,6 +22,8 @@ from vistune.llm.providers.openai import OpenAIClient
 _IDLE = 0.3
 """Seconds without a new request after which an incomplete batch is sent."""
 _MAX_CHARACTERS = 150 * 2**20  # OpenAI accepts files of 200 MB
+_IMAGE_CHARACTERS = 500_000
+"""About the maximum of an image of 1024 pixels as a data URL."""
 _FIRST_PAUSE, _MAX_PAUSE = 0.5, 60.0
 """Seconds between two polls."""
 _ENDED = ("completed", "failed", "expired", "cancelled")
@@ -87,6 +89,7 @@ class BatchClient(OpenAIClient):
             self._tasks[key] = self._gathering = asyncio.create_task(self._gather(self._waiting))
         self._waiting[key] = request
         self._characters += len(request.system) + sum(len(message.text) for message in request.messages)
+        self._characters += _IMAGE_CHARACTERS * len(request.images)
         if len(self._waiting) >= self.concurrency or self._characters > _MAX_CHARACTERS:
             self._waiting = {}  # the next request starts another batch
         return self._gathering

@@ -1,4 +1,4 @@
-"""A rule-based teacher: it writes all three kinds from the context text alone, as a language model does."""
+"""A rule-based teacher: it writes the built-in kinds from the context text alone, as a language model does."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SymbolicClient(Client):
     """Needs no key, no network and no model; the same request always gets the same reply.
 
     It writes only what captions and boxes support, so every kind shows it both. Its kinds: conversation, detail,
-    reasoning.
+    reasoning, grounding.
     """
 
     name = "symbolic"
@@ -34,6 +34,7 @@ class SymbolicClient(Client):
         writers: dict[str, Callable[[], str]] = {
             "conversation": lambda: _blocks(writer.conversation(writer.rng.randint(*TURNS))),
             "detail": writer.description,
+            "grounding": lambda: _blocks(writer.grounding(writer.rng.randint(*TURNS))),
             "reasoning": lambda: _blocks([pair] if (pair := writer.reasoning()) else []),
         }
         if request.kind not in writers:
