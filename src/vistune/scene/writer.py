@@ -216,7 +216,7 @@ class SceneWriter:
 
     def _order(self) -> Pair:
         column = [box.category for box in sorted(self.boxes, key=lambda box: box.center[1])]
-        answer = f"At the top there is {with_article(column[0])}. Below it, in this order, I pass "
+        answer = f"The first that I pass is {with_article(column[0])}. Below it, in this order, I pass "
         return self._reason("order"), answer + listed([with_article(name) for name in column[1:]]) + "."
 
     def grounding(self, turns: int) -> list[Pair]:
