@@ -111,10 +111,11 @@ def test_an_image_that_cannot_be_read_is_named_and_not_learned_from(
     assert any((batch.pixel_values == 0).all(dim=(1, 2, 3)).any() for batch in step.micro_batches)
 
 
-def test_too_many_unreadable_images_are_an_error(write: Any, encoder: Encoder, tmp_path: Path) -> None:
-    for number in range(20):
+@pytest.mark.parametrize("count", [1, 5, 20])
+def test_too_many_unreadable_images_are_an_error(count: int, write: Any, encoder: Encoder, tmp_path: Path) -> None:
+    for number in range(count):
         (tmp_path / f"bad{number}.png").write_bytes(b"")
-    dataset = Dataset(open_sources([write([row(i, image=f"bad{i}.png") for i in range(20)])]), encoder, 500)
+    dataset = Dataset(open_sources([write([row(i, image=f"bad{i}.png") for i in range(count)])]), encoder, 500)
     with pytest.raises(DataError, match=r"images cannot be read, among them .*bad"):
         steps(dataset)
 

@@ -21,7 +21,8 @@ from vistune.errors import DataError
 T = TypeVar("T")
 
 _FEW = 10
-"""Unreadable images that are tolerated in any case, and reported one by one; beyond them, one in a hundred is."""
+"""Unreadable images that are tolerated if the data has twice as many, and reported one by one; beyond them, one in a
+hundred is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +118,10 @@ class Loader:
         pixels = dict(zip(names, readers.map(self._pixels, names), strict=True))
         if blank := self._unreadable.intersection(names):
             groups = [_without_targets(group, blank) for group in groups]
-        if len(self._unreadable) > max(_FEW, self._read // 100):
-            raise DataError(f"{len(self._unreadable)} images cannot be read, among them {blank or self._unreadable}")
+        if len(self._unreadable) > max(min(_FEW, len(self._data) // 2), self._read // 100):
+            some = ", ".join(sorted(blank or self._unreadable))
+            fix = "replace them, or remove their records"
+            raise DataError(f"{len(self._unreadable)} images cannot be read, among them {some}", fix=fix)
         return collate(groups, pixels.__getitem__)
 
     def _pixels(self, name: str) -> Tensor:
