@@ -185,8 +185,8 @@ def test_images_without_what_a_kind_shows_are_counted(
 ) -> None:
     bare = [replace(records[0], captions=(), boxes=()), replace(records[1], captions=()), records[2]]
     report = generate(GenerateRecipe(), tmp_path, records=bare, client=teacher, console=quiet)
-    assert (report.without_context, report.pairs) == (4, 1)
-    assert {name: kind.asked for name, kind in report.kinds.items()} == {"conversation": 1, "detail": 2, "reasoning": 2}
+    assert (report.without_context, report.pairs) == (3, 1)
+    assert {name: kind.asked for name, kind in report.kinds.items()} == {"conversation": 2, "detail": 2, "reasoning": 2}
 
 
 def test_the_images_side_and_path(records: list[ImageRecord], teacher: Client, tmp_path: Path, quiet: Console) -> None:
