@@ -230,15 +230,18 @@ def test_the_vision_file_computes_the_assistants_embeddings(
     checkpoint = build("llama", tower=tower, projector=projector, vision={"image_size": 140})
     _, vision = export(checkpoint, "--dtype", "f32")
     model, _ = open_checkpoint(checkpoint)
-    pixels = torch.randn(1, 3, 140, 140, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        expected = model.get_image_features(pixels).pooler_output[0]
+    noise = torch.randn(1, 3, 140, 140, generator=torch.Generator().manual_seed(1))
     keys, stored = values(vision), {name: torch.tensor(array) for name, array in tensors(vision).items()}
     assert keys["clip.projector_type"] == kind
     blocks = 2 + (tower == "clip")  # the one in front moves the class token to the row where llama.cpp leaves it out
     assert not any(name.startswith(("v.post_ln", f"v.blk.{blocks}")) for name in stored)
-    computed = _run(pixels, keys, stored)
-    torch.testing.assert_close(computed, expected, atol=2e-3, rtol=1e-2)  # the GELUs differ
+    assert main(["export", str(checkpoint), "--to", "gguf", "--out", str(vision.parent)]) == 0
+    rounded = {name: torch.tensor(array) for name, array in tensors(vision.with_name("mmproj-f16.gguf")).items()}
+    for pixels in (noise, 3 * noise.abs(), torch.zeros_like(noise)):  # the last is an image of the padding's colour
+        with torch.no_grad():
+            expected = model.get_image_features(pixels).pooler_output[0]
+        torch.testing.assert_close(_run(pixels, keys, stored), expected, atol=2e-3, rtol=1e-2)  # the GELUs differ
+        assert torch.cosine_similarity(_run(pixels, keys, rounded).flatten(), expected.flatten(), dim=0) > 0.9999
 
 
 def _run(pixels: torch.Tensor, keys: dict[str, Any], weights: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -268,6 +271,7 @@ def _run(pixels: torch.Tensor, keys: dict[str, Any], weights: dict[str, torch.Te
         name = f"v.blk.{n}"
         inside = norm(states, f"{name}.ln1")
         split = [linear(inside, f"{name}.attn_{p}").view(len(states), heads, -1).transpose(0, 1) for p in "qkv"]
+        split[1] = split[1].half().float()  # as for flash attention
         mixed = functional.scaled_dot_product_attention(*split).transpose(0, 1).reshape(states.shape)
         states = states + linear(mixed, f"{name}.attn_out")
         states = states + linear(activation(linear(norm(states, f"{name}.ln2"), f"{name}.ffn_up")), f"{name}.ffn_down")

@@ -32,8 +32,8 @@ _WAVES = 7
 _CODE = 4 * _WAVES + 2
 """Dimensions of a code: cosines and sines, a constant, then all of them negated, so that their sum is zero."""
 _SMALL = 4096.0
-_SHARPNESS = 1e7
-"""A query times its key, roughly; the products with other keys are negative."""
+_KEY = 1.5e4
+"""Largest value of a key, for a patch without content; float16, in which llama.cpp may keep keys, ends at 65504."""
 _SIMILAR = 0.9
 """Codes of different rows have a smaller cosine than this."""
 
@@ -119,22 +119,22 @@ class _Widening:
         """The table of positions, the norm before the blocks, and the block that moves rows."""
         width, wide, code = self._width, self._wide, slice(self._width + 1, self._width + 1 + _CODE)
         table = self.write(tensors["v.position_embd.weight"].T, mean=False).T
-        rows = len(table)
-        typical = (
-            float((table.square().sum() / rows + tensors["v.patch_embd.weight"].square().sum()) / wide + eps) ** 0.5
-        )
-        codes, step = _codes(rows)
-        table[:, code] = codes * 1e-3 * typical
+        tokens = table.clone()
+        tokens[0] += self.write(tensors["v.class_embd"], mean=False)
+        least = float((tokens.square().mean(1) + eps).sqrt().min())  # what the norm divides by without content
+        codes, step = _codes(len(table))
+        table[:, code] = codes * 1e-3 * least
         linear = math.sqrt(1 / _SMALL**2 + eps)  # the deviation that the first block's norm divides by
         before = torch.zeros(wide)
         before[:width] = 1 / _SMALL
-        before[code] = 10 * linear  # the norm makes the code's 1e-3: its square is next to nothing in `linear`'s
+        before[code] = 10 * linear  # times 1e-3 or less: next to nothing beside `linear`
         key = torch.zeros(self._heads, wide // self._heads, wide)
         query = key.clone()
-        half = _CODE // 2  # the other one is its negative
-        key[:, :half, code.start : code.start + half] = torch.eye(half)
-        query[:, :half, code.start : code.start + half] = step
-        size = math.sqrt(_SHARPNESS * math.sqrt(wide / self._heads)) / 1e-2
+        half = _CODE // 2
+        both = torch.cat([torch.eye(half), -torch.eye(half)], 1) / 2  # free of what the norm subtracts from all
+        key[:, :half, code] = both
+        query[:, :half, code] = step @ both
+        size = _KEY / 1e-2
         out = torch.zeros(width, wide)
         out[:, :width] = torch.diag(tensors["v.pre_ln.weight"]) * _SMALL * linear * self._norm
         zero = torch.zeros(wide)
