@@ -209,9 +209,9 @@ def run(url: str, lines: list[str], *options: str) -> list[str]:
 
 def test_a_server_streams_its_answers(images: list[Path]) -> None:
     with in_thread(_Api(["two", " \x1b[2Jdogs\x9b", None, "犬\u202e"])) as api:
-        lines = ["how many?", "/top_p 0.5", "sure?"]
+        lines = ["how many?", f"/image {images[1]}", "/image", "/top_p 0.5", "sure?"]
         shown = run(api.url, lines, "--image", str(images[0]), "--temperature", "0.5")
-    assert shown[1] == shown[3] == "two \ufffd[2Jdogs\ufffd犬\ufffd"
+    assert shown[1] == shown[5] == "two \ufffd[2Jdogs\ufffd犬\ufffd"
     first, second = api.requests
     assert (first["model"], first["stream"], first["max_tokens"], first["temperature"]) == ("seer", True, 512, 0.5)
     assert first["key"] == "Bearer sk-secret"
@@ -219,6 +219,7 @@ def test_a_server_streams_its_answers(images: list[Path]) -> None:
     assert image["image_url"]["url"].startswith("data:image/png;base64,")
     assert text == {"type": "text", "text": "how many?"}
     assert [message["role"] for message in second["messages"]] == ["user", "assistant", "user"]
+    assert second["messages"][2]["content"] == "sure?"
     assert second["top_p"] == 0.5
 
 

@@ -23,7 +23,7 @@ from vistune.serve.terminal_models import ChatModel, checked
 from vistune.storage import atomic_text
 
 HELP = """\
-/image FILE ...    add images to the next question
+/image FILE ...    add images to the next question; without a file: remove them
 /retry             answer the last question again
 /reset             start over, without images
 /save FILE         write the conversation, with its images, as JSON
@@ -106,9 +106,10 @@ class Chat:
 
     def _add_images(self, argument: str) -> None:
         if not argument:
-            raise DataError("/image needs a file")
+            self._images = []
+            return self._note("(no image for the next question)")
         whole = Path(argument).expanduser()
-        self.add_images([whole] if whole.exists() else [Path(one).expanduser() for one in _words(argument)])
+        return self.add_images([whole] if whole.exists() else [Path(one).expanduser() for one in _words(argument)])
 
     def _retry(self, _: str) -> None:
         question = self._unanswered
