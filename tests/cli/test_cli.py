@@ -20,6 +20,7 @@ COMMANDS = [
     "import",
     "scienceqa",
     "split",
+    "init",
     "train",
     "merge",
     "eval",

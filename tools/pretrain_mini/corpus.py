@@ -118,7 +118,7 @@ def _pairs(writer: SceneWriter, rng: random.Random) -> list[Pair]:
     if way < 0.2:
         pairs.insert(rng.randrange(len(pairs)), (rng.choice(DESCRIBE), writer.description()))
     elif way < 0.3:
-        pairs.insert(rng.randrange(len(pairs)), writer.reasoning())
+        pairs.insert(rng.randrange(len(pairs)), writer.reasoning() or writer.listing())
     return pairs
 
 

@@ -75,7 +75,7 @@ def _pairs(writer: SceneWriter, rng: random.Random) -> list[Pair]:
     if extra < 0.15:
         found.insert(rng.randrange(len(found) + 1), (rng.choice(DESCRIBE), writer.description()))
     elif extra < 0.3:
-        found.insert(rng.randrange(len(found) + 1), writer.listing() if extra < 0.2 else writer.reasoning())
+        found.insert(rng.randrange(len(found) + 1), (extra >= 0.2 and writer.reasoning()) or writer.listing())
     return found
 
 
