@@ -38,7 +38,7 @@ PAGE = ("/gradio_api/queue/join", "/gradio_api/call/chat", "/gradio_api/run/pred
 GETS = ("/theme.css", "/gradio_api/info", "/gradio_api/file=/etc/passwd", "/gradio_api/file=../../etc/passwd",
         "/config", "/gradio_api/stream/x/1/1/playlist.m3u8", "/v1/models/../../etc/passwd", "/v1/models/x", "/metrics",
         "/docs", "/openapi.json", "/assets/../../x", "/%00", "/gradio_api/proxy=http://127.0.0.1/",
-        "/gradio_api/queue/status", "/file=/etc/passwd", "/gradio_api/dev/reload", "/monitoring", "/login",
+        "/gradio_api/queue/status", "/file=/etc/passwd", "/monitoring", "/login",
         "/gradio_api/runs")  # fmt: skip
 OPEN = ("/", "/v1/models", "/v1/models/model", "/v1/chat/completions", "/metrics", "/docs", "/redoc", "/openapi.json",
         "/health/", "//health", "/v1/health", "/HEALTH", *PAGE, *GETS)  # fmt: skip

@@ -7,12 +7,12 @@ import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
 import openai
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import Body, FastAPI, Request
 
 from chat_server import KEY, Server, serving, wait
 from vistune.serve.jobs import Limits
@@ -35,6 +35,10 @@ def page(app: FastAPI, _: object) -> None:
     @inner.post("/echo")
     async def echo(number: int, request: Request) -> int:
         return number + len(await request.body())
+
+    @inner.post("/typed")
+    async def typed(number: Annotated[int, Body()]) -> int:
+        return number
 
     app.router.default = inner
 
@@ -87,6 +91,10 @@ def test_a_page_s_errors_repeat_nothing(server: Server) -> None:
         assert reply.status_code in (404, 405, 422)
         assert set(reply.json()) == {"error"}
         assert "secret" not in reply.text
+    for body in (b'"\\ud800"', b'"secret"', b"{", b"\xff"):
+        reply = httpx.post(f"{server.url}/typed", headers=BEARER | {"Content-Type": "application/json"}, content=body)
+        assert reply.status_code in (400, 422), body
+        assert set(reply.json()) == {"error"}
 
 
 def test_bodies_are_bounded_for_every_route(server: Server) -> None:

@@ -88,6 +88,8 @@ class _QuietErrors:
 
         try:
             await self._app(scope, receive, quiet)
+        except UnicodeEncodeError:  # its error would repeat half of a surrogate pair, which is in the request
+            status = 400
         finally:
             if status:
                 await respond(_http_error(status))(scope, receive, send)
