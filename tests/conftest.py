@@ -127,7 +127,7 @@ def backbones(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Pages:
-    """Opens pages from disk in a real browser.
+    """Opens pages from disk, or of a server, in a real browser.
 
     `complaints` are the errors, messages, dialogs and requests to other places of all its pages.
     """
@@ -136,17 +136,19 @@ class Pages:
         self._browser = browser
         self.complaints: list[str] = []
 
-    def open(self, path: Path, **options: Any) -> Any:
+    def open(self, place: Path | str, **options: Any) -> Any:
+        """A file's page, or that at a server's URL, which ends with a slash."""
+        url = place if isinstance(place, str) else place.as_uri()
         page = self._browser.new_page(**options)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("console", lambda message: self.complaints.append(message.text))
         page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
-        page.on("request", lambda request: self._note(request.url, path.as_uri()))
-        page.goto(path.as_uri())
+        page.on("request", lambda request: self._note(request.url, url))
+        page.goto(url)
         return page
 
     def _note(self, url: str, own: str) -> None:
-        if url != own and not url.startswith("data:"):
+        if url != own and not url.startswith(("data:", "blob:", own if own.endswith("/") else own + "#")):
             self.complaints.append(url)
 
 

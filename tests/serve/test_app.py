@@ -220,7 +220,7 @@ def test_many_clients_are_answered_or_refused(server: Server) -> None:
 
 
 def test_the_command_serves_until_it_is_stopped(assistants: dict[str, Path]) -> None:
-    command = [sys.executable, "-m", "vistune.cli", "serve", str(assistants["language"]), "--port", "0"]
+    command = [sys.executable, "-m", "vistune.cli", "serve", str(assistants["language"]), "--port", "0", "--no-page"]
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "SERVER_KEY": KEY}
     # a shell's background jobs, and so perhaps these tests, ignore SIGINT, which a new process inherits
     heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)

@@ -6,13 +6,20 @@ import argparse
 import os
 import socket
 import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from vistune.cli.parsing import add_command, announce_loading, count, positive
 from vistune.errors import VistuneError, require
 
 _BITS: dict[str | None, Literal[4, 8]] = {"4bit": 4, "8bit": 8}
+if TYPE_CHECKING:
+    from vistune.serve.engine import Engine
+    from vistune.serve.guard import ServerOptions
 
 
 def add_serve(commands: Any) -> None:
@@ -37,6 +44,14 @@ def add_serve(commands: Any) -> None:
     add("--allowed-media-domains", nargs="+", default=[], metavar="DOMAIN",
         help="Domains that images are fetched from; their addresses must be public (default: images come as data "
         "URLs only)")  # fmt: skip
+    add("--no-page", dest="page", action="store_false", help="Serve the API alone, without the web page")
+    add("--compare", metavar="OTHER|URL", help="Second assistant beside it on the page: a folder, or the address of a "
+        "server up to and including /v1, with #NAME if it has several models")  # fmt: skip
+    add("--compare-key-env", metavar="NAME", help="Environment variable that holds the key of that server")
+    add("--votes", type=Path, metavar="FILE", help="File that votes on the page are added to, as JSON lines; with "
+        "--compare they are blind (default: no votes)")  # fmt: skip
+    add("--examples", type=Path, metavar="FILE", help="File of questions about images that the page offers, in the "
+        "forms of `vistune eval --questions`")  # fmt: skip
     add("--device", metavar="NAME", help="Device of PyTorch (default: cuda if there is one, else cpu)")
     add("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto",
         help="Number format of the weights (default: auto, bfloat16 on a GPU and float32 elsewhere)")  # fmt: skip
@@ -63,17 +78,51 @@ def _serve(args: argparse.Namespace) -> None:
     limits = Limits(
         batch=args.max_num_seqs, queue=args.max_queue, length=args.max_model_len, seconds=float(args.timeout)
     )
-    server = _bound(args.host, args.port)  # before the weights are loaded: the port may be in use
     dtype = None if args.dtype == "auto" else getattr(torch, args.dtype)
-    bits = _BITS.get(args.quantize)
-    with server, Engine.load(args.checkpoint, args.device, dtype, limits, bits=bits) as engine:
+    load = partial(Engine.load, device=args.device, dtype=dtype, limits=limits, bits=_BITS.get(args.quantize))
+    server = _bound(args.host, args.port)  # before the weights are loaded: the port may be in use
+    with server, load(args.checkpoint) as engine, ExitStack() as stack:
+        page = _page(args, engine, options, lambda path: stack.enter_context(load(path))) if args.page else None
         host = f"[{args.host}]" if ":" in args.host else args.host
         print(f"{options.name}: http://{host}:{server.getsockname()[1]}/v1", file=sys.stderr, flush=True)
         config = uvicorn.Config(
-            build_app(engine, options), access_log=False, server_header=False, log_level="warning",
+            build_app(engine, options, page), access_log=False, server_header=False, log_level="warning",
             timeout_graceful_shutdown=3,
         )  # fmt: skip
         uvicorn.Server(config).run(sockets=[server])
+
+
+def _page(args: argparse.Namespace, engine: Engine, options: ServerOptions, load: Callable[[Path], Engine]) -> Any:
+    """What adds the web page to the app; `load` opens a second model beside the first."""
+    from vistune.serve.chat import ChatService
+    from vistune.serve.terminal_models import ServerChat
+    from vistune.serve.web.answers import ChatModel, LocalModel, RemoteModel
+    from vistune.serve.web.mount import mount_page
+    from vistune.serve.web.options import PageOptions, read_examples
+    from vistune.serve.web.votes import Votes
+
+    others: list[ChatModel] = []
+    if args.compare and "://" in args.compare:
+        url, _, name = args.compare.partition("#")
+        others = [RemoteModel(ServerChat(url, name or None, args.compare_key_env))]
+    elif args.compare:
+        path, second = Path(args.compare), load(Path(args.compare))
+        name = path.resolve().name
+        name = "/".join(path.resolve().parts[-2:]) if name == options.name else name
+        others = [LocalModel(name, ChatService(second, replace(options, name=name)), second.tokenizer)]
+    names = [options.name, *(other.name for other in others)]
+    defaults = engine.model.generation_config
+    shown = PageOptions(
+        votes=Votes(args.votes, names) if args.votes else None, examples=read_examples(args.examples),
+        answers=engine.batch, queue=args.max_queue,
+        max_tokens=engine.max_length, temperature=(defaults.temperature or 1.0) if defaults.do_sample else 0.0,
+        top_p=(defaults.top_p or 1.0) if defaults.do_sample else 1.0, max_file_size=options.body,
+    )  # fmt: skip
+
+    def add(app: Any, service: ChatService) -> None:
+        mount_page(app, [LocalModel(options.name, service, engine.tokenizer), *others], shown)
+
+    return add
 
 
 def _bound(host: str, port: int) -> socket.socket:
