@@ -37,7 +37,9 @@ def served(checkpoint: Path, *options: str) -> Iterator[str]:
         assert process.stderr
         try:
             lines = iter(process.stderr.readline, "")
-            yield next(found[1] for line in lines if (found := re.search(r"(http://.*/)v1\n", line)))
+            url = next(found[1] for line in lines if (found := re.search(r"(http://.*/)v1\n", line)))
+            httpx.Client(transport=httpx.HTTPTransport(retries=8)).get(f"{url}health")  # bound, it listens a bit later
+            yield url
         finally:
             process.terminate()
 
