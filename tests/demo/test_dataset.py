@@ -14,7 +14,7 @@ from vistune.demo.scenes import categories, is_novel, sample_scene
 from vistune.records import ImageRecord
 from vistune.scene.english import counted
 from vistune.scene.facts import counts
-from vistune.sources import sources
+from vistune.sources import open_source
 
 SIZES = {"train": 120, "val": 10, "test": 40}
 
@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read(folder: Path, split: str) -> list[ImageRecord]:
-    return list(sources.get("coco")(folder, split))
+    return list(open_source("coco", folder, split))
 
 
 def annotations(folder: Path, kind: str, split: str) -> dict[str, Any]:

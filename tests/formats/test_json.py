@@ -10,7 +10,7 @@ import pytest
 
 from vistune.data.source import DataSource
 from vistune.errors import DataError
-from vistune.formats import Location, json_list, stop
+from vistune.formats import Location, _json_stream, json_list, stop
 from vistune.recipe.training import DataRecipe
 
 
@@ -23,7 +23,7 @@ def test_a_list_is_read_alike_whatever_the_pieces(tmp_path: Path, monkeypatch: p
     alphabet = 'a"\\{}[],: \n\u00e4\u65e5\U0001f415\ud7ff'
     records = [record(i, "x" + "".join(rng.choices(alphabet, k=rng.randrange(60)))) for i in range(30)]
     for size, options in ((1, {}), (7, {"indent": 2}), (64, {"ensure_ascii": False})):
-        monkeypatch.setattr(json_list, "_CHUNK", size)
+        monkeypatch.setattr(_json_stream, "_CHUNK", size)
         path = tmp_path / f"{size}.json"
         path.write_text("\ufeff" * (size == 7) + " \n" + json.dumps(records, **options) + "\n", "utf-8")
         reader = json_list.JsonList(Location(str(path), DataError))
@@ -41,7 +41,7 @@ def test_a_list_is_read_alike_whatever_the_pieces(tmp_path: Path, monkeypatch: p
         ("[ {} {}]", "record 0: the key 'conversations' is missing"),
         (json.dumps([record(0)])[:-1], "record 1: not valid JSON: it is cut off"),
         (json.dumps([record(0)])[:-1] + "x", "record 1: not valid JSON: expecting ',' or ']' at byte 93"),
-        (json.dumps([record(0)]) + "x", "'x' after the list's end"),
+        (json.dumps([record(0)]) + "x", "'x' after the end"),
         (json.dumps([record(0)])[:-1] + ",]", "record 1: not valid JSON: Expecting value at byte 94"),
         (
             json.dumps([record(0), record(1)])[:140],

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from vistune.errors import AnnotationError, VistuneError
-from vistune.sources import Source, detect, open_source, sources
+from vistune.sources import AnnotatedImages, detect, open_source, sources
+from vistune.sources._contents import Contents
 
 
 @pytest.fixture(params=sources.names())
@@ -23,8 +25,8 @@ def example(name: str, request: pytest.FixtureRequest) -> Path:
     return path
 
 
-def opened(name: str, example: Path) -> Source:
-    return open_source(name, example, "train" if sources.get(name).needs_split else None)
+def opened(name: str, example: Path) -> AnnotatedImages:
+    return open_source(name, example)
 
 
 def test_records_are_complete(name: str, example: Path) -> None:
@@ -65,8 +67,6 @@ def test_the_images_need_not_be_there(name: str, example: Path) -> None:
     before = [(record.id, record.captions, record.boxes) for record in opened(name, example)]
     for image in (example if example.is_dir() else example.parent).rglob("*.[pj][np]g"):
         image.unlink()
-    if name == "coco":
-        (example / "images").rmdir()
     assert [(record.id, record.captions, record.boxes) for record in opened(name, example)] == before
 
 
@@ -82,26 +82,67 @@ def test_an_unknown_source_is_an_error_with_a_suggestion() -> None:
 
 def test_it_is_detected_by_its_content(name: str, example: Path) -> None:
     assert detect(example) == name
-    assert type(open_source(None, example, "train" if sources.get(name).needs_split else None)) is sources.get(name)
+    assert type(open_source(None, example).source) is sources.get(name)
 
 
-def test_a_path_that_no_source_or_several_fit_is_an_error_with_the_candidates(coco: Path, sidecar: Path) -> None:
+def run_fix(error: AnnotationError) -> list[AnnotatedImages]:
+    """What the commands open that an error's fix holds; their images are read."""
+    commands = [shlex.split(text) for text in error.fix.split(", or ")]
+    assert all(words[:2] == ["vistune", "generate"] and words[-1] == "--show" for words in commands)
+    opened = [open_source(words[words.index("--source") + 1], Path(words[2])) for words in commands]
+    assert all(map(list, opened))
+    return opened
+
+
+def test_a_path_that_no_source_fits_is_an_error_with_its_contents(coco: Path) -> None:
     with pytest.raises(AnnotationError, match=r"cocoo: there is no such file or folder\n  fix: did you mean 'coco'"):
         detect(coco.with_name("cocoo"))
     (coco.parent / "empty").mkdir()
-    with pytest.raises(AnnotationError, match=r"empty: no source recognises this folder\n  fix: .*--source captions"):
+    with pytest.raises(AnnotationError, match=r"empty: no annotation format is recognised: it is empty\n  fix: .*coco"):
         detect(coco.parent / "empty")
-    for file in coco.glob("*.json"):
-        file.rename(sidecar / file.name)
-    with pytest.raises(AnnotationError, match=r"several sources fit: coco, sidecar\n  fix: choose --source coco or"):
-        open_source(None, sidecar)
+    with pytest.raises(AnnotationError, match=r"it holds 3 .jpg\n  fix: there are images and no annotations"):
+        detect(coco / "images")
+    (coco / "notes.json").write_text('{"made": "by hand", "by": "me"}')
+    with pytest.raises(AnnotationError, match=r"notes.json: .* is a JSON object with the keys made, by\n  fix: rows"):
+        detect(coco / "notes.json")
+
+
+def test_of_several_that_fit_each_command_opens_its_own(coco: Path, voc: Path) -> None:
+    (voc / "Annotations").rename(coco / "Annotations")
+    with pytest.raises(AnnotationError, match=r"several formats fit: coco, voc") as raised:
+        open_source(None, coco)
+    assert [type(one.source).__name__ for one in run_fix(raised.value)] == ["Coco", "Voc"]
+
+
+def test_a_data_set_within_a_folder_has_the_command_that_opens_it(webdataset: Path) -> None:
+    with pytest.raises(AnnotationError, match=r"it holds 2 .tar, 1 .png; tars looks like webdataset") as raised:
+        detect(webdataset.parent)
+    assert [one.source.images for one in run_fix(raised.value)] == [webdataset]
+
+
+def test_the_annotations_may_be_apart_from_the_images(name: str, example: Path, tmp_path: Path) -> None:
+    """`--annotations PATH --images DIR`: the same boxes and captions, and every image is found."""
+    if name in ("datasets", "webdataset"):
+        pytest.skip("their images are within")
+    before = {record.id.rpartition("/")[2]: (record.captions, record.boxes) for record in opened(name, example)}
+    apart, root = tmp_path / "apart", example if example.is_dir() else example.parent
+    for image in [file for file in root.rglob("*") if file.suffix in (".png", ".jpg")]:
+        target = apart / image.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        image.rename(target)
+    source = open_source(name, example, images=apart)
+    found = {record.id.rpartition("/")[2]: (record.captions, record.boxes) for record in source}
+    assert found == before
+    assert source.findings.missing == 0
+    assert all(record.image.is_relative_to(apart) for record in source)
 
 
 @pytest.mark.parametrize(("own", "other"), list(pairwise([*sources.names(), sources.names()[0]])))
 def test_another_format_is_recognised_by_its_content(own: str, other: str, request: pytest.FixtureRequest) -> None:
     path = request.getfixturevalue(own)
-    assert sources.get(own).fits(path)
-    if sources.get(other).fits(path) or (own, other) == ("caps_boxes", "captions"):
+    assert sources.get(own).fits(Contents(path))
+    if sources.get(other).fits(Contents(path)) or (own, other) == ("caps_boxes", "captions"):
         return  # captions are read from a file with boxes, too
-    with pytest.raises(AnnotationError, match=f"try .*--source {own}"):
+    with pytest.raises(AnnotationError) as raised:
         open_source(other, path, None)
+    assert [type(one.source) for one in run_fix(raised.value)] == [sources.get(own)]

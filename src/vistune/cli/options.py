@@ -15,7 +15,7 @@ from vistune.recipe.generation import AnnotationOptions
 from vistune.recipe.schema import Section, default_text, load, option_name
 
 if TYPE_CHECKING:
-    from vistune.sources import Source
+    from vistune.sources import AnnotatedImages
 
 
 def add_options(command: Any, section: type[Section], skip: Collection[str] = ()) -> None:
@@ -80,7 +80,7 @@ def _help(field: FieldInfo) -> str:
     return text.replace("%", "%%")
 
 
-def read_records(args: argparse.Namespace, default_split: str, **fixed: Any) -> Source:
+def read_records(args: argparse.Namespace, default_split: str, **fixed: Any) -> AnnotatedImages:
     """The annotated images of the command's options; `fixed` are fields that have no option of their own.
 
     `default_split` is the split if the format always has some.

@@ -23,7 +23,7 @@ def add_view(commands: Any) -> None:
     add("--out", type=Path, metavar="FILE", help="File to write (default: view.html beside the data)")
     add_seed(command)
     add("--annotations", metavar="PATH", help="Annotated images, to show their boxes and captions")
-    add_options(command, AnnotationOptions, skip=("data", "images", "skip_bad_records"))
+    add_options(command, AnnotationOptions, skip=("data", "annotations", "images", "skip_bad_records"))
 
 
 def _view(args: argparse.Namespace) -> None:

@@ -24,7 +24,7 @@ from vistune.evaluate.tables import print_scores
 from vistune.generate import GenerateRecipe, generate
 from vistune.recipe.yaml_file import shipped
 from vistune.records import ImageRecord
-from vistune.sources import sources
+from vistune.sources import open_source
 from vistune.train.launch import PROCESSES, train_by_command
 
 KINDS = {"conversation": "all", "detail": "0.8", "reasoning": "0.1"}
@@ -57,7 +57,6 @@ def run_demo(out: Path, seed: int, *, images: int = TRAIN, held_out: int = TEST)
     data, run = out / "data", out / "train"
     _heading(console, 1, f"Annotated images: Emoji-COCO, {images} for training, {held_out} held out")
     write_dataset(data, seed=seed, train=images, val=0, test=held_out)
-    read = sources.get("coco")
     _heading(console, 2, "Generate: a teacher that sees only captions and boxes writes the instruction data")
     report = generate(GenerateRecipe(data=str(data), source="coco", kinds=KINDS, seed=seed), out / "instruct")
     console.print(report.table())
@@ -69,7 +68,7 @@ def run_demo(out: Path, seed: int, *, images: int = TRAIN, held_out: int = TEST)
     train_by_command(shipped() / "mini.yaml", run, overrides)
     tuned = run / "tune"
     _heading(console, 4, "Evaluate on images, and combinations of objects, that are not in the training data")
-    held_out_records = list(read(data, "test"))
+    held_out_records = list(open_source("coco", data, "test"))
     scores = _score(run, held_out_records, out / "eval", seed)
     print_scores(scores, console)
     seconds = time.perf_counter() - start

@@ -31,20 +31,28 @@ class AnnotationOptions(Section):
     """Split of the data (default: train, for eval test, if the format always has splits)."""
     source: str | None = None
     """Format of the annotations (default: detected where exactly one fits)."""
+    annotations: Annotated[str | None, option(metavar="PATH")] = None
+    """Annotation file or folder where it is apart from the images; the data, if given too, is the images' folder."""
     images: Annotated[str | None, option(metavar="DIR")] = None
-    """Folder that image paths start from (captions, caps_boxes)."""
+    """Folder of the images (default: that of the annotations, with its usual sub-folders)."""
     image_column: str | None = None
     """Column of images (captions, caps_boxes, datasets)."""
     caption_column: list[str] = []
     """Column of captions (captions, caps_boxes, datasets); may be repeated."""
     objects_column: str | None = None
-    """Column of boxes (datasets; default: objects)."""
+    """Column of boxes (datasets; default: the first with a usual name)."""
     box_format: Literal["xywh", "xyxy"] | None = None
     """Layout of the boxes in pixels (datasets; default: xywh)."""
     subset: str | None = None
     """Configuration of the data set (datasets)."""
     category_names: Annotated[str | None, option(metavar="FILE")] = None
-    """File with the names of the classes, one a line (yolo)."""
+    """File with the names of the classes, one a line (yolo, datasets)."""
+    rename: Annotated[str | None, option(metavar="FILE")] = None
+    """YAML file with new names of categories, `old: new`; without a new name the category is left out."""
+    scale_boxes: bool = False
+    """Scale the boxes of images that were resized after they were annotated, instead of stopping."""
+    strict: bool = False
+    """Stop at boxes that stick out, have no area or are doubled, instead of clipping or leaving them out."""
     skip_bad_records: bool = False
     """Leave out records with a mistake instead of stopping at the first one."""
 

@@ -3,41 +3,57 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+import shlex
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from vistune.errors import AnnotationError
-from vistune.formats import stop
+from vistune.formats import OnError, stop
 from vistune.recipe.generation import AnnotationOptions
 from vistune.recipe.schema import option_name
 from vistune.records import ImageRecord
 from vistune.registry import Registry
-from vistune.sources._helpers import OnError, image_size, missing
+from vistune.sources._annotated import AnnotatedImages, Rules
+from vistune.sources._category_names import CategoryNames, read_table
+from vistune.sources._contents import Contents
+from vistune.sources._drafts import Draft, Findings
+from vistune.sources._helpers import missing
+from vistune.sources._image_files import read_size
 
-__all__ = ["OnError", "Source", "detect", "open_annotations", "open_source", "sources", "stop", "with_size"]
+__all__ = ["AnnotatedImages", "Findings", "Source", "detect", "open_annotations", "open_source", "sources", "with_size"]
 
 
 class Source(Protocol):
     """The annotated images of one split of a path, in the order of the files; they can be iterated again.
 
-    A path, a file or a split that does not exist is an AnnotationError; a bad record goes to `on_error`, once. Further
-    keyword arguments are the source's options.
+    A path, a file or a split that does not exist is an AnnotationError; a bad record goes to `on_error`. What a record
+    says is taken as it is written: images are found, boxes checked and categories named for all sources alike, by
+    `AnnotatedImages`. Further keyword arguments are the source's options.
     """
 
-    needs_split: ClassVar[bool]
-    """Whether there always are splits, so that one is taken where none is named."""
+    yields_to: ClassVar[tuple[str, ...]]
+    """The sources that read the same files and know more about them."""
     images: Path
-    """The folder that the image files are below."""
+    """The folder that the output's image paths start from."""
+    places: Sequence[Path]
+    """The folders that the annotations' image paths may start from, the likeliest first."""
 
-    def __init__(self, path: Path, split: str | None = None, *, on_error: OnError = stop) -> None: ...
+    def __init__(
+        self, contents: Contents, split: str | None = None, *, default_split: str = "train", images: Path | None = None
+    ) -> None:
+        """`split` is None where none is named: then the only one, or `default_split`, or all images without splits.
+
+        `images` is the folder of the images where the user names it.
+        """
 
     @staticmethod
-    def fits(path: Path) -> bool:
-        """Whether `path` is in this format, by its content."""
+    def fits(contents: Contents) -> bool:
+        """Whether the path is in this format, by its content."""
 
-    def __iter__(self) -> Iterator[ImageRecord]: ...
+    def drafts(self, on_error: OnError) -> Iterator[Draft]:
+        """The images, as the files have them."""
 
 
 sources: Registry[type[Source]] = Registry("annotation source", "vistune.sources")
@@ -45,65 +61,63 @@ sources: Registry[type[Source]] = Registry("annotation source", "vistune.sources
 
 def detect(path: Path) -> str:
     """The name of the one source that fits. Raises AnnotationError if none or several do."""
-    fitting = _fitting(path)
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting:
-        what = f"several sources fit: {', '.join(fitting)}"
-        raise AnnotationError(what, where=str(path), fix=f"choose {_options(fitting)}")
-    if not path.exists():
-        raise missing(path)
-    what = f"no source recognises this {'folder' if path.is_dir() else 'file'}"
-    raise AnnotationError(what, where=str(path), fix=f"name its format: {_options(sources.names())}")
+    return _detect(Contents(path))
 
 
 def open_source(
-    name: str | None, path: Path, split: str | None = None, *, on_error: OnError = stop, **options: Any
-) -> Source:
-    """The source of that name, or the one that `detect` finds. An option that it does not have is an AnnotationError.
+    name: str | None, path: Path, split: str | None = None, *, default_split: str = "train",
+    images: Path | None = None, rules: Rules | None = None, names: CategoryNames | None = None,
+    on_error: OnError = stop, notice: Callable[[str], None] | None = None, **options: Any,
+) -> AnnotatedImages:  # fmt: skip
+    """The images of a path in the format of that name, or in the one that `detect` finds.
 
-    So is a path in another format; the error then names the source that fits.
+    An option that the source does not have is an AnnotationError. So is a path in another format; the error then has
+    the command that opens it.
     """
-    source = sources.get(name or (name := detect(path)))
-    known = [key for key in inspect.signature(source).parameters if key not in ("path", "split", "on_error")]
-    for key in options:
-        if key not in known:
-            has = f"its options: {', '.join(map(option_name, known))}" if known else "it has no options"
-            raise AnnotationError(f"the source '{name}' has no option {option_name(key)}", where=str(path), fix=has)
+    contents = Contents(path)
+    name = name or _detect(contents)
+    source = sources.get(name)
+    _check_options(name, source, path, options)
     try:
-        return source(path, split, on_error=on_error, **options)
+        opened = source(contents, split, default_split=default_split, images=images, **options)
     except AnnotationError as error:
-        if source.fits(path) or not (others := [other for other in _fitting(path) if other != name]):
+        others = [] if source.fits(contents) else [other for other in _fitting(contents) if _opens(other, contents)]
+        if not others:
             raise
-        raise AnnotationError(error.what, where=error.where, fix=f"try {_options(others)}") from None
+        raise AnnotationError(error.what, where=error.where, fix=_commands(path, others)) from None
+    return AnnotatedImages(opened, rules=rules, names=names, on_error=on_error, notice=notice)
 
 
-def open_annotations(options: AnnotationOptions, *, default_split: str, warn: Callable[[str], None]) -> Source:
+def open_annotations(options: AnnotationOptions, *, default_split: str, warn: Callable[[str], None]) -> AnnotatedImages:
     """The annotated images that a recipe or the command line names. Raises AnnotationError, as `open_source` does.
 
-    `default_split` is the split of a format that always has some. `warn` gets a line for the format if it was
-    detected, and for each record that is left out.
+    `default_split` is the split where none is named and there are several. `warn` gets a line for the format if it
+    was detected, and for each record that is left out.
     """
-    if options.data is None:
-        fix = "vistune generate DATA, or `data` in the recipe: a folder, a file, or hub:owner/name"
-        raise AnnotationError("the annotated images are missing", fix=fix)
-    path = Path(options.data)
+    path, images = _paths(options)
     name = options.source or detect(path)
-    split = options.split or (default_split if sources.get(name).needs_split else None)
     names = AnnotationOptions.model_fields.keys() - _COMMON
     given = {key: value for key in names if (value := getattr(options, key))}
-    given |= {key: Path(given[key]) for key in given.keys() & {"images", "category_names"}}
+    if "category_names" in given:
+        given["category_names"] = Path(given["category_names"])
 
     def skip(error: AnnotationError) -> None:
         warn(f"left out: {error}")
 
-    source = open_source(name, path, split, on_error=skip if options.skip_bad_records else stop, **given)
+    source = open_source(
+        name, path, options.split, default_split=default_split, images=images,
+        rules=Rules(options.strict, options.scale_boxes),
+        names=CategoryNames(read_table(Path(options.rename)) if options.rename else None),
+        on_error=skip if options.skip_bad_records else stop, notice=warn, **given,
+    )  # fmt: skip
     if options.source is None:
         warn(f"{path}: detected as {name}")
     return source
 
 
-_COMMON = {"data", "split", "source", "skip_bad_records"}
+_COMMON = {
+    "data", "annotations", "split", "source", "images", "strict", "scale_boxes", "rename", "skip_bad_records",
+}  # fmt: skip
 """The options that every source has."""
 
 
@@ -111,16 +125,89 @@ def with_size(record: ImageRecord) -> ImageRecord:
     """The record with its image's size, read from the file where the annotations do not have it."""
     if record.width and record.height:
         return record
-    size = image_size(record.image)
+    size = read_size(record.image)
     if size is None:
         fix = "the size is needed: put the image there, or name its folder with --images"
         raise AnnotationError(f"the image {record.image} cannot be read", where=record.origin, fix=fix)
-    return replace(record, width=size[0], height=size[1])
+    width, height = size.upright
+    return replace(record, width=width, height=height)
 
 
-def _fitting(path: Path) -> list[str]:
-    return [name for name in sources.names() if sources.get(name).fits(path)]
+def _paths(options: AnnotationOptions) -> tuple[Path, Path | None]:
+    """The path of the annotations, and the folder of the images: beside `annotations`, `data` is that folder."""
+    data = options.annotations or options.data
+    if data is None:
+        fix = "vistune generate DATA, or `data` in the recipe: a folder, a file, or hub:owner/name"
+        raise AnnotationError("the annotated images are missing", fix=fix)
+    images = options.images or (options.data if options.annotations else None)
+    return Path(data), Path(images) if images else None
 
 
-def _options(names: list[str]) -> str:
-    return " or ".join(f"--source {name}" for name in names)
+def _check_options(name: str, source: type[Source], path: Path, options: dict[str, Any]) -> None:
+    ours = inspect.signature(Source.__init__).parameters
+    known = [key for key in inspect.signature(source).parameters if key not in ours]
+    for key in options:
+        if key not in known:
+            has = f"its options: {', '.join(map(option_name, known))}" if known else "it has no options of its own"
+            raise AnnotationError(f"the source '{name}' has no option {option_name(key)}", where=str(path), fix=has)
+
+
+def _detect(contents: Contents) -> str:
+    fitting, path = _fitting(contents), contents.path
+    if len(fitting) > 1:
+        fitting = [name for name in fitting if _opens(name, contents)] or fitting
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        what = f"several formats fit: {', '.join(fitting)}"
+        raise AnnotationError(what, where=str(path), fix=_commands(path, fitting))
+    if not path.exists():
+        raise missing(path)
+    what = f"no annotation format is recognised: {contents.describe()}"
+    found = _inside(contents)
+    if found is None:
+        raise AnnotationError(what, where=str(path), fix=_by_hand(contents))
+    inner, name = found
+    raise AnnotationError(f"{what}; {inner.name} looks like {name}", where=str(path), fix=_commands(inner, [name]))
+
+
+def _inside(contents: Contents) -> tuple[Path, str] | None:
+    """A sub-folder or a file of a folder that one source opens, and its name."""
+    files = [file for file in contents.files(*_ROWS, ".xml", ".yaml", ".yml", ".tar") if file != contents.path]
+    folders = dict.fromkeys(file.parent for file in files[:_TRIED] if file.parent != contents.path)
+    for inner in (*list(folders)[:_TRIED], *files[:_TRIED]):
+        inside = Contents(inner)
+        fitting = [name for name in _fitting(inside) if _opens(name, inside)]
+        if len(fitting) == 1:
+            return inner, fitting[0]
+    return None
+
+
+_ROWS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".xlsx", ".parquet")
+_TRIED = 20
+
+
+def _by_hand(contents: Contents) -> str:
+    """What to do with contents that no source opens."""
+    columns = "vistune generate FILE --source captions --image-column NAME --caption-column NAME --show"
+    if contents.path.is_file() and contents.files(*_ROWS):
+        return f"rows with an image and captions under other names: {columns}"
+    if contents.images:
+        return "there are images and no annotations: give them with --annotations PATH, or put a text beside each image"
+    return f"the formats are {', '.join(sources.names())}; see docs/reference/annotations.md"
+
+
+def _fitting(contents: Contents) -> list[str]:
+    fitting = [name for name in sources.names() if sources.get(name).fits(contents)]
+    return [name for name in fitting if not {*sources.get(name).yields_to} & {*fitting}]
+
+
+def _opens(name: str, contents: Contents) -> bool:
+    try:
+        return next(iter(AnnotatedImages(sources.get(name)(contents))), None) is not None
+    except AnnotationError:
+        return False
+
+
+def _commands(path: Path, names: Sequence[str]) -> str:
+    return ", or ".join(f"vistune generate {shlex.quote(str(path))} --source {name} --show" for name in names)

@@ -10,10 +10,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from vistune.errors import AnnotationError, did_you_mean
-from vistune.formats import Location, fitting, formats, parse_json
+from vistune.formats import Location, OnError, fitting, formats, parse_json
 from vistune.scene.context import one_line
 from vistune.scene.english import well_formed
-from vistune.sources._helpers import OnError
 
 IMAGE = (
     "image", "image_path", "img_path", "image_file", "image_name", "file_name", "filename", "filepath", "file_path",
@@ -29,7 +28,7 @@ IDS = ("id", "image_id", "img_id", "key", "uid")
 """The usual names of the column with an image's id."""
 FIRST_ROWS = 100
 """Rows that are read to learn whether a file has a column."""
-_ENDINGS = ".json, .jsonl, .ndjson, .csv, .tsv, .txt, .xlsx, .parquet"
+ROW_ENDINGS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".xlsx", ".parquet")
 _FORM = '{"image": …, "captions": […]}'
 
 
@@ -52,7 +51,7 @@ def read_rows(path: Path, on_error: OnError) -> Iterator[Row]:
         what = (
             "this is a folder, not a file with rows" if path.is_dir() else f"'{ending}' is not an ending of such files"
         )
-        raise AnnotationError(what, where=str(path), fix=f"rows are read from {_ENDINGS}")
+        raise AnnotationError(what, where=str(path), fix=f"rows are read from {', '.join(ROW_ENDINGS)}")
     for row in formats.get(names[0])(Location(str(path), AnnotationError)).scan(on_error):
         if isinstance(row.values, dict):
             yield Row(row.values, row.where)
@@ -60,15 +59,12 @@ def read_rows(path: Path, on_error: OnError) -> Iterator[Row]:
             on_error(AnnotationError("this is not an object", where=row.where, fix=_FORM))
 
 
-def has_columns(path: Path, wanted: Sequence[tuple[str, ...]]) -> bool:
-    """Whether one of the first rows of a file has a column out of each of `wanted`."""
-    if not path.is_file():
-        return False
+def first_rows(file: Path) -> list[Row]:
+    """The first rows of a file; none of one that is in no format of rows, or broken."""
     try:
-        rows = islice(read_rows(path, lambda _: None), FIRST_ROWS)
-        return any(all(usual(row, names) for names in wanted) for row in rows)
+        return list(islice(read_rows(file, lambda _: None), FIRST_ROWS))
     except AnnotationError:
-        return False
+        return []
 
 
 def find(row: Row, given: Sequence[str], names: tuple[str, ...], what: str, option: str) -> list[str]:
@@ -132,7 +128,7 @@ def text_captions(text: str) -> tuple[str, ...]:
 
 
 def image_name(row: Row, value: Any) -> str:
-    """An image's path; of an address `https://host/a/b.jpg` `host/a/b.jpg`, where `wget -x` would put the file."""
+    """An image's path; of an address `https://host/a/b.jpg?c` `host/a/b.jpg?c`, where `wget -x` would put the file."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if isinstance(value, Mapping):
@@ -145,19 +141,23 @@ def image_name(row: Row, value: Any) -> str:
             address = urlsplit(name)
         except ValueError as error:
             raise row.wrong(f"the image is not an address: {error}") from None
-        return f"{address.netloc}{unquote(address.path)}"
+        return f"{address.netloc}{unquote(address.path)}" + (f"?{address.query}" if address.query else "")
     name = name.removeprefix("./")
     return str(PurePosixPath(name)) if "//" in name or "/./" in name else name
 
 
 def record_id(row: Row, image: str) -> str:
     """The row's own id, or the image's path without its ending."""
-    if own := given_id(row):
-        return own
+    return given_id(row) or id_of(image, row.where)
+
+
+def id_of(image: str, where: str) -> str:
+    """An image's path without its ending as the id of its record; an address with a query as a whole."""
+    path = image.replace("\\", "/")
     try:
-        return well_formed(str(PurePosixPath(image).with_suffix("")))
+        return well_formed(path if "?" in path else str(PurePosixPath(path).with_suffix("")))
     except ValueError:  # it has no name
-        raise row.wrong(f"the image is not a file's path: '{image}'") from None
+        raise AnnotationError(f"the image is not a file's path: '{image}'", where=where) from None
 
 
 def given_id(row: Row) -> str:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, ClassVar
 
 from vistune.errors import AnnotationError
-from vistune.records import Box
 from vistune.sources import sources
-from vistune.sources._helpers import fraction_box
-from vistune.sources._rows import CAPTIONS, IMAGE, Row, find, has_columns, usual
+from vistune.sources._contents import Contents
+from vistune.sources._drafts import RawBox
+from vistune.sources._helpers import category_name, four_numbers
+from vistune.sources._rows import CAPTIONS, IMAGE, ROW_ENDINGS, Row, find, first_rows, usual
 from vistune.sources.captions import Captions
 
 _INSTANCES = ("instances", "boxes", "objects")
@@ -26,14 +28,17 @@ _FORM = "'bbox' is [x1, y1, x2, y2] in fractions of the image's width and height
 class CapsBoxes(Captions):
     """The same files and columns as `captions`, with boxes beside the captions or in their place."""
 
+    yields_to: ClassVar[tuple[str, ...]] = ()
+
     @staticmethod
-    def fits(path: Path) -> bool:
-        return has_columns(path, (IMAGE, _INSTANCES))
+    def _own_files(contents: Contents) -> list[Path]:
+        endings = ROW_ENDINGS if contents.path.is_file() else ROW_ENDINGS[:-1]
+        return [file for file in contents.some(*endings) if any(map(_has_boxes, contents.memo(file, first_rows)))]
 
     def _captions(self, row: Row) -> list[str]:
-        return super()._captions(row) if self._given[1] or usual(row, CAPTIONS) else []
+        return super()._captions(row) if self._columns[1] or usual(row, CAPTIONS) else []
 
-    def _boxes(self, row: Row) -> Iterator[Box]:
+    def _boxes(self, row: Row) -> Iterator[RawBox]:
         column = usual(row, _INSTANCES)
         instances = row.values[column] if column else None
         if not isinstance(instances, list) and instances is not None:
@@ -46,10 +51,25 @@ class CapsBoxes(Captions):
         find(row, (), _INSTANCES, "boxes", "'instances'")
 
 
-def _box(instance: object, where: str) -> Box:
+def _has_boxes(row: Row) -> bool:
+    column = usual(row, _INSTANCES)
+    instances = row.values[column] if column and usual(row, IMAGE) else None
+    return isinstance(instances, list) and (not instances or _parts(instances[0]) is not None)
+
+
+def _parts(instance: Any) -> tuple[Any, Any] | None:
+    """The category and the corners; None where these are not there."""
     if isinstance(instance, list | tuple) and len(instance) == 2:  # [category, [x1, y1, x2, y2]]
-        return fraction_box(instance[0], instance[1], where, _FORM)
+        return instance[0], instance[1]
     if not isinstance(instance, Mapping):
-        raise AnnotationError("this is not an object", where=where, fix='{"category": …, "bbox": […]}')
+        return None
     category, bbox = (next((instance[key] for key in keys if key in instance), None) for keys in (_CATEGORY, _BBOX))
-    return fraction_box(category, bbox, where, _FORM)
+    return None if category is None and bbox is None else (category, bbox)
+
+
+def _box(instance: object, where: str) -> RawBox:
+    parts = _parts(instance)
+    if parts is None:
+        raise AnnotationError("this is not an object", where=where, fix='{"category": …, "bbox": […]}')
+    crowd = isinstance(instance, Mapping) and bool(instance.get("iscrowd"))
+    return RawBox(category_name(parts[0], where), *four_numbers(parts[1], where, _FORM), where, crowd)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 from vistune.errors import AnnotationError
-from vistune.records import ImageRecord
-from vistune.sources import OnError, sources, stop
-from vistune.sources._helpers import Stream, image_files, no_split, read_text
+from vistune.formats import OnError
+from vistune.sources import sources
+from vistune.sources._contents import Contents
+from vistune.sources._drafts import Draft
+from vistune.sources._helpers import missing, read_text
+from vistune.sources._image_files import image_files
+from vistune.sources._reading import Base
 from vistune.sources._rows import json_captions, text_captions
+from vistune.sources._splits import image_places, no_split
 
 _TEXTS = (".txt", ".caption", ".json")
 _FIRST_IMAGES = 200
@@ -17,40 +23,49 @@ _NUMBERS = frozenset("0123456789.eE+-")
 
 
 @sources.register("sidecar")
-class Sidecar(Stream):
+class Sidecar(Base):
     """The images below a folder, or below its sub-folder `split`, each with the captions in the file of the same name.
 
-    A text has one caption a line; a `.json` has them under a usual name, or is a list of them.
+    A text has one caption a line; a `.json` has them under a usual name, or is a list of them. The texts are beside
+    the images, or in the same place of another folder.
     """
 
-    def __init__(self, path: Path, split: str | None = None, *, on_error: OnError = stop) -> None:
-        super().__init__(path, split, on_error=on_error)
+    yields_to: ClassVar[tuple[str, ...]] = ("labelme", "yolo", "img2dataset", "kitti", "dota", "coco")
+
+    def __init__(
+        self, contents: Contents, split: str | None = None, *, default_split: str = "train",  # noqa: ARG002
+        images: Path | None = None,
+    ) -> None:  # fmt: skip
+        path = contents.path
+        if not path.exists():
+            raise missing(path)
         if not path.is_dir():
             raise AnnotationError("this is a file, not a folder with images", where=str(path))
-        self.images, self._folder = path, path / (split or "")
-        if not self._folder.is_dir():
+        self._texts = path / (split or "")
+        if not self._texts.is_dir():
             raise no_split(split, [entry.name for entry in path.iterdir() if entry.is_dir()], path)
+        self.images = images or path
+        inside = self.images / (split or "")
+        self._folder = inside if inside.is_dir() else self.images
+        self.places = image_places(self.images)
         if next(image_files(self._folder), None) is None:
             raise AnnotationError("there are no images in this folder", where=str(self._folder))
 
     @staticmethod
-    def fits(path: Path) -> bool:
-        if not path.is_dir():
-            return False
-        some = (image for _, image in zip(range(_FIRST_IMAGES), image_files(path), strict=False))
-        texts = (text for image in some if (text := _text(image)))
-        return any(not _holds_numbers(text) for text in texts) and not (path / "labels").is_dir()
+    def fits(contents: Contents) -> bool:
+        texts = [text for image in contents.images[:_FIRST_IMAGES] if (text := _text(image))]
+        return any(_is_captions(text, contents) for text in texts)
 
-    def _read(self, on_error: OnError) -> Iterator[ImageRecord]:
+    def drafts(self, on_error: OnError) -> Iterator[Draft]:
         count = found = 0
         for image in image_files(self._folder):
             count += 1
-            file = _text(image)
+            inside = image.relative_to(self._folder)
+            file = _text(image) or _text(self._texts / inside)
             found += file is not None
             name = image.relative_to(self.images).with_suffix("").as_posix()
             try:
-                captions = _captions(file) if file else ()
-                yield ImageRecord(name, image, 0, 0, captions, (), str(file or image))
+                yield Draft(name, (str(image),), str(file or image), captions=_captions(file) if file else ())
             except AnnotationError as error:
                 on_error(error)
         if not found:
@@ -64,9 +79,12 @@ def _text(image: Path) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def _holds_numbers(file: Path) -> bool:
-    with file.open(encoding="utf-8-sig", errors="replace") as text:
-        return _only_numbers(text.read(2**16))
+def _is_captions(file: Path, contents: Contents) -> bool:
+    if file.suffix == ".json":
+        head = contents.json(file)
+        return head.kind == "list" or (head.kind == "object" and not {"shapes", "annotations"} & head.members.keys())
+    lines = contents.lines(file)
+    return bool(lines) and not _only_numbers("\n".join(lines))
 
 
 def _only_numbers(text: str) -> bool:

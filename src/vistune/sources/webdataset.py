@@ -10,53 +10,62 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vistune.errors import AnnotationError
-from vistune.formats import IMAGE_ENDINGS, not_utf8
+from vistune.formats import IMAGE_ENDINGS, OnError, not_utf8
 from vistune.formats.webdataset import TarRecord, TarShards, read_member, tar_records
-from vistune.records import ImageRecord
-from vistune.sources import OnError, sources, stop
-from vistune.sources._helpers import Stream, no_split
+from vistune.sources import sources
+from vistune.sources._contents import Contents
+from vistune.sources._drafts import Draft
+from vistune.sources._helpers import missing
+from vistune.sources._reading import Base
 from vistune.sources._rows import json_captions, text_captions
+from vistune.sources._splits import image_places, no_split
 
 _TEXTS = (".txt", ".caption", ".cap")
 
 
 @sources.register("webdataset")
-class WebDataset(Stream):
+class WebDataset(Base):
     """A tar file, or a folder's tar files by name; `split` is the sub-folder that they are in.
 
     Captions are the lines of a text member, or without one, what the `.json` has under a usual name. An image's path
     is its name in the tar file.
     """
 
-    def __init__(self, path: Path, split: str | None = None, *, on_error: OnError = stop) -> None:
-        super().__init__(path, split, on_error=on_error)
+    def __init__(
+        self, contents: Contents, split: str | None = None, *, default_split: str = "train",  # noqa: ARG002
+        images: Path | None = None,
+    ) -> None:  # fmt: skip
+        path = contents.path
+        if not path.exists():
+            raise missing(path)
         folder = path / (split or "")
         if split and not folder.is_dir():
             raise no_split(split, [one.name for one in path.iterdir() if one.is_dir()] if path.is_dir() else [], path)
         self._shards = sorted(folder.glob("*.tar")) if folder.is_dir() else [path]
         if not self._shards:
             raise AnnotationError("there are no tar files in this folder", where=str(folder))
-        self.images = folder if folder.is_dir() else path.parent
+        self.images = images or (folder if folder.is_dir() else path.parent)
+        self.places = image_places(self.images)
         next(_records(self._shards[0]), None)
 
     @staticmethod
-    def fits(path: Path) -> bool:
-        return path.exists() and TarShards.fits(str(path))
+    def fits(contents: Contents) -> bool:
+        return contents.path.exists() and TarShards.fits(str(contents.path))
 
-    def _read(self, on_error: OnError) -> Iterator[ImageRecord]:
+    def drafts(self, on_error: OnError) -> Iterator[Draft]:
         for shard in self._shards:
             for file, record in _records(shard):
                 try:
-                    yield self._record(file, record, f"{shard}: record {record.key}")
+                    yield self._draft(file, record, f"{shard}: record {record.key}")
                 except AnnotationError as error:
                     on_error(error)
 
-    def _record(self, file: BinaryIO, record: TarRecord, where: str) -> ImageRecord:
+    def _draft(self, file: BinaryIO, record: TarRecord, where: str) -> Draft:
         images = record.find(*IMAGE_ENDINGS)
         if not images:
             fix = "add the image to the tar file, or take the texts of that name out"
             raise AnnotationError("it has no image", where=where, fix=fix)
-        return ImageRecord(record.key, self.images / images[0].name, 0, 0, _captions(file, record, where), (), where)
+        return Draft(record.key, (images[0].name,), where, captions=_captions(file, record, where))
 
 
 def _records(shard: Path) -> Iterator[tuple[BinaryIO, TarRecord]]:
