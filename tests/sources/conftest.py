@@ -9,17 +9,11 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from PIL import Image
+
+from annotation_tools import draw
 
 CAPTIONS = {"a/dog": ["A dog on a rug.", "A brown dog."], "a/cat": ["A cat."], "tree": ["A tall tree.", "Ein Baum."]}
 """Each image's captions."""
-
-
-def draw(path: Path) -> bytes:
-    """A gray picture of 100 x 50 pixels, written to `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (100, 50), "gray").save(path)
-    return path.read_bytes()
 
 
 def images(folder: Path) -> None:

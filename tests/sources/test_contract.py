@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from annotation_tools import TOOLS
 from vistune.errors import AnnotationError, VistuneError
 from vistune.sources import AnnotatedImages, detect, open_source, sources
 from vistune.sources._contents import Contents
@@ -20,6 +21,14 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def example(name: str, request: pytest.FixtureRequest) -> Path:
+    return example_of(name, request)
+
+
+def example_of(name: str, request: pytest.FixtureRequest) -> Path:
+    """A data set in the format: as a tool writes it, or a fixture of the source's name."""
+    if name in TOOLS:
+        (folder := request.getfixturevalue("tmp_path") / name).mkdir()
+        return TOOLS[name](folder)
     path = request.getfixturevalue(name)
     assert isinstance(path, Path)
     return path
@@ -65,8 +74,13 @@ def test_the_images_need_not_be_there(name: str, example: Path) -> None:
     if name in ("sidecar", "datasets", "webdataset"):
         pytest.skip("the images are what these formats are made of")
     before = [(record.id, record.captions, record.boxes) for record in opened(name, example)]
+    sized = name not in ("dota", "kitti", "via")
     for image in (example if example.is_dir() else example.parent).rglob("*.[pj][np]g"):
         image.unlink()
+    if not sized:
+        with pytest.raises(AnnotationError, match=r"the size of the image .* is not known\n  fix: .* --images"):
+            list(opened(name, example))
+        return
     assert [(record.id, record.captions, record.boxes) for record in opened(name, example)] == before
 
 
@@ -139,7 +153,7 @@ def test_the_annotations_may_be_apart_from_the_images(name: str, example: Path, 
 
 @pytest.mark.parametrize(("own", "other"), list(pairwise([*sources.names(), sources.names()[0]])))
 def test_another_format_is_recognised_by_its_content(own: str, other: str, request: pytest.FixtureRequest) -> None:
-    path = request.getfixturevalue(own)
+    path = example_of(own, request)
     assert sources.get(own).fits(Contents(path))
     if sources.get(other).fits(Contents(path)) or (own, other) == ("caps_boxes", "captions"):
         return  # captions are read from a file with boxes, too

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import TypeVar
 
 from rich.console import Console
 
-from vistune.errors import ClientError, Stopped, VistuneError
+from vistune.errors import ClientError, DataError, Stopped, VistuneError
 from vistune.formats.conversations import image_path, write_conversations
 from vistune.generate.captions import CaptionPairs, SpacyPhrases, balanced
 from vistune.generate.judge import JudgedSample, judge, usable
@@ -38,12 +39,13 @@ from vistune.llm.store import FILE, Store
 from vistune.recipe import schema
 from vistune.recipe.generation import GenerateRecipe
 from vistune.records import Conversation, ImageRecord
-from vistune.sources import open_annotations
+from vistune.sources import AnnotatedImages, open_annotations
 from vistune.storage import atomic_text
 
 T = TypeVar("T")
 _TEACHER = "teacher"
 """The store's note of the teacher whose data the folder holds."""
+_NO_SAMPLES = "vistune generate DATA --show prints what the teacher sees of each image"
 _NOTICE = "finishing the requests in flight, then writing the data; a second signal stops at once"
 
 
@@ -107,6 +109,7 @@ class Generation:
             what = f"the teacher '{self.client.name}' sees no images"
             raise VistuneError(what, where="--teacher-sees-image", fix=fix)
         self.limits = self._limits()
+        self._source: AnnotatedImages | None = None
         self.records, self.images = self._annotations(records)
         self._stop: Callable[[], object] = lambda: None
         """Ends the requests, from a signal's handler."""
@@ -143,8 +146,8 @@ class Generation:
         """The records, and the folder that the data's image paths start from."""
         images = Path(self.recipe.images) if self.recipe.images else None
         if records is None:
-            source = open_annotations(self.recipe, default_split="train", warn=self._print)
-            records, images = source, source.images
+            self._source = open_annotations(self.recipe, default_split="train", warn=self._print)
+            records, images = self._source, self._source.images
         return (records if self.recipe.limit is None else First(records, self.recipe.limit)), images
 
     def plan(self) -> Plan:
@@ -168,10 +171,12 @@ class Generation:
         """Write what the teacher would see: each prompt once, then each image's context. Sends no request."""
         kinds = [self.prompts.load(name, self.client.needs) for name in self.kinds]
         preview(self.records, kinds, write, examples=self.recipe.limit == 1)
+        self._print_findings()
 
     def estimate(self) -> list[KindEstimate]:
         """Requests, tokens and cost of the run, from the prompts and the stored replies. Sends no request."""
         plan, teacher = self.plan(), self.client.name
+        self._print_findings()
         if not (self.out / FILE).exists():
             return estimate(plan, self.client, None)
         with Store(self.out / FILE) as store:
@@ -186,6 +191,7 @@ class Generation:
     def run(self) -> Outcome:
         """Request what the store lacks and write all that it has; raises VistuneError before anything is requested."""
         plan = self.plan()
+        self._print_findings()
         self.out.mkdir(parents=True, exist_ok=True)
         with Store(self.out / FILE) as store:
             for folder in self.merge:
@@ -205,7 +211,7 @@ class Generation:
                 report.sent = progress.sent
                 report.write(self.out / "report.json")
                 store.set_note(_TEACHER, self.client.name)
-        ended = Stopped(signals.noted) if signals.noted else asker.error
+        ended = Stopped(signals.noted) if signals.noted else asker.error or self._nothing(report)
         return Outcome(report, ended, asker.out_of_budget, str(budget), dict(progress.reasons))
 
     async def _ask(self, plan: Plan, asker: Asker, progress: Progress) -> Plan:
@@ -261,6 +267,25 @@ class Generation:
         if self.recipe.balance_captions:
             pairs = balanced(pairs, SpacyPhrases(self.recipe.balance_captions), self.recipe.seed)
         return write_conversations(pairs, self.out / "align", self.recipe.format)
+
+    def _print_findings(self) -> None:
+        """Print what was found in the annotations: missing images, boxes that were clipped or left out."""
+        for line in self._source.findings.lines() if self._source else ():
+            self._print(line)
+
+    def _nothing(self, report: Report) -> VistuneError | None:
+        """The error of a run that has no sample, no caption pair and none to come."""
+        totals = report.totals()
+        if report.pairs or totals["accepted"] or totals["pending"]:
+            return None
+        reasons = Counter(reason for kind in report.kinds.values() for reason in kind.reasons.elements())
+        why = [self._source.findings.reasons()] if self._source else []
+        if report.without_context:
+            why.append(f"{report.without_context:,} samples need boxes or captions that their image lacks")
+        if reasons:
+            why.append("rejected samples: " + ", ".join(f"{reason} {n:,}" for reason, n in reasons.most_common()))
+        where = str(self.recipe.annotations or self.recipe.data or "")
+        return DataError(f"there are no samples: {'; '.join(why)}", where=where, fix=_NO_SAMPLES)
 
     def _name_other_teacher(self, store: Store) -> None:
         before, name = store.note(_TEACHER), self.client.name

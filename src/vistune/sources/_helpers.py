@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from vistune.errors import AnnotationError
-from vistune.formats import not_utf8
+from vistune.formats import Location, not_utf8
+from vistune.formats._json_stream import JsonStream
 
+_Corners = tuple[float, float, float, float]
 _MANY_FILES = 5000
 """Comparing a name with more takes seconds."""
 
@@ -46,7 +49,7 @@ def read_text(path: Path) -> str:
         raise not_utf8(error, str(path), AnnotationError) from None
 
 
-def four_numbers(values: Any, where: str, form: str) -> tuple[float, float, float, float]:
+def four_numbers(values: Any, where: str, form: str) -> _Corners:
     """The values, if they are four finite numbers. Raises AnnotationError with `form` as the fix."""
     if not isinstance(values, list | tuple) or len(values) != 4 or not all(map(is_number, values)):
         raise AnnotationError(f"a box is not four numbers: {str(values)[:60]}", where=where, fix=form)
@@ -67,7 +70,7 @@ def category_name(value: Any, where: str) -> str:
     return value.strip()
 
 
-def box_around(xs: Sequence[float], ys: Sequence[float]) -> tuple[float, float, float, float]:
+def box_around(xs: Sequence[float], ys: Sequence[float]) -> _Corners:
     """The corners x1, y1, x2, y2 of the box around points."""
     return min(xs), min(ys), max(xs), max(ys)
 
@@ -75,3 +78,21 @@ def box_around(xs: Sequence[float], ys: Sequence[float]) -> tuple[float, float, 
 def read_names(path: Path) -> dict[int, str]:
     """The names of classes in a file by their number: one a line from 0. Raises AnnotationError."""
     return dict(enumerate(filter(None, map(str.strip, read_text(path).splitlines()))))
+
+
+@contextmanager
+def json_stream(file: Path) -> Iterator[JsonStream]:
+    """A JSON file, to be read piece by piece. Raises AnnotationError."""
+    location = Location(str(file), AnnotationError)
+    with location.open(file) as opened:
+        yield JsonStream(opened, location)
+
+
+def turned_box(box: tuple[float, float, float, float], degrees: float, around: tuple[float, float]) -> _Corners:
+    """The corners of the box around a box that is turned clockwise about a point."""
+    x1, y1, x2, y2 = box
+    (x0, y0), angle = around, math.radians(degrees)
+    points = [(x - x0, y - y0) for x in (x1, x2) for y in (y1, y2)]
+    xs = [x0 + x * math.cos(angle) - y * math.sin(angle) for x, y in points]
+    ys = [y0 + x * math.sin(angle) + y * math.cos(angle) for x, y in points]
+    return box_around(xs, ys)

@@ -27,9 +27,10 @@ def split_of(file: Path, root: Path) -> str:
 def choose_split(split: str | None, known: Collection[str], where: Path, default: str = "train") -> str:
     """The one of `known` that `split` names: itself, or with a year, or as `val` is `valid`.
 
-    Without `split` the only one, or the one that `default` names. Raises AnnotationError.
+    Without `split` the one that `default` names, or the only one; but of training images no test is made. Raises
+    AnnotationError.
     """
-    if split is None and len(known) == 1:
+    if split is None and len(known) == 1 and (default == "train" or "" in known):
         return next(iter(known))
     wanted = split or default
     if wanted in known:

@@ -28,7 +28,7 @@ _FORM = "'bbox' is [x1, y1, x2, y2] in fractions of the image's width and height
 class CapsBoxes(Captions):
     """The same files and columns as `captions`, with boxes beside the captions or in their place."""
 
-    yields_to: ClassVar[tuple[str, ...]] = ()
+    yields_to: ClassVar[tuple[str, ...]] = ("visual_genome", "label_studio")
 
     @staticmethod
     def _own_files(contents: Contents) -> list[Path]:

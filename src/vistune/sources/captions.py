@@ -32,6 +32,8 @@ from vistune.sources._rows import (
     value_of,
 )  # fmt: skip
 
+_MORE_SPECIAL = ("caps_boxes", "box_rows", "img2dataset", "visual_genome", "label_studio", "lines")
+
 
 @sources.register("captions")
 class Captions(Reading):
@@ -49,7 +51,7 @@ class Captions(Reading):
         for file in self._files[:1]:
             self._check_columns(file)
 
-    yields_to: ClassVar[tuple[str, ...]] = ("caps_boxes",)
+    yields_to: ClassVar[tuple[str, ...]] = _MORE_SPECIAL
 
     def _candidates(self) -> list[Path]:
         """A file that is named as such is read whatever its columns: they may be under other names."""

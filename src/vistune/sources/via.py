@@ -1,0 +1,108 @@
+"""VGG Image Annotator's JSON: a project of version 2, or its exported annotations, of version 1 as well.
+
+See https://www.robots.ox.ac.uk/~vgg/software/via/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from vistune.errors import AnnotationError
+from vistune.formats import OnError
+from vistune.formats._json_stream import JsonStream
+from vistune.sources import sources
+from vistune.sources._contents import Contents, JsonHead
+from vistune.sources._drafts import Draft, RawBox
+from vistune.sources._helpers import box_around, json_stream
+from vistune.sources._reading import Reading, each
+from vistune.sources._rows import CAPTIONS, Row, id_of, texts, usual
+
+_IMAGES = "_via_img_metadata"
+_CATEGORY = ("class", "label", "category", "name", "type", "object", "object_name", "class_name")
+"""The usual names of the attribute that says what a region shows."""
+_WITHOUT_AREA = ("point", "polyline")
+
+
+@sources.register("via")
+class Via(Reading):
+    """A JSON file, or a folder with one. Sizes are those of the images; captions are file attributes."""
+
+    @staticmethod
+    def _own_files(contents: Contents) -> list[Path]:
+        return [file for file in contents.some(".json") if _is_via(contents.json(file))]
+
+    def drafts(self, on_error: OnError) -> Iterator[Draft]:
+        for file in self._files:
+            with json_stream(file) as stream:
+                project = _IMAGES in self.contents.json(file).members
+                yield from each(_entries(stream, file, project=project), _draft, on_error)
+
+
+def _is_via(head: JsonHead) -> bool:
+    if _IMAGES in head.members:
+        return True
+    first = next(iter(head.members.values()), None)
+    return isinstance(first, dict) and {"filename", "regions"} <= first.keys()
+
+
+def _entries(stream: JsonStream, file: Path, *, project: bool) -> Iterator[tuple[str, Any]]:
+    if project:
+        for key in stream.members():
+            if key == _IMAGES:
+                yield from _entries(stream, file, project=False)
+    else:
+        for key in stream.members():
+            yield f"{file}: {key}", stream.value()
+
+
+def _draft(item: tuple[str, Any]) -> Draft:
+    where, entry = item
+    name = entry.get("filename") if isinstance(entry, dict) else None
+    if not isinstance(name, str) or not name:
+        raise AnnotationError("this is not an image with 'filename' and 'regions'", where=where)
+    regions = entry.get("regions") or []
+    regions = list(regions.values()) if isinstance(regions, dict) else regions
+    pairs = [(region, f"{where}, region {number}") for number, region in enumerate(regions, 1)]
+    boxes = [box for region, at in pairs if (box := _box(region, at))]
+    attributes = Row(entry.get("file_attributes") or {}, where)
+    column = usual(attributes, CAPTIONS)
+    captions = tuple(texts(attributes, attributes.values[column])) if column else ()
+    return Draft(id_of(name, where), (name,), where, boxes, captions)
+
+
+def _box(region: Any, where: str) -> RawBox | None:
+    shape = region.get("shape_attributes") if isinstance(region, dict) else None
+    if not isinstance(shape, dict):
+        raise AnnotationError("this is not a region with 'shape_attributes'", where=where)
+    if shape.get("name") in _WITHOUT_AREA:
+        return None
+    try:
+        corners = _corners(shape)
+    except (KeyError, TypeError, ValueError):
+        raise AnnotationError(f"the shape is not in numbers: {str(shape)[:60]}", where=where) from None
+    return RawBox(_category(region.get("region_attributes") or {}, where), *corners, where)
+
+
+def _corners(shape: Mapping[str, Any]) -> tuple[float, float, float, float]:
+    if "all_points_x" in shape:
+        return box_around(shape["all_points_x"], shape["all_points_y"])
+    if "cx" in shape:
+        rx = shape["r"] if "r" in shape else shape["rx"]
+        ry = shape["r"] if "r" in shape else shape["ry"]
+        return shape["cx"] - rx, shape["cy"] - ry, shape["cx"] + rx, shape["cy"] + ry
+    return shape["x"], shape["y"], shape["x"] + shape["width"], shape["y"] + shape["height"]
+
+
+def _category(attributes: Mapping[str, Any], where: str) -> str:
+    """The value of the attribute with a usual name, or of the only one; of a checkbox the value that is ticked."""
+    row = Row(attributes, where)
+    name = usual(row, _CATEGORY) or (next(iter(attributes)) if len(attributes) == 1 else None)
+    value = attributes[name] if name else None
+    if isinstance(value, dict):
+        value = next((key for key, ticked in value.items() if ticked), None)
+    if not isinstance(value, str) or not value.strip():
+        fix = f"give each region a value of one attribute with a usual name: {', '.join(_CATEGORY)}"
+        raise AnnotationError(f"what the region shows is not known: {dict(attributes)}", where=where, fix=fix)
+    return value.strip()
