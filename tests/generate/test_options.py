@@ -164,12 +164,13 @@ def test_a_key_in_a_header_is_not_printed(data: Path, capsys: pytest.CaptureFixt
 
 def test_a_format_that_is_detected_is_printed(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["generate", str(data), "--show", "--limit", "1"]) == 0
-    assert capsys.readouterr().err == f"{data}: detected as caps_boxes\n"
+    missing = f"1 of 1 image files are missing, such as {data.parent / '0.jpg'}\n"
+    assert capsys.readouterr().err == f"{data}: detected as caps_boxes\n{missing}"
     assert generate(data, "--show", "--limit", "1") == 0
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == missing
     (tmp_path / "empty").mkdir()
     assert main(["generate", str(tmp_path / "empty"), "--show"]) == 2
-    assert "empty: no source recognises this folder\n  fix: name its format: --source " in capsys.readouterr().err
+    assert "empty: no annotation format is recognised: it is empty\n  fix: the formats are " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("value", ["{", "[1]", "enable_thinking=false"])
