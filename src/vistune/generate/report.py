@@ -89,6 +89,16 @@ class Report:
         """asked, accepted, filtered, quarantined and pending over all kinds."""
         return {name: sum(getattr(kind, name) for kind in self.kinds.values()) for name in _COUNTS}
 
+    def why_empty(self) -> str:
+        """Why there is no sample, no caption pair and none to come; "" where there are some."""
+        totals = self.totals()
+        if self.pairs or totals["accepted"] or totals["pending"]:
+            return ""
+        reasons = Counter(reason for kind in self.kinds.values() for reason in kind.reasons.elements())
+        rejected = ", ".join(f"{reason} {n:,}" for reason, n in reasons.most_common())
+        lacking = f"{self.without_context:,} samples need boxes or captions that their image lacks"
+        return lacking + (f"; rejected samples: {rejected}" if rejected else "")
+
     def to_dict(self) -> dict[str, Any]:
         """The figures as JSON; `sent` is left out, so that a repeated run writes the same file."""
         return {

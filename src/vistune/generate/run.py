@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -275,17 +274,11 @@ class Generation:
 
     def _nothing(self, report: Report) -> VistuneError | None:
         """The error of a run that has no sample, no caption pair and none to come."""
-        totals = report.totals()
-        if report.pairs or totals["accepted"] or totals["pending"]:
+        if not (why := report.why_empty()):
             return None
-        reasons = Counter(reason for kind in report.kinds.values() for reason in kind.reasons.elements())
-        why = [self._source.findings.reasons()] if self._source else []
-        if report.without_context:
-            why.append(f"{report.without_context:,} samples need boxes or captions that their image lacks")
-        if reasons:
-            why.append("rejected samples: " + ", ".join(f"{reason} {n:,}" for reason, n in reasons.most_common()))
+        found = f"{self._source.findings.reasons()}; " if self._source else ""
         where = str(self.recipe.annotations or self.recipe.data or "")
-        return DataError(f"there are no samples: {'; '.join(why)}", where=where, fix=_NO_SAMPLES)
+        return DataError(f"there are no samples: {found}{why}", where=where, fix=_NO_SAMPLES)
 
     def _name_other_teacher(self, store: Store) -> None:
         before, name = store.note(_TEACHER), self.client.name
