@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+
+from vistune.errors import AnnotationError
+from vistune.sources import AnnotatedImages, open_source
 
 SIZE = (100, 50)
 BOX = (10, 0, 50, 50)
@@ -251,3 +255,12 @@ TOOLS = {
         cvat, labelme, label_studio, via, visual_genome, dota, kitti, datumaro, karpathy, lines, img2dataset, box_rows,
     )
 }  # fmt: skip
+
+
+def run_fix(error: AnnotationError) -> list[AnnotatedImages]:
+    """What the commands open that an error's fix holds; their images are read."""
+    commands = [shlex.split(text) for text in error.fix.split(", or ")]
+    assert all(words[:2] == ["vistune", "generate"] and words[-1] == "--show" for words in commands)
+    opened = [open_source(words[words.index("--source") + 1], Path(words[2])) for words in commands]
+    assert all(map(list, opened))
+    return opened

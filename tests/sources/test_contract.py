@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from annotation_tools import TOOLS
+from annotation_tools import TOOLS, run_fix
 from vistune.errors import AnnotationError, VistuneError
 from vistune.sources import AnnotatedImages, detect, open_source, sources
 from vistune.sources._contents import Contents
@@ -97,15 +96,6 @@ def test_an_unknown_source_is_an_error_with_a_suggestion() -> None:
 def test_it_is_detected_by_its_content(name: str, example: Path) -> None:
     assert detect(example) == name
     assert type(open_source(None, example).source) is sources.get(name)
-
-
-def run_fix(error: AnnotationError) -> list[AnnotatedImages]:
-    """What the commands open that an error's fix holds; their images are read."""
-    commands = [shlex.split(text) for text in error.fix.split(", or ")]
-    assert all(words[:2] == ["vistune", "generate"] and words[-1] == "--show" for words in commands)
-    opened = [open_source(words[words.index("--source") + 1], Path(words[2])) for words in commands]
-    assert all(map(list, opened))
-    return opened
 
 
 def test_a_path_that_no_source_fits_is_an_error_with_its_contents(coco: Path) -> None:

@@ -46,13 +46,13 @@ class AnnotationOptions(Section):
     subset: str | None = None
     """Configuration of the data set (datasets)."""
     category_names: Annotated[str | None, option(metavar="FILE")] = None
-    """File with the names of the classes, one a line (yolo, datasets)."""
+    """File with the names of the classes, one a line (yolo, datasets, box_rows)."""
     rename: Annotated[str | None, option(metavar="FILE")] = None
     """YAML file with new names of categories, `old: new`; without a new name the category is left out."""
     scale_boxes: bool = False
     """Scale the boxes of images that were resized after they were annotated, instead of stopping."""
     strict: bool = False
-    """Stop at boxes that stick out, have no area or are doubled, instead of clipping or leaving them out."""
+    """Stop at boxes that stick out, are doubled, or have no area or label, instead of clipping or leaving them out."""
     skip_bad_records: bool = False
     """Leave out records with a mistake instead of stopping at the first one."""
 

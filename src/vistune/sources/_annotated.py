@@ -27,7 +27,7 @@ class Rules:
     """How annotations are taken that do not fit their image."""
 
     strict: bool = False
-    """A box that sticks out, has no area or is doubled is a mistake of its record."""
+    """A box that sticks out, has no area or no label, or is doubled is a mistake of its record."""
     scale_boxes: bool = False
     """Boxes of an image of another size than annotated are scaled to it; else that is a mistake of its record."""
 
@@ -136,6 +136,10 @@ class AnnotatedImages:
         found: set[Box] = set()
         scale = (draft.width or size[0], draft.height or size[1]) if draft.pixels else (1, 1)
         for raw in draft.boxes:
+            if not raw.category:
+                findings.unlabelled += 1
+                self._stop_if_strict(raw, "has no label")
+                continue
             name = self._names(raw.category)
             if not name:
                 findings.renamed_away += 1

@@ -8,7 +8,10 @@ from typing import NamedTuple
 
 
 class RawBox(NamedTuple):
-    """A box with the category's name and the corners as they are written: in pixels, or in fractions of the image."""
+    """A box with the category's name and the corners as they are written: in pixels, or in fractions of the image.
+
+    A box without a name is left out and counted.
+    """
 
     category: str
     x1: float
@@ -56,6 +59,8 @@ class Findings:
     clipped: int = 0
     """Boxes that stuck out of their image."""
     without_area: int = 0
+    unlabelled: int = 0
+    """Boxes without a category."""
     doubled: int = 0
     renamed_away: int = 0
     """Boxes of categories that the table of new names leaves out."""
@@ -76,6 +81,7 @@ class Findings:
             "images have another size than annotated: their boxes are scaled": self.scaled,
             "boxes stick out of their image and are clipped": self.clipped,
             "boxes without area are left out": self.without_area,
+            "boxes without a label are left out": self.unlabelled,
             "doubled boxes are left out": self.doubled,
             "boxes are left out by --rename": self.renamed_away,
         }

@@ -72,14 +72,11 @@ def _images(file: Path) -> Iterator[ET.Element]:
 
 
 def _box(shape: ET.Element, where: str) -> RawBox:
-    values = shape.attrib
-    if not (label := values.get("label", "").strip()):
-        raise AnnotationError("the shape has no label", where=where)
     try:
         corners = _corners(shape.tag, shape)
     except (KeyError, ValueError) as error:
         raise AnnotationError(f"the {shape.tag} is not in numbers: {error}", where=where) from None
-    return RawBox(label, *corners, where)
+    return RawBox(shape.get("label", "").strip(), *corners, where)
 
 
 def _corners(kind: str, shape: ET.Element) -> tuple[float, float, float, float]:
