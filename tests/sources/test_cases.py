@@ -2,14 +2,197 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image, ImageOps
 
-from annotation_tools import cvat, run_fix
+from annotation_tools import cvat, draw, run_fix, write_json
+from vistune.cli import main
 from vistune.errors import AnnotationError
-from vistune.sources import open_source
+from vistune.recipe.generation import AnnotationOptions
+from vistune.sources import open_annotations, open_source
 from vistune.sources._annotated import Rules
+from vistune.sources._category_names import readable
+
+Found = dict[str, list[Any]]
+"""Of each image's path its captions, or its categories and corners in fractions."""
+DOG = [("dog", 0.1, 0.0, 0.5, 1.0)]
+
+
+def found_in(path: Path, root: Path, **options: Any) -> Found:
+    """What is read of a path in the format that is detected; every image must be there."""
+    source = open_source(None, path, **options)
+    records = list(source)
+    assert list(source.findings.lines()) == []
+    return {
+        record.image.relative_to(root).as_posix(): list(record.captions)
+        + [(box.category, *(round(side, 6) for side in (box.x1, box.y1, box.x2, box.y2))) for box in record.boxes]
+        for record in records
+    }
+
+
+def coco_file(
+    path: Path, image: str, box: tuple[int, ...] = (10, 0, 40, 50), size: tuple[int, int] = (100, 50)
+) -> Path:
+    """A file in COCO's format with one box, [x, y, width, height], on one image."""
+    images = [{"id": 0, "width": size[0], "height": size[1], "file_name": image}]
+    boxes = [{"id": 0, "image_id": 0, "category_id": 1, "bbox": box, "iscrowd": 0, "area": box[2] * box[3]}]
+    categories = [{"id": 0, "name": "pets", "supercategory": "none"}, {"id": 1, "name": "dog"}]
+    return write_json(path, {"images": images, "annotations": boxes, "categories": categories})
+
+
+def roboflow(root: Path) -> Found:
+    draw(root / "train" / "1_jpg.rf.0a1b.jpg")
+    coco_file(root / "train" / "_annotations.coco.json", "1_jpg.rf.0a1b.jpg")
+    return {"train/1_jpg.rf.0a1b.jpg": DOG}
+
+
+def label_studio_coco(root: Path) -> Found:
+    """Written on Windows, and with the number of the project."""
+    draw(root / "images" / "90fbb0c7-a.jpg")
+    coco_file(root / "result.json", "images\\1/90fbb0c7-a.jpg")
+    return {"images/90fbb0c7-a.jpg": DOG}
+
+
+def labelme2coco(root: Path) -> Found:
+    draw(root / "JPEGImages" / "a.jpg")
+    coco_file(root / "instances_train.json", "JPEGImages/a.jpg")
+    return {"JPEGImages/a.jpg": DOG}
+
+
+def darknet(root: Path) -> Found:
+    """CVAT's export "YOLO 1.1": paths start from the folder of Darknet's program."""
+    draw(root / "obj_train_data" / "1.jpg")
+    (root / "obj.data").write_text("classes = 2\ntrain = data/train.txt\nnames = data/obj.names\nbackup = backup/\n")
+    (root / "obj.names").write_text("cat\ndog\n")
+    (root / "train.txt").write_text("data/obj_train_data/1.jpg\n")
+    (root / "obj_train_data" / "1.txt").write_text("1 0.3 0.5 0.4 1.0\n")
+    return {"obj_train_data/1.jpg": DOG}
+
+
+def tensorflow_csv(root: Path) -> Found:
+    """The rows of an image apart from each other, the images beside the file's folder."""
+    draw(root / "images" / "1.jpg")
+    draw(root / "images" / "2.jpg")
+    (root / "data").mkdir()
+    (root / "data" / "train_labels.csv").write_text(
+        "filename,width,height,class,xmin,ymin,xmax,ymax\n"
+        "1.jpg,100,50,dog,10,0,50,50\n2.jpg,100,50,dog,10,0,50,50\n1.jpg,100,50,cat,0,0,10,50\n"
+    )
+    return {"images/1.jpg": [*DOG, ("cat", 0.0, 0.0, 0.1, 1.0)], "images/2.jpg": DOG}
+
+
+def cc3m(root: Path) -> Found:
+    """Neighbouring addresses that differ in their query only are two images."""
+    picture = draw(root / "a.org" / "other.jpg")
+    for number in (1, 2):
+        (root / "a.org" / f"pic.jpg?id={number}").write_bytes(picture)
+    address = "https://a.org/pic.jpg?id="
+    (root / "cc3m.tsv").write_text(f"a dog on a rug .\t{address}1\nauthor : a life\t{address}2\n")
+    return {"a.org/pic.jpg?id=1": ["a dog on a rug ."], "a.org/pic.jpg?id=2": ["author : a life"]}
+
+
+def flickr8k(root: Path) -> Found:
+    draw(root / "Images" / "1_b0e.jpg")
+    (root / "Flickr8k.token.txt").write_text("1_b0e.jpg#0\tA dog .\n1_b0e.jpg#1\tA brown dog .\n")
+    return {"Images/1_b0e.jpg": ["A dog .", "A brown dog ."]}
+
+
+def voc_in_other_folders(root: Path) -> Found:
+    """A name without an ending, in folders in lower case."""
+    draw(root / "images" / "a.jpg")
+    (root / "annots").mkdir()
+    box = "<bndbox><xmin>11</xmin><ymin>1</ymin><xmax>50</xmax><ymax>50</ymax></bndbox>"
+    (root / "annots" / "a.xml").write_text(
+        "<annotation><folder>images</folder><filename>a</filename><size><width>100</width><height>50</height></size>"
+        f"<object><name>dog</name>{box}</object></annotation>"
+    )
+    return {"images/a.jpg": DOG}
+
+
+EXPORTS = [
+    roboflow, label_studio_coco, labelme2coco, darknet, tensorflow_csv, cc3m, flickr8k, voc_in_other_folders,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("export", EXPORTS, ids=lambda export: export.__name__)
+def test_an_export_is_read_as_it_is(export: Callable[[Path], Found], tmp_path: Path) -> None:
+    assert export(tmp_path) == found_in(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("export", EXPORTS, ids=lambda export: export.__name__)
+def test_its_file_is_enough(export: Callable[[Path], Found], tmp_path: Path) -> None:
+    """`--annotations FILE --images DIR`."""
+    expected = export(tmp_path)
+    endings = (".json", ".data", ".csv", ".tsv", ".token.txt", ".xml")
+    [file] = [one for one in tmp_path.rglob("*") if one.name.endswith(endings)]
+    assert found_in(file, tmp_path, images=tmp_path) == expected
+
+
+@pytest.mark.parametrize("named", ["the features", "a file"])
+def test_categories_that_are_numbers(named: str, tmp_path: Path) -> None:
+    import datasets as hf  # type: ignore[import-untyped]
+
+    draw(tmp_path / "set" / "train" / "1.png")
+    row = {"file_name": "1.png", "objects": {"bbox": [[10, 0, 40, 50]], "categories": [1]}}
+    (tmp_path / "set" / "train" / "metadata.jsonl").write_text(json.dumps(row))
+    (tmp_path / "names").write_text("cat\ndog\n")
+    options: dict[str, Any] = {"category_names": tmp_path / "names"}
+    path = tmp_path / "set"
+    if named == "the features":
+        names = hf.ClassLabel(names=["cat", "dog"])
+        boxes = {"bbox": hf.List(hf.List(hf.Value("float32"))), "categories": hf.List(names)}
+        features = hf.Features({"file_name": hf.Value("string"), "objects": boxes})
+        hf.Dataset.from_list([row], features=features).save_to_disk(tmp_path / "saved")
+        path, options = tmp_path / "saved", {}
+        draw(path / "1.png")
+    else:
+        with pytest.raises(AnnotationError, match=r"numbers without names, such as 1\n  fix: .*--category-names FILE"):
+            list(open_source("datasets", path))
+    [record] = open_source("datasets", path, **options)
+    assert [(box.category, box.x1, box.y1, box.x2, box.y2) for box in record.boxes] == DOG
+
+
+@pytest.mark.parametrize("orientation", range(5, 9))
+def test_boxes_are_turned_with_the_image(orientation: int, tmp_path: Path) -> None:
+    """The pixels of the box in the image as it is seen are those that were boxed in the stored one."""
+    stored = Image.new("RGB", (100, 50))
+    stored.paste("red", (60, 5, 90, 15))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / "a.png", exif=exif)
+    source = open_source("coco", coco_file(tmp_path / "x.json", "a.png", box=(60, 5, 30, 10)))
+    [record] = source
+    with Image.open(tmp_path / "a.png") as opened:
+        seen = ImageOps.exif_transpose(opened)
+    assert (record.width, record.height) == seen.size
+    [box] = record.boxes
+    corners = (box.x1 * seen.width, box.y1 * seen.height, box.x2 * seen.width, box.y2 * seen.height)
+    assert tuple(map(round, corners)) == seen.getbbox()
+    assert source.findings.turned == 1
+
+
+def test_annotations_of_another_size(tmp_path: Path) -> None:
+    draw(tmp_path / "a.png")
+    file = coco_file(tmp_path / "x.json", "a.png", size=(400, 200), box=(40, 0, 160, 200))
+    with pytest.raises(AnnotationError, match=r"a.png has 100 x 50 pixels, .* say 400 x 200\n  fix: add --scale-boxes"):
+        list(open_source("coco", file))
+    source = open_source("coco", file, rules=Rules(scale_boxes=True))
+    [record] = source
+    assert (record.width, record.height, record.boxes[0].x2) == (100, 50, 0.5)
+    assert list(source.findings.lines()) == ["1 images have another size than annotated: their boxes are scaled"]
+
+
+def test_a_run_without_samples_is_an_error_with_the_reasons(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    coco_file(tmp_path / "x.json", "a.png", box=(10, 10, 0, 30))
+    assert main(["generate", str(tmp_path), "--out", str(tmp_path / "out")]) != 0
+    printed = capsys.readouterr().err
+    assert "there are no samples: 1 images, 0 boxes and 0 captions were read; 1 of 1 image files are missing" in printed
+    assert "1 boxes without area are left out" in printed
 
 
 def test_a_shape_without_a_label_costs_a_box(tmp_path: Path) -> None:
@@ -25,3 +208,31 @@ def test_a_shape_without_a_label_costs_a_box(tmp_path: Path) -> None:
         with pytest.raises(AnnotationError, match=r"root <annotations>\n  fix: .* --source cvat --show") as raised:
             open_source("voc", path)
         assert [type(one.source).__name__ for one in run_fix(raised.value)] == ["Cvat"]
+
+
+def test_categories_get_the_names_of_the_table(tmp_path: Path) -> None:
+    file = cvat(tmp_path) / "annotations.xml"
+    file.write_text(file.read_text().replace('ellipse label="cat"', 'ellipse label="Guinea_Pig"'))
+    (tmp_path / "names.yaml").write_text("dog:\nguinea pig: cavy\nbird: sparrow\n")
+    printed: list[str] = []
+    options = AnnotationOptions(data=str(file), rename=str(tmp_path / "names.yaml"))
+    source = open_annotations(options, default_split="train", warn=printed.append)
+    assert [[box.category for box in record.boxes] for record in source] == [[], ["cat", "cavy", "cat"]]
+    assert list(source.findings.lines()) == [
+        "1 boxes are left out by --rename", "--rename has names that no box has: bird",
+    ]  # fmt: skip
+    assert printed == [f"{file}: detected as cvat"]
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("traffic_light", "traffic light"), ("Dog", "dog"), ("DOG", "dog"), ("TrafficLight", "traffic light"),
+        ("diningtable", "dining table"), ("tvmonitor", "TV monitor"), ("RBC", "RBC"), ("B747", "B747"),
+        ("Bat_(animal)", "bat"), ("T-Shirt", "T-shirt"), ("  large   vehicle ", "large vehicle"),
+        ("MOTORCYCLE", "motorcycle"),
+    ],
+)  # fmt: skip
+def test_names_of_categories_are_made_readable(written: str, read: str) -> None:
+    assert readable(written) == read
+    assert readable(read) == read

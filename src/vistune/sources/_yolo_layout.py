@@ -73,7 +73,8 @@ def find_layout(
     if images is None:
         return Layout(root, chosen, (place,), names, names_file)
     labels = _label_of(place / "x.jpg").parent
-    inside = next((one for one in (images / form.format(split=chosen) for form in _SPLIT) if one.is_dir()), images)
+    usual: tuple[str | Path, ...] = (*(form.format(split=chosen) for form in _SPLIT), place.relative_to(root))
+    inside = next((images / one for one in usual if (images / one).is_dir()), images)
     return Layout(images, chosen, (inside,), names, names_file, labels=labels if _has_labels(labels) else place)
 
 
