@@ -42,7 +42,8 @@ def coco_file(
     images = [{"id": 0, "width": size[0], "height": size[1], "file_name": image}]
     boxes = [{"id": 0, "image_id": 0, "category_id": 1, "bbox": box, "iscrowd": 0, "area": box[2] * box[3]}]
     categories = [{"id": 0, "name": "pets", "supercategory": "none"}, {"id": 1, "name": "dog"}]
-    return write_json(path, {"images": images, "annotations": boxes, "categories": categories})
+    about = {"info": {"year": "2026", "version": "1"}, "licenses": [{"id": 1, "name": "CC BY 4.0", "url": ""}]}
+    return write_json(path, about | {"categories": categories, "images": images, "annotations": boxes})
 
 
 def roboflow(root: Path) -> Found:

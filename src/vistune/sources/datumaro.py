@@ -38,8 +38,8 @@ class Datumaro(Reading):
 
 
 def _is_datumaro(members: Mapping[str, Any]) -> bool:
-    categories = members.get("categories")
-    return isinstance(categories, dict) and bool({"items", "infos", "info", "dm_format_version"} & members.keys())
+    labels = members.get("categories")
+    return "dm_format_version" in members or (isinstance(labels, dict) and isinstance(labels.get("label"), dict))
 
 
 def _items(stream: Any, file: Path) -> Iterator[tuple[str, Any, list[str]]]:
