@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,6 @@ def _view(args: argparse.Namespace) -> None:
     records = read_records(args, "train", **others) if args.annotations else ()
     shown = write_view(
         args.data, out, images=args.images, records=records, limit=args.limit, seed=args.seed,
-        only_rejected=args.rejected,
+        only_rejected=args.rejected, warn=lambda text: print(text, file=sys.stderr),
     )  # fmt: skip
     print(f"{shown} samples: {out}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,18 @@ from PIL import Image, ImageOps
 from vistune.records import Box
 from vistune.storage import atomic_path
 
-_SIDE = 448
-"""Maximum side of an embedded image in pixels."""
 _THUMBNAIL_BYTES = 4096
 _THUMBNAILS = ((160, 75), (160, 50), (160, 25), (112, 25), (64, 10))
 """Maximum side in pixels and quality of a thumbnail; the first that is small enough is taken."""
 _LARGE_SIDE = 1280
 _SHOWN_BY_BROWSERS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 _ORIENTATION, _TURNED = 0x0112, 5  # EXIF's tag, and its first value of a picture that lies on its side
-_HUES = (212, 28, 145, 330, 265, 85, 185, 355)
-"""Hues of the boxes' colours in degrees; neighbours differ clearly."""
+_HUES = 24
+"""Number of hues of the boxes' colours; 7, the step to the next free one, shares no factor with it."""
+
+Rectangle = tuple[float, float, float, float]
+"""Left, top, width and height in pixels."""
+Size = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +39,9 @@ class Picture:
     height: int
 
 
-def embed(image: Image.Image) -> str:
-    """An image in RGB as a data URI, scaled down to `_SIDE` pixels."""
-    return _webp(image, _SIDE, 84)
+def embed(image: Image.Image, side: int) -> str:
+    """An image in RGB as a data URI, its longer side at most `side` pixels."""
+    return _webp(image, side, 84)
 
 
 def store_picture(path: Path, folder: Path) -> Picture | None:
@@ -90,21 +92,58 @@ def _webp(image: Image.Image, side: int, quality: int) -> str:
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def place_boxes(boxes: Iterable[Box], width: int, height: int) -> list[dict[str, Any]]:
-    """Each box in pixels, with the rectangle of its label inside the image; the largest boxes first."""
-    boxes = tuple(boxes)
-    names = list(dict.fromkeys(box.category for box in boxes))
+def class_hues(names: Iterable[str]) -> dict[str, int]:
+    """A hue in degrees for each class, by its name; classes differ until all hues are taken."""
+    hues: dict[str, int] = {}
+    free: set[int] = set()
+    for name in sorted(set(names)):
+        free = free or set(range(_HUES))
+        slot = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4]) % _HUES
+        while slot not in free:
+            slot = (slot + 7) % _HUES
+        free.remove(slot)
+        hues[name] = slot * 360 // _HUES
+    return hues
+
+
+def place_boxes(
+    boxes: Iterable[Box], width: int, height: int, hues: Mapping[str, int] | None = None
+) -> list[dict[str, Any]]:
+    """Each box in pixels, with the rectangle of its label inside the image; the largest boxes first.
+
+    `hues` are those of the classes of a whole page (see `class_hues`), by default of these boxes alone. A label
+    stands where it covers least of its own box, of small boxes and of other labels.
+    """
+    boxes = sorted(boxes, key=lambda box: -box.area)
+    hues = hues or class_hues(box.category for box in boxes)
     size = 0.046 * max(width, height)
+    high = 1.35 * size
+    places = [(box.x1 * width, box.y1 * height, (box.x2 - box.x1) * width, (box.y2 - box.y1) * height) for box in boxes]
+    covered = [place for place in places if min(place[2:]) < 3 * high]
+    placed = []
+    for box, place in zip(boxes, places, strict=True):
+        wide = size * (0.62 * len(box.category) + 0.8)
+        label = _label(place, (wide, high), (width, height), covered)
+        covered.append(label)
+        placed.append({"name": box.category, "hue": hues[box.category], "box": place, "label": label, "size": size})
+    return placed
 
-    def place(box: Box) -> dict[str, Any]:
-        x, y = box.x1 * width, box.y1 * height
-        label = size * (0.62 * len(box.category) + 0.8)
-        return {
-            "name": box.category,
-            "hue": _HUES[names.index(box.category) % len(_HUES)],
-            "box": (x, y, (box.x2 - box.x1) * width, (box.y2 - box.y1) * height),
-            "label": (max(0.0, min(x, width - label)), max(0.0, y - 1.35 * size), label, 1.35 * size),
-            "size": size,
-        }
 
-    return [place(box) for box in sorted(boxes, key=lambda box: -box.area)]
+def _label(place: Rectangle, label: Size, image: Size, covered: Iterable[Rectangle]) -> Rectangle:
+    """The first place of a label above, below, right or left of its box that covers least of it and of `covered`."""
+    (x, y, wide, high), (label_wide, label_high) = place, label
+    corners = ((x, y - label_high), (x, y + high), (x + wide, y), (x - label_wide, y))
+    inside = [
+        (max(0.0, min(left, image[0] - label_wide)), max(0.0, min(top, image[1] - label_high)), *label)
+        for left, top in corners
+    ]
+    others = (place, *covered)
+    return min(inside, key=lambda one: round(sum(_overlap(one, other) for other in others), 3))
+
+
+def _overlap(one: Rectangle, other: Rectangle) -> float:
+    """The area in pixels that two rectangles share."""
+    wide, high = (
+        min(one[axis] + one[axis + 2], other[axis] + other[axis + 2]) - max(one[axis], other[axis]) for axis in (0, 1)
+    )
+    return max(0.0, wide) * max(0.0, high)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,17 @@ from PIL import Image, ImageOps
 from vistune import pages
 from vistune.data.conversation import embedded_image, file_name
 from vistune.errors import DataError
-from vistune.pages.pictures import embed, place_boxes
+from vistune.pages.pictures import class_hues, embed, place_boxes
 from vistune.records import IMAGE_TOKEN, ImageRecord, Turn
 from vistune.storage import atomic_text
 from vistune.view.samples import ViewSample, draw_samples, images_folder
 
 _SHAPE = (640, 480)
 """The frame's size in pixels where neither the image nor its record is known."""
+_PAGE = 50
+"""Samples that the page shows at a time."""
+_LARGE_SIDE, _SMALL_SIDE = 896, 448
+"""Maximum side in pixels of an embedded image, where the samples fill one page and where they fill more."""
 _SHOWN_APART = ("id", "kind", "verdict", "reasons", "image", "text")
 """Keys of the provenance that the page shows outside of its table."""
 
@@ -34,31 +38,54 @@ def write_view(
     limit: int = 50,
     seed: int = 0,
     only_rejected: bool = False,
+    warn: Callable[[str], None] | None = None,
 ) -> int:
     """Write a page of at most `limit` samples of `data`, drawn by `seed`, to the file `out`; returns their number.
 
     `data`: what `generate` wrote, or a file of conversations (see `draw_samples`). Image paths start from `images`,
     by default the folder that the run noted, else that of `data`. `records` are the annotated images, for captions
     and boxes; a sample's record is found by the record's id where the provenance has it, else by the image's path.
-    Raises DataError.
+    `warn` receives a line on images that are not found; the page shows it too. Raises DataError.
     """
     if out.exists() and data.exists() and out.samefile(data):
         raise DataError("the page would overwrite the data", where=str(out), fix="give another file with --out")
     samples = draw_samples(data, limit, seed, only_rejected=only_rejected)
     folder = images or images_folder(data)
-    html = render(samples, folder, _find_records(samples, folder, records), title=str(data.name or data))
+    found = _find_records(samples, folder, records)
+    lost = _not_found([_path(sample, folder, found.get(sample.id)) for sample in samples], folder)
+    if lost and warn:
+        warn(lost)
+    html = render(samples, folder, found, title=str(data.name or data), lost=lost)
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_text(out) as file:
         file.write(html)
     return len(samples)
 
 
-def render(samples: Sequence[ViewSample], images: Path, records: Mapping[str, ImageRecord], title: str) -> str:
-    """The page as HTML; `records` by sample id. Its security policy lets no script run but its own, by hash."""
-    cards = [_card(sample, images, records.get(sample.id)) for sample in samples]
+def render(
+    samples: Sequence[ViewSample], images: Path, records: Mapping[str, ImageRecord], title: str, lost: str = ""
+) -> str:
+    """The page as HTML; `records` by sample id, `lost` a line on images that are not found.
+
+    Its security policy lets no script run but its own, by hash.
+    """
+    hues = class_hues(box.category for record in records.values() for box in record.boxes)
+    side = _LARGE_SIDE if len(samples) <= _PAGE else _SMALL_SIDE
+    cards = [_card(sample, images, records.get(sample.id), hues, side) for sample in samples]
+    choices = _choices(samples) | {"class": list(hues)}
+    scripts = ("filters.js", "view.js")
     return pages.render(
-        "view.html", scripts=("filters.js", "view.js"), title=title, cards=cards, choices=_choices(samples)
+        "view.html", scripts=scripts, title=title, cards=cards, choices=choices, lost=lost, page_size=_PAGE
     )
+
+
+def _not_found(paths: Sequence[Path | None], folder: Path) -> str:
+    """A line on the image files that do not exist, or an empty text."""
+    files = [path for path in paths if path]
+    count = sum(not path.is_file() for path in files)
+    if not count:
+        return ""
+    return f"{count} of {len(files)} images are not found in {folder}; name the folder of the images with --images DIR"
 
 
 def _choices(samples: Sequence[ViewSample]) -> dict[str, list[str]]:
@@ -83,16 +110,18 @@ def _find_records(
     return {id_: one for one in records for key in (one.id, one.image) for id_ in wanted.get(key, ())}
 
 
-def _card(sample: ViewSample, images: Path, record: ImageRecord | None) -> dict[str, Any]:
+def _card(
+    sample: ViewSample, images: Path, record: ImageRecord | None, hues: Mapping[str, int], side: int
+) -> dict[str, Any]:
     picture, missing = _picture(sample, images, record)
     width, height = picture.size if picture else (record.width, record.height) if record else _SHAPE
-    boxes = place_boxes(record.boxes, width, height) if record else []
+    boxes = place_boxes(record.boxes, width, height, hues) if record else []
     return {
         "id": sample.id,
         "kind": sample.kind,
         "verdict": sample.provenance.get("verdict", ""),
         "reasons": sample.provenance.get("reasons", []),
-        "image": embed(picture) if picture else "",
+        "image": embed(picture, side) if picture else "",
         "missing": missing,
         "size": (width, height),
         "boxes": boxes,
@@ -108,12 +137,20 @@ def _card(sample: ViewSample, images: Path, record: ImageRecord | None) -> dict[
     }
 
 
+def _path(sample: ViewSample, images: Path, record: ImageRecord | None) -> Path | None:
+    """The image's file: that of the record, else the one below `images`; None for an image within the data."""
+    name = file_name(sample.image) if sample.image is not None else None
+    if record and (name is None or record.image.is_file()):
+        return record.image
+    return images / name if name is not None else None
+
+
 def _picture(sample: ViewSample, images: Path, record: ImageRecord | None) -> tuple[Image.Image | None, str]:
     """The image in RGB, or the reason why it is missing."""
     if sample.image is None:
         return None, "no image"
     name = file_name(sample.image)
-    path = record.image if record else images / name if name is not None else None
+    path = _path(sample, images, record)
     try:
         file = path.open("rb") if path else io.BytesIO(embedded_image(sample.image, sample.id))
         with file, Image.open(file) as image:
