@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from vistune.cli import main
 from vistune.errors import DataError
 from vistune.formats.conversations import FORMATS, output_path, write_conversations
-from vistune.records import Conversation, ImageRecord, Turn
+from vistune.records import Box, Conversation, ImageRecord, Turn
 from vistune.view.page import write_view
 from vistune.view.samples import draw_samples
 
@@ -202,3 +203,78 @@ def test_the_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out == f"3 samples: {tmp_path}/v.html\n"
     assert main(["view", str(tmp_path / "nothing.json")]) == 2
     assert "there is no such file" in capsys.readouterr().err
+
+
+def _many(folder: Path, count: int) -> Path:
+    """A file of samples with one of two answers; every third image has a cat, the others a dog."""
+    asked = Turn("user", "What is it?\n<image>")
+    turns = [(asked, Turn("assistant", answer)) for answer in ("Even.", "Odd.")]
+    for name in ("cat", "dog"):
+        Image.new("RGB", (64, 48)).save(folder / f"{name}.png")
+    samples = [Conversation(str(n), turns[n % 2], (("dog", "cat")[n % 3 == 0] + ".png",)) for n in range(count)]
+    write_conversations(samples, folder / "data")
+    records = [
+        ImageRecord("1", folder / "cat.png", 64, 48, (), (Box("cat", 0.3, 0.3, 0.4, 0.4),)),
+        ImageRecord("2", folder / "dog.png", 64, 48, (), (Box("dog", 0.0, 0.0, 0.1, 0.1), Box("cat", 0.5, 0, 1, 1))),
+    ]
+    write_view(output_path(folder / "data", next(iter(FORMATS))), folder / "v.html", records=records, limit=count)
+    return folder / "v.html"
+
+
+def test_pages_and_filters_together(tmp_path: Path, pages: Any) -> None:
+    shown = pages.open(_many(tmp_path, 240))
+
+    def ids() -> list[int]:
+        return [int(text) for text in shown.locator("article:visible .id").all_inner_texts()]
+
+    assert ids() == list(range(50))
+    for _ in range(4):
+        shown.click("[aria-label='next page']")
+    assert ids() == list(range(200, 240))
+    assert shown.locator("[aria-label='next page']").is_disabled()
+    shown.fill("[name=text]", "odd")  # back to the first page of what matches
+    assert ids() == list(range(1, 101, 2))
+    shown.select_option("[name=class]", "dog")
+    shown.locator("[name=class]").blur()
+    matching = [n for n in range(240) if n % 2 and n % 3]  # 80
+    assert ids() == matching[:50]
+    shown.locator("[name=text]").blur()
+    for _ in range(51):
+        shown.keyboard.press("j")
+    assert ids() == matching[50:]
+    assert pages.complaints == []
+
+
+def test_one_colour_a_class_and_labels_beside_small_boxes(tmp_path: Path, pages: Any) -> None:
+    shown = pages.open(_many(tmp_path, 3))
+    colours = shown.eval_on_selector_all(
+        "article svg > rect", "all => all.map(one => one.dataset.name + one.getAttribute('stroke'))"
+    )
+    assert len(colours) == 5
+    assert len(set(colours)) == len({colour.partition("hsl")[2] for colour in colours}) == 2
+    box, label = (shown.locator(f"svg > {part}[data-name=dog]").first.bounding_box() for part in ("rect", "g"))
+    assert label["y"] >= box["y"] + box["height"] - 3 or label["x"] >= box["x"] + box["width"] - 3
+
+
+def test_zoom(page: Path, pages: Any) -> None:
+    shown = pages.open(page)
+    before = shown.locator("article .frame").first.bounding_box()["width"]
+    shown.locator("article .frame").first.click()
+    after = shown.locator("#zoom .frame").bounding_box()
+    assert after["width"] > 1.5 * before
+    assert after["width"] / after["height"] == pytest.approx(64 / 48, abs=0.03)
+    shown.keyboard.press("Escape")
+    assert not shown.locator("#zoom").is_visible()
+    shown.keyboard.press("j")
+    shown.keyboard.press("z")
+    shown.locator("#zoom .frame").click()
+    assert not shown.locator("#zoom").is_visible()
+    assert pages.complaints == []
+
+
+def test_what_is_not_found_is_said(run: Path, tmp_path: Path, pages: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    empty = tmp_path / "empty"
+    assert main(["view", str(run), "--images", str(empty), "--limit", "9", "--out", f"{tmp_path}/v.html"]) == 0
+    line = f"9 of 9 images are not found in {empty}; name the folder of the images with --images DIR"
+    assert capsys.readouterr().err == f"{line}\n"
+    assert pages.open(tmp_path / "v.html").locator("#lost").inner_text() == line
