@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from generating import annotations, command, contents, report, run
 from teacher_server import Teacher, teaching
@@ -84,14 +85,18 @@ def test_a_run_that_gets_nothing_leaves_the_files_of_an_earlier_one(tmp_path: Pa
     assert not (tmp_path / "new" / "instruct.json").exists()
 
 
-def test_an_image_outside_the_folder_is_an_error_before_any_request(tmp_path: Path, teacher: Teacher) -> None:
-    data = annotations(tmp_path, 3)
+def test_an_image_outside_the_folder_is_never_taken(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, teacher: Teacher
+) -> None:
+    data, image = annotations(tmp_path, 3), tmp_path_factory.mktemp("elsewhere") / "x.jpg"
+    Image.new("RGB", (9, 9)).save(image)
     with data.open("a") as file:
-        file.write('{"id": "x", "image": "/elsewhere/x.jpg", "captions": ["A dog."], "instances": []}\n')
-    printed = run(command(data, teacher.url, tmp_path / "out"), code=2)
-    assert "line 4: image /elsewhere/x.jpg is not below" in " ".join(printed.split())
-    assert "--images" in printed
-    assert teacher.stats["requests"] == 0
+        file.write(f'{{"id": "x", "image": "{image}", "captions": ["A dog."], "instances": []}}\n')
+    printed = run(command(data, teacher.url, tmp_path / "out"))
+    assert "4 of 4 image files are missing" in " ".join(printed.split())
+    pairs = json.loads((tmp_path / "out" / "align.json").read_text("utf-8"))
+    assert {"x.jpg"} <= {pair["image"] for pair in pairs}
+    assert str(image) not in str(pairs)
 
 
 def test_half_a_surrogate_pair_in_the_annotations_is_no_error(tmp_path: Path, teacher: Teacher) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,9 @@ from typing import Any
 import pytest
 from PIL import Image, ImageOps
 
-from annotation_tools import cvat, draw, run_fix, write_json
+from annotation_tools import TOOLS, cvat, draw, run_fix, write_json
 from vistune.cli import main
-from vistune.errors import AnnotationError
+from vistune.errors import AnnotationError, VistuneError
 from vistune.recipe.generation import AnnotationOptions
 from vistune.sources import open_annotations, open_source
 from vistune.sources._annotated import Rules
@@ -237,3 +239,22 @@ def test_categories_get_the_names_of_the_table(tmp_path: Path) -> None:
 def test_names_of_categories_are_made_readable(written: str, read: str) -> None:
     assert readable(written) == read
     assert readable(read) == read
+
+
+@pytest.mark.parametrize("tool", ["labelme", "label_studio", "via", "visual_genome", "datumaro", "karpathy"])
+def test_values_of_any_other_type_are_an_error_and_no_traceback(tool: str, tmp_path: Path) -> None:
+    rng, path = random.Random(0), TOOLS[tool](tmp_path)
+    file = next(iter(sorted(tmp_path.rglob("*.json"))))
+    whole = file.read_text()
+    for _ in range(60):
+        changed = json.loads(whole)
+        place = changed
+        while isinstance(place, (dict, list)) and place:
+            parent, key = place, rng.choice(list(place) if isinstance(place, dict) else range(len(place)))
+            place = parent[key]
+            if rng.random() < 0.3:
+                break
+        parent[key] = rng.choice([None, -1.5, "x", [], {}, [1], True])
+        file.write_text(json.dumps(changed))
+        with contextlib.suppress(VistuneError):
+            list(open_source(tool, path))

@@ -76,7 +76,7 @@ def test_a_run_starts_from_a_checkpoint_and_saves_rounded_numbers(
 ) -> None:
     content = _recipe(make_recipe).model_dump() | {"model": None, "save_dtype": "bfloat16"}
     content["stages"] = content["stages"][1:]
-    with pytest.raises(CheckpointError, match=r"nowhere: there is no checkpoint to start from"):
+    with pytest.raises(CheckpointError, match=r"nowhere: there is no such checkpoint folder"):
         train(Recipe.model_validate(content | {"start": str(tmp_path / "nowhere")}), tmp_path / "run")
     tune = train(Recipe.model_validate(content | {"start": str(finished / "align")}), tmp_path / "again")
     rounded, exact = (load_file(folder / "model.safetensors") for folder in (tune, finished / "tune"))

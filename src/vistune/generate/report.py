@@ -95,9 +95,10 @@ class Report:
         if self.pairs or totals["accepted"] or totals["pending"]:
             return ""
         reasons = Counter(reason for kind in self.kinds.values() for reason in kind.reasons.elements())
-        rejected = ", ".join(f"{reason} {n:,}" for reason, n in reasons.most_common())
-        lacking = f"{self.without_context:,} samples need boxes or captions that their image lacks"
-        return lacking + (f"; rejected samples: {rejected}" if rejected else "")
+        why = [f"{self.without_context:,} samples need boxes or captions that their image lacks"]
+        if reasons:
+            why.append("rejected samples: " + ", ".join(f"{reason} {n:,}" for reason, n in reasons.most_common()))
+        return "; ".join(why[not self.without_context :])
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as JSON; `sent` is left out, so that a repeated run writes the same file."""

@@ -11,7 +11,7 @@ from vistune.errors import AnnotationError
 from vistune.formats import OnError, stop
 from vistune.records import Box, ImageRecord
 from vistune.sources._category_names import CategoryNames
-from vistune.sources._drafts import Draft, Findings, RawBox
+from vistune.sources._drafts import NOT_IN_FORMAT, WRONG_TYPE, Draft, Findings, RawBox
 from vistune.sources._image_files import ImageFinder, Size, read_size, turn
 
 _EXCESS = 0.01
@@ -77,11 +77,14 @@ class AnnotatedImages:
         return self._pass(findings, once)
 
     def _pass(self, findings: Findings, on_error: OnError) -> Iterator[ImageRecord]:
-        for draft in self.source.drafts(on_error):
+        for draft in self._drafts(on_error):
             try:
                 record = self._record(draft, findings)
             except AnnotationError as error:
                 on_error(error)
+                continue
+            except WRONG_TYPE as error:
+                on_error(AnnotationError(f"{NOT_IN_FORMAT}: {error}", where=draft.where))
                 continue
             findings.images += 1
             findings.boxes += len(record.boxes)
@@ -91,6 +94,12 @@ class AnnotatedImages:
             yield record
         self._notice = None  # later passes are faster
         findings.unknown_names = self._names.unused()
+
+    def _drafts(self, on_error: OnError) -> Iterator[Draft]:
+        try:
+            yield from self.source.drafts(on_error)
+        except WRONG_TYPE as error:  # between the records, as in a list of categories
+            raise AnnotationError(f"{NOT_IN_FORMAT}: {error}", where=str(self.source.images)) from error
 
     def _record(self, draft: Draft, findings: Findings) -> ImageRecord:
         file = self._finder.find(draft.names)

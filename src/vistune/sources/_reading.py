@@ -10,7 +10,7 @@ from typing import ClassVar, TypeVar
 from vistune.errors import AnnotationError
 from vistune.formats import OnError
 from vistune.sources._contents import Contents
-from vistune.sources._drafts import Draft
+from vistune.sources._drafts import NOT_IN_FORMAT, WRONG_TYPE, Draft
 from vistune.sources._helpers import missing
 from vistune.sources._splits import choose_split, data_root, image_places, split_of
 
@@ -85,6 +85,10 @@ def each(records: Iterable[T], read: Callable[[T], Draft | None], on_error: OnEr
             draft = read(record)
         except AnnotationError as error:
             on_error(error)
+            continue
+        except WRONG_TYPE as error:
+            where = record[0] if isinstance(record, tuple) else getattr(record, "where", record)
+            on_error(AnnotationError(f"{NOT_IN_FORMAT}: {error}", where=str(where)[:200]))
             continue
         if draft is not None:
             yield draft

@@ -39,10 +39,10 @@ class Karpathy(Reading):
 
     @cached_property
     def _splits(self) -> set[str]:
-        return {row.get("split", "") for _, row in self._rows()}
+        return {str(row.get("split", "")) for _, row in self._rows()}
 
     def drafts(self, on_error: OnError) -> Iterator[Draft]:
-        rows = ((where, row) for where, row in self._rows() if row.get("split", "") == self.split)
+        rows = ((where, row) for where, row in self._rows() if str(row.get("split", "")) == self.split)
         return each(rows, _draft, on_error)
 
     def _rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
