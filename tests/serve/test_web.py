@@ -132,6 +132,9 @@ def test_a_long_answer_streams_and_stops(page: Page, urls: tuple[str, str]) -> N
     page.get_by_label("Maximum tokens").fill("5")
     page.get_by_label("Retry").click()
     expect(page.locator("small")).to_contain_text("5 tokens")
+    page.get_by_label("Maximum tokens").fill("6")
+    page.get_by_label("Retry").click()
+    expect(page.locator("small")).to_contain_text("6 tokens")
 
 
 def test_a_vote_is_stored_without_the_image(page: Page, urls: tuple[str, str], files: Path) -> None:

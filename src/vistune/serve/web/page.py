@@ -31,7 +31,7 @@ CSS = """
 footer, .chat [data-testid="status-tracker"],
 .chat [aria-label="Share"], .chat [aria-label="Clear"] { display: none !important; }
 .chat .bot-row:has(small) .message { background: none; border: none; padding-top: 0; padding-bottom: 0; }
-.chat .bot-row:has(small) + .message-buttons { display: none; }
+.chat .bot-row:has(small) + .message-buttons button:not([aria-label="Retry"]) { display: none; }
 @media (max-width: 640px) { .gradio-container main { padding: 8px !important; } }
 """
 _DARK = """() => {
