@@ -19,7 +19,7 @@ RUN pip install --no-cache-dir --constraint constraints.txt ".[data,gguf,serve]"
     && useradd --create-home --uid 1000 vistune
 
 USER 1000
-WORKDIR /work
+WORKDIR /data
 EXPOSE 8000
 ENTRYPOINT ["vistune"]
 CMD ["serve", "/model", "--host", "0.0.0.0", "--api-key-env", "VISTUNE_KEY"]

@@ -79,7 +79,7 @@ def test_a_prompt_promises_no_captions_and_no_boxes_that_the_image_lacks() -> No
         assert of_boxes is not None
         assert of_boxes.context == ("boxes",)
         assert "Captions, one a line" not in of_boxes.system
-        assert "Nothing else: nobody has described the image" in of_boxes.system
+        assert "Nothing else: there is no description of the image" in of_boxes.system
         assert of_boxes.fewshot
         assert all("\n\n" in message.text for message in of_boxes.fewshot[::2])
         assert of_boxes.prompt_hash != kind.prompt_hash

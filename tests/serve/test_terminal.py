@@ -162,7 +162,7 @@ def test_a_wrong_image_checkpoint_or_option_is_one_message(
 
 
 class _Api:
-    """Streams what it is told to; records the requests."""
+    """Streams the given pieces; records the requests."""
 
     def __init__(self, pieces: list[Any], *, streams: bool = True) -> None:
         self.pieces, self.streams, self.requests = pieces, streams, list[dict[str, Any]]()

@@ -69,7 +69,7 @@ def may_be(one: str, other: str) -> bool:
 
 
 def referring(boxes: Sequence[Box]) -> list[tuple[Box, str]]:
-    """The labelled boxes that can be told apart in words, each with these: the dog, the leftmost dog, the largest cat.
+    """The labelled boxes that words distinguish, each with these: the dog, the leftmost dog, the largest cat.
 
     Boxes that mostly overlap with another are left out: what fills such a region is open.
     """

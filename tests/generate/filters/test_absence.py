@@ -45,7 +45,7 @@ def sample(answer: str, question: str = "What can you see?", own: tuple[str, ...
         ("What can you see?", "The image does not show a traffic light."),
         ("What can you see?", "No dogs are visible in the scene."),
         ("Is there a woman in the image?", "No."),
-        # nobody looked for these
+        # the data does not annotate these
         ("Is there a kangaroo in the image?", "No, there is no kangaroo."),
         ("Are there any bottles?", "No, there are no bottles in the image."),
         ("Do you see a potted plant?", "No."),

@@ -1,4 +1,4 @@
-"""Objects that a text says are not in the image, although boxes or captions show them or nobody looked for them."""
+"""Objects that a text denies although boxes or captions show them, or the data does not annotate them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _VAGUE = frozenset(
 
 
 def wrong_absence(sample: Sample) -> bool:
-    """An answer denies an object that a box or a caption shows, or one that nobody looked for.
+    """An answer denies an object that a box or a caption shows, or one that the data does not annotate.
 
     Only of the data's own categories are all objects annotated: what no box shows of these is not in the image. A
     teacher that sees the image knows of others, too.
@@ -88,7 +88,7 @@ def _shown(sample: Sample, name: tuple[str, ...]) -> bool:
 
 
 def _unknown(sample: Sample, name: tuple[str, ...]) -> bool:
-    """Whether nobody looked for such objects: the data does not annotate them, and no caption rules them out."""
+    """Whether the data does not annotate such objects, and no caption rules them out."""
     if sample.kind.sees or sample.vocabulary is None:
         return False
     mention = _mention(sample, name)
