@@ -67,13 +67,15 @@ class Turn:
 class Conversation:
     """A training sample: an optional system turn, then user and assistant in turn, and the images (by path).
 
-    The n-th `<image>` of the user's turns, in order, stands for the n-th image; any further ones are text.
+    The n-th `<image>` of the user's turns, in order, stands for the n-th image; any further ones are text. Of a pair of
+    answers, `rejected` is the one that the last turn is preferred to; empty for any other conversation.
     """
 
     id: str
     turns: tuple[Turn, ...]
     images: tuple[str, ...] = ()
     kind: str = ""
+    rejected: str = ""
 
 
 @dataclass(frozen=True, slots=True)

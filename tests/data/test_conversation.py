@@ -18,6 +18,8 @@ def read(row: Any) -> Conversation:
 
 
 URL = {"type": "image_url", "image_url": {"url": "b.png"}}
+ASKED, SAID = [{"role": "user", "content": "q"}], [{"role": "assistant", "content": "a"}]
+OTHER = [{"role": "assistant", "content": "b"}]
 
 
 @pytest.mark.parametrize(
@@ -49,6 +51,30 @@ URL = {"type": "image_url", "image_url": {"url": "b.png"}}
 def test_every_layout_gives_the_same_conversation(row: Any, images: list[str]) -> None:
     asked, said = Turn("user", "<image>\nq"), Turn("assistant", "a")
     assert read(row) == Conversation("7", (asked, said), tuple(images))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": ASKED, "chosen": SAID, "rejected": OTHER, "images": ["b.png"]},
+        {"chosen": [*ASKED, *SAID], "rejected": [*ASKED, *OTHER], "images": ["b.png"]},
+        {"prompt": [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "q"}]}],
+         "chosen": [{"role": "assistant", "content": [{"type": "text", "text": "a"}]}], "rejected": OTHER,
+         "images": ["b.png"]},
+        {"question": "q", "chosen": "a", "rejected": "b", "image": "b.png"},  # RLAIF-V
+        {"conversations": turns("<image>\nq"), "chosen": {"from": "gpt", "value": "a"},
+         "rejected": {"from": "gpt", "value": "b"}, "images": ["b.png"]},  # LLaMA-Factory
+        {"instruction": "<image>", "input": "q", "chosen": "a", "rejected": "b", "images": ["b.png"]},
+    ],
+)  # fmt: skip
+def test_every_layout_of_preferences_gives_the_same_pair(row: Any) -> None:
+    turns = (Turn("user", "<image>\nq"), Turn("assistant", "a"))
+    assert read(row) == Conversation("7", turns, ("0:b.png",), rejected="b")
+
+
+def test_only_the_last_answer_of_a_pair_is_learned() -> None:
+    row = {"prompt": [*ASKED, *SAID, *ASKED], "chosen": SAID, "rejected": OTHER}
+    assert [turn.learned for turn in read(row).turns] == [True, False, True, True]
 
 
 def test_images_in_several_turns_come_in_order() -> None:
@@ -138,7 +164,10 @@ def test_an_answer_may_be_left_out_of_the_loss(key: str, off: object) -> None:
         ({"conversations": turns("q", True)}, "turn 1: the text is empty"),
         ({"texts": [{"user": "q"}]}, "needs the keys 'user' and 'assistant'"),
         ({"query": "q", "response": "a", "history": ["q"]}, "'history' is not a list of pairs"),
-        ({"prompt": "q", "chosen": "a", "rejected": "b"}, "preferences .* are not supported"),
+        ({"prompt": "q", "chosen": "a", "rejected": "a"}, "'chosen' and 'rejected' are the same"),
+        ({"chosen": "a", "rejected": "b"}, "'prompt' is missing"),
+        ({"prompt": "q", "chosen": [*SAID, *ASKED, *SAID], "rejected": "b"}, "not one answer each"),
+        ({"prompt": "q", "chosen": SAID, "rejected": ASKED}, "'rejected' is not the assistant's"),
         ({"conversations": turns("q")}, "no turn is the assistant's"),
         ({"conversations": turns("q", "a")[::-1]}, "turn 0 is out of order"),
         ({"conversations": [*turns("q", "a"), {"from": "system", "value": "s"}]}, "turn 2 is out of order"),

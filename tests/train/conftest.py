@@ -91,6 +91,28 @@ def make_recipe(backbones: Path, tmp_path_factory: pytest.TempPathFactory) -> Ma
     return make
 
 
+@pytest.fixture
+def dpo(make_recipe: Any, tmp_path: Path) -> Recipe:
+    """A recipe with one stage of DPO on twelve pairs: one about no image, one with an earlier answer."""
+    base = make_recipe()
+    rows = [
+        {"id": str(number), "images": [f"{number // 2}.png"],
+         "prompt": [{"role": "user", "content": f"how many dogs are {'there left of ' * (number % 2)}the cat"}],
+         "chosen": [{"role": "assistant", "content": "two people"}],
+         "rejected": [{"role": "assistant", "content": f"{'a red box ' * (number % 3)}above two dogs"}]}
+        for number in range(12)
+    ]  # fmt: skip
+    rows[3]["images"] = []
+    rows[4]["prompt"] = [*rows[0]["prompt"], *rows[1]["chosen"], {"role": "user", "content": "yes"}]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    stage = base.stages[0].model_dump() | {
+        "name": "prefer", "data": str(tmp_path / "pairs.jsonl"), "template": None, "trains": ["lora"], "loss": "dpo",
+        "beta": 0.3, "lora": {"rank": 2, "alpha": 8, "dropout": 0.3}, "epochs": 3, "log_every": 1,
+        "learning_rate": 3e-2,
+    }  # fmt: skip
+    return Recipe.model_validate(base.model_dump() | {"stages": [stage]})
+
+
 @pytest.fixture(scope="session")
 def finished(make_recipe: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
     """An uninterrupted run."""

@@ -80,17 +80,17 @@ def alone(small_rate: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def _assert_close(out: Path, other: Path) -> None:
+def _assert_close(out: Path, other: Path, stage: str = "tune") -> None:
     """Both runs ended with the same weights and the same losses."""
-    found, weights = (load_file(run / "tune" / "model.safetensors") for run in (out, other))
+    found, weights = (load_file(run / stage / "model.safetensors") for run in (out, other))
     assert found.keys() == weights.keys()
     for name, weight in weights.items():
         if name.startswith("vision") and name.endswith("k_proj.bias"):
             continue  # a softmax does not depend on it: its gradient is nothing but rounding errors
         torch.testing.assert_close(found[name], weight, atol=1e-5, rtol=1e-5)
-    logs = [[json.loads(line) for line in (run / "tune/log.jsonl").read_text().splitlines()] for run in (out, other)]
+    logs = [[json.loads(line) for line in (run / stage / "log.jsonl").read_text().splitlines()] for run in (out, other)]
     assert [line["step"] for line in logs[0]] == [line["step"] for line in logs[1]]
-    for key in ("loss", "val_loss", "grad_norm"):
+    for key in ("loss", "val_loss", "grad_norm", "rewards/chosen", "rewards/margins"):
         figures = [[line[key] for line in log if key in line] for log in logs]
         assert figures[0] == pytest.approx(figures[1], rel=1e-4 if key == "grad_norm" else 1e-5), key
 
@@ -135,6 +135,16 @@ def test_a_process_without_images_does_not_keep_the_others_waiting(
     assert codes == [0, 0], output
     train(recipe, tmp_path / "alone")
     _assert_close(tmp_path / "run", tmp_path / "alone")
+
+
+@pytest.mark.parametrize("how", [DDP, FSDP2], ids=["ddp", "fsdp2"])
+def test_two_processes_prefer_as_one(launch: Launch, dpo: Recipe, tmp_path: Path, how: dict[str, str]) -> None:
+    changes = {"learning_rate": 1e-3, "micro_batch_size": 1, "validation_data": dpo.stages[0].data}
+    recipe = dpo.model_copy(update={"stages": [dpo.stages[0].model_copy(update=changes)]})
+    codes, output = launch(recipe, tmp_path / "run", how)
+    assert codes == [0, 0], output
+    train(recipe, tmp_path / "alone")
+    _assert_close(tmp_path / "run", tmp_path / "alone", "prefer")
 
 
 @pytest.mark.parametrize(("how", "then"), [(DDP, FSDP2), (FSDP2, {})], ids=["ddp-fsdp2", "fsdp2-ddp"])

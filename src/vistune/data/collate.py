@@ -35,6 +35,7 @@ class Batch:
     image_from: Tensor  # (M), the feature that goes there, numbered through all images
     predict_at: Tensor  # (T), the tokens whose states predict the targets
     targets: Tensor  # (T)
+    answer_of: Tensor  # (T), the conversation that each target is of, numbered through the row
     features: Tensor | None  # (known images, I, V), a frozen vision tower's features
     pixel_values: Tensor | None  # (other images, 3, H, W)
     names: tuple[str, ...]  # of the images in `pixel_values`
@@ -62,6 +63,7 @@ def collate(groups: Sequence[Group], read: Callable[[str], Tensor]) -> Batch:
     image_from: list[Any] = []
     predict_at: list[Any] = []
     targets: list[Any] = []
+    answer_of: list[Any] = []
     names = dict.fromkeys(name for group in groups for sample in group.samples for name in sample.images)
     images = {name: read(name) for name in names}
     known = [name for name, one in images.items() if one.ndim == 2]
@@ -84,10 +86,11 @@ def collate(groups: Sequence[Group], read: Callable[[str], Tensor]) -> Batch:
             learned = np.flatnonzero(sample.targets[1:]) + 1  # nothing predicts the first token
             predict_at.append(learned - 1 - first + offset)
             targets.append(sample.input_ids[learned])
+            answer_of.append(np.full(len(learned), len(answer_of)))
             offset += len(sample.input_ids) - first
     return Batch(
         tuple(segments), _join(ids), _join(positions), _join(image_at), _join(image_from), _join(predict_at),
-        _join(targets), _stack(known, images), _stack(unknown, images), tuple(unknown),
+        _join(targets), _join(answer_of), _stack(known, images), _stack(unknown, images), tuple(unknown),
         _join([np.argsort([place[name] for name in known + unknown])]),
     )  # fmt: skip
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
-from vistune.data.layouts import KEYS, turns_of
+from vistune.data.layouts import KEYS, is_preference, rejected_of, turns_of
 from vistune.errors import DataError
 from vistune.records import IMAGE_TOKEN, Conversation, Role, Turn
 
@@ -53,7 +53,18 @@ def to_conversation(row: Any, number: int, where: str, name_image: NameImage) ->
     values = image_values(row, where)
     turns = _with_marks(turns, len(values), where)
     images = tuple(name_image(value, place) for place, value in enumerate(values))
-    return Conversation(str(row["id"] if known else number), turns, images, str(row.get("kind") or ""))
+    rejected = _rejected(row, turns[-1], where) if is_preference(row) else ""
+    return Conversation(str(row["id"] if known else number), turns, images, str(row.get("kind") or ""), rejected)
+
+
+def _rejected(row: Mapping[str, Any], chosen: Turn, where: str) -> str:
+    """The text of the rejected answer."""
+    turn = _turn(rejected_of(row, where), 0, f"{where}, 'rejected'")
+    if turn.role != "assistant":
+        raise DataError("'rejected' is not the assistant's", where=where)
+    if turn.text == chosen.text:
+        raise DataError("'chosen' and 'rejected' are the same", where=where, fix="remove the record")
+    return turn.text
 
 
 def image_values(row: Mapping[str, Any], where: str) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -26,7 +26,8 @@ Ids = NDArray[np.int32]
 class Sample:
     """A conversation ready for training: token ids (S), the mask of targets (S), its images and their places (M).
 
-    `image_at` holds the places of all images' tokens, one image after the other, each of as many tokens.
+    `image_at` holds the places of all images' tokens, one image after the other, each of as many tokens. `rejected` is
+    the same conversation with the answer that this one is preferred to.
     """
 
     id: str
@@ -35,6 +36,12 @@ class Sample:
     images: tuple[str, ...]
     image_at: Ids
     dropped_turns: int = 0
+    rejected: Sample | None = None
+
+    @property
+    def versions(self) -> tuple[Sample, ...]:
+        """The sample, and the rejected one if it is one of a pair."""
+        return (self, self.rejected) if self.rejected else (self,)
 
     @property
     def image_size(self) -> int:
@@ -138,7 +145,14 @@ class Encoder(PromptEncoder):
         return outcome
 
     def encode_batch(self, conversations: Sequence[Conversation], max_length: int) -> list[Sample | DataError]:
-        """The result or the error of `encode` for each conversation, tokenised together."""
+        """The result or the error of `encode` for each conversation, tokenised together; of a pair both answers."""
+        pairs = [index for index, conversation in enumerate(conversations) if conversation.rejected]
+        outcomes = self._encode_batch([*conversations, *(_other(conversations[index]) for index in pairs)], max_length)
+        for index, other in zip(pairs, outcomes[len(conversations) :], strict=True):
+            outcomes[index] = _pair(outcomes[index], other)
+        return outcomes[: len(conversations)]
+
+    def _encode_batch(self, conversations: Sequence[Conversation], max_length: int) -> list[Sample | DataError]:
         outcomes: dict[int, Sample | DataError] = {}
         turns = {index: len(conversation.turns) for index, conversation in enumerate(conversations)}
         while turns:
@@ -204,7 +218,9 @@ class Encoder(PromptEncoder):
         for (first, last), answer in zip(spans, answers, strict=True):
             targets[first : last + 1] = answer.learned
         if not targets.any():
-            return DataError("no token of it is a target", where=draft.where)
+            fits = draft.turns == len(conversation.turns)
+            what = "no token of it is a target" if fits else f"the answer to learn does not fit in {max_length} tokens"
+            return DataError(what, where=draft.where, fix="" if fits else "raise the stage's max_length")
         ids, targets = ids.repeat(sizes), targets.repeat(sizes)
         image_at = np.flatnonzero(ids == self._image_id).astype(np.int32)
         images = conversation.images[: len(image_at) // self._image_tokens]
@@ -237,3 +253,15 @@ class Encoder(PromptEncoder):
                 return None
             firsts.append(token)
         return firsts
+
+
+def _other(pair: Conversation) -> Conversation:
+    """The conversation with the rejected answer."""
+    *before, chosen = pair.turns
+    return replace(pair, turns=(*before, replace(chosen, text=pair.rejected)), rejected="")
+
+
+def _pair(chosen: Sample | DataError, rejected: Sample | DataError) -> Sample | DataError:
+    if isinstance(chosen, DataError):
+        return chosen
+    return rejected if isinstance(rejected, DataError) else replace(chosen, rejected=rejected)

@@ -36,10 +36,14 @@ def _beginning(sample: Sample) -> tuple[str, bytes]:
 
 
 def make_groups(samples: Sequence[Sample]) -> list[Group]:
-    """The groups of `samples`, in the order of their first members; a sample without an image is one by itself."""
+    """The groups of `samples`, in the order of their first members; a sample without an image is one by itself.
+
+    A pair of answers is a group of its own, so that its question is shared, too, and no step splits it.
+    """
     groups: dict[tuple[str, bytes] | int, list[Sample]] = {}
     for index, sample in enumerate(samples):
-        groups.setdefault(_beginning(sample) if sample.images else index, []).append(sample)
+        alone = sample.rejected or not sample.images
+        groups.setdefault(index if alone else _beginning(sample), []).extend(sample.versions)
     return [Group(tuple(members), _shared(members)) for members in groups.values()]
 
 

@@ -6,6 +6,9 @@
 - ms-swift: `query` and `response`, with `history: [[query, response], …]`;
 - LLaMA-Factory (alpaca): `instruction`, `input` and `output`, with `history`;
 - `question` and `answer`.
+
+Preferences have `chosen` and `rejected` answers, texts or messages: with any of the keys of a question or of a whole
+conversation (TRL's `prompt`, LLaMA-Factory's `conversations`), or alone, when both begin with the same messages (TRL).
 """
 
 from __future__ import annotations
@@ -19,12 +22,16 @@ PAIRS = {"prompt": "completion", "query": "response", "instruction": "output", "
 """The keys of a question and of its answer."""
 TURNS = ("conversations", "messages", "texts")
 """The keys of whole conversations."""
-KEYS = (*TURNS, *PAIRS, *PAIRS.values(), "input", "history")
+PREFERENCE = ("chosen", "rejected")
+"""The keys of a pair of answers."""
+KEYS = (*TURNS, *PAIRS, *PAIRS.values(), "input", "history", *PREFERENCE)
 _FIX = "'conversations' or 'messages' holds the turns; other keys are mapped by `columns` in the recipe"
 
 
 def layout(keys: Mapping[str, Any]) -> str | None:
     """The key of the turns, or of the question, that a row or a table has; None if there is none."""
+    if is_preference(keys):
+        return "chosen"
     whole = next((key for key in TURNS if keys.get(key) is not None), None)
     pairs = (key for key, answer in PAIRS.items() if keys.get(key) is not None and keys.get(answer) is not None)
     return whole or next(pairs, None)
@@ -32,10 +39,10 @@ def layout(keys: Mapping[str, Any]) -> str | None:
 
 def turns_of(row: Mapping[str, Any], where: str) -> list[Any]:
     """The turns as objects with `from` and `value`, or `role` and `content`. Raises DataError if there are none."""
+    if is_preference(row):
+        return _preference(row, where)[0]
     key = layout(row)
     if key is None:
-        if row.get("chosen") is not None:
-            raise DataError("preferences ('chosen', 'rejected') are not supported", where=where)
         raise DataError("the key 'conversations' is missing", where=where, fix=_FIX)
     if key in TURNS and not isinstance(row[key], list):
         raise DataError(f"'{key}' is not a list", where=where)
@@ -43,11 +50,47 @@ def turns_of(row: Mapping[str, Any], where: str) -> list[Any]:
         return [turn for pair in row[key] for turn in _exchange(*_both(pair, where))]
     if key in TURNS:
         return list(row[key])
+    return [*_asked(row, key, where), *_messages("assistant", row[PAIRS[key]])]
+
+
+def is_preference(row: Mapping[str, Any]) -> bool:
+    """Whether a row, or a table with these keys, holds pairs of answers."""
+    return all(row.get(key) is not None for key in PREFERENCE)
+
+
+def rejected_of(row: Mapping[str, Any], where: str) -> Any:
+    """The rejected answer of a preference, as an object of a turn. Raises DataError as `turns_of`."""
+    return _preference(row, where)[1]
+
+
+def _preference(row: Mapping[str, Any], where: str) -> tuple[list[Any], Any]:
+    """The turns that end with the chosen answer, of which only that is learned, and the rejected one."""
+    chosen, rejected = (_messages("assistant", row[key]) for key in PREFERENCE)
+    same = 0
+    while same < min(len(chosen), len(rejected)) - 1 and chosen[same] == rejected[same]:
+        same += 1
+    if len(chosen) != same + 1 or len(rejected) != same + 1:
+        fix = "the messages before them, the same for both, are the prompt"
+        raise DataError("'chosen' and 'rejected' are not one answer each", where=where, fix=fix)
+    key = next((key for key in (*TURNS, *PAIRS) if row.get(key) is not None), None)
+    asked = turns_of({key: row[key]}, where) if key in TURNS else _asked(row, key, where) if key else []
+    before = [{**turn, "loss": False} if _answers(turn) else turn for turn in (*asked, *chosen[:same])]
+    if not before:
+        raise DataError("the key 'prompt' is missing", where=where, fix="'prompt' holds the question of the pair")
+    return [*before, chosen[-1]], rejected[-1]
+
+
+def _answers(turn: Any) -> bool:
+    return isinstance(turn, dict) and (turn.get("role") or turn.get("from")) in ("assistant", "gpt")
+
+
+def _asked(row: Mapping[str, Any], key: str, where: str) -> list[Any]:
+    """The history and the question that `key` holds."""
     history = [turn for question, answer in _history(row, where) for turn in _exchange(question, answer)]
     question = row[key]
     if key == "instruction" and row.get("input"):
         question = f"{question}\n{row['input']}"  # as LLaMA-Factory joins them
-    return [*history, *_exchange(question, row[PAIRS[key]])]
+    return [*history, *_messages("user", question)]
 
 
 def _exchange(question: Any, answer: Any) -> list[Any]:
@@ -58,6 +101,8 @@ def _exchange(question: Any, answer: Any) -> list[Any]:
 def _messages(role: str, content: Any) -> list[Any]:
     if isinstance(content, list) and content and isinstance(content[0], dict) and "role" in content[0]:
         return content
+    if isinstance(content, dict) and ("role" in content or "from" in content):
+        return [content]  # LLaMA-Factory's chosen and rejected
     return [{"role": role, "content": content}]
 
 

@@ -27,7 +27,7 @@ hundred is."""
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One optimizer step: this process's micro-batches, and the number of targets over all processes."""
+    """One optimizer step: this process's micro-batches, and the number of targets, or of pairs, over all processes."""
 
     number: int
     micro_batches: list[Batch]
@@ -99,7 +99,7 @@ class Loader:
     def _step(self, number: int, readers: Executor) -> Step:
         indices = self._sampler.step(number, self._batch_size)
         chosen = [self._data.get(index) or self._replace(number, place) for place, index in enumerate(indices)]
-        targets = sum(int(sample.targets[1:].sum()) for sample in chosen)
+        targets = sum(1 if sample.rejected else int(sample.targets[1:].sum()) for sample in chosen)
         parts = share_out(make_groups(chosen), self._parts)
         own = parts[self._rank :: self._world]
         return Step(number, [self._collate(part, readers) for part in own], targets)

@@ -89,6 +89,8 @@ class DataSource:
         self.label = self._rows.label
         self._numbers = array("q")  # (n), of each conversation's row, counted from 0
         self._places = array("q")  # (3n), where that row is
+        self.pairs = 0
+        """How many of the conversations are pairs of a chosen and a rejected answer."""
         self.keys: NDArray[np.uint64] = np.fromiter(self._scan(skipped), dtype=np.uint64)
         """(n), the same for conversations that begin with the same image, else different"""
         if not len(self.keys):
@@ -135,7 +137,10 @@ class DataSource:
                 if count <= NAMED:
                     skipped(f"left out: {error}")
                 continue
-            texts = (turn.text if turn.learned else f"{turn.text}\1" for turn in conversation.turns)
+            texts = [turn.text if turn.learned else f"{turn.text}\1" for turn in conversation.turns]
+            if conversation.rejected:
+                texts.append(conversation.rejected)
+                self.pairs += 1
             digest.update("\0".join((*conversation.images, *texts)).encode())
             self._numbers.append(number)
             self._places.extend(row.place)

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 _LOGITS_AT_ONCE = 6 * 2**20
 """24 MB of logits: they stay in the cache of the processor, and the next ones reuse their memory."""
@@ -27,17 +29,39 @@ def linear_cross_entropy(
     With `in_place` the head's gradient is already in `weight.grad` when this returns: `backward` has to be called on
     the loss as it is.
     """
-    head, config = model.lm_head, model.config.text_config
-    states = states * getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0)
-    weight, bias = head.weight, head.bias
-    if torch.is_autocast_enabled(states.device.type):
-        states = states.to(torch.get_autocast_dtype(states.device.type))
+    weight, bias = model.lm_head.weight, model.lm_head.bias
+    states, cap = _scaled(model, states)
     train = torch.is_grad_enabled()
     into = weight.grad if in_place and train and weight.requires_grad else None
-    cap = getattr(config, "final_logit_softcapping", None)
     apply: Any = _ChunkedLoss.apply
     loss: Tensor = apply(states, weight, bias, targets, scale, cap, train, into)
     return loss
+
+
+def log_likelihoods(model: Any, states: Tensor, targets: Tensor) -> Tensor:
+    """The log-likelihood of each target (T), in float32, for losses that are no sum over targets.
+
+    As `linear_cross_entropy`, but logits are computed again in the backward pass: their gradients depend on the result.
+    """
+    weight, bias = model.lm_head.weight, model.lm_head.bias
+    states, cap = _scaled(model, states)
+
+    def of_chunk(chunk: Tensor, chosen: Tensor) -> Tensor:
+        logits = F.linear(chunk, weight.to(chunk.dtype), None if bias is None else bias.to(chunk.dtype)).float()
+        return -F.cross_entropy(cap * torch.tanh(logits / cap) if cap else logits, chosen, reduction="none")
+
+    rows = max(64, _LOGITS_AT_ONCE // len(weight))
+    chunks = zip(states.split(rows), targets.split(rows), strict=True)
+    return torch.cat([checkpoint(of_chunk, *chunk, use_reentrant=False) for chunk in chunks])
+
+
+def _scaled(model: Any, states: Tensor) -> tuple[Tensor, float | None]:
+    """The states as the head reads them, and the cap of its logits."""
+    config = model.config.text_config
+    states = states * getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0)
+    if torch.is_autocast_enabled(states.device.type):
+        states = states.to(torch.get_autocast_dtype(states.device.type))
+    return states, getattr(config, "final_logit_softcapping", None)
 
 
 class _ChunkedLoss(torch.autograd.Function):

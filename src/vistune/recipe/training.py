@@ -98,6 +98,10 @@ class StageRecipe(Section):
     """Parts that are trained; all others are frozen. `lora` trains adapters instead of the language model."""
     lora: LoraRecipe | None = None
     """Adapters of the part `lora`; unset: those of LLaVA-1.5."""
+    loss: Literal["cross_entropy", "dpo"] = "cross_entropy"
+    """What is minimised: the cross-entropy of answers, or DPO's of pairs of answers (docs/guides/preferences.md)."""
+    beta: Annotated[float, Field(gt=0)] = 0.1
+    """DPO: how much a log-likelihood counts that differs from the reference model's; the larger, the closer to it."""
     epochs: Annotated[float, Field(gt=0)]
     """Number of passes over the data; may be a fraction."""
     batch_size: Count
@@ -149,6 +153,8 @@ class StageRecipe(Section):
             raise ValueError("it trains either `lora` or the whole `language` model")
         if self.lora and "lora" not in self.trains:
             raise ValueError("it has settings of `lora` but does not train it: add it to `trains`")
+        if self.loss == "dpo" and self.trains != ["lora"]:
+            raise ValueError("`loss: dpo` needs `trains: [lora]`: its reference is the model without the adapters")
         if self.early_stopping and not (self.validation_data or self.keep_best):
             raise ValueError("early_stopping needs validation_data or keep_best")
         if self.keep_best and not self.evaluate_every:

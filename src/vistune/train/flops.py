@@ -71,12 +71,13 @@ def _causal(length: int) -> int:
 
 def flops(
     model: LlavaForConditionalGeneration, trains: Collection[Part], work: Work, *, whole_tower: bool = False,
-    whole_last_layer: bool = False,
+    whole_last_layer: bool = False, reference: bool = False,
 ) -> dict[Part | str, float]:  # fmt: skip
     """The operations of one pass forward and back over `work`, by part: vision, projector, language, attention, head.
 
     `whole_tower`: the tower's layers after the hidden state that the projector reads are run, too; `whole_last_layer`:
-    the language model's last layer is run for tokens that predict nothing, too.
+    the language model's last layer is run for tokens that predict nothing, too; `reference`: the language model is run
+    once more without a backward pass (DPO).
     """
     config: Any = model.config
     text, vision = config.text_config, config.vision_config
@@ -94,9 +95,9 @@ def flops(
     forward: dict[str, tuple[float, int]] = {
         "vision": (work.images * in_tower, 3 if "vision" in trains else 1),
         "projector": (work.image_tokens * _matrices([model.model.multi_modal_projector]), 3 if below else 1),
-        "language": (layers, 3 if "language" in trains else 2),
-        "attention": (2 * work.pairs * wide * text.num_hidden_layers, 3),
-        "head": (work.logits * head, 3 if "language" in trains else 2),
+        "language": (layers, 3 + reference if "language" in trains else 2 + reference),
+        "attention": (2 * work.pairs * wide * text.num_hidden_layers, 3 + reference),
+        "head": (work.logits * head, 3 + reference if "language" in trains else 2 + reference),
     }
     operations: dict[Part | str, float] = {part: 2.0 * products * n for part, (products, n) in forward.items()}
     return operations

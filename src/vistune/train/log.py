@@ -66,7 +66,7 @@ class Log:
         """Write the figures after `step` steps; their names begin with their kind: train/loss, val/loss."""
         if self._silent:
             return
-        line = {name.removeprefix("train/").replace("/", "_"): value for name, value in figures.items()}
+        line = {_key(name): value for name, value in figures.items()}
         self._file.write(json.dumps({"step": step, **line}) + "\n")
         self._file.flush()
         for tracker in self._trackers:
@@ -91,6 +91,11 @@ class Log:
         }
         self._samples, self._tokens = 0, 0.0
         return figures
+
+
+def _key(name: str) -> str:
+    """The key in the log: without the usual train/, as in loss, rewards/chosen; else val_loss."""
+    return name.removeprefix("train/") if name.startswith("train/") else name.replace("/", "_")
 
 
 def check_trackers(recipe: Recipe) -> None:

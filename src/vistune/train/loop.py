@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from signal import SIGTERM
+from typing import Any
 
 import torch
 from accelerate import Accelerator  # type: ignore[import-untyped]
@@ -26,6 +27,7 @@ from vistune.interrupt import StopAfterStep
 from vistune.recipe.training import Recipe, StageRecipe
 from vistune.train.distributed import accumulation, clip, decide, prepare, unshard
 from vistune.train.log import Log
+from vistune.train.preference_loss import PreferenceLoss
 from vistune.train.resume import Progress, best_weights, load_state, load_weights, newest_state, save_state
 from vistune.train.stages import parts
 from vistune.train.target_loss import TargetLoss
@@ -53,18 +55,16 @@ def train_stage(
     The frozen vision tower does not encode images again whose features are in `feature_cache`. The loss on
     `validation_data` is logged, and so are the figures of `evaluate`, every `stage.evaluate_every` steps.
 
-    The loss of a step is the cross-entropy summed over the target tokens of its whole batch divided by their
-    number, whatever the micro-batch size and the number of processes. In the end all weights are whole in the main
-    process. Raises DataError if the data changed, StorageError if the disk is full, Stopped after a signal,
+    The loss of a step is the cross-entropy summed over the target tokens of its whole batch divided by their number, or
+    DPO's over its pairs, whatever the micro-batch size and the number of processes. In the end all weights are whole in
+    the main process. Raises DataError if the data changed, StorageError if the disk is full, Stopped after a signal,
     TrainingError at the first loss or gradient norm that is not finite.
     """
     seed, bf16 = recipe.seed, recipe.precision == "bf16"
     seed_step(seed, 0, 0)
     images = ImageStore(dataset.image, processor.image_processor, feature_cache)
     in_place = accelerator.num_processes == 1
-    total_loss = TargetLoss(
-        model, images.keep, in_place=in_place, recompute=stage.activation_checkpointing, compiled=recipe.compile
-    )
+    total_loss = _stage_loss(model, recipe, stage, keep_features=images.keep, in_place=in_place)
     module, optimizer = prepare(accelerator, total_loss, lambda: _adamw(model, stage))
     weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     loader = Loader(
@@ -107,25 +107,25 @@ def train_stage(
             progress.done = step.number + 1
             tokens = sum(len(batch.input_ids) for batch in step.micro_batches)
             sums = torch.stack([summed, summed.new_tensor(tokens), summed.new_tensor(signals.noted)])
-            loss_sum, tokens, stop = accelerator.reduce(sums, "sum").tolist()  # so all end after the same step
+            sums = torch.cat([sums, total_loss.take_figures()])
+            loss_sum, tokens, stop, *added = accelerator.reduce(sums, "sum").tolist()  # so all end after the same step
             check_finite({"loss": loss_sum, "gradient norm": norm})  # before this step is logged or saved
-            progress.loss_sum += loss_sum
-            progress.targets += step.targets
+            progress.add(loss_sum, step.targets, dict(zip(total_loss.figures, added, strict=True)))
             log.step(progress.done, stage.batch_size, tokens)
             last = progress.done == total
             if last or progress.done % stage.log_every == 0:
                 rates = {"train/lr": stage.learning_rate}
                 rates |= {f"train/lr_{part}": peak for part, peak in stage.learning_rates.items()}
-                figures = {"train/loss": progress.loss_sum / progress.targets, "train/grad_norm": norm}
+                figures = {f"train/{name}": value for name, value in progress.means().items()}
+                figures["train/grad_norm"] = norm
                 log.write(progress.done, figures | {name: share * rate for name, rate in rates.items()} | log.speed())
-                progress.loss_sum, progress.targets = 0.0, 0
             best = False
             if validation_data and (last or progress.done % stage.validate_every == 0):
                 size = stage.micro_batch_size * world
-                validation = _validation_loss(module, validation_data, processor, size, accelerator, bf16=bf16)
-                check_finite({"val/loss": validation})
-                log.write(progress.done, {"val/loss": validation})
-                best = bool(stage.early_stopping and not stage.keep_best) and progress.improved(validation)
+                means = _validate(module, total_loss, validation_data, processor, size, accelerator, bf16=bf16)
+                check_finite(means)
+                log.write(progress.done, means)
+                best = bool(stage.early_stopping and not stage.keep_best) and progress.improved(means["val/loss"])
             if stage.evaluate_every and evaluate and (last or progress.done % stage.evaluate_every == 0):
                 with total_loss.suspended(), _evaluating(module):
                     scores = decide(accelerator, lambda: evaluate(model, processor, folder, progress.done))
@@ -197,12 +197,19 @@ def _adamw(model: LlavaForConditionalGeneration, stage: StageRecipe) -> torch.op
     return torch.optim.AdamW(groups, lr=stage.learning_rate, betas=stage.adam_betas, fused=True)
 
 
-def _validation_loss(
-    module: nn.Module, dataset: Dataset, processor: LlavaProcessor, size: int, accelerator: Accelerator, *, bf16: bool
-) -> float:
-    """The mean loss over all target tokens of `dataset`, read `size` samples at a time; the same in all processes.
+def _stage_loss(model: LlavaForConditionalGeneration, recipe: Recipe, stage: StageRecipe, **options: Any) -> TargetLoss:
+    options |= {"recompute": stage.activation_checkpointing, "compiled": recipe.compile}
+    return PreferenceLoss(model, beta=stage.beta, **options) if stage.loss == "dpo" else TargetLoss(model, **options)
 
-    They have to call this together; it does not change the training. Raises DataError for an image.
+
+def _validate(
+    module: nn.Module, total_loss: TargetLoss, dataset: Dataset, processor: LlavaProcessor, size: int,
+    accelerator: Accelerator, *, bf16: bool,
+) -> dict[str, float]:  # fmt: skip
+    """The mean loss, and further figures of it, over all of `dataset`, read `size` samples at a time.
+
+    They are the same in all processes, which have to call this together; it does not change the training. Raises
+    DataError for an image.
     """
     images = ImageStore(dataset.image, processor.image_processor)
     rank, world, device = accelerator.process_index, accelerator.num_processes, accelerator.device
@@ -216,14 +223,16 @@ def _validation_loss(
         parts = share_out(make_groups(samples), min(world, len(samples)))
         return collate(parts[rank % len(parts)], images.get), int(rank < len(parts))
 
-    summed, targets = 0.0, 0
+    sums = torch.zeros(2 + len(total_loss.figures), dtype=torch.float64)  # of the loss, its targets, the figures
     with _evaluating(module), torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         for batch, counts in one_ahead(read, range(0, len(dataset), size)):
             if batch is not None:
-                summed += counts * float(module(batch.to(device)))
-                targets += counts * len(batch.targets)
-    summed, targets = accelerator.reduce(torch.tensor([summed, targets], device=device), "sum").tolist()
-    return float(summed / targets)
+                loss = module(batch.to(device))
+                added = torch.stack([loss, loss.new_tensor(total_loss.count(batch))])
+                sums += counts * torch.cat([added, total_loss.take_figures()]).cpu()
+    loss_sum, count, *figures = accelerator.reduce(sums.float().to(device), "sum").tolist()
+    named = zip(("loss", *total_loss.figures), (loss_sum, *figures), strict=True)
+    return {f"val/{name}": total / count for name, total in named}
 
 
 @contextmanager

@@ -83,7 +83,7 @@ def _plan_stage(
         conversations=len(dataset),
         steps=steps,
         tokens=float(np.mean([sum(group.length for group in step) for step in groups])),
-        targets=float(np.mean([sum(int(sample.targets[1:].sum()) for sample in step) for step in sampled])),
+        targets=float(np.mean([our_work(step).logits for step in groups])),
         savings=savings,
         memory=_memory(recipe, model, trained, stage, groups),
         seconds=savings[-1][1] * steps / (UTILIZATION * peak),
@@ -95,14 +95,16 @@ def _savings(
     groups: Sequence[Sequence[Group]],
 ) -> list[tuple[str, float]]:  # fmt: skip
     """The operations of a step, one saving after the other."""
-    size = stage.micro_batch_size
-    padded = [plain_work([step[i : i + size] for i in range(0, len(step), size)]) for step in sampled]
-    single = [plain_work([[sample] for sample in step]) for step in sampled]
+    answers = [[answer for sample in step for answer in sample.versions] for step in sampled]
+    size = stage.micro_batch_size * len(answers[0]) // len(sampled[0])
+    padded = [plain_work([step[i : i + size] for i in range(0, len(step), size)]) for step in answers]
+    single = [plain_work([[answer] for answer in step]) for step in answers]
     shared = [our_work(step) for step in groups]
     all_logits = [replace(one, logits=one.tokens) for one in shared]
 
     def cost(work: Sequence[Work], **whole: bool) -> float:
-        return float(np.mean([sum(flops(model, stage.trains, one, **whole).values()) for one in work]))
+        passes: dict[str, Any] = {**whole, "reference": stage.loss == "dpo"}
+        return float(np.mean([sum(flops(model, stage.trains, one, **passes).values()) for one in work]))
 
     savings = [
         ("the plain forward pass, padded", cost(padded, whole_tower=True, whole_last_layer=True)),

@@ -7,7 +7,7 @@ import math
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -36,13 +36,29 @@ class Progress:
     loss_sum: float = 0.0
     """Summed over the targets since the last line of the log."""
     targets: int = 0
-    """Number of these targets."""
+    """Number of these targets, or pairs."""
+    figures: dict[str, float] = field(default_factory=dict)
+    """Sums of further figures over the same."""
     best_loss: float = math.inf
     """The lowest validation loss; like all below, for early stopping only."""
     best_step: int = 0
     """Number of finished steps at the lowest loss, of which there is a state."""
     stale: int = 0
     """Number of validation losses since then."""
+
+    def add(self, loss_sum: float, targets: int, figures: Mapping[str, float]) -> None:
+        """Add a step's sums."""
+        self.loss_sum += loss_sum
+        self.targets += targets
+        for name, value in figures.items():
+            self.figures[name] = self.figures.get(name, 0.0) + value
+
+    def means(self) -> dict[str, float]:
+        """The mean loss and the further figures since the last call."""
+        sums = {"loss": self.loss_sum, **self.figures}
+        means = {name: value / self.targets for name, value in sums.items()}
+        self.loss_sum, self.targets, self.figures = 0.0, 0, {}
+        return means
 
     def improved(self, loss: float) -> bool:
         """Record a validation loss; returns whether it is the lowest so far."""

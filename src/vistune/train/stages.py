@@ -31,17 +31,30 @@ _CAPTION = 3
 def open_stage_data(stage: StageRecipe, output: Print) -> list[list[DataSource]]:
     """The files of a stage's training data and of its validation data, each read through once.
 
-    `output` gets the records that are left out. Raises DataError with file and record, and for questions in a stage
-    whose template is `plain`.
+    `output` gets the records that are left out. Raises DataError with file and record, for questions in a stage whose
+    template is `plain`, and for data that does not have what the stage's loss needs.
     """
     data = [
         open_sources(entries, skip_bad_records=stage.skip_bad_records, output=output)
         for entries in (stage.sources(), stage.sources(validation=True))
     ]
+    for source in (one for sources in data for one in sources):
+        _check_pairs(source, stage)
     if stage.template == "plain":
         for source in data[0]:
             _check_captions(source)
     return data
+
+
+def _check_pairs(source: DataSource, stage: StageRecipe) -> None:
+    """Raise DataError for preferences in a stage that learns answers, and the reverse."""
+    if stage.loss == "dpo" and source.pairs < len(source):
+        what = f"{len(source) - source.pairs:,} of {len(source):,} records have no 'chosen' and 'rejected' answer"
+        raise DataError(what, where=source.label, fix="`loss: dpo` learns from pairs: remove the others")
+    if stage.loss != "dpo" and source.pairs:
+        what = f"{source.pairs:,} of {len(source):,} records are preferences ('chosen', 'rejected')"
+        fix = "train on them in a stage with `loss: dpo` and `trains: [lora]`, or remove 'rejected' and rename 'chosen'"
+        raise DataError(what, where=source.label, fix=fix)
 
 
 def _check_captions(source: DataSource) -> None:

@@ -51,6 +51,17 @@ class TargetLoss(nn.Module):
             for layer in language.layers[:-1]:
                 layer.compile(dynamic=True)
 
+    figures: tuple[str, ...] = ()
+    """The names of further figures of the training."""
+
+    def take_figures(self) -> Tensor:
+        """The sums (F) of the further figures since the last call."""
+        return torch.zeros(0, device=self.model.device)
+
+    def count(self, batch: Batch) -> int:
+        """What the loss is a mean over: the targets."""
+        return len(batch.targets)
+
     def close(self) -> None:
         """Leave the model as it was before, but for its weights."""
         language: Any = self.model.model.language_model
@@ -79,26 +90,38 @@ class TargetLoss(nn.Module):
         model: Any = self.model
         if self._in_place:
             self._allocate_gradients()
+        states = self.states(self.embed(batch), batch)
+        loss = linear_cross_entropy(model, states, batch.targets, scale, in_place=self._in_place)
+        if not len(batch.image_order):
+            # processes wait for each other's gradients, so all that is trained needs some
+            unused = (*model.model.multi_modal_projector.parameters(), *model.model.vision_tower.parameters())
+            loss = loss + 0 * sum(weight.sum() for weight in unused if weight.requires_grad)
+        return loss
+
+    def embed(self, batch: Batch) -> Tensor:
+        """The language model's input (N, D), with the images' features in their places."""
+        model: Any = self.model
         # float32: the residual stream stays so even where frozen embeddings are held in bfloat16
-        embeds = model.get_input_embeddings()(batch.input_ids).float()  # (N, D)
+        embeds: Tensor = model.get_input_embeddings()(batch.input_ids).float()  # (N, D)
         features = [one for one in (batch.features, self._encode(batch)) if one is not None]  # (images, I, V) together
         if features:
             ordered = torch.cat(features)[batch.image_order]
             chosen = image_embeddings(model, ordered).flatten(0, 1)[batch.image_from]  # (M, D)
             embeds = embeds.index_copy(0, batch.image_at, chosen.to(embeds.dtype))
+        return embeds
+
+    def states(self, embeds: Tensor, batch: Batch) -> Tensor:
+        """The language model's states (T, D) that predict the targets."""
+        model: Any = self.model
         rows = batch.predict_at.unique()  # (R); the end of a shared prefix may predict a target of every branch
         with self._last_layer.at(rows):
-            states = model.model.language_model(
+            states: Tensor = model.model.language_model(
                 inputs_embeds=embeds[None],
                 position_ids=batch.position_ids[None],
                 use_cache=False,
                 layout=Layout(batch.segments, batch.position_ids),
             ).last_hidden_state[0]  # (N, D)
-        loss = linear_cross_entropy(model, states[batch.predict_at], batch.targets, scale, in_place=self._in_place)
-        if not features:  # processes wait for each other's gradients, so all that is trained needs some
-            unused = (*model.model.multi_modal_projector.parameters(), *model.model.vision_tower.parameters())
-            loss = loss + 0 * sum(weight.sum() for weight in unused if weight.requires_grad)
-        return loss
+        return states[batch.predict_at]
 
     def _allocate_gradients(self) -> None:
         """The gradients of head and embeddings, to add to: the embeddings' own are sparse, one row for each token."""
