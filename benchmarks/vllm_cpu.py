@@ -41,7 +41,7 @@ def run() -> None:
         folder = Path(name)
         found = args.checkpoints or list(make_checkpoints(folder, random_languages(folder)))
         side = json.loads((found[0] / "config.json").read_text())["vision_config"]["image_size"]
-        squares, others = draw(folder, side).values()
+        squares, _, others = draw(folder, side).values()
         print("| checkpoint | equal answers |\n|---|---|")
         for checkpoint in found:
             print(compare(checkpoint, [*squares[:10], *others[:10]], args.python), flush=True)

@@ -43,7 +43,7 @@ class Server:
 
 
 @contextmanager
-def serving(checkpoint: Path, limits: Limits, page: Any = None, **options: Any) -> Iterator[Server]:
+def serving(checkpoint: Path | str, limits: Limits, page: Any = None, **options: Any) -> Iterator[Server]:
     with Engine.load(checkpoint, "cpu", limits=limits) as engine:
         app = build_app(engine, ServerOptions(**({"name": "tiny", "api_key": KEY} | options)), page)
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))

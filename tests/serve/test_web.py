@@ -54,6 +54,12 @@ def files(tmp_path_factory: pytest.TempPathFactory, pictures: list[Image.Image])
     return folder
 
 
+GIVE = """(box, [event, name, content]) => {
+  const files = new DataTransfer();
+  files.items.add(new File([Uint8Array.from(atob(content), (one) => one.charCodeAt(0))], name, {type: "image/png"}));
+  const options = {bubbles: true, cancelable: true, clipboardData: files, dataTransfer: files};
+  box.dispatchEvent(event === "paste" ? new ClipboardEvent(event, options) : new DragEvent(event, options));
+}"""
 NOISE = ("Autofocus", "AbortError", "Unexpected error Connection errored out")
 """Chromium's note on editing, and Gradio's on a stream that ends because the page is left."""
 
@@ -90,15 +96,30 @@ def ask(page: Page, text: str, *images: Path) -> None:
     page.keyboard.press("Enter")
 
 
-def expect_answer(page: Page, url: str, text: str, *images: Path) -> None:
-    """Wait for the answer that the API gives to the same question, with its speed below it."""
+def give(page: Page, event: str, image: Path) -> None:
+    """Paste or drop an image: the event that the browser sends for it."""
+    page.locator("textarea").first.evaluate(GIVE, [event, image.name, base64.b64encode(image.read_bytes()).decode()])
+
+
+def answer(url: str, text: str, *images: Path, **headers: str) -> str:
+    """What the API answers."""
     urls = [f"data:image/png;base64,{base64.b64encode(one.read_bytes()).decode()}" for one in images]
     content = [*({"type": "image_url", "image_url": {"url": one}} for one in urls), {"type": "text", "text": text}]
     body = {"messages": [{"role": "user", "content": content}], "temperature": 0, "max_tokens": 512}
-    reply = httpx.post(f"{url}v1/chat/completions", json=body, timeout=60).json()
-    expected = words(reply["choices"][0]["message"]["content"])
-    wait(lambda: words(page.locator(".bot-row:not(:has(small))").last.inner_text()) == expected)
-    expect(page.locator(".bot-row small")).to_have_count(1)
+    reply = httpx.post(f"{url}v1/chat/completions", json=body, headers=headers, timeout=60).json()
+    return str(reply["choices"][0]["message"]["content"])
+
+
+def expect_answer(page: Page, url: str, text: str, *images: Path) -> None:
+    """Wait for the answer that the API gives to the same question, with its speed below it."""
+    expect_texts(page, answer(url, text, *images))
+
+
+def expect_texts(page: Page, *texts: str) -> None:
+    """Wait for the last answer of each chat, with its speed below it."""
+    expect(page.locator(".bot-row small")).to_have_count(len(texts))
+    shown = page.locator(".bot-row:not(:has(small))")
+    wait(lambda: list(map(words, shown.all_inner_texts()))[-len(texts) :] == list(map(words, texts)))
 
 
 def words(text: str) -> str:
@@ -122,6 +143,30 @@ def test_questions_about_images_are_answered_as_by_the_api(page: Page, urls: tup
     expect(page.locator(".user-row").last).to_contain_text("how many cats")
     expect_answer(page, urls[0], "how many cats", *images)
     expect(page.locator(".user-row img")).to_have_count(2)
+
+
+def test_images_are_pasted_and_dropped(page: Page, urls: tuple[str, str], files: Path) -> None:
+    images = files / "0.png", files / "1.png"
+    for count, (event, image) in enumerate(zip(("paste", "drop"), images, strict=True), 1):
+        give(page, event, image)
+        expect(page.locator(".thumbnail-item")).to_have_count(count)
+    ask(page, "two cats")
+    expect_answer(page, urls[0], "two cats", *images)
+
+
+def test_a_page_behind_a_key_asks_another_server_too(
+    urls: tuple[str, str], assistants: dict[str, Path], pages: Any, files: Path
+) -> None:
+    with served(assistants["narrow"], "--api-key", "hush", "--compare", f"{urls[0]}v1") as url:
+        assert httpx.get(url).status_code == httpx.get(f"{url}gradio_api/info").status_code == 401
+        page = pages.open(url, http_credentials={"username": "anyone", "password": "hush"})
+        page.wait_for_load_state("networkidle")
+        ask(page, "how many dogs", files / "0.png")
+        texts = [answer(one, "how many dogs", files / "0.png", Authorization="Bearer hush") for one in (url, urls[0])]
+        expect_texts(page, *texts)
+        expect(page.get_by_text("narrow and language")).to_be_visible()
+        page.close()
+    assert not pages.complaints
 
 
 def test_a_long_answer_streams_and_stops(page: Page, urls: tuple[str, str]) -> None:
@@ -212,16 +257,26 @@ def test_a_blind_vote_is_read_as_a_review(
 ) -> None:
     page = pages.open(urls[1])
     page.wait_for_load_state("networkidle")
+    vote = page.get_by_role("button", name="A is better")
     for images in ((files / "0.png",), ()):
+        expect(vote).to_be_disabled()
         ask(page, "how many dogs", *images)
-        expect(page.locator(".bot-row")).to_have_text([re.compile(r"\S")] * 2)  # before, Gradio shows two empty ones
+        expect(vote).to_be_enabled()
         expect(page.get_by_label("Submit")).to_be_visible()
         assert "narrow" not in page.locator(".chat").all_inner_texts()
-        page.get_by_role("button", name="A is better").click()
+        page.reload()  # keeps the answers, and who they are from
+        vote.click()
         expect(page.get_by_text("narrow")).to_be_visible()
-        expect(page.get_by_role("button", name="A is better")).to_be_disabled()
+        expect(vote).to_be_disabled()
         page.get_by_text("New conversation").click()
         expect(page.locator(".bot-row")).to_have_count(0)
+    page.get_by_role("button", name="Parameters").click()
+    page.get_by_label("Maximum tokens").fill("4000")
+    ask(page, "how many dogs")
+    page.get_by_label("Stop").dispatch_event("click")
+    expect(page.get_by_label("Submit")).to_be_visible()
+    expect(vote).to_be_disabled()  # an answer that was stopped is not compared
+    page.get_by_text("New conversation").click()
     rows = [json.loads(line) for line in (files / "preferences.jsonl").read_text().splitlines()]
     assert [row["tuple"] for row in rows] == [[1, 0] if row["left"] == "language" else [0, 1] for row in rows]
     assert main(["rescore", str(files / "preferences.jsonl")]) == 0

@@ -10,56 +10,22 @@ import pytest
 from PIL import Image
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
-from assembling import assemble
+from published_llava import publish
 from vistune.cli import main
 from vistune.evaluate.models import open_model
 from vistune.evaluate.models.answerer import Prompt
 from vistune.model.assistant import Assistant
-from vistune.model.checkpoint import save_checkpoint
 from vistune.recipe.training import Recipe
 from vistune.train.run import train
 
-TEMPLATE = (
-    "{% for message in messages %}{% if message['role'] != 'system' %}{{ message['role'].upper() + ': '}}{% endif %}"
-    "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>\n' }}{% endfor %}"
-    "{% if message['role'] != 'assistant' %}"
-    "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}{{ content['text'] + ' '}}"
-    "{% endfor %}{% else %}"
-    "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}"
-    "{% generation %}{{ content['text'] + ' '}}{% endgeneration %}{% endfor %}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
-)
-"""That of llava-hf/llava-1.5-7b-hf: for content in parts only, and nothing ends an answer."""
 QUESTIONS = ("how many dogs", "what is left of the cat", "a red box yes")
 
 
 @pytest.fixture(scope="module")
 def published(backbones: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The hub's cache with `owner/llava`, whose processor's files have the keys of the published one."""
+    """The hub's cache with `owner/llava`."""
     cache = tmp_path_factory.mktemp("hub")
-    model, processor = assemble(
-        str(backbones / "vision"), str(backbones / "narrow"), projector="mlp2x_gelu", chat_template="vicuna_v1"
-    )
-    folder = cache / "models--owner--llava" / "snapshots" / "1"
-    processor.tokenizer.add_bos_token = True
-    save_checkpoint(model, processor, folder)
-    (cache / "models--owner--llava" / "refs").mkdir()
-    (cache / "models--owner--llava" / "refs" / "main").write_text("1")
-    (folder / "chat_template.jinja").write_text(TEMPLATE)
-    square = {"height": 28, "width": 28}
-    images = {
-        "crop_size": square, "do_center_crop": True, "do_convert_rgb": True, "do_normalize": True, "do_rescale": True,
-        "do_resize": True, "image_mean": [0.48145466, 0.4578275, 0.40821073], "resample": 3,
-        "image_std": [0.26862954, 0.26130258, 0.27577711], "image_processor_type": "CLIPImageProcessor",
-        "processor_class": "LlavaProcessor", "rescale_factor": 0.00392156862745098, "size": {"shortest_edge": 28},
-    }  # fmt: skip
-    (folder / "preprocessor_config.json").write_text(json.dumps(images))
-    whole = {
-        "image_token": "<image>", "num_additional_image_tokens": 1, "patch_size": 14,
-        "processor_class": "LlavaProcessor", "vision_feature_select_strategy": "default",
-    }  # fmt: skip
-    (folder / "processor_config.json").write_text(json.dumps(whole))
-    (folder / "manifest.json").unlink()
+    publish(backbones, cache)
     return cache
 
 

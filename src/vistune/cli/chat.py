@@ -14,7 +14,7 @@ def add_chat(commands: Any) -> None:
     """Add the command."""
     command = add_command(commands, "chat", _chat, "Chat with an assistant about images")
     add = command.add_argument
-    add("checkpoint", type=Path, nargs="?", metavar="CHECKPOINT", help="Folder of the assistant")
+    add("checkpoint", nargs="?", metavar="CHECKPOINT", help="Folder of the assistant, or the hub id of a LLaVA")
     add("--image", type=Path, action="append", default=[], metavar="FILE",
         help="Image to talk about; may be repeated")  # fmt: skip
     add("--base-url", metavar="URL", help="OpenAI-compatible server to chat with instead, up to and including /v1")

@@ -23,7 +23,7 @@ def add_export(commands: Any) -> None:
     """Add the command."""
     command = add_command(commands, "export", _export, "Export a checkpoint to other engines", _DETAILS)
     add = command.add_argument
-    add("checkpoint", type=Path, metavar="CHECKPOINT", help="Folder of the assistant")
+    add("checkpoint", metavar="CHECKPOINT", help="Folder of the assistant, or the hub id of a LLaVA")
     add("--to", choices=_TARGETS, help="What to export to")
     add("--out", type=Path, metavar="DIR", help="Folder to write")
     add("--dtype", choices=("f32", "bf16", "f16", "q8_0"),
@@ -55,7 +55,7 @@ def _export(args: argparse.Namespace) -> None:
         print(line)
 
 
-def _check(checkpoint: Path) -> None:
+def _check(checkpoint: str) -> None:
     announce_loading()
     from vistune.export.engines import check_engines
 

@@ -26,7 +26,7 @@ def add_serve(commands: Any) -> None:
     """Add the command."""
     command = add_command(commands, "serve", _serve, "Serve an assistant behind OpenAI's API")
     add = command.add_argument
-    add("checkpoint", type=Path, metavar="CHECKPOINT", help="Folder of the assistant")
+    add("checkpoint", metavar="CHECKPOINT", help="Folder of the assistant, or the hub id of a LLaVA")
     add("--host", default="127.0.0.1", metavar="HOST",
         help="Address to listen on; another than this machine's own needs a key (default: 127.0.0.1)")  # fmt: skip
     add("--port", type=_port, default=8000, metavar="N", help="Port; 0 is any free one (default: 8000)")
@@ -45,8 +45,8 @@ def add_serve(commands: Any) -> None:
         help="Domains that images are fetched from; their addresses must be public (default: images come as data "
         "URLs only)")  # fmt: skip
     add("--no-page", dest="page", action="store_false", help="Serve the API alone, without the web page")
-    add("--compare", metavar="OTHER|URL", help="Second assistant beside it on the page: a folder, or the address of a "
-        "server up to and including /v1, with #NAME if it has several models")  # fmt: skip
+    add("--compare", metavar="OTHER|URL", help="Second assistant beside it on the page: a folder, a hub id, or the "
+        "address of a server up to and including /v1, with #NAME if it has several models")  # fmt: skip
     add("--compare-key-env", metavar="NAME", help="Environment variable that holds the key of that server")
     add("--votes", type=Path, metavar="FILE", help="File that votes on the page are added to, as JSON lines; with "
         "--compare they are blind (default: no votes)")  # fmt: skip
@@ -54,7 +54,7 @@ def add_serve(commands: Any) -> None:
         "forms of `vistune eval --questions`")  # fmt: skip
     add("--device", metavar="NAME", help="Device of PyTorch (default: cuda if there is one, else cpu)")
     add("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto",
-        help="Number format of the weights (default: auto, bfloat16 on a GPU and float32 elsewhere)")  # fmt: skip
+        help="dtype of the weights (default: auto, bfloat16 on a GPU and float32 elsewhere)")  # fmt: skip
     add("--quantize", choices=("4bit", "8bit"), help="Format of the language model's layers, on a CUDA device")
 
 
@@ -71,7 +71,7 @@ def _serve(args: argparse.Namespace) -> None:
 
     key = _key(args)
     options = ServerOptions(
-        name=args.served_model_name or args.checkpoint.resolve().name, api_key=key,
+        name=args.served_model_name or Path(args.checkpoint).resolve().name, api_key=key,
         hosts=check_address(args.host, key, args.insecure), images=args.limit_mm_per_prompt,
         media_domains=frozenset(args.allowed_media_domains),
     )  # fmt: skip
@@ -82,7 +82,7 @@ def _serve(args: argparse.Namespace) -> None:
     load = partial(Engine.load, device=args.device, dtype=dtype, limits=limits, bits=_BITS.get(args.quantize))
     server = _bound(args.host, args.port)  # before the weights are loaded: the port may be in use
     with server, load(args.checkpoint) as engine, ExitStack() as stack:
-        page = _page(args, engine, options, lambda path: stack.enter_context(load(path))) if args.page else None
+        page = _page(args, engine, options, lambda name: stack.enter_context(load(name))) if args.page else None
         host = f"[{args.host}]" if ":" in args.host else args.host
         print(f"{options.name}: http://{host}:{server.getsockname()[1]}/v1", file=sys.stderr, flush=True)
         config = uvicorn.Config(
@@ -92,7 +92,7 @@ def _serve(args: argparse.Namespace) -> None:
         uvicorn.Server(config).run(sockets=[server])
 
 
-def _page(args: argparse.Namespace, engine: Engine, options: ServerOptions, load: Callable[[Path], Engine]) -> Any:
+def _page(args: argparse.Namespace, engine: Engine, options: ServerOptions, load: Callable[[str], Engine]) -> Any:
     """What adds the web page to the app; `load` opens a second model beside the first."""
     from vistune.serve.chat import ChatService
     from vistune.serve.terminal_models import ServerChat
@@ -106,7 +106,7 @@ def _page(args: argparse.Namespace, engine: Engine, options: ServerOptions, load
         url, _, name = args.compare.partition("#")
         others = [RemoteModel(ServerChat(url, name or None, args.compare_key_env))]
     elif args.compare:
-        path, second = Path(args.compare), load(Path(args.compare))
+        path, second = Path(args.compare), load(args.compare)
         name = path.resolve().name
         name = "/".join(path.resolve().parts[-2:]) if name == options.name else name
         others = [LocalModel(name, ChatService(second, replace(options, name=name)), second.tokenizer)]

@@ -9,12 +9,13 @@ from typing import Any
 
 from transformers import AutoConfig, AutoProcessor
 
-from vistune.data.chat_template import checkpoint_template, end_of_turn
+from vistune.data.chat_template import checkpoint_template
 from vistune.errors import CheckpointError, VistuneError
 from vistune.export.gguf_tokenizer import tokenizer_obstacles
 from vistune.export.text_gguf import text_obstacles
 from vistune.export.vision_gguf import Obstacle, vision_obstacles
 from vistune.model.checkpoint import is_complete
+from vistune.model.pretrained import local_folder
 
 _VLLM_TOWERS = ("clip_vision_model", "siglip_vision_model")  # besides Pixtral's
 
@@ -29,12 +30,14 @@ class Support:
     obstacles: list[str] = field(default_factory=list)
 
 
-def check_engines(checkpoint: Path) -> list[Support]:
+def check_engines(checkpoint: Path | str) -> list[Support]:
     """The support of a checkpoint by transformers, vLLM, llama.cpp, Ollama and lmms-eval, without reading its weights.
 
-    An adapter checkpoint is loaded by none before it is merged. Raises CheckpointError if there is no checkpoint.
+    `checkpoint` is a folder, or a hub id, which is fetched. An adapter checkpoint is loaded by none before it is
+    merged. Raises CheckpointError if there is no checkpoint.
     """
-    if not is_complete(checkpoint):
+    folder = local_folder(checkpoint)
+    if not is_complete(folder):
         raise CheckpointError("there is no checkpoint here", where=str(checkpoint))
     hows = {
         "transformers": f"LlavaForConditionalGeneration.from_pretrained('{checkpoint}')",
@@ -43,13 +46,13 @@ def check_engines(checkpoint: Path) -> list[Support]:
         "Ollama": f"vistune export {checkpoint} --to ollama --out DIR",
         "lmms-eval": f"lmms-eval --model llava_hf --model_args pretrained={checkpoint}",
     }
-    if not (checkpoint / "config.json").is_file():
+    if not (folder / "config.json").is_file():
         reason = f"it holds adapters or a projector only: vistune export {checkpoint} --to merged --out DIR"
         return [Support(engine, how, [reason]) for engine, how in hows.items()]
-    config, processor = _open(checkpoint)
+    config, processor = _open(folder)
     shared = _template_obstacles(processor)
     llama = [obstacle.reason for obstacle in llama_cpp_obstacles(config, processor)]
-    found = {"transformers": [], "vLLM": _vllm_obstacles(checkpoint, config), "llama.cpp": llama, "Ollama": llama}
+    found = {"transformers": [], "vLLM": _vllm_obstacles(folder, config), "llama.cpp": llama, "Ollama": llama}
     return [Support(engine, how, [*found.get(engine, []), *shared]) for engine, how in hows.items()]
 
 
@@ -70,7 +73,7 @@ def _template_obstacles(processor: Any) -> list[str]:
     if not processor.chat_template:
         return ["it has no chat template"]
     try:
-        end_of_turn(processor.tokenizer, checkpoint_template(processor))
+        checkpoint_template(processor)
     except VistuneError as error:
         return [error.what]
     return []

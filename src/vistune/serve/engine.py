@@ -24,14 +24,12 @@ from torch import Tensor
 
 from vistune.data.chat_template import checkpoint_template
 from vistune.data.encode import PromptEncoder
-from vistune.errors import CheckpointError
-from vistune.model.adapter_checkpoint import open_checkpoint
-from vistune.model.adapters import quantize
 from vistune.model.assemble import image_token_count
 from vistune.records import Turn
 from vistune.serve.answer_text import AnswerText, byte_reader
 from vistune.serve.embeddings import PromptEmbeddings
 from vistune.serve.jobs import ContextLengthError, Counters, End, Job, Limits, Piece, QueueFullError
+from vistune.serve.loading import load_model
 from vistune.serve.sampling import Choice, Sampler
 from vistune.serve.slots import Slots, common, rows_in_memory, token_states
 from vistune.serve.structured import Grammars
@@ -46,7 +44,7 @@ class Engine:
     """Answers many requests at once with one model; use it within `with`, which starts and stops its thread."""
 
     def __init__(self, model: Any, processor: Any, limits: Limits | None = None) -> None:
-        self.model, self.tokenizer, self.image_processor = model.eval(), processor.tokenizer, processor.image_processor
+        self.model, self.tokenizer, self.image_processor = model, processor.tokenizer, processor.image_processor
         limits = limits or Limits()
         self.image_tokens = image_token_count(model.config)
         self._prompts = PromptEncoder(self.tokenizer, checkpoint_template(processor), self.image_tokens)
@@ -72,24 +70,11 @@ class Engine:
 
     @classmethod
     def load(
-        cls, path: Path | str, device: str | None = None, dtype: torch.dtype | None = None,
+        cls, name: Path | str, device: str | None = None, dtype: torch.dtype | None = None,
         limits: Limits | None = None, *, bits: Literal[4, 8] | None = None,
     ) -> Engine:  # fmt: skip
-        """The engine of a checkpoint folder, on the GPU if there is one.
-
-        `dtype` None is bfloat16 on a GPU, where `bits` quantises the language model's layers, and float32 elsewhere.
-        Raises CheckpointError.
-        """
-        place = _usable(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        dtype = dtype or (torch.bfloat16 if place.type == "cuda" else torch.float32)
-        if bits and place.type != "cuda":
-            what = f"layers of {bits} bits are computed on a CUDA device, this one is {place}"
-            raise CheckpointError(what, where="--quantize", fix="leave it out; --dtype bfloat16 halves the weights")
-        model, processor = open_checkpoint(Path(path))
-        if bits:
-            quantize(model.model.language_model, dtype, bits)
-        module: torch.nn.Module = model
-        module.to(place, dtype)
+        """The engine of a checkpoint's folder or hub id; see `load_model`. Raises CheckpointError."""
+        model, processor = load_model(name, device, dtype, bits)
         return cls(model, processor, limits)
 
     def __enter__(self) -> Engine:
@@ -276,14 +261,6 @@ class Engine:
     def _fail(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             job.deliver(Piece(end="error"))
-
-
-def _usable(name: str) -> torch.device:
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:  # the latter: torch was built without CUDA
-        what = f"the device '{name}' cannot be used: {str(error).splitlines()[0]}"
-        raise CheckpointError(what, where="--device") from None
 
 
 def _hand_over(

@@ -29,10 +29,10 @@ class ChatModel(Protocol):
 
 
 @contextmanager
-def open_checkpoint_chat(checkpoint: Path) -> Iterator[ChatModel]:
-    """A checkpoint, run by the engine of `vistune serve`. Raises CheckpointError."""
+def open_checkpoint_chat(checkpoint: str) -> Iterator[ChatModel]:
+    """A checkpoint's folder or hub id, run by the engine of `vistune serve`. Raises CheckpointError."""
     with Engine.load(checkpoint, limits=Limits(batch=1, queue=1, seconds=math.inf)) as engine:
-        yield _CheckpointChat(checkpoint.resolve().name, engine)
+        yield _CheckpointChat(Path(checkpoint).resolve().name, engine)
 
 
 class _CheckpointChat:

@@ -38,7 +38,8 @@ class ExportOptions:
 class Opened:
     """A checkpoint in memory: float32, adapters merged, a linear projector as one layer."""
 
-    path: Path
+    name: str
+    """Its folder, or its hub id."""
     model: Any
     processor: Any
 

@@ -50,4 +50,4 @@ def _refuse(opened: Opened, options: ExportOptions) -> None:
         fix = ""
         if all(one.framing for one in against):
             fix = "--allow-framing writes the files anyway"
-        raise CheckpointError(what, where=str(opened.path), fix=fix)
+        raise CheckpointError(what, where=opened.name, fix=fix)

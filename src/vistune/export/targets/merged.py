@@ -21,7 +21,7 @@ def export_merged(opened: Opened, out: Path, options: ExportOptions) -> list[str
     dtype = _DTYPES[options.dtype_of("a merged checkpoint", _DTYPES, "f32")]
     if is_complete(out):
         raise CheckpointError("there is a checkpoint already", where=str(out), fix="choose another output folder")
-    card = model_card(opened.path, options.scores)
+    card = model_card(Path(opened.name), options.scores)
     save_checkpoint(opened.model, opened.processor, out, dtype)
     with atomic_text(out / "README.md") as file:
         file.write(card)

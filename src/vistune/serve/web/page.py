@@ -48,6 +48,8 @@ _STORE = "(stored, ...chats) => [window.restored ? chats : stored]"
 _Answering = Callable[[list[list[Message]]], AsyncGenerator[list[Any]]]
 _BUSY = gr.update(interactive=False, submit_btn=False, stop_btn=True)
 _IDLE = gr.update(interactive=True, submit_btn=True, stop_btn=False)
+_STOPPED = f"() => ({json.dumps(_IDLE)})"
+"""By the browser itself: a stop shows at once, however busy the server is."""
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -75,7 +77,7 @@ class ChatPage:
             self._answer_questions()
             self._keep_conversation(page)
             if self._blind:
-                self._vote_between(page)
+                self._vote_between()
             elif self._votes:
                 self._chats[0].like(self._rate, self._chats[0], None, **_QUIET)
         # the engine has a queue of its own: what waits here waits for the page's other work
@@ -104,9 +106,10 @@ class ChatPage:
                 )
                 for name in (("A", "B") if self._blind else self._names)
             ]  # fmt: skip
+        self._buttons: list[gr.Button] = []
         if self._blind:
             with gr.Row(elem_classes="votes"):
-                self._buttons = [gr.Button(vote, size="sm", min_width=90) for vote in POINTS]
+                self._buttons = [gr.Button(vote, size="sm", min_width=90, interactive=False) for vote in POINTS]
         self._box = gr.MultimodalTextbox(
             show_label=False, placeholder="A question; images by +, paste or drag", file_count="multiple",
             file_types=ENDINGS, sources=["upload"], max_plain_text_length=10**6,
@@ -135,11 +138,11 @@ class ChatPage:
             saved = gr.File(label="The conversation", visible=False, file_count="multiple")
             shown = gr.Textbox(label="What the model reads", lines=6, max_lines=30, visible=False, buttons=["copy"])
         save.click(self._write, self._chats, saved, **_QUIET)
-        upload.upload(self._read, upload, self._chats, **_QUIET)
+        self._opened = upload.upload(self._read, upload, self._chats, **_QUIET)
         prompt.click(self._prompt, self._chats[0], shown, **_QUIET)
 
     def _answer_questions(self) -> None:
-        inputs, outputs = [*self._parameters, self._sides, *self._chats], [self._box, *self._chats]
+        inputs, outputs = [*self._parameters, self._sides, *self._chats], [self._box, *self._chats, *self._buttons]
         running: dict[str, Any] = {
             "show_progress": "hidden", "api_visibility": "private", "concurrency_id": "answers",
             "concurrency_limit": self._options.answers,
@@ -148,15 +151,16 @@ class ChatPage:
         for number, chat in enumerate(self._chats):
             events.append(chat.retry(self._retry, inputs, outputs, **running))
             events.append(chat.edit(self._edit_in(number), inputs, outputs, **running))
-        self._box.stop(lambda: _IDLE, None, self._box, cancels=events, **_QUIET)
+        self._box.stop(None, None, self._box, js=_STOPPED, cancels=events, **_QUIET)
         # first the end, then the clearing: what is on its way would come after it
         ended = self._new.click(None, cancels=events, **_QUIET)
-        self._cleared = ended.then(lambda: [_IDLE, *[[] for _ in self._chats]], None, outputs, **_QUIET)
+        cleared = [_IDLE, *[[] for _ in self._chats], *self._votable(False)]
+        self._cleared = ended.then(lambda: cleared, None, outputs, **_QUIET)
 
     def _keep_conversation(self, page: gr.Blocks) -> None:
         """In the browser's storage, by the browser itself: a path that comes from there must be no answer of ours."""
         empty = json.dumps([[] for _ in self._chats])
-        page.load(None, self._stored, self._chats, js=_RESTORE.replace("EMPTY", empty), **_QUIET)
+        self._restored = page.load(None, self._stored, self._chats, js=_RESTORE.replace("EMPTY", empty), **_QUIET)
         for chat in self._chats:
             chat.change(None, [self._stored, *self._chats], self._stored, js=_STORE, **_QUIET)
 
@@ -164,8 +168,8 @@ class ChatPage:
         answer, histories = self._split(values)
         if message["text"].strip() or message["files"]:
             question = user_messages(message["text"], message["files"])
-            async for box, *chats in answer([[*history, *question] for history in histories]):
-                yield [box if box == gr.skip() else {**box, "value": None}, *chats]
+            async for box, *others in answer([[*history, *question] for history in histories]):
+                yield [box if box == gr.skip() else {**box, "value": None}, *others]
 
     async def _retry(self, *values: Any) -> AsyncIterator[list[Any]]:
         answer, histories = self._split(values)
@@ -187,19 +191,19 @@ class ChatPage:
         """What answers the last questions of conversations, and the conversations, of an event's values."""
         temperature, top_p, max_tokens, seed, sides, *histories = values
         options = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens, "seed": seed}
-        models = self._models[::-1] if sides["swapped"] else self._models
         given = {name: value for name, value in options.items() if value is not None}
-        return partial(self._answer, models, given), histories
+        return partial(self._answer, sides, given), histories
 
     async def _answer(
-        self, models: Sequence[ChatModel], options: dict[str, Any], histories: list[list[Message]]
+        self, sides: dict[str, bool], options: dict[str, Any], histories: list[list[Message]]
     ) -> AsyncGenerator[list[Any]]:
-        yield [_BUSY, *histories]
+        yield [_BUSY, *histories, *self._votable(False)]
+        models = self._models[::-1] if sides["swapped"] else self._models
         # its speed would tell one model from another
         async with aclosing(grow(models, histories, options, with_speed=not self._blind)) as updates:
             async for histories in updates:
-                yield [gr.skip(), *histories]
-        yield [_IDLE, *histories]
+                yield [gr.skip(), *histories, *[gr.skip() for _ in self._buttons]]
+        yield [_IDLE, *histories, *self._votable(_can_vote(sides, histories))]
 
     def _rate(self, like: gr.LikeData, history: list[Message]) -> None:
         vote = "like" if like.liked is True else "dislike" if like.liked is False else ""
@@ -207,26 +211,32 @@ class ChatPage:
         with _shown_errors():
             self._votes.rate(history, _place(like.index), vote)
 
-    def _vote_between(self, page: gr.Blocks) -> None:
+    def _vote_between(self) -> None:
         """The votes' buttons. The browser knows which model is left; a vote shows it, and ends the blind part."""
         start = "() => ({swapped: Math.random() < 0.5, voted: false, drawn: true})"
         sides = self._sides
-        shown = [*self._chats, *self._buttons]
-        page.load(None, sides, sides, js=f"(sides) => 'drawn' in sides ? sides : ({start})()", **_QUIET)
-        self._cleared.then(None, None, sides, js=start, **_QUIET)
-        sides.change(self._name, sides, shown, **_QUIET)
-        for button in self._buttons:
-            button.click(self._prefer, [button, sides, *self._chats], sides, **_QUIET)
+        changes: list[Any] = [
+            self._restored.then(None, sides, sides, js=f"(sides) => 'drawn' in sides ? sides : ({start})()", **_QUIET),
+            self._cleared.then(None, None, sides, js=start, **_QUIET),
+            self._opened,
+            *(button.click(self._prefer, [button, sides, *self._chats], sides, **_QUIET) for button in self._buttons),
+        ]
+        for change in changes:
+            change.then(self._show_sides, [sides, *self._chats], [*self._chats, *self._buttons], **_QUIET)
 
-    def _name(self, sides: dict[str, bool]) -> list[Any]:
+    def _show_sides(self, sides: dict[str, bool], *histories: list[Message]) -> list[Any]:
         names = self._names[::-1] if sides["swapped"] else self._names
         labels = names if sides["voted"] else ["A", "B"]
-        return [gr.update(label=label) for label in labels] + [gr.update(interactive=not sides["voted"])] * len(POINTS)
+        return [*(gr.update(label=label) for label in labels), *self._votable(_can_vote(sides, histories))]
+
+    def _votable(self, can_vote: bool) -> list[Any]:
+        """The votes' buttons, if there are any."""
+        return [gr.update(interactive=can_vote) for _ in self._buttons]
 
     def _prefer(self, vote: str, sides: dict[str, bool], *histories: list[Message]) -> dict[str, bool]:
         assert self._votes
-        if not all(history and is_whole(history[-1]) for history in histories):
-            raise gr.Error("There are no two whole answers yet.", print_exception=False)
+        if not _can_vote(sides, histories):  # nothing but this page's buttons waits for them
+            raise gr.Error("There are no two whole answers to vote on.", print_exception=False)
         with _shown_errors():
             self._votes.prefer(histories[0], histories[1], vote, sides["swapped"])
         return {**sides, "voted": True}
@@ -258,6 +268,10 @@ class ChatPage:
 def _place(index: int | Sequence[int]) -> int:
     """The place of a message: Gradio adds that in the message to it."""
     return index if isinstance(index, int) else index[0]
+
+
+def _can_vote(sides: dict[str, bool], histories: Sequence[list[Message]]) -> bool:
+    return not sides["voted"] and all(history and is_whole(history[-1]) for history in histories)
 
 
 def _until_last_question(history: list[Message]) -> list[Message]:
