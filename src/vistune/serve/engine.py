@@ -51,7 +51,7 @@ class Engine:
         eos = model.generation_config.eos_token_id
         self._eos = set(eos if isinstance(eos, list) else [eos])
         self._token_bytes = byte_reader(self.tokenizer)
-        self.grammars = Grammars(self.tokenizer, model.lm_head.out_features)
+        self.grammars = Grammars(self.tokenizer, model.config.get_text_config().vocab_size)
         positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or limits.length
         self.max_length = min(limits.length, positions)
         states = token_states(model)

@@ -32,7 +32,7 @@ def load_model(
         quantize(model.model.language_model, dtype, bits)
     model.to(place, dtype)
     if place.type == "cpu" and _packs(dtype):
-        _pack(model.model)  # without the head, whose weights can be the embeddings
+        _pack(model.model if model.config.tie_word_embeddings else model)  # else the head's are the embeddings
     return model.eval(), processor
 
 
