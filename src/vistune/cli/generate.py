@@ -97,7 +97,14 @@ def _print_outcome(run: Generation, outcome: Outcome) -> None:
 
 
 def _left_out(run: Generation, report: Report) -> Iterator[str]:
-    """What the data lacks for the kinds or for the teacher."""
+    """What the data lacks for the kinds, for stage 1 or for the teacher."""
+    if report.object_pairs:
+        yield f"{report.object_pairs:,} of {report.pairs:,} answers for stage 1 list the boxed objects: no captions"
+    elif not report.pairs:
+        yield (
+            "there is nothing for stage 1: the images have no captions in that language\n"
+            "  fix: leave the stage out of the recipe, and start from a checkpoint (docs/guides/own-images.md)"
+        )
     if report.without_context:
         yield f"{report.without_context:,} samples not requested: the image lacks what the kind shows to the teacher"
     thoughts = sum(kind.reasons["unfinished_thinking"] for kind in report.kinds.values())

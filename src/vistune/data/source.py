@@ -94,7 +94,8 @@ class DataSource:
         self.keys: NDArray[np.uint64] = np.fromiter(self._scan(skipped), dtype=np.uint64)
         """(n), the same for conversations that begin with the same image, else different"""
         if not len(self.keys):
-            raise DataError("there are no conversations in it", where=data.path)
+            fix = "write data for this stage, or leave the stage out of the recipe"
+            raise DataError("there are no conversations in it", where=data.path, fix=fix)
 
     def __len__(self) -> int:
         return len(self.keys)

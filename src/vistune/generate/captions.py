@@ -8,6 +8,7 @@ random `MAX_CAPTIONS` of them if it is in more. The draw for one phrase does not
 from __future__ import annotations
 
 import heapq
+import random
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -22,9 +23,10 @@ from vistune.formats.conversations import image_path
 from vistune.generate.filters import has_role_marker
 from vistune.generate.injection import aims
 from vistune.generate.kinds import brief_questions
-from vistune.generate.languages import ENGLISH
+from vistune.generate.languages import ENGLISH, language_code
 from vistune.records import IMAGE_TOKEN, Conversation, ImageRecord, Turn
 from vistune.scene.context import one_line
+from vistune.scene.writer import SceneWriter
 from vistune.seeded import bits, pick
 
 MIN_CAPTIONS = 3
@@ -38,8 +40,9 @@ Phrases = Callable[[Iterable[str]], Iterator[set[str]]]
 class CaptionPairs:
     """One caption of each image, drawn by `seed`, as a conversation of one pair; iterable more than once.
 
-    A caption that is empty, holds a chat template's markers or a prompt injection is left out. `language` is that of
-    the captions and of the questions (`brief_questions`, also of `folder`).
+    An image without captions gets a list of its boxed objects, in English (kind `objects`). A caption that is empty,
+    holds a chat template's markers or a prompt injection is left out. `language` is that of the captions and of the
+    questions (`brief_questions`, also of `folder`).
     """
 
     records: Iterable[ImageRecord]
@@ -52,14 +55,20 @@ class CaptionPairs:
     def __iter__(self) -> Iterator[Conversation]:
         questions = brief_questions(self.language, self.folder)
         for record in self.records:
-            captions = sorted(enumerate(record.captions), key=lambda one: bits(self.seed, record.id, "caption", one[0]))
-            for number, caption in captions:
-                if _usable(text := one_line(caption)):
+            kind = "caption" if record.captions else "objects"
+            texts = record.captions or self._objects(record)
+            for number, text in sorted(enumerate(texts), key=lambda one: bits(self.seed, record.id, "caption", one[0])):
+                if _usable(text := one_line(text)):
                     question = pick(questions, self.seed, record.id, "brief", number)
                     turns = (Turn("user", f"{IMAGE_TOKEN}\n{question}"), Turn("assistant", text))
-                    image = image_path(record, self.images)
-                    yield Conversation(f"{record.id}-caption-{number}", turns, (image,), "caption")
+                    yield Conversation(f"{record.id}-{kind}-{number}", turns, (image_path(record, self.images),), kind)
                     break
+
+    def _objects(self, record: ImageRecord) -> tuple[str, ...]:
+        """The caption that the boxes give; none without boxes."""
+        if not record.boxes or language_code(self.language) != ENGLISH:
+            return ()
+        return (SceneWriter((), record.boxes, random.Random(0)).caption(),)
 
 
 def _usable(text: str) -> bool:

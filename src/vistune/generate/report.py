@@ -15,6 +15,7 @@ from vistune.generate.figures import Coverage, Diversity, Spending, by_frequency
 from vistune.generate.judge import JudgedSample
 from vistune.pages import render
 from vistune.pages.charts import BAR_SIZE, bar_chart
+from vistune.records import Conversation
 from vistune.resources import load_yaml
 from vistune.seeded import HashSample
 from vistune.storage import atomic_text
@@ -70,13 +71,14 @@ class KindReport:
 class Report:
     """The figures of a run, in bounded memory. `sent` is the number of requests sent, repeated ones included.
 
-    `pairs` is the number of stage 1's caption pairs, `without_context` that of samples without a request because the
+    `pairs` is the number of stage 1's caption pairs, `object_pairs` that of those whose captions are lists of boxed
+    objects, `without_context` that of samples without a request because the
     image has none of the kind's parts.
     """
 
     def __init__(self, kinds: Iterable[str]) -> None:
         self.kinds = {name: KindReport() for name in kinds}
-        self.pairs = self.without_context = self.sent = 0
+        self.pairs = self.object_pairs = self.without_context = self.sent = 0
         self.examples: dict[str, HashSample[JudgedSample]] = {
             "accepted": HashSample(_EXAMPLES, "accepted"), "rejected": HashSample(_EXAMPLES, "rejected")
         }  # fmt: skip
@@ -85,14 +87,20 @@ class Report:
         self.kinds[one.kind].add(one)
         self.examples["accepted" if one.verdict == "accepted" else "rejected"].add(one.id, one)
 
+    def add_pair(self, pair: Conversation) -> Conversation:
+        """Count a caption pair on its way into the file."""
+        self.pairs += 1
+        self.object_pairs += pair.kind == "objects"
+        return pair
+
     def totals(self) -> dict[str, int]:
         """asked, accepted, filtered, quarantined and pending over all kinds."""
         return {name: sum(getattr(kind, name) for kind in self.kinds.values()) for name in _COUNTS}
 
     def why_empty(self) -> str:
-        """Why there is no sample, no caption pair and none to come; "" where there are some."""
+        """Why there is no sample, no caption of the data and none to come; "" where there are some."""
         totals = self.totals()
-        if self.pairs or totals["accepted"] or totals["pending"]:
+        if self.pairs > self.object_pairs or totals["accepted"] or totals["pending"]:
             return ""
         reasons = Counter(reason for kind in self.kinds.values() for reason in kind.reasons.elements())
         why = [f"{self.without_context:,} samples need boxes or captions that their image lacks"]
@@ -106,6 +114,7 @@ class Report:
             **self.totals(),
             "kinds": {name: kind.to_dict() for name, kind in self.kinds.items()},
             "caption_pairs": self.pairs,
+            "object_pairs": self.object_pairs,
             "without_context": self.without_context,
         }
 

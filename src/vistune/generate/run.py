@@ -237,7 +237,7 @@ class Generation:
         """The second pass: the report, but for the number of requests that were sent."""
         report = Report([kind.name for kind, _ in plan.shares])
         write_samples(self._judged(plan, store, report), report, self.out, self.recipe)
-        report.pairs = self._write_pairs(plan)
+        self._write_pairs(plan, report)
         schema.save(self.recipe.without_secrets(), self.out / "recipe.yaml")
         with atomic_text(self.out / "run.json") as file:
             file.write(json.dumps({"images": str(self.images.resolve()) if self.images else None}) + "\n")
@@ -257,7 +257,7 @@ class Generation:
         keys = (request.key(self.client.name) for request in plan.requests())
         return any(store.failure(key) or key in store for key in keys)
 
-    def _write_pairs(self, plan: Plan) -> int:
+    def _write_pairs(self, plan: Plan, report: Report) -> None:
         records = filter(plan.shard.has, plan.records) if plan.shard else plan.records
         pairs: Iterable[Conversation] = CaptionPairs(
             records, self.recipe.seed, images=self.images,
@@ -265,7 +265,7 @@ class Generation:
         )  # fmt: skip
         if self.recipe.balance_captions:
             pairs = balanced(pairs, SpacyPhrases(self.recipe.balance_captions), self.recipe.seed)
-        return write_conversations(pairs, self.out / "align", self.recipe.format)
+        write_conversations(map(report.add_pair, pairs), self.out / "align", self.recipe.format)
 
     def _print_findings(self) -> None:
         """Print what was found in the annotations: missing images, boxes that were clipped or left out."""

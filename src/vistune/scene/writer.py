@@ -154,6 +154,12 @@ class SceneWriter:
     def _finder(self) -> MentionFinder:
         return MentionFinder({*counts(self.boxes), *self.vocabulary})
 
+    def caption(self) -> str:
+        """A brief description: the objects, and where the only one is: `Two dogs and a cat.`, `A kite at the top.`"""
+        where = position(self.boxes[0]) if len(self.boxes) == 1 else None
+        listing = self._listing() + (f" {place(where)}" if where else "")
+        return f"{listing[0].upper()}{listing[1:]}."
+
     def description(self) -> str:
         """A detailed description: the objects, the background if a caption names it, and where each object is."""
         ground = re.search(r"\b((?:\w+ and )?\w+) background", " ".join(self.captions), re.IGNORECASE)
