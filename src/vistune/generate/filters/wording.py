@@ -104,8 +104,9 @@ def _phrases(name: str) -> re.Pattern[str]:
 
 
 def wrong_language(sample: Sample) -> bool:
-    """The answers are in another script or language than the kind's; names and foreign words within are fine."""
-    text = " ".join(answer.unquoted for answer in sample.answers)
+    """What the teacher writes is in another script or language than the kind's; names and foreign words are fine."""
+    written = sample.answers if sample.kind.questions else sample.texts
+    text = " ".join(one.unquoted for one in written)
     script = _script(text)
     expected = _knowledge()["scripts"].get(sample.kind.language, "LATIN").split()
     if script and script not in expected:
