@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo setup test check
+.PHONY: demo setup test check docs
 
 demo: setup  ## annotated images become a visual assistant, in minutes
 	$(BIN)/vistune demo --out runs/demo
@@ -23,3 +23,6 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: setup  ## the documentation as a site in site/
+	$(BIN)/mkdocs build --strict --quiet

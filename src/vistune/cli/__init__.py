@@ -11,6 +11,7 @@ from importlib.metadata import version
 from vistune.cli.ablate import add_ablate
 from vistune.cli.chat import add_chat
 from vistune.cli.demo import add_demo, add_demo_data
+from vistune.cli.env import add_env
 from vistune.cli.eval import add_eval
 from vistune.cli.export import add_export
 from vistune.cli.generate import add_generate
@@ -81,6 +82,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     for add in (
         add_demo, add_demo_data, add_generate, add_view, add_import, add_scienceqa, add_split, add_init, add_train,
         add_merge, add_eval, add_rescore, add_report, add_ablate, add_chat, add_serve, add_export, add_recipes,
+        add_env,
     ):  # fmt: skip
         add(commands)
     return parser, commands.choices
