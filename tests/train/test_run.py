@@ -234,6 +234,9 @@ def test_a_plain_stage_does_not_drop_questions(make_recipe: Any, tmp_path: Path)
         align = recipe.stages[0].model_copy(update={"data": data})
         with pytest.raises(DataError, match="leaves questions out, and this data has questions"):
             train(recipe.model_copy(update={"stages": [align]}), tmp_path / "run")
+    # instructions of ours for captions may be questions
+    asks.write_text(asks.read_text().replace("what is it?", "What is this a picture of?"))
+    train(recipe.model_copy(update={"stages": [align]}), tmp_path / "run")
 
 
 def test_a_missing_tracker_is_reported_before_any_training(make_recipe: Any, tmp_path: Path) -> None:

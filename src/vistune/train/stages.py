@@ -14,6 +14,7 @@ from vistune.data.dataset import AHEAD, Dataset, open_sources
 from vistune.data.encode import Encoder
 from vistune.data.source import DataSource
 from vistune.errors import DataError
+from vistune.generate.kinds import prompt_folder
 from vistune.model.adapters import add_lora, lora_parts
 from vistune.model.assemble import image_token_count
 from vistune.model.families import vision_blocks
@@ -60,7 +61,9 @@ def _check_pairs(source: DataSource, stage: StageRecipe) -> None:
 def _check_captions(source: DataSource) -> None:
     """Raise DataError for data that asks: the template `plain` leaves out all that a user says."""
     some = list(islice(source, _SOME))
-    asks = sum(one.turns[-2].text.replace(IMAGE_TOKEN, "").rstrip().endswith("?") for one in some)
+    requests = [one.turns[-2].text.replace(IMAGE_TOKEN, "").strip() for one in some]
+    briefs = {line for file in prompt_folder().glob("brief*.txt") for line in file.read_text("utf-8").splitlines()}
+    asks = sum(request.endswith("?") and request not in briefs for request in requests)
     if any(len(one.turns) > _CAPTION for one in some) or asks > len(some) / 2:
         what = "the stage's template `plain` leaves questions out, and this data has questions"
         fix = "remove `template: plain` from this stage, or give it captions: one instruction and one answer each"

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "demo.ipynb"
+NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "demo.ipynb"
 
 
 def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,4 +23,4 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = {cell.id: "".join(str(output) for output in cell.outputs) for cell in notebook.cells if "outputs" in cell}
     assert (tmp_path / "runs/eval/scores.json").is_file(), outputs
-    assert notebook.cells[-2].outputs[0].output_type == "execute_result"  # the assistant's answer
+    assert "execute_result" in {output.output_type for output in notebook.cells[-2].outputs}  # the assistant's answer

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +32,9 @@ def test_the_wheel_works_elsewhere(built: Path, tmp_path: Path) -> None:
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "import vistune; assert vistune.__file__.startswith(sys.argv[1]), vistune.__file__\n"
         "from vistune.cli import main\n"
-        "for command in (['recipes', 'mini'], ['demo-data', '--out', 'emoji', '--train', '2', '--val', '0', '--test', '0'],\n"
-        "                ['generate', 'emoji', '--out', 'data'], ['view', 'data'], ['train', 'mini', '--plan']):\n"
+        "data = ['demo-data', '--out', 'runs/emoji', '--train', '8', '--val', '0', '--test', '0']\n"
+        "for command in (['recipes', 'mini'], data, ['generate', 'runs/emoji', '--out', 'runs/instruct'],\n"
+        "                ['view', 'runs/instruct'], ['train', 'mini', '--plan']):\n"
         "    assert main(command) == 0, command\n"
     )
     subprocess.run([sys.executable, "-c", script, str(site)], cwd=work, check=True)
