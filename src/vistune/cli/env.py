@@ -17,7 +17,7 @@ def add_env(commands: Any) -> None:
     add_command(commands, "env", _print, "Print the versions and devices that a bug report needs")
 
 
-def _print(args: argparse.Namespace) -> None:
+def _print(_: argparse.Namespace) -> None:
     import torch
 
     rows = {
