@@ -128,6 +128,15 @@ def test_data_files_of_each_format(form: str, tmp_path: Path, records: list[Imag
     assert html.count("<rect data-name") == 10
 
 
+def test_both_answers_of_a_pair(tmp_path: Path, records: list[ImageRecord]) -> None:
+    row = {"images": [records[0].image.name], "prompt": "What is it?", "chosen": "A dog.", "rejected": "A cat."}
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(row) + "\n")
+    assert write_view(tmp_path / "pairs.jsonl", tmp_path / "v.html", images=records[0].image.parent) == 1
+    html = (tmp_path / "v.html").read_text()
+    assert "A dog.</div>" in html
+    assert "<span>rejected</span>A cat.</div>" in html
+
+
 def test_an_image_within_the_record_and_one_that_is_broken(tmp_path: Path, records: list[ImageRecord]) -> None:
     import base64
 

@@ -82,8 +82,13 @@ def _print_outcome(run: Generation, outcome: Outcome) -> None:
 
     out, form = run.out, run.recipe.format
     stages = {f"stage {n}": output_path(out / name, form) for n, name in enumerate(("align", "instruct"), 1)}
-    for what, path in {**stages, "report": out / "report.html", "images": run.images}.items():
+    preferences = outcome.report.preferences
+    pairs = {"pairs": out / "pairs.jsonl"} if preferences else {}
+    for what, path in {**stages, **pairs, "report": out / "report.html", "images": run.images}.items():
         print(f"{what}: {path}")
+    if preferences:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in preferences.most_common())
+        print(f"pairs of answers: {preferences.total():,}, false by {reasons}")
     if outcome.spent:
         print(f"spent: {outcome.spent}")
     if outcome.faults:

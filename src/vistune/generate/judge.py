@@ -12,6 +12,7 @@ from vistune.formats.conversations import image_path
 from vistune.generate.filters import Sample, reasons
 from vistune.generate.injection import prompt_leak
 from vistune.generate.kinds import Kind
+from vistune.generate.pairs import Preference, preferences
 from vistune.generate.plan import Plan, PlannedSample
 from vistune.generate.replies import ParsedReply, ReplyError, parse_reply
 from vistune.llm.client import Reply, Request
@@ -26,13 +27,14 @@ class JudgedSample:
     """A sample with its verdict. `text` is the raw reply.
 
     `about` is its line of the provenance file (docs/quality.md), `turns` are empty where the reply could not be
-    parsed, `categories` are the different ones of the image's boxes.
+    parsed, `categories` are the different ones of the image's boxes. `preferences` are the pairs of answers made of it.
     """
 
     about: Mapping[str, Any]
     turns: tuple[Turn, ...]
     text: str
     categories: tuple[str, ...] = ()
+    preferences: tuple[Preference, ...] = ()
 
     @property
     def id(self) -> str:
@@ -55,6 +57,14 @@ class JudgedSample:
     def filtered(self, reason: str) -> JudgedSample:
         """The accepted sample, filtered for `reason` after all."""
         return replace(self, about={**self.about, **_verdict((reason,), "filtered")})
+
+
+def with_preferences(one: JudgedSample, sample: PlannedSample, plan: Plan) -> JudgedSample:
+    """The sample, with its pairs of answers if it is accepted."""
+    if one.verdict != "accepted":
+        return one
+    pairs = preferences(Sample(sample.kind, sample.record, one.turns, plan.vocabulary), plan.seed)
+    return replace(one, preferences=tuple(pairs))
 
 
 def usable(kind: Kind, reply: Reply) -> bool:

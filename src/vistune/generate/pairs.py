@@ -141,10 +141,13 @@ def _turned(exchange: Sample, said: re.Match[str]) -> Iterator[str]:
 
 
 def _asked_for(exchange: Sample) -> str:
-    """The name of the only object that the question names; empty if it names several or none."""
+    """The name of the only object that the question names, as it is written; empty if it names several or none."""
     words = exchange.texts[0].words
     found = exchange.finder.mentions(words)
-    return singular(" ".join(words[found[0].start : found[0].end])) if len(found) == 1 else ""
+    if len(found) != 1:
+        return ""
+    written = re.search(_surface(words, found[0]), exchange.turns[0].text, re.IGNORECASE)
+    return singular(written[0]) if written else ""
 
 
 def _other_sides(exchange: Sample) -> Iterator[str]:
@@ -166,8 +169,9 @@ def _other_numbers(exchange: Sample) -> Iterator[str]:
                 continue
             start, end = before, rest
             if noun and 1 in (count, new):
-                name = " ".join(words[noun.start : noun.end])
-                end = re.sub(re.escape(name), (singular if new == 1 else plural)(name), rest, count=1, flags=re.I)
+                form = singular if new == 1 else plural
+                name = re.search(_surface(words, noun), rest, re.IGNORECASE)
+                end = rest.replace(name[0], form(name[0]), 1) if name else rest
                 start = _VERB.sub("is " if new == 1 else "are ", before)
             yield start + _like(found[0], number(new)) + end
 
@@ -193,13 +197,17 @@ def _other_objects(exchange: Sample, key: tuple[object, ...]) -> Iterator[str]:
 
 def _replaced(text: str, words: list[str], mention: Mention, other: str) -> str:
     """The text with `other` for every occurrence of what is mentioned, in the same number and with its article."""
-    surface = r"\W+".join(map(re.escape, words[mention.start : mention.end]))
 
     def form(found: re.Match[str]) -> str:
         new = with_article(other) if found[1] else plural(other) if mention.plural else singular(other)
         return _like(found[0], new)
 
-    return re.sub(rf"\b(an? )?{surface}\b", form, text, flags=re.IGNORECASE)
+    return re.sub(rf"\b(an? )?{_surface(words, mention)}\b", form, text, flags=re.IGNORECASE)
+
+
+def _surface(words: list[str], mention: Mention) -> str:
+    """The pattern of a mention in the text that the words are of."""
+    return r"[\W_]+".join(map(re.escape, words[mention.start : mention.end]))
 
 
 def _like(old: str, new: str) -> str:

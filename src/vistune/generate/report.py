@@ -72,19 +72,22 @@ class Report:
     """The figures of a run, in bounded memory. `sent` is the number of requests sent, repeated ones included.
 
     `pairs` is the number of stage 1's caption pairs, `object_pairs` that of those whose captions are lists of boxed
-    objects, `without_context` that of samples without a request because the
-    image has none of the kind's parts.
+    objects, `preferences` that of pairs of answers by the reason why one is false, `without_context` that of samples
+    without a request because the image has none of the kind's parts.
     """
 
     def __init__(self, kinds: Iterable[str]) -> None:
         self.kinds = {name: KindReport() for name in kinds}
         self.pairs = self.object_pairs = self.without_context = self.sent = 0
+        self.preferences: Counter[str] = Counter()
         self.examples: dict[str, HashSample[JudgedSample]] = {
             "accepted": HashSample(_EXAMPLES, "accepted"), "rejected": HashSample(_EXAMPLES, "rejected")
         }  # fmt: skip
 
     def add(self, one: JudgedSample) -> None:
         self.kinds[one.kind].add(one)
+        if one.verdict == "accepted":
+            self.preferences.update(pair.reason for pair in one.preferences)
         self.examples["accepted" if one.verdict == "accepted" else "rejected"].add(one.id, one)
 
     def add_pair(self, pair: Conversation) -> Conversation:
@@ -115,6 +118,7 @@ class Report:
             "kinds": {name: kind.to_dict() for name, kind in self.kinds.items()},
             "caption_pairs": self.pairs,
             "object_pairs": self.object_pairs,
+            "preferences": by_frequency(self.preferences),
             "without_context": self.without_context,
         }
 

@@ -20,7 +20,7 @@ from rich.console import Console
 from vistune.errors import ClientError, DataError, Stopped, VistuneError
 from vistune.formats.conversations import image_path, write_conversations
 from vistune.generate.captions import CaptionPairs, SpacyPhrases, balanced
-from vistune.generate.judge import JudgedSample, judge, usable
+from vistune.generate.judge import JudgedSample, judge, usable, with_preferences
 from vistune.generate.kinds import Prompts, brief_questions
 from vistune.generate.languages import language_code
 from vistune.generate.plan import First, Plan, Shard, make_plan, parse_amounts
@@ -56,8 +56,8 @@ def generate(
 
     `records` and `client` replace the recipe's annotations and teacher. `merge` adds the replies in the folders of
     other runs first; `pilot` requests that number of samples only. Writes instruct and align (stage 1's caption pairs)
-    in the recipe's format, provenance.jsonl (one line a sample), rejected.jsonl (reasons and raw text), report.json
-    and .html, recipe.yaml, and replies.sqlite, from which the same call resumes.
+    in the recipe's format, with `pairs` pairs.jsonl, provenance.jsonl (one line a sample), rejected.jsonl (reasons and
+    raw text), report.json and .html, recipe.yaml, and replies.sqlite, from which the same call resumes.
 
     Raises VistuneError for a mistake in the recipe or the data, and, after everything received has been written,
     ClientError or Stopped (SIGINT, SIGTERM) for what ended the run early.
@@ -249,7 +249,7 @@ class Generation:
             if sample.request is None and not sample.reasons:
                 report.without_context += 1
             elif judged := judge(sample, plan, self.client.name, store, self.images):
-                yield judged
+                yield with_preferences(judged, sample, plan) if self.recipe.pairs else judged
             else:
                 report.kinds[sample.kind.name].count("pending")
 

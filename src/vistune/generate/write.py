@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import TextIO
@@ -16,19 +17,29 @@ from vistune.records import IMAGE_TOKEN, Conversation, Turn
 from vistune.seeded import fraction
 from vistune.storage import atomic_text
 
+PAIRS = "pairs.jsonl"
+"""The file of pairs of answers."""
+_ABOUT = ("provenance", "rejected")
 _BLOCK = 4_096
 """Samples that are compared with all earlier ones at a time."""
 
 
 def write_samples(samples: Iterable[JudgedSample], report: Report, out: Path, recipe: GenerateRecipe) -> None:
-    """Write instruct.*, provenance.jsonl and rejected.jsonl into the folder `out`, and count all in `report`.
+    """Write instruct.*, provenance.jsonl, rejected.jsonl and, for `recipe.pairs`, pairs.jsonl into the folder `out`.
+
+    All is counted in `report`.
 
     One block of samples is in memory at a time. If it fails, the files are as they were. Raises StorageError if the
     disk is full.
     """
     new = _without_duplicates(samples, recipe)
-    with atomic_text(out / "provenance.jsonl") as provenance, atomic_text(out / "rejected.jsonl") as rejected:
+    with ExitStack() as files:
+        provenance, rejected = (files.enter_context(atomic_text(out / f"{name}.jsonl")) for name in _ABOUT)
         accepted = _accepted(new, report, provenance, rejected)
+        if recipe.pairs:
+            accepted = _writing_pairs(accepted, files.enter_context(atomic_text(out / PAIRS)))
+        else:
+            (out / PAIRS).unlink(missing_ok=True)  # an earlier run's, of other data
         write_conversations((_conversation(one, recipe) for one in accepted), out / "instruct", recipe.format)
 
 
@@ -58,6 +69,14 @@ def _accepted(
             yield one
         else:
             rejected.write(to_json({**one.about, "text": one.text}) + "\n")
+
+
+def _writing_pairs(samples: Iterable[JudgedSample], file: TextIO) -> Iterator[JudgedSample]:
+    """The samples; their pairs of answers are written on the way."""
+    for one in samples:
+        for number, pair in enumerate(one.preferences, 1):
+            file.write(pair.to_row(f"{one.id}-{number}", one.kind, str(one.about["image"])) + "\n")
+        yield one
 
 
 def _conversation(sample: JudgedSample, recipe: GenerateRecipe) -> Conversation:

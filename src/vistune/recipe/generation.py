@@ -79,6 +79,9 @@ class WritingOptions(Section):
     (en_core_web_sm if no pipeline is named)."""
     format: Literal["llava", "messages", "parquet"] = "llava"
     """File format of the conversations."""
+    pairs: bool = False
+    """Also write pairs.jsonl: accepted answers, each with a version that the boxes contradict, for preference training
+    (docs/guides/preferences.md)."""
     image_side: Literal["first", "random"] = "first"
     """Place of <image> in the first turn: before the question, or on a random side as in the paper."""
     keep_near_duplicates: bool = False

@@ -129,6 +129,7 @@ def _card(
         "captions": record.captions if record else (),
         "turns": [Turn(turn.role, turn.text.replace(IMAGE_TOKEN, "").strip()) for turn in sample.turns],
         "text": sample.text,
+        "rejected": sample.rejected,
         "provenance": {
             key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             for key, value in sample.provenance.items()

@@ -26,7 +26,8 @@ _KEYS = {"id": str, "kind": str, "verdict": str, "reasons": list, "image": str}
 class ViewSample:
     """A sample to look at. `image` is the value of its record: a file's name, or the image itself.
 
-    `provenance` is that of a generated sample, with verdict and reasons; `text` the raw reply where it has no turns.
+    `provenance` is that of a generated sample, with verdict and reasons; `text` the raw reply where it has no turns;
+    `rejected` the answer that the last turn is preferred to.
     """
 
     id: str
@@ -35,6 +36,7 @@ class ViewSample:
     image: Any = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     text: str = ""
+    rejected: str = ""
 
 
 def draw_samples(data: Path, limit: int, seed: int, *, only_rejected: bool = False) -> list[ViewSample]:
@@ -118,5 +120,5 @@ def _of_file(path: Path, limit: int, seed: int) -> list[ViewSample]:
 
 def _sample(row: Row, number: int) -> ViewSample:
     conversation = to_conversation(row.values, number, row.where, lambda _, place: str(place))
-    sample = ViewSample(conversation.id, conversation.kind, conversation.turns)
+    sample = ViewSample(conversation.id, conversation.kind, conversation.turns, rejected=conversation.rejected)
     return replace(sample, image=image_values(row.values, row.where)[0]) if conversation.images else sample
