@@ -169,6 +169,9 @@ class AnnotatedImages:
         if scale == (1, 1) and max(map(abs, corners)) > _OTHER_UNIT:
             what = f"the box {[round(value, 4) for value in corners]} of '{raw.category}' is not in fractions"
             raise AnnotationError(what, where=raw.where, fix="its values are fractions of the image's size, 0 to 1")
+        x1, y1, x2, y2 = corners
+        if 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1:
+            return Box(name, x1, y1, x2, y2, crowd=raw.crowd)
         x1, y1, x2, y2 = (min(max(corner, 0.0), 1.0) for corner in corners)
         if x1 >= x2 or y1 >= y2:
             findings.without_area += 1

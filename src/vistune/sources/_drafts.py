@@ -32,7 +32,8 @@ class Draft:
     """An image as its annotations have it.
 
     `names` are those that its file may have, the likeliest first: paths, of any system. `width` and `height` are the
-    annotated ones, 0 if there are none; `pixels` says whether the boxes are in pixels, else in fractions.
+    annotated ones, 0 if there are none; `pixels` says whether the boxes are in pixels, else in fractions. Of an image
+    that is not `exhaustive` not all objects of the data's categories have boxes.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Draft:
     width: int = 0
     height: int = 0
     pixels: bool = True
+    exhaustive: bool = True
 
 
 @dataclass(slots=True)

@@ -7,29 +7,33 @@ Files are read piece by piece; what is kept of them are captions and six numbers
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from vistune.errors import AnnotationError
-from vistune.formats import Location, OnError
-from vistune.formats._json_stream import JsonStream
+from vistune.formats import OnError
 from vistune.scene.context import one_line
 from vistune.sources import sources
 from vistune.sources._contents import Contents, JsonHead
 from vistune.sources._drafts import Draft, RawBox
-from vistune.sources._helpers import is_number
+from vistune.sources._helpers import is_number, json_stream
 from vistune.sources._reading import Reading, each
-from vistune.sources._rows import Row
 
 _OFFICIAL = re.compile(r"(captions|instances|person_keypoints|stuff|panoptic|image_info)_(.+)")
 _SECTIONS = {"images": "image", "annotations": "annotation", "categories": "category"}
 _FORM = "'bbox' is [x, y, width, height] in pixels"
 _CATEGORY = "add it to 'categories'"
+_POLYGONS, _NO_POLYGON = re.compile(r'"segmentation"\s*:\s*\[[^"]*\]'), '"segmentation":[]'
+_FEDERATED = {"neg_category_ids", "not_exhaustive_category_ids"}
+"""LVIS's keys of an image: only some categories have all of their objects boxed in it."""
 _Id = int | str
 
 
@@ -100,8 +104,9 @@ class _Image:
     captions: list[str] = field(default_factory=list)
     boxes: array[float] = field(default_factory=lambda: array("d"))
     """Six numbers a box: the category's place, crowd, x, y, width, height."""
+    exhaustive: bool = True
     first_use: str = ""
-    """The first annotation of it."""
+    """The first annotation of it, where that comes before the image."""
 
 
 class _Content:
@@ -123,8 +128,9 @@ class _Content:
         if str(id_) in self._left_out:
             return None
         where = f"{image.files[-1]}: image {id_}"
-        boxes = tuple(self._boxes(image, where))
-        return Draft(str(id_), (image.name,), where, boxes, tuple(image.captions), image.width, image.height)
+        boxes, captions = tuple(self._boxes(image, where)), tuple(image.captions)
+        size = image.width, image.height
+        return Draft(str(id_), (image.name,), where, boxes, captions, *size, exhaustive=image.exhaustive)
 
     def _boxes(self, image: _Image, where: str) -> Iterator[RawBox]:
         for at in range(0, len(image.boxes), 6):
@@ -136,56 +142,60 @@ class _Content:
             yield RawBox(name, x, y, x + max(width, 0), y + max(height, 0), place, bool(crowd))
 
     def _read(self, file: Path) -> None:
-        location = Location(str(file), AnnotationError)
-        with location.open(file) as opened:
-            stream = JsonStream(opened, location)
+        add: dict[str, Callable[[Any], None]] = {
+            "images": partial(self._add_image, file=file),
+            "annotations": partial(self._add_annotation, file=file),
+            "categories": self._add_category,
+        }
+        with json_stream(file) as stream:
             if stream.next() != "{":
                 raise AnnotationError("COCO's format is an object with 'images' and 'annotations'", where=str(file))
             for section in stream.members():
-                if section in _SECTIONS and stream.next() == "[":
-                    for index, (values, _, _) in enumerate(stream.elements()):
-                        self._take(section, file, index, values)
+                if section not in add or stream.next() != "[":
+                    continue
+                for index, row in enumerate(chain.from_iterable(stream.batches(_without_polygons))):
+                    try:
+                        add[section](row)
+                    except AnnotationError as error:
+                        self._mistake(error, section, row, f"{file}: {section}[{index}]")
             stream.end()
 
-    def _take(self, section: str, file: Path, index: int, values: Any) -> None:
-        if not isinstance(values, dict):
-            self.errors.append(AnnotationError("this is not an object", where=f"{file}: {section}[{index}]"))
-            return
-        row = Row(values, f"{file}: {section}[{index}]")
+    def _mistake(self, error: AnnotationError, section: str, row: Any, where: str) -> None:
+        """Report the first mistake about an image, and leave the image out; one in a category ends the reading."""
+        values = row if isinstance(row, dict) else {}
         if "id" in values:
-            row = Row(values, f"{file}: {_SECTIONS[section]} {values['id']}")
-        image = values.get("id" if section == "images" else "image_id") if section != "categories" else None
-        if str(image) in self._left_out:
-            return
-        try:
-            {"images": self._add_image, "annotations": self._add_annotation, "categories": self._add_category}[section](
-                row, file
-            )
-        except AnnotationError as error:
-            if section == "categories":
-                raise
+            where = f"{where.rpartition(': ')[0]}: {_SECTIONS[section]} {values['id']}"
+        error = AnnotationError(error.what, where=where, fix=error.fix)
+        if section == "categories":
+            raise error
+        image = values.get("id" if section == "images" else "image_id")
+        if str(image) not in self._left_out:
             self.errors.append(error)
-            if image is not None:
-                self._left_out.add(str(image))
+        if image is not None:
+            self._left_out.add(str(image))
 
-    def _add_image(self, row: Row, file: Path) -> None:
-        key, name = _id(row, "id"), row.values.get("file_name") or row.values.get("coco_url")
+    def _add_image(self, row: Any, file: Path) -> None:
+        key, name = _id(row, "id"), row.get("file_name") or row.get("coco_url")
         if not isinstance(name, str):
-            raise row.wrong(f"'file_name' is not a name: {_short(row.values.get('file_name'))}")
+            raise AnnotationError(f"'file_name' is not a name: {_short(row.get('file_name'))}")
         width, height = (_side(row, side) for side in ("width", "height"))
         image = self.images.setdefault(key, _Image())
         if file in image.files:
-            raise row.wrong("another image of this file has the same id")
+            raise AnnotationError("another image of this file has the same id")
         if image.files and (image.name != name or (width and image.width and image.width != width)):
-            raise row.wrong(f"{image.files[0]} has another file name or size for this image")
+            raise AnnotationError(f"{image.files[0]} has another file name or size for this image")
         image.name, image.width, image.height = name, width or image.width, height or image.height
+        image.exhaustive = image.exhaustive and row.keys().isdisjoint(_FEDERATED)
         image.files.append(file)
 
-    def _add_category(self, row: Row, _: Path) -> None:
-        name = row.values.get("name")
+    def _add_category(self, row: Any) -> None:
+        key, name = _id(row, "id"), row.get("name")
         if not isinstance(name, str) or not name.strip():
-            raise row.wrong(f"the category's name is not a text: {_short(name)}")
-        self._names[self._place(_id(row, "id"))] = name.strip()
+            raise AnnotationError(f"the category's name is not a text: {_short(name)}")
+        place = self._place(key)
+        if self._names[place] not in (None, name.strip()):
+            raise AnnotationError(f"another category has the same id: {self._names[place]}")
+        self._names[place] = name.strip()
 
     def _place(self, category: _Id) -> int:
         if category not in self._categories:
@@ -193,59 +203,71 @@ class _Content:
             self._names.append(None)
         return self._categories[category]
 
-    def _add_annotation(self, row: Row, _: Path) -> None:
+    def _add_annotation(self, row: Any, file: Path) -> None:
         image = self.images.setdefault(_id(row, "image_id"), _Image())
-        image.first_use = image.first_use or row.where
-        if "caption" in row.values:
+        if not image.files and not image.first_use:
+            image.first_use = f"{file}: annotation {row.get('id', '')}"
+        if "caption" in row:
             image.captions += _captions(row)
-        for part in row.values.get("segments_info") or ([row.values] if "category_id" in row.values else ()):
-            box = Row(part, row.where)
-            place = self._place(_id(box, "category_id"))
-            image.boxes.extend((place, bool(part.get("iscrowd")), *_bbox(box)))
+        for part in row.get("segments_info") or ([row] if "category_id" in row else ()):
+            place = self._place(_id(part, "category_id"))
+            image.boxes.extend((place, bool(part.get("iscrowd")), *_bbox(part)))
 
     def _check_uses(self) -> None:
         """Annotations of images that are not there are mistakes."""
         for id_ in [id_ for id_, image in self.images.items() if not image.files]:
-            what = f"there is no image with the id {id_!r}"
             first = self.images.pop(id_).first_use
-            self.errors.append(AnnotationError(what, where=first, fix="add it to 'images'"))
+            if str(id_) not in self._left_out:
+                what = f"there is no image with the id {id_!r}"
+                self.errors.append(AnnotationError(what, where=first, fix="add it to 'images'"))
 
 
-def _id(row: Row, key: str) -> _Id:
-    if key not in row.values:
-        raise row.wrong(f"the key '{key}' is missing")
-    value = row.values[key]
+def _without_polygons(text: str) -> list[Any]:
+    """The objects in a JSON list. Polygons, most of a file's bytes, are read only where a box is missing."""
+    rows: list[Any] = json.loads(_POLYGONS.sub(_NO_POLYGON, text))
+    if any(isinstance(row, dict) and "segmentation" in row and not row.get("bbox") for row in rows):
+        rows = json.loads(text)
+    return rows
+
+
+def _id(row: Any, key: str) -> _Id:
+    if not isinstance(row, dict):
+        raise AnnotationError("this is not an object")
+    if key not in row:
+        raise AnnotationError(f"the key '{key}' is missing")
+    value = row[key]
     if not isinstance(value, int | str):
-        raise row.wrong(f"'{key}' is neither a number nor a text: {_short(value)}")
+        raise AnnotationError(f"'{key}' is neither a number nor a text: {_short(value)}")
     return value
 
 
-def _side(row: Row, key: str) -> int:
+def _side(row: dict[str, Any], key: str) -> int:
     """Width or height in pixels; 0 where there is none, as for captions."""
-    value = row.values.get(key)
+    value = row.get(key)
     if value is None or value in (0, -1):
         return 0
     if not is_number(value) or value < 1 or value != int(value):
-        raise row.wrong(f"'{key}' is not a size in pixels: {_short(value)}")
+        raise AnnotationError(f"'{key}' is not a size in pixels: {_short(value)}")
     return int(value)
 
 
-def _captions(row: Row) -> list[str]:
-    caption = row.values["caption"]
+def _captions(row: dict[str, Any]) -> list[str]:
+    caption = row["caption"]
     if not isinstance(caption, str):
-        raise row.wrong(f"the caption is not a text: {_short(caption)}")
+        raise AnnotationError(f"the caption is not a text: {_short(caption)}")
     return [line] if (line := one_line(caption)) else []
 
 
-def _bbox(row: Row) -> tuple[float, float, float, float]:
+def _bbox(row: dict[str, Any]) -> tuple[float, float, float, float]:
     """[x, y, width, height], or that of the polygons where there is none."""
-    bbox = row.values.get("bbox")
-    if not bbox:
-        bbox = _around(row.values.get("segmentation"))
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(is_number, bbox)):
-        raise row.wrong(f"'bbox' is not [x, y, width, height]: {_short(bbox)}", _FORM)
-    x, y, width, height = bbox
-    return x, y, width, height
+    bbox = row.get("bbox") or _around(row.get("segmentation"))
+    try:
+        x, y, width, height = bbox  # type: ignore[misc]
+        if math.isfinite(x + y + width + height):
+            return x, y, width, height
+    except (TypeError, ValueError):
+        pass
+    raise AnnotationError(f"'bbox' is not [x, y, width, height]: {_short(bbox)}", fix=_FORM)
 
 
 def _around(polygons: Any) -> list[float] | None:
