@@ -189,6 +189,17 @@ def datumaro(folder: Path) -> Path:
     return folder
 
 
+def createml(folder: Path) -> Path:
+    """Roboflow's export: a file beside the images; corners are around the centre."""
+    rows = []
+    for name, box in (("dog", (30.0, 25.0, 40.0, 50.0)), ("cat", (20.0, 15.0, 20.0, 20.0))):
+        draw(folder / "train" / f"{name}.png")
+        place = dict(zip(("x", "y", "width", "height"), box, strict=True))
+        rows.append({"image": f"{name}.png", "annotations": [{"label": name, "coordinates": place}]})
+    write_json(folder / "train" / "_annotations.createml.json", rows)
+    return folder
+
+
 def karpathy(folder: Path) -> Path:
     """dataset_coco.json beside val2014."""
     rows = []
@@ -252,7 +263,8 @@ def box_rows(folder: Path) -> Path:
 TOOLS = {
     make.__name__: make
     for make in (
-        cvat, labelme, label_studio, via, visual_genome, dota, kitti, datumaro, karpathy, lines, img2dataset, box_rows,
+        cvat, labelme, label_studio, via, visual_genome, dota, kitti, datumaro, createml, karpathy, lines, img2dataset,
+        box_rows,
     )
 }  # fmt: skip
 

@@ -32,6 +32,29 @@ def test_a_list_is_read_alike_whatever_the_pieces(tmp_path: Path, monkeypatch: p
         assert [reader.read(row.place) for row in rows[::-1]] == rows[::-1]
 
 
+def test_many_elements_at_once_are_those_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(0)
+    alphabet = 'a"\\{}[],: \n\u00e4\U0001f415'
+    texts = ["".join(rng.choices(alphabet, k=rng.randrange(40))) for _ in range(60)]
+    lists: list[list[Any]] = [
+        [{"id": number, "text": text} for number, text in enumerate(texts)],
+        [{"id": number, "parts": [{"a": text}, {"b": {}}]} for number, text in enumerate(texts)],
+        [], [{}], [1, "}, {", [], {"a": 1}, None, {"b": [{}, {}]}],
+    ]  # fmt: skip
+    path = tmp_path / "x.json"
+    for elements in lists:
+        for size, options in ((1, {}), (50, {"indent": 2}), (1000, {"separators": (",", ":")}), (10**6, {})):
+            monkeypatch.setattr(_json_stream, "_CHUNK", size)
+            path.write_text(json.dumps(elements, **options))  # type: ignore[arg-type]
+            with Location(str(path), DataError).open(path) as file:
+                stream = _json_stream.JsonStream(file, Location(str(path), DataError))
+                assert [one for batch in stream.batches() for one in batch] == elements
+                stream.end()
+    path.write_text(json.dumps(lists[0])[:-30] + "}]")
+    with Location(str(path), DataError).open(path) as file, pytest.raises(DataError, match="record 59: not valid JSON"):
+        list(_json_stream.JsonStream(file, Location(str(path), DataError)).batches())
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

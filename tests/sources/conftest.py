@@ -64,8 +64,9 @@ def voc(tmp_path: Path) -> Path:
         draw(folder / "JPEGImages" / f"{name}.png")
         box = "<bndbox><xmin>11</xmin><ymin>1</ymin><xmax>50</xmax><ymax>50</ymax></bndbox>"
         part = "<part><name>head</name><bndbox><xmin>1</xmin></bndbox></part>"
+        source = "<source><database>The VOC2007 Database</database></source>"
         (folder / "Annotations" / f"{name}.xml").write_text(
-            f"<annotation><filename>{name}.png</filename><size><width>100</width><height>50</height></size>"
+            f"<annotation><filename>{name}.png</filename>{source}<size><width>100</width><height>50</height></size>"
             f"<object><name>{name}</name>{box}{part}</object></annotation>"
         )
     (folder / "ImageSets" / "Main" / "train.txt").write_text("dog  1\ncat -1\n")

@@ -15,7 +15,8 @@ from PIL import Image, ImageOps
 from annotation_tools import TOOLS, cvat, draw, run_fix, write_json
 from vistune.cli import main
 from vistune.errors import AnnotationError, VistuneError
-from vistune.recipe.generation import AnnotationOptions
+from vistune.generate.run import Generation
+from vistune.recipe.generation import AnnotationOptions, GenerateRecipe
 from vistune.sources import open_annotations, open_source
 from vistune.sources._annotated import Rules
 from vistune.sources._category_names import readable
@@ -109,7 +110,7 @@ def voc_in_other_folders(root: Path) -> Found:
     """A name without an ending, in folders in lower case."""
     draw(root / "images" / "a.jpg")
     (root / "annots").mkdir()
-    box = "<bndbox><xmin>11</xmin><ymin>1</ymin><xmax>50</xmax><ymax>50</ymax></bndbox>"
+    box = "<bndbox><xmin>10</xmin><ymin>0</ymin><xmax>50</xmax><ymax>50</ymax></bndbox>"
     (root / "annots" / "a.xml").write_text(
         "<annotation><folder>images</folder><filename>a</filename><size><width>100</width><height>50</height></size>"
         f"<object><name>dog</name>{box}</object></annotation>"
@@ -117,9 +118,94 @@ def voc_in_other_folders(root: Path) -> Found:
     return {"images/a.jpg": DOG}
 
 
+def old_labelme(root: Path) -> Found:
+    """LabelMe's XML: sub-folders in parallel, a deleted object, a mask, a name that two images have."""
+    draw(root / "Images" / "train" / "sub" / "a.jpg")
+    draw(root / "Images" / "train" / "a.jpg")
+    corners = "".join(f"<pt><x>{x}</x><y>{y}</y></pt>" for x, y in ((10, 0), (50, 0), (50, 50)))
+    gone = f"<object><name>cat</name><deleted>1</deleted><polygon>{corners}</polygon></object>"
+    dog = f"<object><name>dog</name><deleted>0</deleted><polygon>{corners}</polygon></object>"
+    mask = "<xmin>10</xmin><ymin>0</ymin><xmax>50</xmax><ymax>50</ymax>"
+    masked = f"<object><name>dog</name><segm><mask>a_0.png</mask><box>{mask}</box></segm></object>"
+    for folder, found in (("", dog), ("sub/", masked)):
+        file = root / "Annotations" / "train" / folder / "a.xml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(
+            f"<annotation><filename>a.jpg</filename><folder>train</folder><imagesize><nrows>50</nrows><ncols>100</ncols>"
+            f"</imagesize>{gone}{found}</annotation>"
+        )
+    return {"Images/train/a.jpg": DOG, "Images/train/sub/a.jpg": DOG}
+
+
+def supervision_yolo(root: Path) -> Found:
+    """data.yaml has the names and no folders; the image's name has dots, spaces, capitals and no ASCII."""
+    draw(root / "images" / "café 猫 1.v2.JPG")
+    (root / "labels").mkdir()
+    (root / "labels" / "café 猫 1.v2.txt").write_text("1 0.3 0.5 0.4 1.0\n")
+    (root / "data.yaml").write_text("nc: 2\nnames: [cat, dog]\n")
+    return {"images/café 猫 1.v2.JPG": DOG}
+
+
+def label_studio_yolo(root: Path) -> Found:
+    """The export within another folder, as its archive is unpacked."""
+    draw(root / "project-1" / "images" / "90fbb0c7-a.jpg")
+    (root / "project-1" / "labels").mkdir()
+    (root / "project-1" / "labels" / "90fbb0c7-a.txt").write_text("1 0.3 0.5 0.4 1.0\n")
+    (root / "project-1" / "classes.txt").write_text("cat\ndog\n")
+    write_json(root / "project-1" / "notes.json", {"categories": [{"id": 0, "name": "cat"}], "info": {"year": 2026}})
+    return {"project-1/images/90fbb0c7-a.jpg": DOG}
+
+
+def label_studio_csv(root: Path) -> Found:
+    draw(root / "images" / "90fbb0c7-a.jpg")
+    dog = {"x": 10, "y": 0, "width": 40, "height": 100, "rotation": 0, "rectanglelabels": ["dog"]}
+    label = json.dumps([dog | {"original_width": 100, "original_height": 50}]).replace('"', '""')
+    (root / "result.csv").write_text(
+        f'"annotation_id","annotator","id","image","label"\n3,"1",1,"/data/upload/1/90fbb0c7-a.jpg","{label}"\n'
+    )
+    return {"images/90fbb0c7-a.jpg": DOG}
+
+
+def kitti_by_labelformat(root: Path) -> Found:
+    """A type of two words; values that are not known are -1 and -10."""
+    draw(root / "image_2" / "a.jpg")
+    (root / "label_2").mkdir()
+    (root / "label_2" / "a.txt").write_text("hot dog -1 -1 -10 10.0 0.0 50.0 50.0 -1 -1 -1 -1000 -1000 -1000 -10\n")
+    return {"image_2/a.jpg": [("hot dog", *DOG[0][1:])]}
+
+
+def datumaro_coco(root: Path) -> Found:
+    """Captions with a category without meaning, beside labels of whole images, and boxes without a polygon."""
+    draw(root / "images" / "train" / "a.jpg")
+    coco_file(root / "annotations" / "instances_train.json", "a.jpg")
+    images = [{"id": 0, "width": 100, "height": 50, "file_name": "a.jpg"}]
+    caption = [{"id": 1, "image_id": 0, "category_id": 0, "caption": "A dog."}]
+    captions = {"licenses": [], "info": {}, "categories": [], "images": images, "annotations": caption}
+    write_json(root / "annotations" / "captions_train.json", captions)
+    label = [{"id": 1, "image_id": 0, "category_id": 1, "score": 1.0}]
+    write_json(root / "annotations" / "labels_train.json", captions | {"annotations": label})
+    return {"images/train/a.jpg": ["A dog.", *DOG]}
+
+
+def datumaro_cvat(root: Path) -> Found:
+    """A mask of the whole image's size, of which the runs say where it is."""
+    draw(root / "images" / "a.jpg")
+    runs = "1010," + ",".join(["40, 60"] * 29) + ",40,1050"
+    (root / "train.xml").write_text(
+        '<annotations><version>1.1</version><image id="0" name="a.jpg" width="100" height="50">'
+        f'<mask label="dog" rle="{runs}" left="0" top="0" width="100" height="50"/></image></annotations>'
+    )
+    return {"images/a.jpg": [("dog", 0.1, 0.2, 0.5, 0.8)]}
+
+
 EXPORTS = [
     roboflow, label_studio_coco, labelme2coco, darknet, tensorflow_csv, cc3m, flickr8k, voc_in_other_folders,
+    old_labelme, supervision_yolo, label_studio_yolo, label_studio_csv, kitti_by_labelformat, datumaro_coco,
+    datumaro_cvat,
 ]  # fmt: skip
+ONE_FILE = [export for export in EXPORTS if export not in (
+    old_labelme, supervision_yolo, label_studio_yolo, datumaro_coco, kitti_by_labelformat
+)]  # fmt: skip
 
 
 @pytest.mark.parametrize("export", EXPORTS, ids=lambda export: export.__name__)
@@ -127,7 +213,7 @@ def test_an_export_is_read_as_it_is(export: Callable[[Path], Found], tmp_path: P
     assert export(tmp_path) == found_in(tmp_path, tmp_path)
 
 
-@pytest.mark.parametrize("export", EXPORTS, ids=lambda export: export.__name__)
+@pytest.mark.parametrize("export", ONE_FILE, ids=lambda export: export.__name__)
 def test_its_file_is_enough(export: Callable[[Path], Found], tmp_path: Path) -> None:
     """`--annotations FILE --images DIR`."""
     expected = export(tmp_path)
@@ -179,6 +265,81 @@ def test_boxes_are_turned_with_the_image(orientation: int, tmp_path: Path) -> No
     assert source.findings.turned == 1
 
 
+@pytest.mark.parametrize(
+    ("orientation", "size", "sure"),
+    [(1, (50, 50), True), (6, (50, 50), False), (2, (100, 50), False), (3, (100, 50), False), (6, (50, 100), True)],
+)
+def test_where_the_size_does_not_say_how_boxes_were_drawn_it_is_said(
+    orientation: int, size: tuple[int, int], sure: bool, tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = size if orientation < 5 else size[::-1]
+    Image.new("RGB", stored).save(tmp_path / "a.jpg", exif=exif)
+    source = open_source("coco", coco_file(tmp_path / "x.json", "a.jpg", box=(10, 5, 30, 10), size=size))
+    for _ in range(2):
+        [record] = source
+        assert (record.boxes[0].x1, record.boxes[0].y1) == (10 / size[0], 5 / size[1])
+        assert source.findings.unsure == (not sure)
+    said = ["images turned by EXIF data, with boxes read as drawn after (nothing says so): 1"]
+    assert list(source.findings.lines()) == ([] if sure else said)
+
+
+def test_fractions_do_not_say_it_either(tmp_path: Path) -> None:
+    supervision_yolo(tmp_path)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (50, 100)).save(tmp_path / "images" / "café 猫 1.v2.JPG", exif=exif)
+    source = open_source("yolo", tmp_path)
+    assert [round(record.boxes[0].x1, 6) for record in source] == [0.1]
+    assert source.findings.unsure == 1
+
+
+@pytest.mark.parametrize(
+    ("database", "first"),
+    [("The VOC2007 Database", 1), ("roboflow.ai", 1), ("Unknown", 0), ("", 0)],
+)
+def test_pixels_of_voc_count_as_its_writer_counts(database: str, first: int, tmp_path: Path) -> None:
+    voc_in_other_folders(tmp_path)
+    file = tmp_path / "annots" / "a.xml"
+    source = f"<source><database>{database}</database></source>"
+    file.write_text(file.read_text().replace("<size>", f"{source}<size>", 1).replace("<xmin>10", f"<xmin>{10 + first}"))
+    assert found_in(tmp_path, tmp_path) == {"images/a.jpg": DOG}
+
+
+def lvis(root: Path) -> Path:
+    """Addresses and no names; annotations first; an image says for which categories not everything is boxed."""
+    draw(root / "train2017" / "000000000009.jpg")
+    images = [{
+        "id": 9, "width": 100, "height": 50, "coco_url": "http://images.cocodataset.org/train2017/000000000009.jpg",
+        "neg_category_ids": [2], "not_exhaustive_category_ids": [1], "license": 1,
+    }]  # fmt: skip
+    box = [{"id": 1, "image_id": 9, "category_id": 1, "bbox": [10, 0, 40, 50], "area": 9, "segmentation": [[1, 2, 3]]}]
+    categories = [{"id": number, "name": name, "synset": "x.n.01", "frequency": "f"} for number, name in
+                  ((1, "bat_(animal)"), (2, "dog"))]  # fmt: skip
+    return write_json(root / "lvis_v1_val.json", {"annotations": box, "images": images, "categories": categories})
+
+
+def open_images(root: Path) -> Path:
+    draw(root / "train" / "1.jpg")
+    (root / "class-descriptions-boxable.csv").write_text("/m/0bt9lr,Dog\n/m/01yrx,Cat\n")
+    (root / "train-annotations-bbox.csv").write_text(
+        "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf,IsDepiction,IsInside\n"
+        "1,xclick,/m/0bt9lr,1,0.1,0.5,0,1,0,0,0,0,0\n"
+    )
+    return root / "train-annotations-bbox.csv"
+
+
+@pytest.mark.parametrize("make", [lvis, open_images, TOOLS["visual_genome"]])
+def test_of_a_federated_set_no_absence_is_stated(make: Callable[[Path], Path], tmp_path: Path) -> None:
+    source = open_source(None, make(tmp_path))
+    records = list(source)
+    assert records[0].boxes[0].category in ("bat", "dog")
+    said = f"images with boxes of some categories only; no absence is stated: {len(records)}"
+    assert list(source.findings.lines()) == [said]
+    assert Generation(GenerateRecipe(data=str(tmp_path))).plan().vocabulary == ()
+
+
 def test_annotations_of_another_size(tmp_path: Path) -> None:
     draw(tmp_path / "a.png")
     file = coco_file(tmp_path / "x.json", "a.png", size=(400, 200), box=(40, 0, 160, 200))
@@ -187,7 +348,7 @@ def test_annotations_of_another_size(tmp_path: Path) -> None:
     source = open_source("coco", file, rules=Rules(scale_boxes=True))
     [record] = source
     assert (record.width, record.height, record.boxes[0].x2) == (100, 50, 0.5)
-    assert list(source.findings.lines()) == ["1 images have another size than annotated: their boxes are scaled"]
+    assert list(source.findings.lines()) == ["images of another size than annotated, with boxes scaled: 1"]
 
 
 def test_a_run_without_samples_is_an_error_with_the_reasons(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -195,7 +356,7 @@ def test_a_run_without_samples_is_an_error_with_the_reasons(tmp_path: Path, caps
     assert main(["generate", str(tmp_path), "--out", str(tmp_path / "out")]) != 0
     printed = capsys.readouterr().err
     assert "there are no samples: 1 images, 0 boxes and 0 captions were read; 1 of 1 image files are missing" in printed
-    assert "1 boxes without area are left out" in printed
+    assert "boxes without area, left out: 1" in printed
 
 
 def test_a_shape_without_a_label_costs_a_box(tmp_path: Path) -> None:
@@ -204,7 +365,7 @@ def test_a_shape_without_a_label_costs_a_box(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace("<points", f"{bare}<points"))
     source = open_source("cvat", file)
     assert [[box.category for box in record.boxes] for record in source] == [["dog"], ["cat"] * 3]
-    assert list(source.findings.lines()) == ["2 boxes without a label are left out"]
+    assert list(source.findings.lines()) == ["boxes without a label, left out: 2"]
     with pytest.raises(AnnotationError, match=r"image 0, polyline 2: the box .* of '' has no label\n  fix: .*--strict"):
         list(open_source("cvat", file, rules=Rules(strict=True)))
     for path in (tmp_path, file):
@@ -222,7 +383,7 @@ def test_categories_get_the_names_of_the_table(tmp_path: Path) -> None:
     source = open_annotations(options, default_split="train", warn=printed.append)
     assert [[box.category for box in record.boxes] for record in source] == [[], ["cat", "cavy", "cat"]]
     assert list(source.findings.lines()) == [
-        "1 boxes are left out by --rename", "--rename has names that no box has: bird",
+        "boxes left out by --rename: 1", "--rename has names that no box has: bird",
     ]  # fmt: skip
     assert printed == [f"{file}: detected as cvat"]
 
@@ -233,7 +394,7 @@ def test_categories_get_the_names_of_the_table(tmp_path: Path) -> None:
         ("traffic_light", "traffic light"), ("Dog", "dog"), ("DOG", "dog"), ("TrafficLight", "traffic light"),
         ("diningtable", "dining table"), ("tvmonitor", "TV monitor"), ("RBC", "RBC"), ("B747", "B747"),
         ("Bat_(animal)", "bat"), ("T-Shirt", "T-shirt"), ("  large   vehicle ", "large vehicle"),
-        ("MOTORCYCLE", "motorcycle"),
+        ("MOTORCYCLE", "motorcycle"), ("Christmas_tree", "Christmas tree"),
     ],
 )  # fmt: skip
 def test_names_of_categories_are_made_readable(written: str, read: str) -> None:

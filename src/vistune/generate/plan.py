@@ -127,7 +127,7 @@ class Plan:
     total: int = 0
     """Number of samples; of a shard, about."""
     vocabulary: tuple[str, ...] = ()
-    """The categories of all boxes; empty where they are too many to be annotated exhaustively."""
+    """The categories of all boxes; empty where not all of their objects have boxes (LVIS, more than 300 categories)."""
     shard: Shard | None = None
     show: Callable[[ImageRecord], ImageFile] | None = None
     """The image of a record, for a teacher that sees it."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -156,11 +156,13 @@ class Generation:
             "max_tokens": recipe.max_tokens or (2048 if self.client.remote else None),
             "temperature": recipe.temperature, "top_p": recipe.top_p, "extra": recipe.extra_body or None,
         }  # fmt: skip
-        return make_plan(
+        plan = make_plan(
             self.records, self.kinds, self.recipe.seed, prompts=self.prompts, needs=self.client.needs,
             options=options, images=self.images, shard=self.shard,
             show=self._image if recipe.teacher_sees_image else None,
         )  # fmt: skip
+        federated = self._source is not None and self._source.findings.federated
+        return replace(plan, vocabulary=()) if federated else plan
 
     def _image(self, record: ImageRecord) -> ImageFile:
         name = image_path(record, self.images)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Protocol
 
 from vistune.errors import AnnotationError
@@ -59,7 +59,7 @@ class AnnotatedImages:
         self._finder = ImageFinder(source.images, source.places)
         self._reported = 0
         self._sound: set[int] = set()
-        """Hashes of the names of images that have the annotated size: their files are opened once."""
+        """Hashes of the names of images about whose size there is nothing to say: their files are opened once."""
 
     def __iter__(self) -> Iterator[ImageRecord]:
         self.findings = findings = Findings()
@@ -106,13 +106,15 @@ class AnnotatedImages:
         if file is None:
             findings.missing += 1
             findings.missing_example = findings.missing_example or str(self._finder.expected(draft.names[0]))
+        findings.federated += not draft.exhaustive
         size = (draft.width, draft.height)
         orientation = 1
-        if file and draft.boxes and draft.pixels:
+        if file and draft.boxes:
             size, orientation = self._check_size(draft, file, findings)
         if draft.boxes and draft.pixels and min(size) < 1:
             fix = "add it to the annotations, or put the image there, or name its folder with --images"
-            raise AnnotationError(f"the size of the image {draft.names[0]} is not known", where=draft.where, fix=fix)
+            name = PurePath(draft.names[0]).name
+            raise AnnotationError(f"the size of the image {name} is not known", where=draft.where, fix=fix)
         drawn_on = size if orientation < 5 else size[::-1]
         boxes = tuple(self._boxes(draft, drawn_on, orientation, findings))
         image = file or self._finder.expected(draft.names[0])
@@ -128,10 +130,13 @@ class AnnotatedImages:
         if size is None:
             findings.unreadable += 1
             return annotated, 1
-        if min(annotated) < 1:
-            return size.upright, 1
-        if _same(annotated, size.upright):
+        if size.orientation > 1 and (min(annotated) < 1 or _same(size.upright, size[:2])):
+            findings.unsure += 1
+        elif not draft.pixels or _same(annotated, size.upright):
             self._sound.add(key)
+        if min(annotated) < 1:
+            return size.upright if draft.pixels else annotated, 1
+        if _same(annotated, size.upright):
             return annotated, 1
         if _same(annotated, size[:2]):
             findings.turned += 1

@@ -35,6 +35,8 @@ def _word(word: str) -> str:
     lower = word.lower()
     if apart := _words()["compounds"].get(lower):
         return str(apart)
+    if lower in _words()["proper"]:
+        return word.capitalize()
     if word.isalpha() and word.isupper():
         return lower if len(word) > _LONGEST_ACRONYM or lower in _words()["short"] else word
     return " ".join("-".join(map(_uncapitalized, part.split("-"))) for part in word.split())

@@ -17,7 +17,7 @@ from vistune.formats import IMAGE_ENDINGS, Location
 from vistune.formats._json_stream import JsonStream
 
 T = TypeVar("T")
-_DEPTH = 4
+_DEPTH = 8
 """Folders within folders that are looked into."""
 _MOST_FILES = 300_000
 _HEAD = 2**20

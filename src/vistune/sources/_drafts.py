@@ -61,6 +61,10 @@ class Findings:
     """Records with a mistake."""
     turned: int = 0
     """Images whose boxes were drawn on the stored pixels, and are turned as the image's EXIF data says."""
+    unsure: int = 0
+    """Images that the EXIF data turn, where nothing says whether the boxes were drawn before or after."""
+    federated: int = 0
+    """Images where only some categories have all of their objects boxed."""
     scaled: int = 0
     """Images of another size than annotated."""
     clipped: int = 0
@@ -82,17 +86,19 @@ class Findings:
         if self.missing:
             yield f"{self.missing:,} of {self.images:,} image files are missing, such as {self.missing_example}"
         counts = {
-            "image files cannot be read": self.unreadable,
-            "records with a mistake are left out": self.left_out,
-            "images lie on their side: their boxes are turned as the EXIF data says": self.turned,
-            "images have another size than annotated: their boxes are scaled": self.scaled,
-            "boxes stick out of their image and are clipped": self.clipped,
-            "boxes without area are left out": self.without_area,
-            "boxes without a label are left out": self.unlabelled,
-            "doubled boxes are left out": self.doubled,
-            "boxes are left out by --rename": self.renamed_away,
+            "image files that cannot be read": self.unreadable,
+            "records with a mistake, left out": self.left_out,
+            "images turned by EXIF data, with boxes drawn before, and so turned, too": self.turned,
+            "images turned by EXIF data, with boxes read as drawn after (nothing says so)": self.unsure,
+            "images of another size than annotated, with boxes scaled": self.scaled,
+            "images with boxes of some categories only; no absence is stated": self.federated,
+            "boxes that stick out of their image, clipped": self.clipped,
+            "boxes without area, left out": self.without_area,
+            "boxes without a label, left out": self.unlabelled,
+            "doubled boxes, left out": self.doubled,
+            "boxes left out by --rename": self.renamed_away,
         }
-        yield from (f"{count:,} {what}" for what, count in counts.items() if count)
+        yield from (f"{what}: {count:,}" for what, count in counts.items() if count)
         if self.unknown_names:
             yield f"--rename has names that no box has: {', '.join(self.unknown_names)}"
 

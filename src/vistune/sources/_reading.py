@@ -1,20 +1,25 @@
-"""The bases of sources: what every one has, and the choice of the files of a split."""
+"""The bases of sources: what every one has, the choice of the files of a split, and the rows of a JSON list."""
 
 from __future__ import annotations
 
+import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from vistune.errors import AnnotationError
 from vistune.formats import OnError
 from vistune.sources._contents import Contents
 from vistune.sources._drafts import NOT_IN_FORMAT, WRONG_TYPE, Draft
-from vistune.sources._helpers import missing
-from vistune.sources._splits import choose_split, data_root, image_places, split_of
+from vistune.sources._helpers import json_stream, missing
+from vistune.sources._splits import choose_split, data_root, image_places, is_annotations_folder, split_of
 
 T = TypeVar("T")
+_FIRST = 20
+"""Files of a folder that are looked into to know its format."""
 
 
 class Base:
@@ -26,10 +31,14 @@ class Base:
 
 
 class Reading(Base, ABC):
-    """A source of the files of `contents`; it says which by `_own_files`.
+    """A source of files that hold a whole data set each, known by their beginning.
 
     Where there are several splits, the files of one are read: by their names, or the names of their folders.
     """
+
+    endings: ClassVar[tuple[str, ...]] = (".json",)
+    _picks_split = True
+    """Whether one split is taken where none is named; else all files are."""
 
     def __init__(
         self, contents: Contents, split: str | None = None, *, default_split: str = "train", images: Path | None = None
@@ -41,6 +50,29 @@ class Reading(Base, ABC):
         self._files, self.split = self._choose(split, default_split)
         folders = tuple(dict.fromkeys(file.parent for file in self._files))
         self.places = image_places(self.images, folders, self.split)
+
+    @staticmethod
+    @abstractmethod
+    def reads(contents: Contents, file: Path) -> bool:
+        """Whether a file is in this format."""
+
+    @abstractmethod
+    def drafts(self, on_error: OnError) -> Iterator[Draft]:
+        """The images of one pass."""
+
+    @classmethod
+    def fits(cls, contents: Contents) -> bool:
+        """Whether there are files in this format."""
+        return bool(cls._own_files(contents))
+
+    @classmethod
+    def _own_files(cls, contents: Contents) -> list[Path]:
+        """The files that are in this format."""
+        return [file for file in contents.some(*cls.endings) if cls.reads(contents, file)]
+
+    def _candidates(self) -> list[Path]:
+        """The files to read; of a source that is named it may be others than those that fit."""
+        return self._own_files(self.contents)
 
     def _choose(self, split: str | None, default: str) -> tuple[list[Path], str]:
         """The files of the split, and its name."""
@@ -56,26 +88,41 @@ class Reading(Base, ABC):
         chosen = choose_split(split, splits, self.path, default)
         return splits[chosen], chosen
 
-    def _candidates(self) -> list[Path]:
-        """The files to read; of a source that is named it may be others than those that fit."""
-        return self._own_files(self.contents)
 
-    _picks_split = True
-    """Whether one split is taken where none is named; else all files are."""
+class ReadingEach(Reading):
+    """A source of folders with a file for each image: if one of a folder's first files fits, all of them are read."""
 
     @classmethod
-    def fits(cls, contents: Contents) -> bool:
-        """Whether there are files in this format."""
-        return bool(cls._own_files(contents))
+    def _own_files(cls, contents: Contents) -> list[Path]:
+        folders: dict[Path, list[Path]] = {}
+        for file in contents.files(*cls.endings):
+            folders.setdefault(file.parent, []).append(file)
+        own = (files for files in folders.values() if any(cls.reads(contents, file) for file in files[:_FIRST]))
+        return [file for files in own for file in files]
 
-    @staticmethod
-    @abstractmethod
-    def _own_files(contents: Contents) -> list[Path]:
-        """The files that are in this format."""
-
-    @abstractmethod
     def drafts(self, on_error: OnError) -> Iterator[Draft]:
-        """The images of one pass."""
+        return each(self._files, self._draft, on_error)
+
+    @abstractmethod
+    def _draft(self, file: Path) -> Draft | None:
+        """The image of a file."""
+
+    @cached_property
+    def _root(self) -> Path:
+        return Path(os.path.commonpath({file.parent for file in self._files}))
+
+    def _id(self, file: Path) -> str:
+        """The file's name; with its folders where there are several."""
+        return file.relative_to(self._root).with_suffix("").as_posix()
+
+    def _names(self, file: Path, written: str) -> tuple[str, ...]:
+        """The names of a file's image: beside it, in the same sub-folder of another folder, as written, by the stem."""
+        roots = (self.path, self._root) if self.path.is_dir() else (self._root,)
+        folders = (file.relative_to(root).parts[:-1] for root in roots)
+        inside = (filter(lambda part: not is_annotations_folder(Path(part)), parts) for parts in folders)
+        name = re.split(r"[\\/]", written)[-1]
+        alike = dict.fromkeys("/".join((*parts, name)) for parts in inside)
+        return (str((file.parent / written).absolute()), *alike, written, f"{file.stem}.jpg")
 
 
 def each(records: Iterable[T], read: Callable[[T], Draft | None], on_error: OnError) -> Iterator[Draft]:
@@ -92,3 +139,12 @@ def each(records: Iterable[T], read: Callable[[T], Draft | None], on_error: OnEr
             continue
         if draft is not None:
             yield draft
+
+
+def json_rows(file: Path, what: str, member: str = "") -> Iterator[tuple[str, Any]]:
+    """The elements of a JSON list, or of the list that is a member of an object, each with its place."""
+    with json_stream(file) as stream:
+        lists = (key for key in stream.members() if key == member) if member else iter([""])
+        for _ in lists:
+            for number, (row, _, _) in enumerate(stream.elements()):
+                yield f"{file}: {what} {number}", row

@@ -13,6 +13,7 @@ from vistune.errors import AnnotationError, did_you_mean
 from vistune.formats import Location, OnError, fitting, formats, parse_json
 from vistune.scene.context import one_line
 from vistune.scene.english import well_formed
+from vistune.sources._contents import Contents
 
 IMAGE = (
     "image", "image_path", "img_path", "image_file", "image_name", "file_name", "filename", "filepath", "file_path",
@@ -65,6 +66,12 @@ def first_rows(file: Path) -> list[Row]:
         return list(islice(read_rows(file, lambda _: None), FIRST_ROWS))
     except AnnotationError:
         return []
+
+
+def sample(contents: Contents, file: Path) -> list[Row]:
+    """The first rows of a file, read once; none of parquet in a folder, which is a data set of 🤗 datasets."""
+    whole = file.suffix.lower() == ".parquet" and contents.path.is_dir()
+    return [] if whole else contents.memo(file, first_rows)
 
 
 def find(row: Row, given: Sequence[str], names: tuple[str, ...], what: str, option: str) -> list[str]:

@@ -14,7 +14,7 @@ from vistune.errors import AnnotationError
 from vistune.sources._contents import Contents
 from vistune.sources._helpers import closest, read_names, read_text
 from vistune.sources._image_files import image_files
-from vistune.sources._splits import choose_split, no_split
+from vistune.sources._splits import choose_split, is_annotations_folder, no_split
 
 _NAME_FILES = ("classes.txt", "obj.names", "labels.txt", "names.txt", "labels/classes.txt", "_darknet.labels")
 _SPLIT = ("images/{split}", "{split}/images", "{split}")
@@ -63,11 +63,12 @@ def find_layout(
     """The layout of a folder, or of its data.yaml or obj.data. Raises AnnotationError for what is missing."""
     path = contents.path
     file = path if path.is_file() else next(iter(settings_files(contents)), None)
-    if file and names_file is None and images is None:
-        return _by_settings(file, split, default)
     if path.is_file() and not is_settings(path):
         raise AnnotationError("this is no folder, data.yaml or obj.data", where=str(path))
-    root = path if path.is_dir() else path.parent
+    settings = _settings(file) if file else {}
+    if file and names_file is None and images is None and any(map(settings.get, _SPLITS)):
+        return _by_settings(file, split, default)
+    root = file.parent if file else _inner(contents)
     names, names_file = _names(root, names_file, file)
     chosen, place = _usual_places(root, split, default)
     if images is None:
@@ -79,11 +80,20 @@ def find_layout(
 
 
 def settings_files(contents: Contents) -> list[Path]:
-    """The files like data.yaml or obj.data in a folder, the likeliest first."""
+    """The files like data.yaml or obj.data in a folder, or without one in its only sub-folder that has some."""
     if contents.path.is_file():
         return [contents.path] if is_settings(contents.path) else []
-    top = [file for file in contents.files(".yaml", ".yml", ".data") if file.parent == contents.path]
-    return [file for file in sorted(top, key=lambda file: (file.stem != "data", file.name)) if is_settings(file)]
+    found = [file for file in contents.some(".yaml", ".yml", ".data") if is_settings(file)]
+    top = [file for file in found if file.parent == contents.path]
+    same = found if len({file.parent for file in found}) == 1 else []
+    return sorted(top or same, key=lambda file: (file.stem != "data", file.name))
+
+
+def _inner(contents: Contents) -> Path:
+    """The folder, or without a list of names in it its only sub-folder that has one."""
+    lists = [file for file in contents.files(".txt", ".names", ".labels") if file.name in _NAME_FILES]
+    folders = {file.parent.parent if is_annotations_folder(file.parent) else file.parent for file in lists}
+    return folders.pop() if len(folders) == 1 else contents.path
 
 
 def is_settings(file: Path) -> bool:
@@ -116,8 +126,6 @@ def _by_settings(file: Path, split: str | None, default: str) -> Layout:
         root = file.parent.resolve()  # `path` is often that of another machine
     names = _class_names(settings.get("names"), root, file)
     known = [name for name in _SPLITS if settings.get(name)]
-    if not known:
-        raise no_split(split, [], file)
     key = choose_split(split, known, file, default)
     given = settings[key] if isinstance(settings[key], list) else [settings[key]]
     places = tuple(_place(root, file, str(one)) for one in given)

@@ -23,7 +23,7 @@ from vistune.sources._contents import Contents
 from vistune.sources._drafts import Draft, RawBox
 from vistune.sources._helpers import read_names, read_text
 from vistune.sources._reading import Reading
-from vistune.sources._rows import IMAGE, ROW_ENDINGS, Row, first_rows, id_of, image_name, read_rows, usual
+from vistune.sources._rows import IMAGE, ROW_ENDINGS, Row, id_of, image_name, read_rows, sample, usual
 
 _IMAGES = (*IMAGE, "imageid", "image_id", "img_id", "img_name", "imagename", "frame")
 _CLASSES = ("class_name", "classname", "class", "label_name", "labelname", "label", "category_name", "category", "name",
@@ -74,14 +74,15 @@ class BoxRows(Reading):
         self._names_file = category_names
         self._check(self._files[0])
 
+    endings = ROW_ENDINGS
+
     @staticmethod
-    def _own_files(contents: Contents) -> list[Path]:
-        endings = ROW_ENDINGS if contents.path.is_file() else (".csv", ".tsv", ".xlsx")
-        return [file for file in contents.some(*endings) if _columns(contents.memo(file, first_rows))]
+    def reads(contents: Contents, file: Path) -> bool:
+        return _columns(sample(contents, file)) is not None
 
     def drafts(self, on_error: OnError) -> Iterator[Draft]:
         for file in self._files:
-            columns = _columns(self.contents.memo(file, first_rows))
+            columns = _columns(sample(self.contents, file))
             if columns is None:
                 continue
             rows = _named(file, columns, on_error)
@@ -109,7 +110,10 @@ class BoxRows(Reading):
         boxes = [box for row in rows if (box := self._box(row, columns))]
         size = [int(_number(rows[0], column) or 0) for column in columns.size] if columns.pixels else []
         width, height = size or (0, 0)
-        return Draft(id_of(name, where), (name,), where, boxes, width=width, height=height, pixels=columns.pixels)
+        return Draft(
+            id_of(name, where), (name,), where, boxes, (), width, height, columns.pixels,
+            exhaustive=columns.group is None,  # Open Images: only the labels that were verified have boxes
+        )  # fmt: skip
 
     def _box(self, row: Row, columns: _Columns) -> RawBox | None:
         wide = len(columns.corners) == 1
@@ -147,7 +151,7 @@ class BoxRows(Reading):
         return {str(number): name for number, name in read_names(file).items()}
 
     def _check(self, file: Path) -> None:
-        columns = _columns(self.contents.memo(file, first_rows))
+        columns = _columns(sample(self.contents, file))
         if columns and columns.category is None and len(self._names) != 1:
             fix = "write the name of what is boxed to a file, and give it with --category-names FILE"
             raise AnnotationError("there is no column with classes", where=str(file), fix=fix)

@@ -15,7 +15,7 @@ from vistune.sources import sources
 from vistune.sources._contents import Contents
 from vistune.sources._drafts import RawBox
 from vistune.sources._helpers import category_name, four_numbers
-from vistune.sources._rows import CAPTIONS, IMAGE, ROW_ENDINGS, Row, find, first_rows, usual
+from vistune.sources._rows import CAPTIONS, IMAGE, ROW_ENDINGS, Row, find, sample, usual
 from vistune.sources.captions import Captions
 
 _INSTANCES = ("instances", "boxes", "objects")
@@ -30,10 +30,11 @@ class CapsBoxes(Captions):
 
     yields_to: ClassVar[tuple[str, ...]] = ("visual_genome", "label_studio")
 
+    endings = ROW_ENDINGS
+
     @staticmethod
-    def _own_files(contents: Contents) -> list[Path]:
-        endings = ROW_ENDINGS if contents.path.is_file() else ROW_ENDINGS[:-1]
-        return [file for file in contents.some(*endings) if any(map(_has_boxes, contents.memo(file, first_rows)))]
+    def reads(contents: Contents, file: Path) -> bool:
+        return any(map(_has_boxes, sample(contents, file)))
 
     def _captions(self, row: Row) -> list[str]:
         return super()._captions(row) if self._columns[1] or usual(row, CAPTIONS) else []

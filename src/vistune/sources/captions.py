@@ -23,10 +23,10 @@ from vistune.sources._rows import (
     ROW_ENDINGS,
     Row,
     find,
-    first_rows,
     image_name,
     read_rows,
     record_id,
+    sample,
     texts,
     usual,
     value_of,
@@ -57,10 +57,11 @@ class Captions(Reading):
         """A file that is named as such is read whatever its columns: they may be under other names."""
         return [self.path] if self.path.is_file() else self._own_files(self.contents)
 
+    endings = ROW_ENDINGS
+
     @staticmethod
-    def _own_files(contents: Contents) -> list[Path]:
-        endings = ROW_ENDINGS if contents.path.is_file() else ROW_ENDINGS[:-1]  # folders of parquet are data sets
-        return [file for file in contents.some(*endings) if has_columns(contents, file, (IMAGE, CAPTIONS))]
+    def reads(contents: Contents, file: Path) -> bool:
+        return has_columns(contents, file, (IMAGE, CAPTIONS))
 
     def drafts(self, on_error: OnError) -> Iterator[Draft]:
         for file in self._files:
@@ -111,7 +112,7 @@ class Captions(Reading):
 
 def has_columns(contents: Contents, file: Path, wanted: Sequence[tuple[str, ...]]) -> bool:
     """Whether one of the first rows of a file has a column out of each of `wanted`."""
-    return any(all(usual(row, names) for names in wanted) for row in contents.memo(file, first_rows))
+    return any(all(usual(row, names) for names in wanted) for row in sample(contents, file))
 
 
 def _merge(draft: Draft, more: Draft) -> Draft:

@@ -22,7 +22,7 @@ from vistune.errors import AnnotationError
 from vistune.formats import OnError
 from vistune.scene.context import one_line
 from vistune.sources import sources
-from vistune.sources._contents import Contents, JsonHead
+from vistune.sources._contents import Contents
 from vistune.sources._drafts import Draft, RawBox
 from vistune.sources._helpers import is_number, json_stream
 from vistune.sources._reading import Reading, each
@@ -51,10 +51,11 @@ class Coco(Reading):
         self._content: _Content | None = None
 
     @staticmethod
-    def _own_files(contents: Contents) -> list[Path]:
-        return [
-            file for file in contents.some(".json") if _OFFICIAL.fullmatch(file.stem) or _is_coco(contents.json(file))
-        ]
+    def reads(contents: Contents, file: Path) -> bool:
+        head = contents.json(file)
+        annotated = any(head.has("annotations", "image_id", key) for key in ("caption", "category_id", "segments_info"))
+        empty = head.members.get("images", ()) is None and {"annotations", "categories"} <= head.members.keys()
+        return annotated or head.has("images", "file_name", "id") or empty or bool(_OFFICIAL.fullmatch(file.stem))
 
     def _candidates(self) -> list[Path]:
         """A file that is named as such is read unless it is of another kind: a mistake in it is reported."""
@@ -85,12 +86,6 @@ class Coco(Reading):
                 )
                 raise AnnotationError(what, where=str(self.path), fix=fix)
         return [*captions, *boxes]
-
-
-def _is_coco(head: JsonHead) -> bool:
-    annotated = any(head.has("annotations", "image_id", key) for key in ("caption", "category_id", "segments_info"))
-    empty = head.members.get("images", ()) is None and {"annotations", "categories"} <= head.members.keys()
-    return annotated or head.has("images", "file_name", "id") or empty
 
 
 @dataclass(slots=True)
@@ -209,7 +204,8 @@ class _Content:
             image.first_use = f"{file}: annotation {row.get('id', '')}"
         if "caption" in row:
             image.captions += _captions(row)
-        for part in row.get("segments_info") or ([row] if "category_id" in row else ()):
+        boxed = "category_id" in row and ("bbox" in row or "caption" not in row)
+        for part in row.get("segments_info") or ([row] if boxed else ()):
             place = self._place(_id(part, "category_id"))
             image.boxes.extend((place, bool(part.get("iscrowd")), *_bbox(part)))
 

@@ -6,7 +6,8 @@ See https://docs.cvat.ai/docs/dataset_management/formats/format-cvat/.
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 
 from vistune.errors import AnnotationError
@@ -27,10 +28,12 @@ _VIDEO = "export the task again as 'CVAT for images 1.1': frames of a video have
 class Cvat(Reading):
     """An XML file, or a folder with such files; `split` is the subset of the images of a project."""
 
+    endings = (".xml",)
+
     @staticmethod
-    def _own_files(contents: Contents) -> list[Path]:
-        heads = ((file, contents.xml(file)) for file in contents.some(".xml"))
-        return [file for file, head in heads if head.root == "annotations" and head.tags & {"meta", "image", "version"}]
+    def reads(contents: Contents, file: Path) -> bool:
+        head = contents.xml(file)
+        return head.root == "annotations" and bool(head.tags & {"meta", "image", "version"})
 
     def _choose(self, split: str | None, default: str) -> tuple[list[Path], str]:
         files = self._own_files(self.contents)
@@ -87,8 +90,9 @@ def _corners(kind: str, shape: ET.Element) -> tuple[float, float, float, float]:
         cx, cy, rx, ry = _numbers(values, "cx", "cy", "rx", "ry")
         corners = (cx - rx, cy - ry, cx + rx, cy + ry)
     elif kind == "mask":
-        left, top, width, height = _numbers(values, "left", "top", "width", "height")
-        return left, top, left + width, top + height
+        left, top, width, _ = _numbers(values, "left", "top", "width", "height")
+        x1, y1, x2, y2 = _around_runs([int(length) for length in values["rle"].split(",")], int(width))
+        return left + x1, top + y1, left + x2, top + y2
     elif kind == "cuboid":
         names = [name for name in values if name[:3] in ("xtl", "ytl", "xtr", "ytr", "xbl", "ybl", "xbr", "ybr")]
         return box_around(*([float(values[name]) for name in names if name[0] == axis] for axis in "xy"))
@@ -99,6 +103,17 @@ def _corners(kind: str, shape: ET.Element) -> tuple[float, float, float, float]:
     x1, y1, x2, y2 = corners
     rotation = float(values.get("rotation") or 0)
     return turned_box(corners, rotation, ((x1 + x2) / 2, (y1 + y2) / 2)) if rotation else corners
+
+
+def _around_runs(lengths: Sequence[int], width: int) -> tuple[float, float, float, float]:
+    """The corners of the box around a mask, row by row in runs of pixels: without, within, without …"""
+    ends = list(accumulate(lengths))
+    runs = [(start, end - 1) for start, end in zip(ends[::2], ends[1::2], strict=False) if end > start]
+    rows = [place // width for run in runs for place in run]
+    wraps = any(start // width != last // width for start, last in runs)
+    columns = [0, width - 1] if wraps else [place % width for run in runs for place in run]
+    x1, y1, x2, y2 = box_around(columns, rows)
+    return x1, y1, x2 + 1, y2 + 1
 
 
 def _numbers(values: Mapping[str, str], *names: str) -> tuple[float, float, float, float]:

@@ -27,19 +27,15 @@ class Datumaro(Reading):
     """A JSON file, or a folder with such files; `split` is the subset, the file's name."""
 
     @staticmethod
-    def _own_files(contents: Contents) -> list[Path]:
-        heads = ((file, contents.json(file).members) for file in contents.some(".json"))
-        return [file for file, members in heads if _is_datumaro(members)]
+    def reads(contents: Contents, file: Path) -> bool:
+        members = contents.json(file).members
+        labels = members.get("categories")
+        return "dm_format_version" in members or (isinstance(labels, dict) and isinstance(labels.get("label"), dict))
 
     def drafts(self, on_error: OnError) -> Iterator[Draft]:
         for file in self._files:
             with json_stream(file) as stream:
                 yield from each(_items(stream, file), _draft, on_error)
-
-
-def _is_datumaro(members: Mapping[str, Any]) -> bool:
-    labels = members.get("categories")
-    return "dm_format_version" in members or (isinstance(labels, dict) and isinstance(labels.get("label"), dict))
 
 
 def _items(stream: Any, file: Path) -> Iterator[tuple[str, Any, list[str]]]:

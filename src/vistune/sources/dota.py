@@ -6,48 +6,42 @@ See https://captain-whu.github.io/DOTA/dataset.html.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from vistune.errors import AnnotationError
-from vistune.formats import OnError
 from vistune.sources import sources
 from vistune.sources._contents import Contents
 from vistune.sources._drafts import Draft, RawBox
 from vistune.sources._helpers import box_around, read_text
-from vistune.sources._reading import Reading, each
+from vistune.sources._reading import ReadingEach
 
-_LINE = re.compile(r"((?:-?\d+(?:\.\d+)?[\s,]+){8})([^\d\s,][^\s,]*)(?:[\s,]+[012])?")
+_LINE = re.compile(r"((?:-?\d+(?:\.\d+)?[\s,]+){8})([^\d\s,][^,]*?)(?:[\s,]+[012])?")
 _HEADER = ("imagesource:", "gsd:", "acquisition dates:")
-_FIRST = 20
 _FORM = "a line is 'x1 y1 x2 y2 x3 y3 x4 y4 category difficult', in pixels"
 
 
 @sources.register("dota")
-class Dota(Reading):
+class Dota(ReadingEach):
     """A folder below which there are such texts (labelTxt/), or one of them; sizes are those of the images."""
 
-    @staticmethod
-    def _own_files(contents: Contents) -> list[Path]:
-        files = contents.files(".txt")
-        if not any(_fits(contents.lines(file)) for file in files[:_FIRST]):
-            return []
-        folders = {file.parent for file in files[:_FIRST] if _fits(contents.lines(file))}
-        return [file for file in files if file.parent in folders or "label" in file.parent.name.lower()]
+    endings = (".txt",)
 
-    def drafts(self, on_error: OnError) -> Iterator[Draft]:
-        return each(self._files, self._draft, on_error)
+    @staticmethod
+    def reads(contents: Contents, file: Path) -> bool:
+        filled = [line.strip() for _, line in _objects(contents.lines(file))]
+        return bool(filled) and all(map(_LINE.fullmatch, filled[:5]))
 
     def _draft(self, file: Path) -> Draft:
-        lines = [(number, line.strip()) for number, line in enumerate(read_text(file).splitlines(), 1)]
-        kept = [(number, line) for number, line in lines if line and not line.lower().startswith(_HEADER)]
-        boxes = [_box(line, f"{file}: line {number}") for number, line in kept]
-        return Draft(file.stem, (f"{file.stem}.png",), str(file), boxes)
+        lines = _objects(read_text(file).splitlines())
+        boxes = [_box(line, f"{file}: line {number}") for number, line in lines]
+        return Draft(self._id(file), self._names(file, f"{file.stem}.png"), str(file), boxes)
 
 
-def _fits(lines: list[str]) -> bool:
-    filled = [line.strip() for line in lines if line.strip() and not line.lower().startswith(_HEADER)]
-    return bool(filled) and all(map(_LINE.fullmatch, filled[:5]))
+def _objects(lines: Iterable[str]) -> list[tuple[int, str]]:
+    """The lines but for those about the photograph, with their numbers."""
+    filled = ((number, line.strip()) for number, line in enumerate(lines, 1) if line.strip())
+    return [(number, line) for number, line in filled if not line.lower().startswith(_HEADER)]
 
 
 def _box(line: str, where: str) -> RawBox:

@@ -28,14 +28,16 @@ class Img2dataset(Reading):
     _picks_split = False
     yields_to: ClassVar[tuple[str, ...]] = ("webdataset",)
 
+    endings = (".parquet",)
+
     @staticmethod
-    def _own_files(contents: Contents) -> list[Path]:
-        files = contents.files(".parquet")
-        return (
-            files
-            if any(row.values.keys() >= _COLUMNS for file in files[:1] for row in contents.memo(file, first_rows))
-            else []
-        )
+    def reads(contents: Contents, file: Path) -> bool:
+        return any(row.values.keys() >= _COLUMNS for row in contents.memo(file, first_rows)[:1])
+
+    @classmethod
+    def _own_files(cls, contents: Contents) -> list[Path]:
+        files = contents.files(*cls.endings)  # may be thousands of one kind
+        return files if any(cls.reads(contents, file) for file in files[:1]) else []
 
     def drafts(self, on_error: OnError) -> Iterator[Draft]:
         for file in self._files:

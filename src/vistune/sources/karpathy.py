@@ -15,8 +15,7 @@ from vistune.formats import OnError
 from vistune.sources import sources
 from vistune.sources._contents import Contents
 from vistune.sources._drafts import Draft
-from vistune.sources._helpers import json_stream
-from vistune.sources._reading import Reading, each
+from vistune.sources._reading import Reading, each, json_rows
 from vistune.sources._rows import Row, texts, value_of
 from vistune.sources._splits import choose_split
 
@@ -33,9 +32,8 @@ class Karpathy(Reading):
         return files, choose_split(split, self._splits, self.path, default)
 
     @staticmethod
-    def _own_files(contents: Contents) -> list[Path]:
-        files = contents.some(".json")
-        return [file for file in files if contents.json(file).has("images", "filename", "sentences")]
+    def reads(contents: Contents, file: Path) -> bool:
+        return contents.json(file).has("images", "filename", "sentences")
 
     @cached_property
     def _splits(self) -> set[str]:
@@ -47,11 +45,8 @@ class Karpathy(Reading):
 
     def _rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
         for file in self._chosen:
-            with json_stream(file) as stream:
-                for key in stream.members():
-                    if key == "images":
-                        for number, (row, _, _) in enumerate(stream.elements()):
-                            yield f"{file}: image {number}", row if isinstance(row, dict) else {}
+            for where, row in json_rows(file, "image", "images"):
+                yield where, row if isinstance(row, dict) else {}
 
 
 def _draft(item: tuple[str, dict[str, Any]]) -> Draft:

@@ -1,10 +1,11 @@
-"""Label Studio's JSON and JSON-MIN: a list of tasks, with boxes in per cent of the image's size, and texts.
+"""Label Studio's JSON, JSON-MIN, CSV and TSV: a list of tasks, with boxes in per cent of the image's size, and texts.
 
 See https://labelstud.io/guide/export. Its other exports are COCO's, VOC's and YOLO's formats.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,9 +18,9 @@ from vistune.scene.context import one_line
 from vistune.sources import sources
 from vistune.sources._contents import Contents
 from vistune.sources._drafts import Draft, RawBox
-from vistune.sources._helpers import box_around, is_number, json_stream, turned_box
-from vistune.sources._reading import Reading, each
-from vistune.sources._rows import IMAGE
+from vistune.sources._helpers import box_around, is_number, turned_box
+from vistune.sources._reading import Reading, each, json_rows
+from vistune.sources._rows import IMAGE, read_rows, sample
 
 _SHAPES = ("rectangle", "polygon", "ellipse")
 _PREFIX = re.compile(r"^[0-9a-f]{8}-")
@@ -28,20 +29,31 @@ _IMAGE = re.compile(r"\.(jpe?g|png|webp|gif|bmp|tiff?)($|\?)", re.IGNORECASE)
 
 @sources.register("label_studio")
 class LabelStudio(Reading):
-    """A JSON file, or a folder with one. The first annotation of a task that was not cancelled is read.
+    """A file, or a folder with one. The first annotation of a task that was not cancelled is read.
 
     Tasks without any are left out: what is in their images is not known.
     """
 
+    endings = (".json", ".csv")
+
     @staticmethod
-    def _own_files(contents: Contents) -> list[Path]:
-        return [file for file in contents.some(".json") if _is_task(contents.json(file).first)]
+    def reads(contents: Contents, file: Path) -> bool:
+        if file.suffix.lower() == ".csv":
+            return any(_is_task(row.values) for row in sample(contents, file)[:1])
+        return _is_task(contents.json(file).first)
 
     def drafts(self, on_error: OnError) -> Iterator[Draft]:
         for file in self._files:
-            with json_stream(file) as stream:
-                tasks = ((f"{file}: task {number}", task) for number, (task, _, _) in enumerate(stream.elements()))
-                yield from each(tasks, _draft, on_error)
+            table = file.suffix.lower() == ".csv"
+            tasks = _of_table(file, on_error) if table else json_rows(file, "task")
+            yield from each(tasks, _draft, on_error)
+
+
+def _of_table(file: Path, on_error: OnError) -> Iterator[tuple[str, Any]]:
+    """The rows of CSV or TSV, which are those of JSON-MIN with results as JSON in a cell."""
+    for row in read_rows(file, on_error):
+        cells = {name: str(value) for name, value in row.values.items()}
+        yield row.where, {name: json.loads(text) if text.startswith("[") else text for name, text in cells.items()}
 
 
 def _is_task(task: Any) -> bool:

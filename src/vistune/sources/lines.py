@@ -32,10 +32,11 @@ class Lines(Reading):
     The id of an image with an address is the number of its line: an address is no name of a file.
     """
 
+    endings = (".tsv", ".txt", ".token", ".csv")
+
     @staticmethod
-    def _own_files(contents: Contents) -> list[Path]:
-        files = contents.some(".tsv", ".txt", ".token", ".csv")
-        return [file for file in files if _image_column(contents.lines(file)) is not None]
+    def reads(contents: Contents, file: Path) -> bool:
+        return _image_column(contents.lines(file)) is not None
 
     def drafts(self, on_error: OnError) -> Iterator[Draft]:
         for file in self._files:

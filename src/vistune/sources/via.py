@@ -13,7 +13,7 @@ from vistune.errors import AnnotationError
 from vistune.formats import OnError
 from vistune.formats._json_stream import JsonStream
 from vistune.sources import sources
-from vistune.sources._contents import Contents, JsonHead
+from vistune.sources._contents import Contents
 from vistune.sources._drafts import Draft, RawBox
 from vistune.sources._helpers import box_around, json_stream
 from vistune.sources._reading import Reading, each
@@ -30,21 +30,16 @@ class Via(Reading):
     """A JSON file, or a folder with one. Sizes are those of the images; captions are file attributes."""
 
     @staticmethod
-    def _own_files(contents: Contents) -> list[Path]:
-        return [file for file in contents.some(".json") if _is_via(contents.json(file))]
+    def reads(contents: Contents, file: Path) -> bool:
+        members = contents.json(file).members
+        first = next(iter(members.values()), None)
+        return _IMAGES in members or (isinstance(first, dict) and {"filename", "regions"} <= first.keys())
 
     def drafts(self, on_error: OnError) -> Iterator[Draft]:
         for file in self._files:
             with json_stream(file) as stream:
                 project = _IMAGES in self.contents.json(file).members
                 yield from each(_entries(stream, file, project=project), _draft, on_error)
-
-
-def _is_via(head: JsonHead) -> bool:
-    if _IMAGES in head.members:
-        return True
-    first = next(iter(head.members.values()), None)
-    return isinstance(first, dict) and {"filename", "regions"} <= first.keys()
 
 
 def _entries(stream: JsonStream, file: Path, *, project: bool) -> Iterator[tuple[str, Any]]:

@@ -1,7 +1,7 @@
-"""Pascal VOC's annotations: an XML file for each image, boxes in pixels that count from 1.
+"""Pascal VOC's annotations: an XML file for each image, boxes in pixels.
 
 See http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/devkit_doc.html, section 3. LabelImg, Roboflow, CVAT and the
-old LabelMe write it, too; roLabelImg adds turned boxes.
+old LabelMe write it, too; roLabelImg adds turned boxes. In VOC itself pixels count from 1, and the last one is within.
 """
 
 from __future__ import annotations
@@ -12,35 +12,32 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vistune.errors import AnnotationError
-from vistune.formats import OnError
 from vistune.sources import sources
 from vistune.sources._contents import Contents
 from vistune.sources._drafts import Draft, RawBox
-from vistune.sources._helpers import box_around, category_name, closest, read_text
-from vistune.sources._reading import Reading, each
+from vistune.sources._helpers import box_around, category_name, closest, read_text, turned_box
+from vistune.sources._reading import ReadingEach
 from vistune.sources._splits import no_split
 
-_FORM = "xmin, ymin, xmax, ymax are pixels within the image, from 1"
-_FIRST = 20
+_FORM = "xmin, ymin, xmax, ymax are pixels within the image"
+_FROM_ONE = ("voc", "roboflow")
+"""Words in the name of the database of those whose pixels count from 1; other tools count from 0."""
 
 
 @sources.register("voc")
-class Voc(Reading):
+class Voc(ReadingEach):
     """A folder below which there are XML files, in any of the usual folders or beside their images, or one XML file.
 
     `split` is a list in ImageSets/Main, or the folder of the files (`train/`); without it every file is read.
     """
 
+    endings = (".xml",)
     _picks_split = False
 
-    @classmethod
-    def fits(cls, contents: Contents) -> bool:
-        return any(_is_voc(contents, file) for file in contents.files(".xml")[:_FIRST])
-
     @staticmethod
-    def _own_files(contents: Contents) -> list[Path]:
-        files = contents.files(".xml")
-        return files if any(_is_voc(contents, file) for file in files[:_FIRST]) else []
+    def reads(contents: Contents, file: Path) -> bool:
+        head = contents.xml(file)
+        return head.root == "annotation" and bool(head.tags & {"filename", "object", "size", "folder"})
 
     def _choose(self, split: str | None, default: str) -> tuple[list[Path], str]:
         lists = [file for file in self.contents.files(".txt") if file.parts[-3:-1] == ("ImageSets", "Main")]
@@ -52,9 +49,6 @@ class Voc(Reading):
             raise no_split(split, sorted({file.stem for file in lists}), self.path)
         return [files.get(key) or _not_there(key, files, one) for one in chosen for key in _listed(one)], split
 
-    def drafts(self, on_error: OnError) -> Iterator[Draft]:
-        return each(self._files, self._draft, on_error)
-
     def _draft(self, file: Path) -> Draft:
         try:
             root = ET.parse(file).getroot()
@@ -65,23 +59,13 @@ class Voc(Reading):
         if root.tag != "annotation":
             what = f"its root is <{root.tag}>, and VOC's is <annotation>"
             raise AnnotationError(what, where=str(file), fix="move the file out of the folder")
-        boxes = [_box(element, f"{file}: object {number}") for number, element in enumerate(root.findall("object"))]
-        names = ((root.findtext("filename") or "").strip(), f"{file.stem}.jpg")
-        return Draft(
-            self._id(file), tuple(filter(None, names)), str(file), boxes,
-            width=_pixels(root, "width"), height=_pixels(root, "height"),
-        )  # fmt: skip
-
-    def _id(self, file: Path) -> str:
-        """The file's name; with its folders where there are several."""
-        if len({one.parent for one in (self._files[0], self._files[-1], file)}) == 1:
-            return file.stem
-        return file.relative_to(self.path).with_suffix("").as_posix()
-
-
-def _is_voc(contents: Contents, file: Path) -> bool:
-    head = contents.xml(file)
-    return head.root == "annotation" and bool(head.tags & {"filename", "object", "size", "folder"})
+        database = (root.findtext("source/database") or "").lower()
+        first = int(any(word in database for word in _FROM_ONE))
+        objects = [(one, f"{file}: object {number}") for number, one in enumerate(root.findall("object"))]
+        boxes = [_box(one, first, where) for one, where in objects if one.findtext("deleted") != "1"]
+        names = self._names(file, (root.findtext("filename") or f"{file.stem}.jpg").strip())
+        size = _pixels(root, "size/width", "imagesize/ncols"), _pixels(root, "size/height", "imagesize/nrows")
+        return Draft(self._id(file), names, str(file), boxes, (), *size)
 
 
 def _listed(file: Path) -> Iterator[tuple[Path, str]]:
@@ -98,32 +82,31 @@ def _not_there(key: tuple[Path, str], files: dict[tuple[Path, str], Path], liste
     raise AnnotationError("there is no such file", where=str(file), fix=fix)
 
 
-def _pixels(root: ET.Element, side: str) -> int:
+def _pixels(root: ET.Element, *paths: str) -> int:
     """The image's width or height; 0 where the XML has none, as some tools write."""
     try:
-        return max(0, int(float(root.findtext(f"size/{side}") or 0)))
+        return max(0, int(float(next(filter(None, map(root.findtext, paths)), 0))))
     except (ValueError, OverflowError):
         return 0
 
 
-def _box(element: ET.Element, where: str) -> RawBox:
+def _box(element: ET.Element, first: int, where: str) -> RawBox:
     try:
-        x1, y1, x2, y2 = _corners(element)
+        corners = _corners(element, first)
     except (ValueError, TypeError):
         raise AnnotationError("'bndbox' does not have four numbers", where=where, fix=_FORM) from None
-    return RawBox(category_name(element.findtext("name"), where), x1, y1, x2, y2, where)
+    return RawBox(category_name(element.findtext("name"), where), *corners, where)
 
 
-def _corners(element: ET.Element) -> tuple[float, float, float, float]:
-    """Pixels from 0, of the box or around the polygon. Raises ValueError and TypeError for what is no number."""
-    if (box := element.find("bndbox")) is not None:
+def _corners(element: ET.Element, first: int) -> tuple[float, float, float, float]:
+    """Of the box or around the polygon; `first` is the number of the first pixel. ValueError for what is no number."""
+    for box in (*element.findall("bndbox"), *element.findall("segm/box")):
         x1, y1, x2, y2 = (_number(box, side) for side in ("xmin", "ymin", "xmax", "ymax"))
-        return x1 - 1, y1 - 1, x2, y2
+        return x1 - first, y1 - first, x2, y2
     if (turned := element.find("robndbox")) is not None:
         cx, cy, width, height, angle = (_number(turned, name) for name in ("cx", "cy", "w", "h", "angle"))
-        across, down = abs(math.cos(angle)), abs(math.sin(angle))
-        half_x, half_y = (width * across + height * down) / 2, (width * down + height * across) / 2
-        return cx - half_x, cy - half_y, cx + half_x, cy + half_y
+        box_ = (cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2)
+        return turned_box(box_, math.degrees(angle), (cx, cy))
     return box_around(*_polygon(element))
 
 
