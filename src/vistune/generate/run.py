@@ -158,11 +158,9 @@ class Generation:
         }  # fmt: skip
         plan = make_plan(
             self.records, self.kinds, self.recipe.seed, prompts=self.prompts, needs=self.client.needs,
-            options=options, images=self.images, shard=self.shard,
-            show=self._image if recipe.teacher_sees_image else None,
+            options=options, images=self.images, shard=self.shard, show=self._image if recipe.teacher_sees_image else None,
         )  # fmt: skip
-        federated = self._source is not None and self._source.findings.federated
-        return replace(plan, vocabulary=()) if federated else plan
+        return replace(plan, vocabulary=()) if self._source and self._source.findings.federated else plan
 
     def _image(self, record: ImageRecord) -> ImageFile:
         name = image_path(record, self.images)
