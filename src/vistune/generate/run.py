@@ -157,8 +157,8 @@ class Generation:
             "temperature": recipe.temperature, "top_p": recipe.top_p, "extra": recipe.extra_body or None,
         }  # fmt: skip
         plan = make_plan(
-            self.records, self.kinds, self.recipe.seed, prompts=self.prompts, needs=self.client.needs,
-            options=options, images=self.images, shard=self.shard, show=self._image if recipe.teacher_sees_image else None,
+            self.records, self.kinds, recipe.seed, prompts=self.prompts, needs=self.client.needs, options=options,
+            images=self.images, shard=self.shard, show=self._image if recipe.teacher_sees_image else None,
         )  # fmt: skip
         return replace(plan, vocabulary=()) if self._source and self._source.findings.federated else plan
 
