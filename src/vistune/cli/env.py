@@ -18,15 +18,12 @@ def add_env(commands: Any) -> None:
 
 
 def _print(_: argparse.Namespace) -> None:
-    import torch
-
     rows = {
         "vistune": version("vistune"),
         "Python": platform.python_version(),
         "system": platform.platform(),
         "CPU cores": str(os.cpu_count()),
-        **{f"GPU {index}": _gpu(index) for index in range(torch.cuda.device_count())},
-        "CUDA of torch": torch.version.cuda or "none",
+        **_cuda(),
         **_packages(),
     }
     width = max(map(len, rows)) + 2
@@ -34,11 +31,18 @@ def _print(_: argparse.Namespace) -> None:
         print(f"{name:{width}}{value}")
 
 
-def _gpu(index: int) -> str:
-    import torch
-
-    device = torch.cuda.get_device_properties(index)
-    return f"{device.name}, {device.total_memory / 2**30:.0f} GiB, compute capability {device.major}.{device.minor}"
+def _cuda() -> dict[str, str]:
+    """The GPUs, and the CUDA that torch is built for; or why torch cannot be imported, as a report may be about that."""
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return {"import torch": f"{type(error).__name__}: {error}"}
+    devices = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
+    gpus = {
+        f"GPU {index}": f"{one.name}, {one.total_memory / 2**30:.0f} GiB, compute capability {one.major}.{one.minor}"
+        for index, one in enumerate(devices)
+    }
+    return {**gpus, "CUDA of torch": torch.version.cuda or "none"}
 
 
 def _packages() -> dict[str, str]:
