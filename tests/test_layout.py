@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "vistune"
-BASE = ("errors", "records", "registry", "resources", "storage", "interrupt", "seeded")
+BASE = ("errors", "records", "registry", "resources", "storage", "output_folder", "interrupt", "seeded")
 FLOW = (
     "recipe", "scene", "pages", "formats", "llm", "sources", "generate", "data", "view", "model", "train", "serve",
     "export", "evaluate", "demo", "cli",

@@ -6,21 +6,36 @@ Every atomic write of the package is here. Folders also get a manifest of hashes
 from __future__ import annotations
 
 import errno
+import filecmp
 import hashlib
 import json
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from glob import escape as glob_escape
 from pathlib import Path
 from typing import TextIO
 
-from vistune.errors import StorageError
+from vistune.errors import StorageError, VistuneError
 
 MANIFEST = "manifest.json"
 """The file that lists a folder's other files, each with its size and SHA-256, and has a SHA-256 of this list."""
+OVERWRITE = "choose another --out, or replace what is there with --overwrite"
+"""The fix where a file is not replaced."""
+_PERMISSIONS = "check the permissions, or choose another folder"
+_FIXES = {
+    errno.EACCES: _PERMISSIONS, errno.EPERM: _PERMISSIONS, errno.EROFS: _PERMISSIONS,
+    errno.ENOENT: "check the path: there is no such file or folder",
+    errno.ENOTDIR: "choose another path: a file stands where a folder has to be",
+    errno.EEXIST: "choose another path: a file stands where a folder has to be",
+    errno.EISDIR: "choose another path: a folder stands there",
+    errno.ENOTEMPTY: "choose another path: a folder stands there",
+    errno.ENAMETOOLONG: "choose a shorter name", errno.ELOOP: "choose another path: links go in a circle",
+    errno.EINVAL: "choose another name", errno.EMFILE: "close programs, or raise the limit (ulimit -n)",
+}  # fmt: skip
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -28,16 +43,35 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path to write a file to; the file then replaces `path`.
 
-    If the writing fails, `path` is as it was. Raises StorageError if the disk is full.
+    If the writing fails, `path` is as it was. Raises StorageError if the disk is full, VistuneError if the file cannot
+    be written there.
     """
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    partial = _partial(path)
     try:
-        with storage_errors(path):
+        with storage_errors(path, partial):
             yield partial
-        partial.replace(path)
+            partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def new_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """As `atomic_path`, but an existing file is replaced only with `overwrite`, or by the same content.
+
+    Raises VistuneError, and leaves the file as it is, where another one exists.
+    """
+    with atomic_path(path) as partial:
+        yield partial
+        if not overwrite and path.exists() and not filecmp.cmp(partial, path, shallow=False):
+            raise VistuneError("there is another file already", where=str(path), fix=OVERWRITE)
+
+
+def refuse_existing(paths: Iterable[Path], *, overwrite: bool) -> None:
+    """Raise VistuneError for the first of the paths where there is something, without `overwrite`."""
+    if not overwrite and (other := next(filter(Path.exists, paths), None)):
+        raise VistuneError("there is such a file already", where=str(other), fix=OVERWRITE)
 
 
 @contextmanager
@@ -53,10 +87,11 @@ def atomic_text(path: Path) -> Iterator[TextIO]:
 @contextmanager
 def _written_beside(path: Path) -> Iterator[Path]:
     """A new temporary folder to write into; its files are then synced to the disk, with their manifest."""
-    partial = path.with_name(f".{path.name}.partial")
+    for left in path.parent.glob(f".{glob_escape(path.name)}.*.partial"):  # by a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    partial = _partial(path)
     try:
-        with storage_errors(path):
-            shutil.rmtree(partial, ignore_errors=True)
+        with storage_errors(path, partial):
             partial.mkdir(parents=True)
             yield partial
             files = {file.name: [file.stat().st_size, _sha256(file)] for file in sorted(partial.iterdir())}
@@ -99,19 +134,52 @@ def add_files(path: Path, last: str) -> Iterator[Path]:
 
 
 @contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
-    """Raises StorageError in place of a library's own error of a full disk while `path` is written."""
+def storage_errors(path: Path, partial: Path | None = None) -> Iterator[None]:
+    """Raises StorageError in place of a library's own error of a full disk while `path` is written.
+
+    The message has the size so far of `partial`, the temporary file or folder; that this cannot be made is a
+    VistuneError. All other errors stay as they are.
+    """
     try:
         yield
     except Exception as error:
         # safetensors and tokenizers raise exceptions of their own, with the number in the text
         number = re.search(r"os error (\d+)", str(error))
-        code = error.errno if isinstance(error, OSError) else int(number[1]) if number else 0
-        if code not in _FULL:
+        code = (error.errno or 0) if isinstance(error, OSError) else int(number[1]) if number else 0
+        own = os.fsdecode(error.filename) if isinstance(error, OSError) and isinstance(error.filename, str) else ""
+        if partial and own.startswith(str(partial)):
+            own = ""
+        elif code not in _FULL:
             raise
-        fix = "free some space and run the same command again: it continues from the last state"
-        where = error.filename if isinstance(error, OSError) and error.filename else path
-        raise StorageError(f"cannot be written: {os.strerror(code)}", where=str(where), fix=fix) from error
+        where, size = own or str(_final(path)), f" after {_size(partial):,} bytes" if partial else ""
+        raise explain(OSError(code, os.strerror(code), where), size) from error
+
+
+def explain(error: OSError, size: str = "") -> VistuneError:
+    """What a user can do about an error of the operating system: a StorageError if the disk is full."""
+    reason, where = error.strerror or str(error), str(error.filename or "")
+    if error.errno in _FULL:
+        fix = "free some space and run the same command again: it continues where it can"
+        return StorageError(f"cannot be written: {reason}{size}", where=where, fix=fix)
+    return VistuneError(reason, where=where, fix=_FIXES.get(error.errno or 0, "check the path and its disk"))
+
+
+def _size(partial: Path) -> int:
+    """The bytes of a file, or of all files of a folder."""
+    files = partial.rglob("*") if partial.is_dir() else [partial]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _partial(path: Path) -> Path:
+    """A name beside `path` that cannot be guessed, so that nobody can have put a link there."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+
+
+def _final(path: Path) -> Path:
+    """The path that a user knows, also of a file that is written in two steps."""
+    while found := re.fullmatch(r"\.(.+)\.[0-9a-f]{8}\.partial", path.name):
+        path = path.with_name(found[1])
+    return path
 
 
 def find_damage(folder: Path) -> str | None:

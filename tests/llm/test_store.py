@@ -8,7 +8,8 @@ import pytest
 from vistune.errors import VistuneError
 from vistune.llm import Reply
 from vistune.llm.budget import Cost
-from vistune.llm.store import Store, StoredReply
+from vistune.llm.reply_rows import StoredReply
+from vistune.llm.store import Store
 
 
 def test_what_is_put_can_be_read_again(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from vistune.cli.split import add_split
 from vistune.cli.train import add_train
 from vistune.cli.view import add_view
 from vistune.errors import Stopped, VistuneError
+from vistune.storage import explain
 
 _DESCRIPTION = """\
 Visual instruction tuning: from annotated images to an assistant that talks
@@ -61,9 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(wrap(text, "  ") if sys.stderr.isatty() else text, file=sys.stderr)
         return error.exit_code
     except OSError as error:  # no space left, no permission, not a folder …
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
-        return VistuneError.exit_code
+        found = explain(error)
+        print(f"error: {found}", file=sys.stderr)
+        return found.exit_code
     except Stopped as stop:
         print(stop, file=sys.stderr)
         return stop.exit_code

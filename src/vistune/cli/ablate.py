@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vistune.cli.parsing import add_command, add_out, announce_loading, positive
+from vistune.cli.parsing import add_command, add_out, add_overwrite, announce_loading, positive
 
 _DETAILS = """\
 Without --mix, --fractions, --grid and --skip these are the five mixes of the
@@ -23,6 +23,7 @@ def add_ablate(commands: Any) -> None:
     add = command.add_argument
     add("recipe", type=Path, metavar="RECIPE", help="YAML file, or the name of a shipped recipe")
     add_out(command, "runs/ablation")
+    add_overwrite(command)
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="Change a key of the recipe; may be repeated")
     add("--mix", action="append", default=[], metavar="KINDS",
         help="Data of a variant's last stage: all, none, or kinds with shares, as in conversation,detail=0.05; may be "
@@ -40,6 +41,7 @@ def _ablate(args: argparse.Namespace) -> None:
 
     fractions = [float(share) for share in args.fractions.split(",") if share]
     chosen = variants(args.mix, fractions, args.grid, args.skip)
-    rows = ablate(args.recipe, Path(args.out), chosen, overrides=args.set, seeds=args.seeds)
+    out = Path(args.out)
+    rows = ablate(args.recipe, out, chosen, overrides=args.set, seeds=args.seeds, overwrite=args.overwrite)
     print_table(rows)
     print(f"table: {Path(args.out) / 'ablation.json'}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vistune.cli.options import add_options, given_options
-from vistune.cli.parsing import add_command, add_out, announce_loading
+from vistune.cli.parsing import add_command, add_out, add_overwrite, announce_loading
 from vistune.recipe.evaluation import EvaluateRecipe
 from vistune.recipe.schema import load
 
@@ -26,6 +26,7 @@ def add_eval(commands: Any) -> None:
         "vision-language model of transformers, or openai:NAME of one behind a server")  # fmt: skip
     model.add_argument("--model", dest="named", metavar="MODEL", help="The same, as an option")
     add_out(command)
+    add_overwrite(command)
     add_options(command, EvaluateRecipe)
 
 
@@ -33,7 +34,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     from vistune.evaluate.run import Evaluation
 
     recipe = load(EvaluateRecipe, None, options=given_options(args, EvaluateRecipe))
-    run = Evaluation(args.model or args.named, recipe, Path(args.out))
+    run = Evaluation(args.model or args.named, recipe, Path(args.out), overwrite=args.overwrite)
     announce_loading()
     from vistune.evaluate.tables import print_scores
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vistune.cli.parsing import add_command, announce_loading
+from vistune.cli.parsing import add_command, add_overwrite, announce_loading
 from vistune.errors import VistuneError
 
 _TARGETS = ("gguf", "ollama", "merged", "hub")
@@ -33,6 +33,7 @@ def add_export(commands: Any) -> None:
     add("--scores", type=Path, metavar="DIR", help="Folder of an evaluation, for the model card")
     add("--push-to", metavar="OWNER/NAME", help="Repository of the hub to upload to; without it nothing is uploaded")
     add("--public", action="store_true", help="Create that repository as a public one")
+    add_overwrite(command)
     add("--check", action="store_true", help="Only print which engines load the checkpoint")
 
 
@@ -48,7 +49,7 @@ def _export(args: argparse.Namespace) -> None:
     from vistune.export.targets import ExportOptions, Opened, exporters
     from vistune.model.adapter_checkpoint import open_checkpoint
 
-    options = ExportOptions(args.dtype, args.allow_framing, args.scores, args.push_to, args.public)
+    options = ExportOptions(args.dtype, args.allow_framing, args.scores, args.push_to, args.public, args.overwrite)
     export = exporters.get(args.to)
     opened = Opened(args.checkpoint, *open_checkpoint(args.checkpoint, one_layer=True))
     for line in export(opened, args.out, options):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vistune.cli.options import add_options, given_options
-from vistune.cli.parsing import add_command, positive, wrap
+from vistune.cli.parsing import add_command, add_overwrite, positive, wrap
 from vistune.recipe.generation import GenerateRecipe
 from vistune.recipe.schema import load
 
@@ -42,6 +42,7 @@ def add_generate(commands: Any) -> None:
         help="Write N samples only, spread over all images, and estimate the cost of the rest")  # fmt: skip
     add("--merge", type=Path, nargs="+", action="extend", default=[], metavar="DIR",
         help="Take over the replies of these runs first; may be repeated")  # fmt: skip
+    add_overwrite(command)
     add_options(command, GenerateRecipe, skip=("data",))
 
 
@@ -52,7 +53,8 @@ def _generate(args: argparse.Namespace) -> None:
     from vistune.generate.preview import estimate_table
     from vistune.generate.run import Generation
 
-    run = Generation(recipe, args.out, merge=args.merge, pilot=args.pilot, sends=not (args.show or args.dry_run))
+    sends = not (args.show or args.dry_run)
+    run = Generation(recipe, args.out, merge=args.merge, pilot=args.pilot, sends=sends, overwrite=args.overwrite)
     _print_unused_kinds(run.prompts, run.kinds)
     if args.show:
         run.preview(print)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vistune.cli.parsing import add_command
+from vistune.cli.parsing import add_command, add_overwrite
 
 
 def add_import(commands: Any) -> None:
@@ -21,6 +21,7 @@ def add_import(commands: Any) -> None:
     command.add_argument(
         "--out", type=Path, required=True, metavar="FILE.json", help="File to write, in LLaVA's format"
     )
+    add_overwrite(command)
 
 
 def _import(args: argparse.Namespace) -> None:
@@ -28,5 +29,5 @@ def _import(args: argparse.Namespace) -> None:
     from vistune.data.split import write_rows
 
     rows = [question.training_row() for question in read_questions(args.file)]
-    write_rows(args.out, rows)
+    write_rows(args.out, rows, overwrite=args.overwrite)
     print(f"{len(rows):,} conversations: {args.out}")

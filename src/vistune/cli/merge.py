@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vistune.cli.parsing import add_command, add_out, announce_loading
+from vistune.cli.parsing import add_command, add_out, add_overwrite, announce_loading
 
 
 def add_merge(commands: Any) -> None:
@@ -16,11 +16,12 @@ def add_merge(commands: Any) -> None:
     dtypes = ("float32", "bfloat16", "float16")
     command.add_argument("--dtype", choices=dtypes, default=dtypes[0], help="dtype of the weights (default: float32)")
     add_out(command)
+    add_overwrite(command)
 
 
 def _merge(args: argparse.Namespace) -> None:
     announce_loading()
     from vistune.model.adapter_checkpoint import merge
 
-    merge(args.checkpoint, Path(args.out), args.dtype)
+    merge(args.checkpoint, Path(args.out), args.dtype, overwrite=args.overwrite)
     print(args.out)

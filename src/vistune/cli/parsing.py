@@ -71,6 +71,12 @@ def add_out(command: Any, default: str | None = None) -> None:
     command.add_argument("--out", metavar="DIR", help=help_, **known)
 
 
+def add_overwrite(command: Any) -> None:
+    """--overwrite."""
+    help_ = "Replace files that are there already and that no such run has written, or another one"
+    command.add_argument("--overwrite", action="store_true", help=help_)
+
+
 def add_seed(command: Any) -> None:
     """--seed."""
     command.add_argument("--seed", type=count, default=0, metavar="N", help="Seed of all random choices (default: 0)")

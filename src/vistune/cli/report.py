@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vistune.cli.parsing import add_command
+from vistune.cli.parsing import add_command, add_overwrite
 
 
 def add_report(commands: Any) -> None:
@@ -22,13 +22,14 @@ def add_report(commands: Any) -> None:
     add("--power", type=float, metavar="POINTS", help="Also print how many questions show such a difference between "
         "the first two RUNs, or one RUN and another model, with a probability of 80 %%")  # fmt: skip
     add("--out", type=Path, metavar="DIR", help="Folder for report.html (default: beside the first RUN)")
+    add_overwrite(command)
 
 
 def _report(args: argparse.Namespace) -> None:
     from vistune.evaluate.compare import print_comparison, print_power
     from vistune.evaluate.report import write_report
 
-    page = write_report(args.out or args.runs[0].absolute().parent, args.runs)
+    page = write_report(args.out or args.runs[0].absolute().parent, args.runs, overwrite=args.overwrite)
     print_comparison(args.runs)
     if args.power is not None:
         print_power(args.runs, args.power / 100)

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vistune.cli.parsing import add_command
-from vistune.storage import atomic_text
+from vistune.cli.parsing import add_command, add_overwrite
+from vistune.storage import atomic_text, new_file
 
 _KINDS = ("scienceqa", "reviews", "pope", "mme", "mmbench", "vqa")
 
@@ -34,6 +34,7 @@ def add_rescore(commands: Any) -> None:
         "rounds as the official code of reviews and reads answers as that of POPE (default: both-orders)")  # fmt: skip
     add("--allow-unparsed", action="store_true", help="Accept reviews of which more than 2 %% cannot be read")
     add("--json", type=Path, metavar="OUT", help="File to write every score to, with its counts")
+    add_overwrite(command)
 
 
 def _rescore(args: argparse.Namespace) -> None:
@@ -44,7 +45,7 @@ def _rescore(args: argparse.Namespace) -> None:
     tables = rescore(args.files, args.kind, truth)
     print_tables(tables)
     if args.json:
-        with atomic_text(args.json) as file:
+        with new_file(args.json, overwrite=args.overwrite) as partial, atomic_text(partial) as file:
             file.write(json.dumps(tables_json(tables), indent=2) + "\n")
     if not args.allow_unparsed:
         check_unparsed(tables)

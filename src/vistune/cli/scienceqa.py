@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vistune.cli.parsing import add_command, add_out
+from vistune.cli.parsing import add_command, add_out, add_overwrite
 from vistune.data.scienceqa import FORMATS
 
 _DETAILS = """\
@@ -26,16 +26,19 @@ def add_scienceqa(commands: Any) -> None:
     add("--split", default="train", metavar="SPLIT", help="Split of the problems (default: train)")
     add("--format", choices=FORMATS, default="QCM-LEA", help="Layout of prompt and answer (default: QCM-LEA)")
     add_out(command)
+    add_overwrite(command)
 
 
 def _convert(args: argparse.Namespace) -> None:
     from vistune.data.scienceqa import conversations
-    from vistune.formats.conversations import write_conversations
+    from vistune.formats.conversations import write_llava
+    from vistune.storage import new_file
 
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    stem = out / f"{args.split}_{args.format}"
-    number = write_conversations(conversations(args.data, args.split, args.format), stem)
+    path = out / f"{args.split}_{args.format}.json"
+    with new_file(path, overwrite=args.overwrite) as partial:
+        number = write_llava(conversations(args.data, args.split, args.format), partial)
     folder = args.data if args.data.is_dir() else args.data.parent
-    print(f"{number:,} conversations: {stem}.json")
+    print(f"{number:,} conversations: {path}")
     print(f"their images: {folder / 'images'}")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vistune.cli.parsing import add_command, add_out, add_seed
+from vistune.cli.parsing import add_command, add_out, add_overwrite, add_seed
 
 
 def add_split(commands: Any) -> None:
@@ -21,6 +21,7 @@ def add_split(commands: Any) -> None:
     add("--test", type=float, default=0.1, metavar="SHARE", help="Share of the images for the test (default: 0.1)")
     add("--images", type=Path, metavar="DIR", help="Folder that image paths start from (default: that of DATA)")
     add_out(command)
+    add_overwrite(command)
     add_seed(command)
 
 
@@ -32,7 +33,7 @@ def _split(args: argparse.Namespace) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for name, rows in (("train", parts.train), ("test", parts.test)):
         path = out / f"{name}.json"
-        write_rows(path, rows)
+        write_rows(path, rows, overwrite=args.overwrite)
         print(f"{len(rows):,} rows: {path}")
     if parts.near_identical:
         print(f"near-identical images, in the part of the first: {parts.near_identical:,}")

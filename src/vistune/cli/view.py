@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vistune.cli.options import add_options, read_records
-from vistune.cli.parsing import add_command, add_seed, count
+from vistune.cli.parsing import add_command, add_overwrite, add_seed, count
 from vistune.recipe.generation import AnnotationOptions
 
 
@@ -22,6 +22,7 @@ def add_view(commands: Any) -> None:
     add("--limit", type=count, default=50, metavar="N", help="Number of samples to show (default: 50)")
     add("--rejected", action="store_true", help="Show only samples that were filtered or quarantined")
     add("--out", type=Path, metavar="FILE", help="File to write (default: view.html beside the data)")
+    add_overwrite(command)
     add_seed(command)
     add("--annotations", metavar="PATH", help="Annotated images, to show their boxes and captions")
     add_options(command, AnnotationOptions, skip=("data", "annotations", "images", "skip_bad_records"))
@@ -35,6 +36,6 @@ def _view(args: argparse.Namespace) -> None:
     records = read_records(args, "train", **others) if args.annotations else ()
     shown = write_view(
         args.data, out, images=args.images, records=records, limit=args.limit, seed=args.seed,
-        only_rejected=args.rejected, warn=lambda text: print(text, file=sys.stderr),
+        only_rejected=args.rejected, overwrite=args.overwrite, warn=lambda text: print(text, file=sys.stderr),
     )  # fmt: skip
     print(f"{shown} samples: {out}")

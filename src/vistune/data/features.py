@@ -1,15 +1,17 @@
 """Features of a frozen vision tower, kept on disk: each image is encoded once, whatever the epochs and stages.
 
-A file holds records of one size: the features, then the hash of the image file's content. An incomplete record (the
-run was killed) is shorter than that, so it is never read. Every process of a run appends to a file of its own. The
-folder's name is a hash of all else that the features depend on (weights, layer, preprocessing, precision), so they are
-never stale.
+A file holds records of one size: the features, the hash of the image file's content, a checksum of both. An incomplete
+record (the run was killed) is shorter than that, so it is never read; a damaged one is reported and made anew. Every
+process of a run appends to a file of its own. The folder's name is a hash of all else that the features depend on
+(weights, layer, preprocessing, precision), so they are never stale.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
+import zlib
 from hashlib import blake2b
 from pathlib import Path
 from uuid import uuid4
@@ -17,7 +19,8 @@ from uuid import uuid4
 import torch
 from torch import Tensor
 
-_KEY = 16
+_KEY, _SUM = 16, 4
+"""Bytes of a key and of a checksum."""
 
 
 def image_key(content: bytes) -> bytes:
@@ -31,6 +34,7 @@ class FeatureCache:
     def __init__(self, folder: Path, shape: tuple[int, int], dtype: torch.dtype, limit: int) -> None:
         self._shape, self._dtype, self._folder = shape, dtype, folder
         self._size = shape[0] * shape[1] * dtype.itemsize
+        self._record = self._size + _KEY + _SUM
         self._places: dict[bytes, tuple[int, int]] = {}  # which file, and where in it
         self._lock = threading.Lock()
         self._files: list[int] = []
@@ -38,25 +42,29 @@ class FeatureCache:
         folder.mkdir(parents=True, exist_ok=True)
         for path in sorted(folder.glob("*.bin")):
             self._index(path)
-        self._room = limit - len(self._places) * (self._size + _KEY)
+        self._room = limit - len(self._places) * self._record
+        self._damaged = False
 
     def __len__(self) -> int:
         return len(self._places)
 
     def get(self, key: bytes) -> Tensor | None:
-        """The features (I, V) of that image; None if they are not in the cache."""
+        """The features (I, V) of that image; None if they are not in the cache, or damaged."""
         place = self._places.get(key)
         if place is None:
             return None
-        content = os.pread(self._files[place[0]], self._size, place[1])
-        return torch.frombuffer(bytearray(content), dtype=self._dtype).reshape(self._shape)
+        record = os.pread(self._files[place[0]], self._record, place[1])
+        if record[self._size :] != key + _checksum(record[: self._size + _KEY]):
+            self._forget(key)
+            return None
+        return torch.frombuffer(bytearray(record[: self._size]), dtype=self._dtype).reshape(self._shape)
 
     def put(self, key: bytes, features: Tensor) -> None:
         """Keep an image's features (I, V), as long as there is room."""
         row = features.detach().to("cpu", self._dtype).contiguous().view(torch.uint8).numpy().tobytes()
         with self._lock:
-            if key not in self._places and self._room >= self._size + _KEY:
-                self._append(row + key, key)
+            if key not in self._places and self._room >= self._record:
+                self._append(row + key + _checksum(row + key), key)
 
     def close(self) -> None:
         for file in self._files:
@@ -66,9 +74,16 @@ class FeatureCache:
     def _index(self, path: Path) -> None:
         file = os.open(path, os.O_RDONLY)
         self._files.append(file)
-        for number in range(path.stat().st_size // (self._size + _KEY)):
-            start = number * (self._size + _KEY)
+        for number in range(path.stat().st_size // self._record):
+            start = number * self._record
             self._places[os.pread(file, _KEY, start + self._size)] = len(self._files) - 1, start
+
+    def _forget(self, key: bytes) -> None:
+        with self._lock:
+            self._places.pop(key, None)
+            if not self._damaged:
+                self._damaged = True
+                print(f"damaged features in {self._folder}: these images are encoded again", file=sys.stderr)
 
     def _append(self, record: bytes, key: bytes) -> None:
         if self._own is None:
@@ -87,3 +102,7 @@ class FeatureCache:
             return
         self._room -= written
         self._places[key] = self._own, start
+
+
+def _checksum(content: bytes) -> bytes:
+    return zlib.crc32(content).to_bytes(_SUM)

@@ -13,8 +13,10 @@ from typing import Any
 from PIL import Image
 
 from vistune.demo.scenes import BACKGROUNDS, Scene, Split, categories, picture, sample_scene
+from vistune.output_folder import output_folder
 from vistune.scene.english import counted, listed, with_article
 from vistune.scene.facts import RELATIONS, counts, holds
+from vistune.storage import atomic_text, storage_errors
 
 SIDE, QUALITY = 224, 92
 _Row = dict[str, Any]
@@ -32,6 +34,7 @@ _CAPTIONS = (
     "{Things} can be seen here.",
     "This is a photo of {things} on {ground}.",
 )
+_LICENCE = "ATTRIBUTION.md"
 _ATTRIBUTION = """\
 # Attribution
 
@@ -50,19 +53,24 @@ _INFO = {
 _LICENSES = [{"id": 1, "name": "CC BY-SA 4.0", "url": "https://creativecommons.org/licenses/by-sa/4.0/"}]
 
 
-def write_dataset(out: Path, *, seed: int, train: int, val: int, test: int) -> None:
+def write_dataset(out: Path, *, seed: int, train: int, val: int, test: int, overwrite: bool = False) -> None:
     """Draw the three splits into `out`: `images/`, `instances_*.json`, `captions_*.json`, `ATTRIBUTION.md`.
 
-    A scene depends on its split, the seed and its index only; the same call writes the same bytes.
+    A scene depends on its split, the seed and its index only; the same call writes the same bytes. Raises VistuneError
+    if another run is using the folder, and, without `overwrite`, if it holds other files of these names.
     """
     sizes: dict[Split, int] = {"train": train, "val": val, "test": test}
-    images = out / "images"
-    images.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    names = [f"{kind}_{split}.json" for kind in ("instances", "captions") for split in sizes]
+    with output_folder(
+        out, ["images", _LICENCE, *names], run={"seed": seed, "sizes": sizes}, overwrite=overwrite
+    ), ProcessPoolExecutor(os.cpu_count()) as pool:  # fmt: skip
+        images = out / "images"
+        images.mkdir(exist_ok=True)
         for split, size in sizes.items():
             annotated = list(pool.map(partial(_write_image, images, split, seed), range(size), chunksize=50))
             _write_annotations(out, split, annotated)
-    (out / "ATTRIBUTION.md").write_text(_ATTRIBUTION, "utf-8")
+        with atomic_text(out / _LICENCE) as file:
+            file.write(_ATTRIBUTION)
 
 
 def draw(scene: Scene, side: int) -> Image.Image:
@@ -83,7 +91,8 @@ def _write_image(images: Path, split: Split, seed: int, index: int) -> tuple[_Ro
     """Draw the image; returns its rows in COCO's form: of the image, its instances and its captions."""
     scene = sample_scene(split, seed, index)
     name = f"{split}_{index:06d}.jpg"
-    draw(scene, SIDE).save(images / name, quality=QUALITY)
+    with storage_errors(images / name):
+        draw(scene, SIDE).save(images / name, quality=QUALITY)
     key = _FIRST_ID[split] + index
     image = {
         "id": key, "file_name": name, "width": SIDE, "height": SIDE, "license": 1,
@@ -109,8 +118,9 @@ def _write_annotations(out: Path, split: Split, annotated: list[tuple[_Row, list
     names = [{"id": row.id, "name": row.name, "supercategory": row.supercategory} for row in categories().values()]
     instances = {**head, "annotations": [row for _, rows, _ in annotated for row in rows], "categories": names}
     texts = {**head, "annotations": [row for _, _, rows in annotated for row in rows]}
-    (out / f"instances_{split}.json").write_text(json.dumps(instances), "utf-8")
-    (out / f"captions_{split}.json").write_text(json.dumps(texts), "utf-8")
+    for kind, content in (("instances", instances), ("captions", texts)):
+        with atomic_text(out / f"{kind}_{split}.json") as file:
+            json.dump(content, file)
 
 
 def captions(scene: Scene, rng: random.Random) -> tuple[str, ...]:

@@ -22,9 +22,11 @@ from vistune.evaluate.results import Scores
 from vistune.evaluate.runner import run_benchmarks
 from vistune.evaluate.tables import print_scores
 from vistune.generate import GenerateRecipe, generate
+from vistune.output_folder import output_folder
 from vistune.recipe.yaml_file import shipped
 from vistune.records import ImageRecord
 from vistune.sources import open_source
+from vistune.storage import atomic_text
 from vistune.train.launch import PROCESSES, train_by_command
 
 KINDS = {"conversation": "all", "detail": "0.8", "reasoning": "0.1"}
@@ -47,11 +49,18 @@ def one_thread() -> Iterator[None]:
 
 
 @one_thread()
-def run_demo(out: Path, seed: int, *, images: int = TRAIN, held_out: int = TEST) -> None:
+def run_demo(out: Path, seed: int, *, images: int = TRAIN, held_out: int = TEST, overwrite: bool = False) -> None:
     """Draw Emoji-COCO, write instruction data, train both stages, score them and write the report, all in `out`.
 
-    After an interruption the same call resumes the training.
+    After an interruption the same call resumes the training. Raises VistuneError if another run is using the folder,
+    and, without `overwrite`, if it holds another demo or other files of these names.
     """
+    run = {"seed": seed, "images": images, "held_out": held_out}
+    with output_folder(out, ["report.html", "report_images", "eval", "scores.json"], run=run, overwrite=overwrite):
+        _run(out, seed, images, held_out)
+
+
+def _run(out: Path, seed: int, images: int, held_out: int) -> None:
     console = Console(highlight=False)
     start = time.perf_counter()
     data, run = out / "data", out / "train"
@@ -105,7 +114,8 @@ def _score(run: Path, records: list[ImageRecord], out: Path, seed: int) -> list[
 def _write_scores(path: Path, scores: list[Scores], seed: int, seconds: float) -> None:
     content: dict[str, Any] = {one.label: one.as_json() for one in scores}
     content |= {"seconds": round(seconds, 1), "peak_rss_mb": round(_peak_rss_mb()), "seed": seed}
-    path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+    with atomic_text(path) as file:
+        file.write(json.dumps(content, indent=2) + "\n")
 
 
 def _peak_rss_mb() -> float:

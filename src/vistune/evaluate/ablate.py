@@ -29,6 +29,7 @@ from vistune.evaluate.statistics import Measure
 from vistune.evaluate.tables import Cell
 from vistune.formats.conversations import write_llava
 from vistune.model.checkpoint import is_complete
+from vistune.output_folder import output_folder
 from vistune.recipe import schema
 from vistune.recipe.training import DataRecipe, Recipe, StageRecipe
 from vistune.records import Conversation
@@ -37,6 +38,7 @@ from vistune.storage import atomic_text
 from vistune.train.launch import train_by_command
 from vistune.train.run import check_recipe
 
+TABLE = "ablation.json"
 PAPER_MIXES = ("all", "detail,reasoning", "conversation,detail=0.05,reasoning=0.1", "conversation", "none")
 """The data of table 4 in the paper, from the most to none: full, detail + complex, conversation + 5 % + 10 %, …"""
 
@@ -92,29 +94,33 @@ def variants(
 
 def ablate(
     recipe: Path, out: Path, chosen: Sequence[Variant], *, overrides: Sequence[str] = (), seeds: int = 1,
-    console: Console | None = None,
+    console: Console | None = None, overwrite: bool = False,
 ) -> list[Row]:  # fmt: skip
     """Train and evaluate every variant with every seed in `out`; returns the rows of the table, as ablation.json holds.
 
-    The same call resumes: finished runs and stored answers stay. Raises RecipeError if the recipe has no `evaluation`
-    or no earlier stage to share, DataError if the data's kinds are not known.
+    The same call resumes: finished runs and stored answers stay. Raises VistuneError if another run is using the
+    folder, and, without `overwrite`, for files there that no such run has written, RecipeError if the recipe has no
+    `evaluation` or no earlier stage to share, DataError if the data's kinds are not known.
     """
     console = console or Console(stderr=True)
     first = schema.load(Recipe, recipe, overrides)
     if first.evaluation is None:
         fix = "add `evaluation` with its benchmarks, e.g. --set evaluation.data=PATH"
         raise RecipeError("the recipe does not say what to evaluate", where=str(recipe), fix=fix)
-    runs: dict[str, list[_Run]] = {variant.name: [] for variant in chosen}
-    for variant in chosen:
-        for seed in range(first.seed, first.seed + seeds):
-            changed = schema.load(Recipe, recipe, [*overrides, f"seed={seed}", *variant.overrides])
-            runs[variant.name].append(_Run(changed, variant, out / f"seed{seed}", console))
-    for run in (one for several in zip(*runs.values(), strict=True) for one in several):  # one seed after the other
-        run.train()
-        run.evaluate()
-    rows = [_row(name, several, runs[chosen[0].name]) for name, several in runs.items()]
-    with atomic_text(out / "ablation.json") as file:
-        file.write(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+    numbers = range(first.seed, first.seed + seeds)
+    names = [TABLE, *(f"seed{seed}" for seed in numbers)]
+    with output_folder(out, names, overwrite=overwrite):
+        runs: dict[str, list[_Run]] = {variant.name: [] for variant in chosen}
+        for variant in chosen:
+            for seed in numbers:
+                changed = schema.load(Recipe, recipe, [*overrides, f"seed={seed}", *variant.overrides])
+                runs[variant.name].append(_Run(changed, variant, out / f"seed{seed}", console))
+        for run in (one for several in zip(*runs.values(), strict=True) for one in several):  # one seed after the other
+            run.train()
+            run.evaluate()
+        rows = [_row(name, several, runs[chosen[0].name]) for name, several in runs.items()]
+        with atomic_text(out / TABLE) as file:
+            file.write(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
     return rows
 
 
@@ -166,7 +172,8 @@ class _Run:
         """Answer the questions of the recipe's benchmarks, but for those that are answered, and score the answers."""
         evaluation = self._recipe.evaluation
         assert evaluation is not None
-        run = Evaluation(str(self._checkpoint), evaluation.recipe(), self._folder / "eval", console=self._console)
+        folder = self._folder / "eval"
+        run = Evaluation(str(self._checkpoint), evaluation.recipe(), folder, console=self._console, overwrite=True)
         run.run()
         rows = load_verdicts(self._folder / "eval")
         for name, benchmark in run.benchmarks.items():

@@ -16,11 +16,10 @@ from typing import Any
 from vistune.evaluate.benchmarks import Scored
 from vistune.evaluate.compare import by_benchmark, compare
 from vistune.evaluate.results import Scores, check_comparable, load_scores, load_verdicts
-from vistune.pages import draw_boxes, render
+from vistune.pages import check_page, draw_boxes, render, write_page
 from vistune.pages.charts import CURVE_SIZE, loss_curve
 from vistune.pages.pictures import Picture, place_boxes, store_picture
 from vistune.records import ImageRecord
-from vistune.storage import atomic_text
 
 REPORT, IMAGES = "report.html", "report_images"
 _LOWER_IS_BETTER = ("chair", "chair_s", "failed", "flip_rate")
@@ -41,7 +40,7 @@ class _Run:
 def write_report(
     out: Path, evaluations: Sequence[Path], *, records: Sequence[ImageRecord] = (),
     logs: Mapping[str, Path] | None = None, details: Mapping[str, str] | None = None, title: str = "Evaluation",
-    about: str = "",
+    about: str = "", overwrite: bool = False,
 ) -> Path:  # fmt: skip
     """Write `out/report.html` and, beside it, the images in `out/report_images`; returns the page's path.
 
@@ -50,8 +49,10 @@ def write_report(
     `about` is the page's first sentence, `details` are listed below the scores (recipe, seed …). An image that cannot
     be read is left out, which the page says.
 
-    Raises CheckpointError for a folder without scores or verdicts, VistuneError for runs that were scored differently.
+    Raises CheckpointError for a folder without scores or verdicts, VistuneError for runs that were scored differently,
+    and for another file than such a page at its place, without `overwrite`.
     """
+    check_page(out / REPORT, overwrite=overwrite)
     runs = _load(evaluations)
     questions = _questions(runs)
     out.mkdir(parents=True, exist_ok=True)
@@ -71,8 +72,7 @@ def write_report(
         choices={name: list(dict.fromkeys(one[name] for one in questions)) for name in ("benchmark", "type")},
         data={"runs": [run.label for run in runs], "folder": IMAGES, "images": images, "questions": questions},
     )
-    with atomic_text(out / REPORT) as file:
-        file.write(html)
+    write_page(out / REPORT, html, overwrite=overwrite)
     return out / REPORT
 
 

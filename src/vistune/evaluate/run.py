@@ -15,9 +15,10 @@ from vistune.errors import DataError, VistuneError
 from vistune.evaluate.benchmarks import Benchmark, Setting, benchmarks
 from vistune.evaluate.judges import ATTEMPTS, Judges, open_judge
 from vistune.evaluate.models import Answerer, open_model
-from vistune.evaluate.results import Scores
+from vistune.evaluate.results import ANSWERS, SCORES, VERDICTS, Scores
 from vistune.evaluate.runner import check_unscored, run_benchmarks
 from vistune.llm.budget import Limits, Price
+from vistune.output_folder import output_folder
 from vistune.recipe import schema
 from vistune.recipe.evaluation import EvaluateRecipe, RunEvaluation
 from vistune.recipe.training import Recipe
@@ -28,25 +29,41 @@ if TYPE_CHECKING:
     from vistune.data.source import DataSource
 
 
+_RECIPE = "recipe.yaml"
+_FREE = {
+    "allow_unparsed", "attempts", "base_url", "batch_size", "concurrency", "judge_base_url", "judge_key_env", "key_env",
+    "max_total_tokens", "max_usd", "patience", "price", "retries", "retry_failed", "skip_bad_records",
+}  # fmt: skip
+"""Options that do not change what is answered and scored, or only by what is still missing."""
+
+
 class Evaluation:
     """The benchmarks of a recipe are opened before the model is loaded, so that a mistake is reported at once."""
 
     def __init__(
-        self, model: Answerer | str, recipe: EvaluateRecipe, out: Path, *, console: Console | None = None
-    ) -> None:
-        self.model, self.recipe, self.out = model, recipe, out
+        self, model: Answerer | str, recipe: EvaluateRecipe, out: Path, *, console: Console | None = None,
+        overwrite: bool = False,
+    ) -> None:  # fmt: skip
+        self.model, self.recipe, self.out, self.overwrite = model, recipe, out, overwrite
         self.console = console or Console(stderr=True)
         self.judges = self._judges()
         self.benchmarks = self._benchmarks()
         self.scores: Scores | None = None
 
     def run(self) -> Scores:
-        """Answer, score and write all to the folder; see `runner.run_benchmarks`."""
+        """Answer, score and write all to the folder; see `runner.run_benchmarks`.
+
+        Raises VistuneError if another run is using the folder, and, without `overwrite`, if it holds finished results
+        of other weights or options, or other files of these names.
+        """
         recipe = self.recipe
         if recipe.questions and isinstance(self.model, str) and not recipe.allow_training_images:
             check_leaks(list(self.benchmarks["questions"].questions()), Path(self.model), self.console)
         model = self._opened(self.model) if isinstance(self.model, str) else self.model
+        of = {"weights": model.identity, **recipe.model_dump(mode="json", exclude=_FREE)}
+        files = (VERDICTS, SCORES, _RECIPE)
         with ExitStack() as stack:
+            stack.enter_context(output_folder(self.out, files, grows=(ANSWERS,), run=of, overwrite=self.overwrite))
             if self.judges:
                 stack.enter_context(self.judges.opened())
             label = model.name + (" (blind)" if recipe.blind else "")
@@ -54,7 +71,7 @@ class Evaluation:
                 model, self.benchmarks, self.out, label=label, limit=recipe.limit, blank_images=recipe.blind,
                 batch_size=recipe.batch_size, console=self.console,
             )  # fmt: skip
-        schema.save(recipe, self.out / "recipe.yaml")
+            schema.save(recipe, self.out / _RECIPE)
         return self.scores
 
     def check(self) -> None:
@@ -171,7 +188,8 @@ def step_evaluation(evaluation: RunEvaluation) -> Callable[[Any, Any, Path, int]
         from vistune.model.assistant import Assistant
 
         answerer = Checkpoint(lambda: Assistant(model, processor), f"step {step}", identity=f"step {step}")
-        run = Evaluation(answerer, evaluation.recipe(), folder / "eval" / f"step-{step}", console=Console(quiet=True))
+        out = folder / "eval" / f"step-{step}"
+        run = Evaluation(answerer, evaluation.recipe(), out, console=Console(quiet=True), overwrite=True)
         return {
             f"{benchmark}/{name}": measure.value
             for benchmark, scores in run.run().benchmarks.items()

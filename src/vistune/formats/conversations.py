@@ -20,15 +20,11 @@ _GROUP = 2_000
 def write_conversations(conversations: Iterable[Conversation], stem: Path, form: str = "llava") -> int:
     """Write all of them, one by one, to the file of `output_path`; returns how many there were.
 
-    The file is there whole or not at all; files of the other formats that an earlier run left at `stem` are removed.
-    Raises VistuneError for an unknown format, MissingPackageError without pyarrow, StorageError if the disk is full.
+    The file is there whole or not at all. Raises VistuneError for an unknown format, MissingPackageError without
+    pyarrow, StorageError if the disk is full.
     """
     path = output_path(stem, form)
-    count = FORMATS[form][1](conversations, path)
-    for other in FORMATS:
-        if other != form:
-            output_path(stem, other).unlink(missing_ok=True)
-    return count
+    return FORMATS[form][1](conversations, path)
 
 
 def output_path(stem: Path, form: str) -> Path:

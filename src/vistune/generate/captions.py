@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from vistune.errors import MissingPackageError, VistuneError, require
-from vistune.formats.conversations import image_path
+from vistune.formats.conversations import image_path, write_conversations
 from vistune.generate.filters import has_role_marker
 from vistune.generate.injection import aims
 from vistune.generate.kinds import brief_questions
 from vistune.generate.languages import ENGLISH, language_code
+from vistune.recipe.generation import GenerateRecipe
 from vistune.records import IMAGE_TOKEN, Conversation, ImageRecord, Turn
 from vistune.scene.context import one_line
 from vistune.scene.writer import SceneWriter
@@ -93,6 +94,19 @@ class SpacyPhrases:
             except (ValueError, NotImplementedError) as error:
                 what = f"this spaCy pipeline finds no noun chunks: {error}"
                 raise VistuneError(what, fix="it needs a parser") from None
+
+
+def write_pairs(
+    records: Iterable[ImageRecord], out: Path, recipe: GenerateRecipe, *, images: Path | None, folder: Path | None,
+    each: Callable[[Conversation], Conversation],
+) -> None:  # fmt: skip
+    """Write the caption pairs of `records`, after `each` has seen them, into the folder `out` as the recipe says."""
+    pairs: Iterable[Conversation] = CaptionPairs(
+        records, recipe.seed, images=images, language=recipe.caption_language, folder=folder
+    )
+    if recipe.balance_captions:
+        pairs = balanced(pairs, SpacyPhrases(recipe.balance_captions), recipe.seed)
+    write_conversations(map(each, pairs), out / "align", recipe.format)
 
 
 def balanced(pairs: Iterable[Conversation], phrases: Phrases, seed: int) -> Iterator[Conversation]:

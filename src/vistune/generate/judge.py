@@ -16,7 +16,8 @@ from vistune.generate.pairs import Preference, preferences
 from vistune.generate.plan import Plan, PlannedSample
 from vistune.generate.replies import ParsedReply, ReplyError, parse_reply
 from vistune.llm.client import Reply, Request
-from vistune.llm.store import Store, StoredReply
+from vistune.llm.reply_rows import StoredReply
+from vistune.llm.store import Store
 from vistune.records import Turn
 from vistune.scene.context import format_context
 from vistune.seeded import pick

@@ -9,7 +9,6 @@ parser or another filter applies it to all replies without a request.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,15 +17,15 @@ from typing import TypeVar
 from rich.console import Console
 
 from vistune.errors import ClientError, DataError, Stopped, VistuneError
-from vistune.formats.conversations import image_path, write_conversations
-from vistune.generate.captions import CaptionPairs, SpacyPhrases, balanced
+from vistune.formats.conversations import image_path
+from vistune.generate.captions import SpacyPhrases, write_pairs
 from vistune.generate.judge import JudgedSample, judge, usable, with_preferences
 from vistune.generate.kinds import Prompts, brief_questions
 from vistune.generate.languages import language_code
 from vistune.generate.plan import First, Plan, Shard, make_plan, parse_amounts
 from vistune.generate.preview import KindEstimate, estimate, preview
 from vistune.generate.report import Report
-from vistune.generate.write import write_samples
+from vistune.generate.write import file_names, remove_other_formats, write_samples
 from vistune.interrupt import StopAfterStep
 from vistune.llm import Client, open_client, options_of
 from vistune.llm.ask import Asker, in_loop
@@ -35,11 +34,11 @@ from vistune.llm.http import RemoteClient
 from vistune.llm.images import ImageFile
 from vistune.llm.progress import Progress
 from vistune.llm.store import FILE, Store
+from vistune.output_folder import output_folder
 from vistune.recipe import schema
 from vistune.recipe.generation import GenerateRecipe
-from vistune.records import Conversation, ImageRecord
+from vistune.records import ImageRecord
 from vistune.sources import AnnotatedImages, open_annotations
-from vistune.storage import atomic_text
 
 T = TypeVar("T")
 _TEACHER = "teacher"
@@ -50,19 +49,23 @@ _NOTICE = "finishing the requests in flight, then writing the data; a second sig
 
 def generate(
     recipe: GenerateRecipe, out: Path, *, records: Iterable[ImageRecord] | None = None, client: Client | None = None,
-    console: Console | None = None, merge: Sequence[Path] = (), pilot: int | None = None,
+    console: Console | None = None, merge: Sequence[Path] = (), pilot: int | None = None, overwrite: bool = False,
 ) -> Report:  # fmt: skip
     """Have a teacher write instruction data about annotated images into the folder `out`; returns what came of it.
 
     `records` and `client` replace the recipe's annotations and teacher. `merge` adds the replies in the folders of
     other runs first; `pilot` requests that number of samples only. Writes instruct and align (stage 1's caption pairs)
     in the recipe's format, with `pairs` pairs.jsonl, provenance.jsonl (one line a sample), rejected.jsonl (reasons and
-    raw text), report.json and .html, recipe.yaml, and replies.sqlite, from which the same call resumes.
+    raw text), report.json and .html, recipe.yaml, run.json, and replies.sqlite, from which the same call resumes.
+    `overwrite` replaces files of these names that no run has written, or that were changed since.
 
-    Raises VistuneError for a mistake in the recipe or the data, and, after everything received has been written,
+    Raises VistuneError for a mistake in the recipe or the data, for such files, for a folder that another run is using,
+    and, after everything received has been written,
     ClientError or Stopped (SIGINT, SIGTERM) for what ended the run early.
     """
-    run = Generation(recipe, out, records=records, client=client, console=console, merge=merge, pilot=pilot)
+    run = Generation(
+        recipe, out, records=records, client=client, console=console, merge=merge, pilot=pilot, overwrite=overwrite
+    )
     outcome = run.run()
     if outcome.ended:
         raise outcome.ended
@@ -89,9 +92,9 @@ class Generation:
     def __init__(
         self, recipe: GenerateRecipe, out: Path | None = None, *, records: Iterable[ImageRecord] | None = None,
         client: Client | None = None, console: Console | None = None, merge: Sequence[Path] = (),
-        pilot: int | None = None, sends: bool = True,
+        pilot: int | None = None, sends: bool = True, overwrite: bool = False,
     ) -> None:  # fmt: skip
-        self.recipe, self._out, self.merge, self.pilot = recipe, out, merge, pilot
+        self.recipe, self._out, self.merge, self.pilot, self.overwrite = recipe, out, merge, pilot, overwrite
         self.console = console or Console(stderr=True)
         if pilot is not None and pilot < 1:
             raise VistuneError(f"a pilot of {pilot} samples", where="--pilot", fix="give a number from 1 up")
@@ -191,10 +194,12 @@ class Generation:
         """Request what the store lacks and write all that it has; raises VistuneError before anything is requested."""
         plan = self.plan()
         self._print_findings()
-        self.out.mkdir(parents=True, exist_ok=True)
-        with Store(self.out / FILE) as store:
+        facts = {"images": str(self.images.resolve()) if self.images else None}
+        output = output_folder(self.out, file_names(), facts=facts, overwrite=self.overwrite)
+        with output, Store(self.out / FILE) as store:
             for folder in self.merge:
-                store.merge(folder)
+                if lost := store.merge(folder):
+                    self._print(f"{lost:,} replies in {folder} are damaged and left out: they are requested again")
             if self.price:
                 store.reprice(self.price)
             self._name_other_teacher(store)
@@ -237,10 +242,12 @@ class Generation:
         """The second pass: the report, but for the number of requests that were sent."""
         report = Report([kind.name for kind, _ in plan.shares])
         write_samples(self._judged(plan, store, report), report, self.out, self.recipe)
-        self._write_pairs(plan, report)
+        records = filter(plan.shard.has, plan.records) if plan.shard else plan.records
+        write_pairs(
+            records, self.out, self.recipe, images=self.images, folder=self.prompts.folder, each=report.add_pair
+        )
         schema.save(self.recipe.without_secrets(), self.out / "recipe.yaml")
-        with atomic_text(self.out / "run.json") as file:
-            file.write(json.dumps({"images": str(self.images.resolve()) if self.images else None}) + "\n")
+        remove_other_formats(self.out, self.recipe.format)
         return report
 
     def _judged(self, plan: Plan, store: Store, report: Report) -> Iterator[JudgedSample]:
@@ -256,16 +263,6 @@ class Generation:
     def _answered(self, plan: Plan, store: Store) -> bool:
         keys = (request.key(self.client.name) for request in plan.requests())
         return any(store.failure(key) or key in store for key in keys)
-
-    def _write_pairs(self, plan: Plan, report: Report) -> None:
-        records = filter(plan.shard.has, plan.records) if plan.shard else plan.records
-        pairs: Iterable[Conversation] = CaptionPairs(
-            records, self.recipe.seed, images=self.images,
-            language=self.recipe.caption_language, folder=self.prompts.folder,
-        )  # fmt: skip
-        if self.recipe.balance_captions:
-            pairs = balanced(pairs, SpacyPhrases(self.recipe.balance_captions), self.recipe.seed)
-        write_conversations(map(report.add_pair, pairs), self.out / "align", self.recipe.format)
 
     def _print_findings(self) -> None:
         """Print what was found in the annotations: missing images, boxes that were clipped or left out."""

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
-from vistune.formats.conversations import to_json, write_conversations
+from vistune.formats.conversations import FORMATS, output_path, to_json, write_conversations
 from vistune.generate.dedup import Deduplicator
 from vistune.generate.judge import JudgedSample
 from vistune.generate.report import Report
@@ -20,8 +20,24 @@ from vistune.storage import atomic_text
 PAIRS = "pairs.jsonl"
 """The file of pairs of answers."""
 _ABOUT = ("provenance", "rejected")
+_STEMS = ("align", "instruct")
+"""Names of the data of both stages, without the ending of their format."""
 _BLOCK = 4_096
 """Samples that are compared with all earlier ones at a time."""
+
+
+def file_names() -> list[str]:
+    """The names of all files that a run may write, but for the store of replies."""
+    data = [output_path(Path(stem), form).name for stem in _STEMS for form in FORMATS]
+    return [*data, *(f"{name}.jsonl" for name in _ABOUT), PAIRS, "report.json", "report.html", "recipe.yaml"]
+
+
+def remove_other_formats(out: Path, form: str) -> None:
+    """Remove the data in all formats but `form`, which an earlier run left in the folder."""
+    for other in FORMATS:
+        for stem in _STEMS:
+            if other != form:
+                output_path(out / stem, other).unlink(missing_ok=True)
 
 
 def write_samples(samples: Iterable[JudgedSample], report: Report, out: Path, recipe: GenerateRecipe) -> None:

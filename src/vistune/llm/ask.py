@@ -30,7 +30,8 @@ from vistune.llm.budget import Budget, Cost, Limits
 from vistune.llm.client import Client, Reply, Request, RequestError
 from vistune.llm.progress import Progress
 from vistune.llm.rate_limit import RateLimit
-from vistune.llm.store import Failure, Store, StoredReply
+from vistune.llm.reply_rows import Failure, StoredReply
+from vistune.llm.store import Store
 from vistune.scene.english import well_formed
 
 T = TypeVar("T")

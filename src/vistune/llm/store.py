@@ -4,72 +4,55 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import sqlite3
 import uuid
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from vistune.errors import VistuneError
+from vistune.errors import StorageError, VistuneError
 from vistune.llm.budget import Cost, Price
-from vistune.llm.client import Reply
+from vistune.llm.reply_rows import COLUMNS, PUT, Failure, StoredReply, copy_replies, from_row, to_row
 
 FILE = "replies.sqlite"
 """The name of the store in a run's folder."""
 _VERSION = 2
 _TABLES = """
 CREATE TABLE IF NOT EXISTS replies (key BLOB PRIMARY KEY, text TEXT, model TEXT, usage TEXT, finish TEXT,
-    tries INTEGER, pico INTEGER, tokens INTEGER, settled INTEGER);
+    tries INTEGER, pico INTEGER, tokens INTEGER, settled INTEGER, digest BLOB);
 CREATE TABLE IF NOT EXISTS failures (key BLOB PRIMARY KEY, reason TEXT, words TEXT, tries INTEGER, final INTEGER);
 CREATE TABLE IF NOT EXISTS reservations (key BLOB PRIMARY KEY, pico INTEGER, tokens INTEGER);
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT);
 """
-_COLUMNS = "key, text, model, usage, finish, pico, tokens, settled"
-
-
-@dataclass(frozen=True, slots=True)
-class StoredReply:
-    """A reply, its cost, and whether no other attempt is to follow.
-
-    `settled` is None until the reply has been looked at.
-    """
-
-    reply: Reply
-    cost: Cost = Cost()  # noqa: RUF009  # frozen
-    settled: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a request has no reply. `final`: the server refused it for good, so it is not sent again."""
-
-    reason: str
-    message: str = ""
-    tries: int = 1
-    final: bool = False
+_DAMAGED = "vistune generate … --out OTHER --merge {folder} takes over what is whole; or move the file away"
+_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 
 
 class Store(AbstractContextManager["Store"]):
     """Replies by request key, in an SQLite file with a write-ahead log; `spent` is the cost of all runs.
 
-    When `put`, `fail`, `reserve` or `set_note` has returned, what it wrote survives the death of the process. All
-    writes of one turn of the event loop share a commit. Raises VistuneError for a file that is not a store or that
-    another run is using.
+    When `put`, `fail`, `reserve` or `set_note` has returned, what it wrote survives the death of the process and a
+    power cut, and is in a copy of the file alone. All writes of one turn of the event loop share a commit. Raises
+    VistuneError for a file that is damaged, is not a store, or that another run is using, StorageError if the disk is
+    full.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._next_commit: asyncio.Task[None] | None = None
-        self._db = sqlite3.connect(_uri(path), uri=True, timeout=1, check_same_thread=False)
+        with self._errors(path):
+            self._db = sqlite3.connect(_uri(path), uri=True, timeout=1, check_same_thread=False)
         try:
             with self._commit():
                 # one run at a time: a second one would send, and pay for, the same requests
                 self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
                 self._db.execute("PRAGMA journal_mode = WAL")
-                self._db.execute("PRAGMA synchronous = NORMAL")  # a power cut may lose the last commits
+                self._db.execute("PRAGMA synchronous = FULL")
+                self._db.execute("PRAGMA wal_autocheckpoint = 1")  # a copy without the log has all commits
+                self._check_pages()
                 self._create_tables()
                 # the server may have charged for what a killed run had in flight
                 self.spent = self._spending("main")
@@ -90,12 +73,12 @@ class Store(AbstractContextManager["Store"]):
 
     def get(self, key: str) -> StoredReply | None:
         """The reply stored under `key`, if there is one."""
-        row = self._row(f"SELECT {_COLUMNS} FROM replies WHERE key = ?", bytes.fromhex(key))
+        row = self._row(f"SELECT {COLUMNS} FROM replies WHERE key = ?", bytes.fromhex(key))
         if row is None:
             return None
-        _, text, model, usage, finish, pico, tokens, settled = row
-        reply = Reply(text, model, json.loads(usage), finish)
-        return StoredReply(reply, Cost(pico, tokens), None if settled is None else bool(settled))
+        if (stored := from_row(row)) is None:
+            raise self._damaged(f"the reply {key} is damaged")
+        return stored
 
     def failure(self, key: str) -> Failure | None:
         """Why the request with this key got no reply when it was last sent; None if it got one or was never sent."""
@@ -114,10 +97,8 @@ class Store(AbstractContextManager["Store"]):
 
     async def put(self, key: str, stored: StoredReply) -> None:
         """Store a reply. The first reply of a key stays."""
-        reply, cost, blob = stored.reply, stored.cost, bytes.fromhex(key)
-        usage = json.dumps(dict(reply.usage))
-        row = (blob, reply.text, reply.model, usage, reply.finish, cost.pico, cost.tokens, stored.settled)
-        self._write(f"INSERT OR IGNORE INTO replies ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", *row)
+        blob = bytes.fromhex(key)
+        self._write(PUT, *to_row(blob, stored))
         self._write("DELETE FROM failures WHERE key = ?", blob)
         await self._committed()
 
@@ -142,8 +123,11 @@ class Store(AbstractContextManager["Store"]):
         self._write("DELETE FROM reservations WHERE key = ?", bytes.fromhex(key))
         self.spent += cost
 
-    def merge(self, folder: Path) -> None:
-        """Copy the replies, failures and spending of another run's folder; what is here already stays."""
+    def merge(self, folder: Path) -> int:
+        """Copy the replies, failures and spending of another run's folder; what is here already stays.
+
+        Returns the number of replies that are damaged and left out.
+        """
         path = folder / FILE
         if not path.is_file():
             raise VistuneError("there are no replies to merge", where=str(folder), fix="name the folder of another run")
@@ -152,8 +136,9 @@ class Store(AbstractContextManager["Store"]):
             raise VistuneError("a run cannot be merged into itself", where=str(folder), fix=fix)
         with self._commit(path):
             self._db.execute("ATTACH DATABASE ? AS other", (f"{_uri(path)}?mode=rw",))
-            self._db.execute("INSERT OR IGNORE INTO replies SELECT * FROM other.replies ORDER BY rowid")
-            self._db.execute("INSERT OR IGNORE INTO failures SELECT * FROM other.failures")
+            lost = copy_replies(self._db)
+            with suppress(sqlite3.DatabaseError):  # damaged: these requests are sent again
+                self._db.execute("INSERT OR IGNORE INTO failures SELECT * FROM other.failures")
             self._db.execute("DELETE FROM failures WHERE key IN (SELECT key FROM replies)")
             notes = "SELECT name, value FROM other.meta WHERE name LIKE 'schema:%'"
             self._db.execute(f"INSERT OR IGNORE INTO meta {notes}")
@@ -163,13 +148,17 @@ class Store(AbstractContextManager["Store"]):
             self.spent += spent - before
             self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, _dump(spent)))
         self._db.execute("DETACH DATABASE other")
+        return lost
 
     def reprice(self, price: Price) -> None:
         """Price the replies received without one, at the highest price where input and output tokens are not apart."""
         highest = max(price.pico(1, 0), price.pico(1, 0, 1), price.pico(0, 1))
         costs = []
         for row, text, tokens in self._db.execute("SELECT rowid, usage, tokens FROM replies WHERE pico = 0"):
-            usage = json.loads(text)
+            try:
+                usage = dict(json.loads(text))
+            except (ValueError, TypeError):
+                raise self._damaged("the usage of a reply is damaged") from None
             known = "input" in usage and "output" in usage
             pico = price.pico(usage["input"], usage["output"], usage.get("cached", 0)) if known else highest * tokens
             costs.append((pico, row))
@@ -182,11 +171,21 @@ class Store(AbstractContextManager["Store"]):
             self._db.executemany("UPDATE replies SET pico = ? WHERE rowid = ?", costs)
 
     def _row(self, sql: str, *values: Any) -> Any:
-        return self._db.execute(sql, values).fetchone()
+        with self._errors(self._path):
+            return self._db.execute(sql, values).fetchone()
 
     def _write(self, sql: str, *values: Any) -> None:
         with self._errors(self._path):
             self._db.execute(sql, values)
+
+    def _check_pages(self) -> None:
+        """Raises VistuneError for a file whose pages are damaged, before anything is written to it."""
+        [found] = self._row("PRAGMA quick_check(1)")
+        if found != "ok":
+            raise self._damaged(f"the store of replies is damaged: {' '.join(found.split())}")
+
+    def _damaged(self, what: str) -> VistuneError:
+        return VistuneError(what, where=str(self._path), fix=_DAMAGED.format(folder=self._path.parent))
 
     def _create_tables(self) -> None:
         [version], [known] = self._row("PRAGMA user_version"), self._row("SELECT count(*) FROM sqlite_master")
@@ -194,6 +193,12 @@ class Store(AbstractContextManager["Store"]):
             fix = "use another folder"
             raise VistuneError("this store is of another version of vistune", where=str(self._path), fix=fix)
         self._db.executescript(_TABLES)
+        columns = [row[1] for row in self._db.execute("PRAGMA table_info(replies)")]
+        if missing := {*COLUMNS.split(", "), "tries"} - {*columns, "digest"}:
+            what = f"this is no store of replies: the column {missing.pop()} is missing"
+            raise VistuneError(what, where=str(self._path), fix="use another folder")
+        if "digest" not in columns:  # a store from before there were digests
+            self._db.execute("ALTER TABLE replies ADD COLUMN digest BLOB")
         self._db.execute(f"PRAGMA user_version = {_VERSION}")
         self._db.execute("INSERT OR IGNORE INTO meta VALUES ('id', ?)", (uuid.uuid4().hex,))
 
@@ -201,7 +206,10 @@ class Store(AbstractContextManager["Store"]):
         """What the runs of a data base spent, with the reservations of a killed one."""
         spent = self._row(f"SELECT value FROM {base}.meta WHERE name = 'spent'")
         reserved = self._row(f"SELECT coalesce(sum(pico), 0), coalesce(sum(tokens), 0) FROM {base}.reservations")
-        return Cost(*json.loads(spent[0] if spent else "[0, 0]")) + Cost(*reserved)
+        try:
+            return Cost(*json.loads(spent[0] if spent else "[0, 0]")) + Cost(*reserved)
+        except (ValueError, TypeError):
+            raise self._damaged(f"the amount spent is damaged: {spent[0]!r}") from None
 
     async def _committed(self) -> None:
         """Returns when everything written so far is committed."""
@@ -227,9 +235,17 @@ class Store(AbstractContextManager["Store"]):
         try:
             yield
         except sqlite3.Error as error:
-            busy = "locked" in str(error)
-            what = "another run is using this folder" if busy else f"the store of replies cannot be used: {error}"
-            fix = "wait for it, or use another folder" if busy else ""
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code in _FULL:
+                what = f"cannot be written: {error}; the disk has {shutil.disk_usage(path.parent).free:,} bytes left"
+                fix = "free some space and run the same command again: no stored reply is lost"
+                raise StorageError(what, where=str(path), fix=fix) from None
+            if "locked" in str(error):
+                what, fix = "another run is using this folder", "wait for it, or use another folder"
+            elif code == sqlite3.SQLITE_CANTOPEN:
+                what, fix = f"the store of replies cannot be opened: {error}", "choose a folder that can be written"
+            else:
+                what, fix = f"the store of replies cannot be used: {error}", _DAMAGED.format(folder=path.parent)
             raise VistuneError(what, where=str(path), fix=fix) from None
 
 

@@ -26,6 +26,7 @@ from vistune.model.assemble import assemble
 from vistune.model.checkpoint import BASE, is_complete, load_checkpoint, save_checkpoint
 from vistune.model.pretrained import local_folder
 from vistune.model.projector import MARK, LinearProjector, as_one_layer, saved_weights
+from vistune.output_folder import empty_folder
 from vistune.recipe.training import ModelRecipe, Recipe
 from vistune.storage import add_files
 
@@ -119,12 +120,16 @@ def _open_on_base(path: Path) -> tuple[LlavaForConditionalGeneration, LlavaProce
     return model, processor
 
 
-def merge(checkpoint: Path, out: Path, dtype: Literal["float32", "bfloat16", "float16"]) -> None:
-    """Write an adapter checkpoint as a whole one, which needs no base. Raises CheckpointError if `out` has one."""
-    if is_complete(out):
-        raise CheckpointError("there is a checkpoint already", where=str(out), fix="choose another output folder")
-    model, processor = open_checkpoint(checkpoint, one_layer=True)
-    save_checkpoint(model, processor, out, getattr(torch, dtype))
+def merge(
+    checkpoint: Path, out: Path, dtype: Literal["float32", "bfloat16", "float16"], *, overwrite: bool = False
+) -> None:
+    """Write an adapter checkpoint as a whole one, which needs no base.
+
+    Raises VistuneError if another run is using `out`, and if it is not empty, without `overwrite`.
+    """
+    with empty_folder(out, overwrite=overwrite):
+        model, processor = open_checkpoint(checkpoint, one_layer=True)
+        save_checkpoint(model, processor, out, getattr(torch, dtype))
 
 
 def read_base(path: Path) -> Path | Backbones:

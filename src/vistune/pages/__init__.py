@@ -7,12 +7,18 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from vistune.errors import VistuneError
 from vistune.resources import read_text
+from vistune.storage import OVERWRITE, atomic_text
+
+_MARK, _HEAD = b'<meta name="generator" content="vistune">', 4096
+"""By which a page is known, and the number of bytes in which it occurs."""
 
 
 def render(template: str, *, scripts: Sequence[str] = (), **values: Any) -> str:
@@ -24,6 +30,27 @@ def render(template: str, *, scripts: Sequence[str] = (), **values: Any) -> str:
     script = "".join(read_text("vistune.pages", f"templates/{name}") for name in scripts)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return _environment().get_template(template).render(script=Markup(script), digest=digest, **values)
+
+
+def write_page(path: Path, html: str, *, overwrite: bool = False) -> None:
+    """Write a rendered page. Raises what `check_page` raises, StorageError if the disk is full."""
+    check_page(path, overwrite=overwrite)
+    with atomic_text(path) as file:
+        file.write(html)
+
+
+def check_page(path: Path, *, overwrite: bool) -> None:
+    """Raise VistuneError if a page would replace a file that is none, without `overwrite`."""
+    if not overwrite and path.exists() and not _is_page(path):
+        raise VistuneError("there is a file that is no page of vistune", where=str(path), fix=OVERWRITE)
+
+
+def _is_page(path: Path) -> bool:
+    """Whether a file begins as the templates do."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return _MARK in file.read(_HEAD)
 
 
 def draw_boxes(boxes: Sequence[Mapping[str, Any]], width: int, height: int) -> str:

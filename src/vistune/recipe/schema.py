@@ -64,6 +64,12 @@ def save(recipe: Section, path: Path) -> None:
         file.write(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
 
 
+def is_written(path: Path) -> bool:
+    """Whether a YAML file looks as `save` writes it, so that replacing it loses no comment or layout of a person."""
+    text = path.read_text("utf-8")
+    return text == yaml.safe_dump(yaml.safe_load(text), sort_keys=False)
+
+
 def describe(schema: type[Section], width: int = 80) -> str:
     """Every key of a recipe with its meaning and default, for help and the reference, wrapped at `width` columns."""
     lines: list[str] = []

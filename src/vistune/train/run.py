@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from vistune.interrupt import stop_at_once
 from vistune.model.adapter_checkpoint import Backbones, Base, open_checkpoint, save_adapter_checkpoint, starting_point
 from vistune.model.adapters import merge_lora
 from vistune.model.checkpoint import BASE, is_complete, mark_unfinished, save_checkpoint
+from vistune.output_folder import locked
 from vistune.recipe import schema
 from vistune.recipe.training import Recipe, StageRecipe
 from vistune.storage import MANIFEST, find_damage, storage_errors
@@ -36,6 +38,9 @@ _FEATURES = ".features"
 _FREE = ("log_to", "log_every", "checkpoint_every", "micro_batch_size", "feature_cache_gb", "compile", "evaluation")
 """Keys that may change when a run continues: they do not change the result, or only by rounding."""
 _RECIPE = "recipe.yaml"
+_SIGNS = ("state", "log.jsonl", MANIFEST)
+"""What a stage's folder has before, or with, the first file of its checkpoint."""
+_MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "adapter")
 
 
 def train(recipe: Recipe, out: Path, evaluate: Evaluate | None = None) -> Path:
@@ -44,13 +49,16 @@ def train(recipe: Recipe, out: Path, evaluate: Evaluate | None = None) -> Path:
     A finished stage is skipped and an interrupted one continues, so the same call finishes a run that was ended at
     any moment, with the same weights. A damaged checkpoint is named on stderr and made again from its stage's state.
     `evaluate` scores the model in stages with `evaluate_every`.
-    Raises RecipeError if `out` holds a run of another recipe, DataError for data that cannot be used (checked before
+    Raises RecipeError if `out` holds a run of another recipe or files of the user's that it would replace, VistuneError
+    if another run is using it, DataError for data that cannot be used (checked before
     anything is trained), CheckpointError for a backbone, TrainingError for a loss that is not finite, StorageError if
     the disk is full, Stopped if a signal ended it.
     """
     bound_kernel_caches()
-    with stop_at_once(), storage_errors(out):
-        checkpoint = _train(recipe, out, evaluate)
+    with stop_at_once(), storage_errors(out), ExitStack() as stack:
+        accelerator = start_processes()
+        decide(accelerator, lambda: stack.enter_context(locked(out)))
+        checkpoint = _train(recipe, out, accelerator, evaluate)
     end_processes()
     return checkpoint
 
@@ -65,8 +73,7 @@ def bound_kernel_caches() -> None:
         os.environ.setdefault(cache, "32")
 
 
-def _train(recipe: Recipe, out: Path, evaluate: Evaluate | None) -> Path:
-    accelerator = start_processes()
+def _train(recipe: Recipe, out: Path, accelerator: Accelerator, evaluate: Evaluate | None) -> Path:
     folders = [out / stage.name for stage in recipe.stages]
     numbers = decide(accelerator, lambda: _check(recipe, out, folders, accelerator.num_processes))
     data = main_first(accelerator, lambda: {n: open_stage_data(recipe.stages[n], accelerator.print) for n in numbers})
@@ -92,6 +99,8 @@ def _check(recipe: Recipe, out: Path, folders: list[Path], processes: int) -> li
     check_trackers(recipe)
     if recipe.compile:
         check_compiler()
+    for folder in folders:
+        _check_own(folder)
     unfinished = _unfinished_stages(folders)
     start = Path(recipe.start or "")
     if recipe.start and 0 in unfinished and (start / MANIFEST).exists() and (damage := find_damage(start)):
@@ -152,6 +161,9 @@ def check_recipe(recipe: Recipe, out: Path) -> None:
         return
     earlier = schema.load(Recipe, path)  # fails for a recipe of another kind, which a run must not replace either
     before, now = _flat(earlier.model_dump()), _flat(recipe.model_dump())
+    if recipe != earlier and not schema.is_written(path):
+        fix = "choose another output folder, or rename this file: the run writes its recipe there"
+        raise RecipeError("this is another recipe than the one to train", where=str(path), fix=fix)
     changed = [
         f"{key} was {before.get(key, 'not there')!r}, is {now.get(key, 'not there')!r}"
         for key in {**before, **now}
@@ -163,10 +175,24 @@ def check_recipe(recipe: Recipe, out: Path) -> None:
         raise RecipeError(f"a run with another recipe is there: {'; '.join(changed)}", where=str(out), fix=fix)
 
 
+def _check_own(folder: Path) -> None:
+    """Raise CheckpointError if a stage's folder has files of a model, and no sign of this training."""
+    if is_complete(folder) or any((folder / name).exists() for name in _SIGNS):
+        return
+    if other := next((file for pattern in _MODEL_FILES for file in sorted(folder.glob(pattern))), None):
+        fix = "choose another output folder, or another name for the stage"
+        raise CheckpointError("the stage's checkpoint would replace this file", where=str(other), fix=fix)
+
+
 def _save_recipe(recipe: Recipe, out: Path) -> None:
-    """Write the recipe into `out`, as soon as nothing but the training itself can fail any more."""
+    """Write the recipe into `out`, as soon as nothing but the training itself can fail any more.
+
+    A file that says the same stays, as it may be the user's own, with comments.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    schema.save(recipe, out / _RECIPE)
+    path = out / _RECIPE
+    if not path.exists() or schema.load(Recipe, path) != recipe:
+        schema.save(recipe, path)
 
 
 def _flat(content: Any, prefix: str = "") -> dict[str, Any]:

@@ -14,9 +14,9 @@ from PIL import Image, ImageOps
 from vistune import pages
 from vistune.data.conversation import embedded_image, file_name
 from vistune.errors import DataError
+from vistune.pages import check_page, write_page
 from vistune.pages.pictures import class_hues, embed, place_boxes
 from vistune.records import IMAGE_TOKEN, ImageRecord, Turn
-from vistune.storage import atomic_text
 from vistune.view.samples import ViewSample, draw_samples, images_folder
 
 _SHAPE = (640, 480)
@@ -38,6 +38,7 @@ def write_view(
     limit: int = 50,
     seed: int = 0,
     only_rejected: bool = False,
+    overwrite: bool = False,
     warn: Callable[[str], None] | None = None,
 ) -> int:
     """Write a page of at most `limit` samples of `data`, drawn by `seed`, to the file `out`; returns their number.
@@ -45,10 +46,12 @@ def write_view(
     `data`: what `generate` wrote, or a file of conversations (see `draw_samples`). Image paths start from `images`,
     by default the folder that the run noted, else that of `data`. `records` are the annotated images, for captions
     and boxes; a sample's record is found by the record's id where the provenance has it, else by the image's path.
-    `warn` receives a line on images that are not found; the page shows it too. Raises DataError.
+    `warn` receives a line on images that are not found; the page shows it too. Raises
+    DataError, and VistuneError if `out` is another file than such a page, without `overwrite`.
     """
     if out.exists() and data.exists() and out.samefile(data):
         raise DataError("the page would overwrite the data", where=str(out), fix="give another file with --out")
+    check_page(out, overwrite=overwrite)
     samples = draw_samples(data, limit, seed, only_rejected=only_rejected)
     folder = images or images_folder(data)
     found = _find_records(samples, folder, records)
@@ -57,8 +60,7 @@ def write_view(
         warn(lost)
     html = render(samples, folder, found, title=str(data.name or data), lost=lost)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_text(out) as file:
-        file.write(html)
+    write_page(out, html, overwrite=overwrite)
     return len(samples)
 
 

@@ -25,6 +25,8 @@ class ExportOptions:
     """Repository of the hub, OWNER/NAME; unset: nothing is uploaded."""
     public: bool = False
     """Create the repository as a public one."""
+    overwrite: bool = False
+    """Replace files that are there already."""
 
     def dtype_of(self, target: str, known: Collection[str], default: str) -> str:
         """The chosen dtype. Raises VistuneError if the target does not have it."""

@@ -12,12 +12,15 @@ from vistune.export.gguf_file import PRECISIONS, Precision
 from vistune.export.targets import ExportOptions, Opened, exporters
 from vistune.export.text_gguf import write_text_model
 from vistune.export.vision_gguf import write_vision_model
+from vistune.output_folder import locked
+from vistune.storage import atomic_path, refuse_existing
 
 
 @exporters.register("gguf")
 def export_gguf(opened: Opened, out: Path, options: ExportOptions) -> list[str]:
     """Write OUT/model-DTYPE.gguf and OUT/mmproj-DTYPE.gguf. Raises CheckpointError with all reasons against it."""
-    text, vision = write_both(opened, out, options)
+    with locked(out):
+        text, vision = write_both(opened, out, options)
     return [f"llama-server --model {text} --mmproj {vision}", *notes(opened)]
 
 
@@ -30,15 +33,16 @@ def notes(opened: Opened) -> list[str]:
 
 
 def write_both(opened: Opened, out: Path, options: ExportOptions) -> tuple[Path, Path]:
-    """The paths of the two files, written."""
+    """The paths of the two files, both written, or none if anything fails."""
     model, processor = opened.model, opened.processor
     precision = cast(Precision, options.dtype_of("a GGUF file", PRECISIONS, "f16"))
     _refuse(opened, options)
     template = checkpoint_template(processor)
-    out.mkdir(parents=True, exist_ok=True)
     text, vision = (out / f"{part}-{precision}.gguf" for part in ("model", "mmproj"))
-    write_vision_model(model, processor.image_processor, vision, precision)
-    write_text_model(model, processor.tokenizer, template, text, precision)
+    refuse_existing([text, vision], overwrite=options.overwrite)
+    with atomic_path(text) as new_text, atomic_path(vision) as new_vision:
+        write_vision_model(model, processor.image_processor, new_vision, precision)
+        write_text_model(model, processor.tokenizer, template, new_text, precision)
     return text, vision
 
 

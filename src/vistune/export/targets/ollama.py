@@ -12,7 +12,8 @@ from vistune.data.chat_template import checkpoint_template, render
 from vistune.errors import CheckpointError
 from vistune.export.targets import ExportOptions, Opened, exporters
 from vistune.export.targets.gguf import notes, write_both
-from vistune.storage import atomic_text
+from vistune.output_folder import locked
+from vistune.storage import atomic_text, refuse_existing
 
 _MARKS = [chr(0xE000 + number) for number in range(5)]
 """Stand for turns' texts where only the template's own words matter."""
@@ -54,11 +55,13 @@ def export_ollama(opened: Opened, out: Path, options: ExportOptions) -> list[str
     """Write the GGUF files and OUT/Modelfile, which has the chat template in Go's language."""
     tokenizer = opened.processor.tokenizer
     template = in_go(words(tokenizer, checkpoint_template(opened.processor)))
-    text, vision = write_both(opened, out, options)
-    with atomic_text(out / "Modelfile") as file:
-        file.write(f"FROM ./{text.name}\nFROM ./{vision.name}\n")
-        file.write(f'TEMPLATE """{template}"""\n')
-        file.write(f"PARAMETER stop {json.dumps(tokenizer.eos_token)}\nPARAMETER temperature 0\n")
+    with locked(out):
+        refuse_existing([out / "Modelfile"], overwrite=options.overwrite)
+        text, vision = write_both(opened, out, options)
+        with atomic_text(out / "Modelfile") as file:
+            file.write(f"FROM ./{text.name}\nFROM ./{vision.name}\n")
+            file.write(f'TEMPLATE """{template}"""\n')
+            file.write(f"PARAMETER stop {json.dumps(tokenizer.eos_token)}\nPARAMETER temperature 0\n")
     return [f"ollama create NAME -f {out / 'Modelfile'}", *notes(opened)]
 
 

@@ -22,6 +22,7 @@ from vistune.serve.images import FORMATS, data_url
 from vistune.serve.openai_api import ApiError, read_request
 from vistune.serve.openai_api import Message as ApiMessage
 from vistune.serve.web.messages import Message, answer_message, user_messages
+from vistune.storage import atomic_text
 
 _IN_PAGE = re.compile(r'<script type="application/json" id="conversation">(.*?)</script>', re.DOTALL)
 
@@ -30,9 +31,10 @@ def write_conversation(messages: Sequence[dict[str, Any]], model: str, path: Pat
     """Both files of a conversation of OpenAI messages, `path` with .html and .json."""
     page, data = (path.with_name(f"{path.name}.{kind}") for kind in ("html", "json"))
     shown = render("conversation.html", scripts=["conversation.js"], messages=messages, model=model)
-    page.write_text(shown, "utf-8")
     content = {"model": model, "messages": messages}
-    data.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", "utf-8")
+    for file, text in ((page, shown), (data, json.dumps(content, ensure_ascii=False, indent=1) + "\n")):
+        with atomic_text(file) as written:
+            written.write(text)
     return [page, data]
 
 
