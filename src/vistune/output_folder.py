@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vistune.errors import VistuneError
-from vistune.storage import OVERWRITE, atomic_text, explain
+from vistune.storage import OVERWRITE, atomic_text, explain, storage_errors
 
 if sys.platform == "win32":
     import msvcrt
@@ -37,7 +37,7 @@ def locked(folder: Path) -> Iterator[None]:
     """The output folder, made if needed, for this run alone; it is removed again if the run writes nothing into it.
 
     The lock is the operating system's, so it ends with the process, however that ends. Raises VistuneError, which names
-    the process, if another run has the lock, and for a folder that cannot be written.
+    the process, if another run has the lock, and for a folder that cannot be written, StorageError for a full disk.
     """
     made = [one for one in (folder, *folder.parents) if not one.exists()]
     with ExitStack() as stack:
@@ -47,7 +47,8 @@ def locked(folder: Path) -> Iterator[None]:
             stack.callback(_acquire(folder / _LOCK))
         except OSError as error:
             raise explain(error) from None
-        yield
+        with storage_errors(folder):
+            yield
 
 
 @contextmanager

@@ -88,10 +88,10 @@ def test_a_file_is_there_whole_or_as_it_was(form: str, tmp_path: Path) -> None:
     assert output_path(tmp_path / "x", form).read_bytes() == before
 
 
-def test_another_format_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
+def test_files_of_other_formats_stay(tmp_path: Path) -> None:
     for form in FORMATS:
         write_conversations(conversations(1), tmp_path / "x", form)
-        assert [path.name for path in tmp_path.iterdir()] == [output_path(tmp_path / "x", form).name]
+    assert {*tmp_path.iterdir()} == {output_path(tmp_path / "x", form) for form in FORMATS}
 
 
 def test_an_unknown_format_gets_a_suggestion(tmp_path: Path) -> None:

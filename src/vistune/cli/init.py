@@ -59,7 +59,7 @@ def _find(data: Path, images: Path | None) -> Found:
     from vistune.formats.conversations import FORMATS, output_path
     from vistune.view.samples import images_folder
 
-    if (data / "run.json").is_file():  # what generate wrote
+    if (data / "provenance.jsonl").is_file():  # what generate wrote
         written = {
             stage: output_path(data / stem, form)
             for stage, stem in (("align", "align"), ("tune", "instruct"))
