@@ -52,6 +52,35 @@ def test_a_record_that_was_cut_off_is_not_read(tmp_path: Path) -> None:
     assert torch.equal(again, features[1])
 
 
+@pytest.mark.parametrize("at", [0, 47, 48, 59, 60, 63])
+def test_a_damaged_record_is_named_and_made_anew(at: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    features = torch.randn(2, *SHAPE)
+    first = _open(tmp_path)
+    for number in range(2):
+        first.put(KEYS[number], features[number])
+    (path,) = tmp_path.iterdir()
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+    cache = _open(tmp_path)
+    assert cache.get(KEYS[0]) is None
+    in_key = 48 <= at < 60  # then it is the record of no image
+    assert (f"damaged features in {tmp_path}: these images" in capsys.readouterr().err) is not in_key
+    cache.put(KEYS[0], features[0])
+    for number in range(2):
+        kept = cache.get(KEYS[number])
+        assert kept is not None
+        assert torch.equal(kept, features[number])
+
+
+def test_zeros_in_the_place_of_features_are_none(tmp_path: Path) -> None:
+    first = _open(tmp_path)
+    first.put(KEYS[0], torch.randn(SHAPE))
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(bytes(48) + path.read_bytes()[48:])  # what a power cut may leave
+    assert _open(tmp_path).get(KEYS[0]) is None
+
+
 def test_no_more_is_kept_than_there_is_room_for(tmp_path: Path) -> None:
     record = 3 * 4 * 4 + 16
     cache = _open(tmp_path, limit=2 * record + 5)

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -67,6 +71,75 @@ def test_two_runs_cannot_share_a_folder(tmp_path: Path) -> None:
         asyncio.run(store.put("aa", StoredReply(Reply("a", "model"))))
         with pytest.raises(VistuneError, match="another run is using this folder"):
             Store(tmp_path / "s.sqlite")
+
+
+KEYS = [f"{number:064x}" for number in range(400)]
+
+
+def filled(folder: Path) -> Path:
+    """A store with a reply to each of KEYS."""
+
+    async def put(store: Store) -> None:
+        for key in KEYS:
+            await store.put(key, StoredReply(Reply(f"reply {key}", "model", {"input": 3}, "stop"), Cost(1, 2)))
+
+    folder.mkdir()
+    with Store(folder / "replies.sqlite") as store:
+        asyncio.run(put(store))
+    return folder / "replies.sqlite"
+
+
+def test_a_copy_without_its_log_has_every_reply_that_was_put(tmp_path: Path) -> None:
+    async def main(store: Store) -> None:
+        for number, key in enumerate(KEYS[:20], 1):
+            await store.put(key, StoredReply(Reply("text", "model")))
+            copy = Path(shutil.copy(tmp_path / "s.sqlite", tmp_path / f"copy{number}.sqlite"))
+            with Store(copy) as copied:
+                assert all(known in copied for known in KEYS[:number])
+
+    with Store(tmp_path / "s.sqlite") as store:
+        asyncio.run(main(store))
+
+
+def read_all(path: Path) -> list[str]:
+    with Store(path) as store:
+        return [stored.reply.text for key in KEYS if (stored := store.get(key))]
+
+
+def test_damage_is_an_error_and_whole_replies_are_taken_over(tmp_path: Path) -> None:
+    whole = filled(tmp_path / "whole").read_bytes()
+    rng, wanted = random.Random(0), {f"reply {key}" for key in KEYS}
+    for number in range(20):
+        folder = tmp_path / f"damaged{number}"
+        folder.mkdir()
+        start = rng.randrange(12 * 4096, len(whole) - 8192)  # the first pages are the tables' roots
+        garbage = rng.randbytes(8192) if number % 2 else bytes(8192)
+        (folder / "replies.sqlite").write_bytes(whole[:start] + garbage + whole[start + 8192 :])
+        with pytest.raises(VistuneError, match=rf"(?s)(damaged|malformed).*--merge {folder} takes over"):
+            read_all(folder / "replies.sqlite")
+        with Store(tmp_path / f"new{number}.sqlite") as store:
+            lost = store.merge(folder)
+        found = read_all(tmp_path / f"new{number}.sqlite")
+        assert 300 <= len(found) <= len(KEYS) - lost < len(KEYS)
+        assert set(found) <= wanted
+
+
+@pytest.mark.parametrize("change", [
+    "UPDATE replies SET text = NULL", "UPDATE replies SET text = 'other'", "UPDATE replies SET usage = '[nothing'",
+    "UPDATE meta SET value = 'much' WHERE name = 'spent'", "ALTER TABLE replies RENAME COLUMN usage TO used",
+])  # fmt: skip
+def test_a_changed_row_is_an_error_with_its_file(change: str, tmp_path: Path) -> None:
+    path = filled(tmp_path / "out")
+    with closing(sqlite3.connect(path)) as store, store:
+        store.execute(change)
+    with pytest.raises(VistuneError, match=r"replies\.sqlite: .*\n  fix: "), Store(path) as opened:
+        opened.get(KEYS[3])
+
+
+def test_a_folder_in_the_place_of_the_store_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "s.sqlite").mkdir()
+    with pytest.raises(VistuneError, match=r"s\.sqlite: the store of replies cannot be opened.*\n  fix: "):
+        Store(tmp_path / "s.sqlite")
 
 
 def test_a_file_that_is_no_store_is_named(tmp_path: Path) -> None:

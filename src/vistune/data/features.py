@@ -19,7 +19,7 @@ from uuid import uuid4
 import torch
 from torch import Tensor
 
-_KEY, _SUM = 16, 4
+_KEY, _SUM = 12, 4
 """Bytes of a key and of a checksum."""
 
 

@@ -199,7 +199,9 @@ class Generation:
         with output, Store(self.out / FILE) as store:
             for folder in self.merge:
                 if lost := store.merge(folder):
-                    self._print(f"{lost:,} replies in {folder} are damaged and left out: they are requested again")
+                    self._print(
+                        f"damaged replies in {folder} are left out (at least {lost:,}): they are requested again"
+                    )
             if self.price:
                 store.reprice(self.price)
             self._name_other_teacher(store)

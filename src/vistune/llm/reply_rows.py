@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ from vistune.llm.client import Reply
 COLUMNS = "key, text, model, usage, finish, pico, tokens, settled, digest"
 PUT = f"INSERT OR IGNORE INTO replies ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 """Stores a row; the first one of a key stays."""
+_ROWS = 4096 // 64
+"""More replies than a page can hold: each has a key and a digest of 40 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,25 +64,35 @@ def from_row(row: Any) -> StoredReply | None:
     return StoredReply(reply, Cost(pico, tokens), state)
 
 
-def copy_replies(store: sqlite3.Connection) -> int:
-    """Copy the replies of the attached store `other`; what is there already stays. Returns how many are damaged.
+def copy_replies(source: sqlite3.Connection, target: sqlite3.Connection) -> int:
+    """Copy the replies of a store into another one, whose own ones stay. Returns how many at least are damaged.
 
     They are read one by one, as a damaged page takes only its own ones with it.
     """
-    known = [row[1] for row in store.execute("PRAGMA other.table_info(replies)")]
+    known = [row[1] for row in source.execute("PRAGMA table_info(replies)")]
     columns = COLUMNS if "digest" in known else COLUMNS.replace("digest", "NULL")
-    read = f"SELECT {columns} FROM other.replies NOT INDEXED WHERE rowid = ?"
-    damaged, [last] = 0, store.execute("SELECT coalesce(max(rowid), 0) FROM other.replies NOT INDEXED").fetchone()
-    for number in range(1, last + 1):
+    read = f"SELECT {columns} FROM replies NOT INDEXED WHERE rowid = ?"
+    damaged = 0
+    for number in range(1, _last(source) + 1):
         try:
-            row = store.execute(read, (number,)).fetchone()
+            row = source.execute(read, (number,)).fetchone()
             whole = row is None or from_row(row) is not None
         except (sqlite3.DatabaseError, UnicodeError):
             whole = False
         damaged += not whole
         if whole and row:
-            store.execute(PUT, row)
+            target.execute(PUT, row)
     return damaged
+
+
+def _last(store: sqlite3.Connection) -> int:
+    """The number of the last reply, by the table or by its index; by the room in the file if both are damaged."""
+    for place in ("NOT INDEXED", "INDEXED BY sqlite_autoindex_replies_1"):
+        with suppress(sqlite3.DatabaseError):
+            [last] = store.execute(f"SELECT coalesce(max(rowid), 0) FROM replies {place}").fetchone()
+            return int(last)
+    [pages] = store.execute("PRAGMA page_count").fetchone()
+    return int(pages) * _ROWS
 
 
 def _digest(key: bytes, text: str, model: str, usage: str, finish: str) -> bytes:

@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import uuid
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -55,7 +55,7 @@ class Store(AbstractContextManager["Store"]):
                 self._check_pages()
                 self._create_tables()
                 # the server may have charged for what a killed run had in flight
-                self.spent = self._spending("main")
+                self.spent = self._spending(self._db)
                 self._db.execute("DELETE FROM reservations")
         except VistuneError:
             self._db.close()
@@ -126,7 +126,7 @@ class Store(AbstractContextManager["Store"]):
     def merge(self, folder: Path) -> int:
         """Copy the replies, failures and spending of another run's folder; what is here already stays.
 
-        Returns the number of replies that are damaged and left out.
+        Returns how many replies at least are damaged and left out.
         """
         path = folder / FILE
         if not path.is_file():
@@ -134,20 +134,19 @@ class Store(AbstractContextManager["Store"]):
         if path.samefile(self._path):
             fix = "leave it out of --merge: the replies in --out are used anyway"
             raise VistuneError("a run cannot be merged into itself", where=str(folder), fix=fix)
-        with self._commit(path):
-            self._db.execute("ATTACH DATABASE ? AS other", (f"{_uri(path)}?mode=rw",))
-            lost = copy_replies(self._db)
+        with self._commit(path), closing(sqlite3.connect(f"{_uri(path)}?mode=rw", uri=True, timeout=1)) as other:
+            lost = copy_replies(other, self._db)
             with suppress(sqlite3.DatabaseError):  # damaged: these requests are sent again
-                self._db.execute("INSERT OR IGNORE INTO failures SELECT * FROM other.failures")
+                failures = other.execute("SELECT * FROM failures").fetchall()
+                self._db.executemany("INSERT OR IGNORE INTO failures VALUES (?, ?, ?, ?, ?)", failures)
             self._db.execute("DELETE FROM failures WHERE key IN (SELECT key FROM replies)")
-            notes = "SELECT name, value FROM other.meta WHERE name LIKE 'schema:%'"
-            self._db.execute(f"INSERT OR IGNORE INTO meta {notes}")
+            notes = other.execute("SELECT name, value FROM meta WHERE name LIKE 'schema:%'").fetchall()
+            self._db.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", notes)
             # a run that is merged a second time counts with what it spent since
-            [name] = self._row("SELECT 'merged:' || value FROM other.meta WHERE name = 'id'")
-            spent, before = self._spending("other"), Cost(*json.loads(self.note(name) or "[0, 0]"))
+            [name] = other.execute("SELECT 'merged:' || value FROM meta WHERE name = 'id'").fetchone()
+            spent, before = self._spending(other), Cost(*json.loads(self.note(name) or "[0, 0]"))
             self.spent += spent - before
             self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, _dump(spent)))
-        self._db.execute("DETACH DATABASE other")
         return lost
 
     def reprice(self, price: Price) -> None:
@@ -202,10 +201,10 @@ class Store(AbstractContextManager["Store"]):
         self._db.execute(f"PRAGMA user_version = {_VERSION}")
         self._db.execute("INSERT OR IGNORE INTO meta VALUES ('id', ?)", (uuid.uuid4().hex,))
 
-    def _spending(self, base: str) -> Cost:
-        """What the runs of a data base spent, with the reservations of a killed one."""
-        spent = self._row(f"SELECT value FROM {base}.meta WHERE name = 'spent'")
-        reserved = self._row(f"SELECT coalesce(sum(pico), 0), coalesce(sum(tokens), 0) FROM {base}.reservations")
+    def _spending(self, store: sqlite3.Connection) -> Cost:
+        """What the runs of a store spent, with the reservations of a killed one."""
+        spent = store.execute("SELECT value FROM meta WHERE name = 'spent'").fetchone()
+        [reserved] = store.execute("SELECT coalesce(sum(pico), 0), coalesce(sum(tokens), 0) FROM reservations")
         try:
             return Cost(*json.loads(spent[0] if spent else "[0, 0]")) + Cost(*reserved)
         except (ValueError, TypeError):
@@ -245,7 +244,9 @@ class Store(AbstractContextManager["Store"]):
             elif code == sqlite3.SQLITE_CANTOPEN:
                 what, fix = f"the store of replies cannot be opened: {error}", "choose a folder that can be written"
             else:
-                what, fix = f"the store of replies cannot be used: {error}", _DAMAGED.format(folder=path.parent)
+                what = f"the store of replies cannot be used: {error}"
+                own = path == self._path
+                fix = _DAMAGED.format(folder=path.parent) if own else "leave it out of --merge: none can be taken over"
             raise VistuneError(what, where=str(path), fix=fix) from None
 
 
