@@ -14,7 +14,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from glob import escape as glob_escape
 from pathlib import Path
 from typing import TextIO
@@ -57,15 +57,17 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def new_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """As `atomic_path`, but an existing file is replaced only with `overwrite`, or by the same content.
+def new_files(*paths: Path, overwrite: bool = False) -> Iterator[tuple[Path, ...]]:
+    """As `atomic_path`, but existing files are replaced only with `overwrite`, or by the same content.
 
-    Raises VistuneError, and leaves the file as it is, where another one exists.
+    Raises VistuneError, and leaves all files as they are, where one of them is another one.
     """
-    with atomic_path(path) as partial:
-        yield partial
-        if not overwrite and path.exists() and not filecmp.cmp(partial, path, shallow=False):
-            raise VistuneError("there is another file already", where=str(path), fix=OVERWRITE)
+    with ExitStack() as stack:
+        partials = tuple(stack.enter_context(atomic_path(path)) for path in paths)
+        yield partials
+        for path, partial in zip(paths, partials, strict=True):
+            if not overwrite and path.exists() and not filecmp.cmp(partial, path, shallow=False):
+                raise VistuneError("there is another file already", where=str(path), fix=OVERWRITE)
 
 
 def refuse_existing(paths: Iterable[Path], *, overwrite: bool) -> None:

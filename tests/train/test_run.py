@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import shutil
@@ -16,8 +17,9 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import CLIPVisionModel
 
-from vistune.errors import CheckpointError, DataError, MissingPackageError, RecipeError, TrainingError
+from vistune.errors import CheckpointError, DataError, MissingPackageError, RecipeError, TrainingError, VistuneError
 from vistune.model.assistant import Assistant
+from vistune.output_folder import locked
 from vistune.recipe import schema
 from vistune.recipe.training import Recipe
 from vistune.storage import find_damage
@@ -260,6 +262,40 @@ def test_a_stage_may_be_called_features_and_other_folders_stay(make_recipe: Any,
     assert Assistant.load(tmp_path / "features", "cpu")
     assert (tmp_path / "features" / "thesis.txt").read_text() == "precious"
     assert [path.name for path in (tmp_path / ".features").iterdir()] == ["thesis.txt"]
+
+
+def test_a_users_model_in_a_stages_folder_is_not_replaced(make_recipe: Any, tmp_path: Path) -> None:
+    (tmp_path / "tune").mkdir()
+    (tmp_path / "tune" / "model.safetensors").write_text("precious")
+    with pytest.raises(CheckpointError, match=r"tune.model\.safetensors: .* would replace this file\n  fix: choose"):
+        train(make_recipe(), tmp_path)
+    assert [path.name for path in tmp_path.rglob("*")] == ["tune", "model.safetensors"]
+
+
+def test_a_recipe_that_a_user_has_written_into_the_folder_stays(make_recipe: Any, tmp_path: Path) -> None:
+    recipe, mine = make_recipe(epochs=0.4), tmp_path / "recipe.yaml"
+    schema.save(recipe, mine)
+    text = "# my notes\n" + mine.read_text()
+    mine.write_text(text)
+    train(recipe, tmp_path)
+    assert mine.read_text() == text
+    with pytest.raises(RecipeError, match=r"recipe\.yaml: this is another recipe than the one to train\n  fix: "):
+        train(make_recipe(epochs=0.4, log_every=1), tmp_path)
+    assert mine.read_text() == text
+
+
+def test_a_second_training_in_the_same_folder_is_refused(
+    finished: tuple[Recipe, Path], tmp_path: Path, start: Any
+) -> None:
+    recipe, out = finished
+    with locked(tmp_path / "run"):
+        first = start("from vistune.train.run import train\ntrain(recipe, out)", recipe=recipe, out=tmp_path / "run")
+        first.join()
+        assert first.exitcode == 1
+        with pytest.raises(VistuneError, match=rf"another run is using this folder: process {os.getpid()} "):
+            train(recipe, tmp_path / "run")
+    train(recipe, tmp_path / "run")
+    assert _hashes(tmp_path / "run") == _hashes(out)
 
 
 def test_a_failed_start_leaves_its_folder_to_another_recipe(make_recipe: Any, tmp_path: Path) -> None:

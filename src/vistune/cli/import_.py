@@ -27,7 +27,9 @@ def add_import(commands: Any) -> None:
 def _import(args: argparse.Namespace) -> None:
     from vistune.data.questions import read_questions
     from vistune.data.split import write_rows
+    from vistune.storage import new_files
 
     rows = [question.training_row() for question in read_questions(args.file)]
-    write_rows(args.out, rows, overwrite=args.overwrite)
+    with new_files(args.out, overwrite=args.overwrite) as (partial,):
+        write_rows(partial, rows)
     print(f"{len(rows):,} conversations: {args.out}")

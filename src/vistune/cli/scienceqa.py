@@ -32,12 +32,12 @@ def add_scienceqa(commands: Any) -> None:
 def _convert(args: argparse.Namespace) -> None:
     from vistune.data.scienceqa import conversations
     from vistune.formats.conversations import write_llava
-    from vistune.storage import new_file
+    from vistune.output_folder import locked
+    from vistune.storage import new_files
 
     out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
     path = out / f"{args.split}_{args.format}.json"
-    with new_file(path, overwrite=args.overwrite) as partial:
+    with locked(out), new_files(path, overwrite=args.overwrite) as (partial,):
         number = write_llava(conversations(args.data, args.split, args.format), partial)
     folder = args.data if args.data.is_dir() else args.data.parent
     print(f"{number:,} conversations: {path}")

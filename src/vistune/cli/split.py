@@ -27,13 +27,16 @@ def add_split(commands: Any) -> None:
 
 def _split(args: argparse.Namespace) -> None:
     from vistune.data.split import split, write_rows
+    from vistune.output_folder import locked
+    from vistune.storage import new_files
 
     parts = split(args.data, args.images or args.data.parent, args.test, args.seed)
     out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
-    for name, rows in (("train", parts.train), ("test", parts.test)):
-        path = out / f"{name}.json"
-        write_rows(path, rows, overwrite=args.overwrite)
+    paths, both = (out / "train.json", out / "test.json"), (parts.train, parts.test)
+    with locked(out), new_files(*paths, overwrite=args.overwrite) as partials:
+        for partial, rows in zip(partials, both, strict=True):
+            write_rows(partial, rows)
+    for path, rows in zip(paths, both, strict=True):
         print(f"{len(rows):,} rows: {path}")
     if parts.near_identical:
         print(f"near-identical images, in the part of the first: {parts.near_identical:,}")

@@ -13,7 +13,7 @@ from vistune.data.near_identical import NearIdentical
 from vistune.errors import DataError
 from vistune.formats import read_objects
 from vistune.seeded import fraction
-from vistune.storage import atomic_text, new_file
+from vistune.storage import atomic_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,9 @@ def split(path: Path, images: Path, share: float, seed: int = 0) -> Split:
     return Split(parts[False], parts[True], near_identical)
 
 
-def write_rows(path: Path, rows: Sequence[dict[str, Any]], *, overwrite: bool = False) -> None:
-    """Write a JSON list, one row a line. Raises VistuneError for another file there, without `overwrite`."""
-    with new_file(path, overwrite=overwrite) as partial, atomic_text(partial) as file:
+def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write a JSON list, one row a line."""
+    with atomic_text(path) as file:
         file.write("[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]\n")
 
 
