@@ -32,7 +32,7 @@ def _print(_: argparse.Namespace) -> None:
 
 
 def _cuda() -> dict[str, str]:
-    """The GPUs, and the CUDA that torch is built for; or why torch cannot be imported, as a report may be about that."""
+    """The GPUs, and the CUDA that torch is built for; or why torch cannot be imported: a report may be about that."""
     try:
         import torch
     except (ImportError, OSError) as error:
