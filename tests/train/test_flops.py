@@ -17,7 +17,8 @@ from vistune.model.adapters import add_lora
 from vistune.model.assemble import image_token_count
 from vistune.recipe.training import LoraRecipe, Part
 from vistune.records import Conversation, Turn
-from vistune.train.flops import Work, flops, our_work, plain_work
+from vistune.train.flops import Work, flops, our_work, peak_of, plain_work, work_of
+from vistune.train.log import Log
 from vistune.train.stages import freeze
 from vistune.train.target_loss import TargetLoss
 
@@ -44,6 +45,8 @@ def test_work_is_counted_by_hand(backbones: Path) -> None:
     targets = sum(int(sample.targets.sum()) for sample in samples)
     assert shared > 4
     assert our_work(groups) == Work(2, 8, shared + sum(own) + lengths[2], pairs, targets)
+    assert work_of(collate(groups, lambda _: torch.zeros(3, 28, 28))) == our_work(groups)
+    assert work_of(collate(groups, lambda _: torch.zeros(4, 16))).images == 0  # known features
     padded = 2 * max(lengths[:2])
     wanted = Work(3, 12, padded + lengths[2], 2 * sum(range(max(lengths[:2]) + 1)) + sum(range(lengths[2] + 1)),
                   padded + lengths[2])  # fmt: skip
@@ -67,3 +70,25 @@ def test_operations_are_those_that_torch_counts(backbones: Path, trains: list[Pa
     parts = flops(model, trains, our_work(groups))
     assert "lora" in trains or counted == pytest.approx(sum(parts.values()) - parts["attention"], rel=0.1)
     assert counted > 0.9 * (sum(parts.values()) - parts["attention"])
+
+
+@pytest.mark.parametrize(
+    ("name", "peak"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989), ("NVIDIA H100 PCIe", 756), ("NVIDIA A100-SXM4-80GB", 312), ("NVIDIA A10G", 70),
+        ("NVIDIA L40S", 362), ("NVIDIA GeForce RTX 4090", 165), ("Tesla T4", 65), ("Tesla V100-SXM2-16GB", 125),
+        ("NVIDIA RTX 6000 Ada Generation", 364), ("NVIDIA RTX A6000", 155), ("Radeon RX 7900 XTX", None),
+    ],
+)  # fmt: skip
+def test_peaks_of_common_gpus(name: str, peak: float | None) -> None:
+    assert peak_of(name) == (peak and 1e12 * peak)
+
+
+def test_the_log_has_the_share_of_a_known_peak(tmp_path: Path) -> None:
+    batch = collate([], lambda _: torch.zeros(4, 16))
+    for peak, shown in ((None, False), (1e12, True)):
+        with Log(tmp_path, 0, 1, silent=False, project="x", log_to=[], operations=lambda _: 1e9, peak=peak) as log:
+            log.step(1, 1, 1, [batch])
+            figures = log.speed()
+        assert ("train/mfu" in figures) is shown
+    assert figures["train/mfu"] == pytest.approx(figures["train/samples_per_second"] * 1e9 / 1e12)

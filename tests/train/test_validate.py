@@ -50,6 +50,19 @@ def _loss(recipe: Recipe, out: Path) -> float:
         return sum(float(module(batch)) for batch in batches) / sum(len(batch.targets) for batch in batches)
 
 
+def _assert_shows_answers(folder: Path) -> None:
+    """TensorBoard has a few held-out images and the answers to the questions about them."""
+    shown = EventAccumulator(str(folder), size_guidance={"tensors": 0, "images": 0}).Reload()
+    assert shown.Tags()["images"] == [f"images/{number}" for number in range(4)]
+    for number in range(4):
+        events = shown.Tensors(f"answers/{number}/text_summary")
+        assert [event.step for event in events] == [4, 8, 12, 13]
+        question, answer, reference = events[0].tensor_proto.string_val[0].decode().split("\n\n")
+        assert question == "**what is it**"
+        assert reference.startswith("*reference:* ")
+        assert answer
+
+
 def test_validation_changes_nothing_but_the_log(finished: Any, make_recipe: Any, tmp_path: Path) -> None:
     _, out = finished
     run = tmp_path / "run"
@@ -58,6 +71,7 @@ def test_validation_changes_nothing_but_the_log(finished: Any, make_recipe: Any,
     assert _lines(run, "loss") == _lines(out, "loss")
     losses = _lines(run, "val_loss")
     assert list(losses) == [4, 8, 12, 13]
+    _assert_shows_answers(run / "tune/tensorboard")
     assert losses[13] < losses[4]
     assert losses[13] == pytest.approx(_loss(_with(make_recipe()), run), rel=1e-5)
     board = EventAccumulator(str(run / "tune" / "tensorboard"))

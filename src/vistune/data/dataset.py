@@ -81,7 +81,11 @@ class Dataset:
 
     def ids(self, indices: Sequence[int]) -> list[str]:
         """The ids of the conversations at these indices, as the data has them."""
-        return [self._conversation(int(self._numbers[index])).id for index in indices]
+        return [self.conversation(index).id for index in indices]
+
+    def conversation(self, index: int) -> Conversation:
+        """The conversation of the sample of that number."""
+        return self._conversation(int(self._numbers[index]))
 
     def sampler(self, seed: int) -> Sampler:
         """The sampler of the samples; those that begin with the same image are a group."""

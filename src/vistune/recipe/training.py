@@ -135,6 +135,8 @@ class StageRecipe(Section):
     """Conversations that are not trained on; their mean loss is logged as val/loss."""
     validate_every: Count = 500
     """Number of optimizer steps between validations; there is another one at the end of the stage."""
+    show_answers: Annotated[int, Field(ge=0)] = 4
+    """Number of validation questions that the model answers at each validation, to look at in TensorBoard and W&B."""
     early_stopping: Count | None = None
     """Number of validations in a row without a new lowest loss that end the stage; the weights of the lowest loss are
     kept. With `keep_best`, of evaluations without a new best score."""

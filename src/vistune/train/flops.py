@@ -16,12 +16,14 @@ import torch
 from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
 
+from vistune.data.collate import Batch
 from vistune.data.encode import Sample
 from vistune.data.groups import Group
 from vistune.model.families import leading_tokens, vision_blocks
 from vistune.model.last_layer import row_wise_parts
 from vistune.model.vision import used_blocks
 from vistune.recipe.training import Part
+from vistune.resources import load_yaml
 
 _LONG = 0.1
 """Seconds of a product after which no larger one is measured."""
@@ -41,9 +43,12 @@ class Work:
         return Work(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
 
+NO_WORK = Work(0, 0, 0, 0, 0)
+
+
 def our_work(groups: Iterable[Group]) -> Work:
     """The work of conversation groups as training packs them, each group's images once."""
-    total = Work(0, 0, 0, 0, 0)
+    total = NO_WORK
     for group in groups:
         branches = [len(sample.input_ids) - group.shared for sample in group.samples]
         pairs = _causal(group.shared) + sum(own * group.shared + _causal(own) for own in branches)
@@ -54,9 +59,18 @@ def our_work(groups: Iterable[Group]) -> Work:
     return total
 
 
+def work_of(batch: Batch) -> Work:
+    """The work of a row of conversation groups; images with cached features do not pass through the tower."""
+    pairs = sum(
+        _causal(one.shared) + sum(own * one.shared + _causal(own) for own in one.branches) for one in batch.segments
+    )
+    image_tokens = int(batch.image_from.max()) + 1 if len(batch.image_from) else 0
+    return Work(len(batch.names), image_tokens, len(batch.input_ids), pairs, len(batch.targets))
+
+
 def plain_work(batches: Iterable[Sequence[Sample]]) -> Work:
     """The work of the same conversations one per row, each batch padded to its longest, with all logits."""
-    total = Work(0, 0, 0, 0, 0)
+    total = NO_WORK
     for batch in batches:
         longest = max(len(sample.input_ids) for sample in batch)
         images = sum(len(sample.images) for sample in batch)
@@ -106,11 +120,23 @@ def flops(
 def _matrices(modules: Iterable[nn.Module]) -> int:
     """The weights of all linear layers in the modules, adapters left out."""
     return sum(
-        layer.weight.numel()
+        layer.in_features * layer.out_features  # of packed four bits, too
         for module in modules
         for name, layer in module.named_modules()
         if isinstance(layer, nn.Linear) and ".lora_" not in name
     )
+
+
+def known_peak(device: torch.device) -> float | None:
+    """The operations per second of 16-bit matrix products that the GPU's data sheet promises; None where unknown."""
+    return peak_of(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+
+
+def peak_of(gpu: str) -> float | None:
+    """The same by the name that the driver gives, such as NVIDIA A100-SXM4-80GB (gpus.yaml)."""
+    words = set(gpu.replace("-", " ").split())
+    peaks = load_yaml("vistune.train", "gpus.yaml").items()
+    return next((1e12 * peak for name, peak in peaks if words.issuperset(name.split())), None)
 
 
 def measured_peak(device: torch.device, dtype: torch.dtype = torch.float32) -> float:

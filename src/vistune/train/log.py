@@ -7,18 +7,22 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS  # type: ignore[import-untyped]
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from vistune.data.collate import Batch
 from vistune.errors import require
 from vistune.recipe.training import Recipe, TrackerName
+from vistune.train.flops import NO_WORK, Work, work_of
+from vistune.train.held_out import HeldOutAnswer
 from vistune.train.resume import trim_log
 
 
@@ -29,10 +33,13 @@ class Log:
     """
 
     def __init__(
-        self, folder: Path, done: int, total: int, *, silent: bool, project: str, log_to: Sequence[TrackerName]
-    ) -> None:
+        self, folder: Path, done: int, total: int, *, silent: bool, project: str, log_to: Sequence[TrackerName],
+        operations: Callable[[Work], float] | None = None, peak: float | None = None,
+    ) -> None:  # fmt: skip
+        """`operations` counts those of a process's work; with its `peak` a second, their share of it is logged."""
         self._silent, self._name, self._total = silent, folder.name, total
         self._since, self._samples, self._tokens = time.perf_counter(), 0, 0.0
+        self._operations, self._peak, self._work = operations, peak, list[Work]()
         if silent:
             return
         folder.mkdir(parents=True, exist_ok=True)
@@ -56,9 +63,11 @@ class Log:
             for end in (self._bar.stop, self._file.close, *(tracker.finish for tracker in self._trackers)):
                 closing.callback(end)
 
-    def step(self, step: int, samples: int, tokens: float) -> None:
-        """Count a finished step, with its samples and tokens over all processes."""
+    def step(self, step: int, samples: int, tokens: float, batches: Iterable[Batch]) -> None:
+        """Count a finished step: its samples and tokens over all processes, and this process's own batches."""
         self._samples, self._tokens = self._samples + samples, self._tokens + tokens
+        if self._peak:
+            self._work += map(work_of, batches)
         if not self._silent:
             self._bar.update(self._task, completed=step)
 
@@ -77,10 +86,27 @@ class Log:
             text = "  ".join(f"{key} {value:.4g}" for key, value in line.items())
             self._console.print(f"{self._name} {step}/{self._total}  {text}", highlight=False, soft_wrap=True)
 
+    def show(self, step: int, answers: Sequence[HeldOutAnswer]) -> None:
+        """Show answers to held-out questions, with their images, in TensorBoard and W&B."""
+        if self._silent or not answers:
+            return
+        for tracker in self._trackers:
+            if tracker.name == "tensorboard":
+                for one in answers:
+                    tracker.log({f"answers/{one.id}": one.markdown()}, step=step)
+                    picture = np.asarray(one.picture)[None]  # (1, H, W, 3)
+                    tracker.log_images({f"images/{one.id}": picture}, step=step, dataformats="NHWC")
+            elif tracker.name == "wandb":
+                image: Any = require("wandb", "", "logging to wandb", where="log_to").Image
+                rows = [[one.id, image(one.picture), one.question, one.reference, one.answer] for one in answers]
+                columns = ["id", "image", "question", "reference", "answer"]
+                tracker.log_table("answers", columns=columns, data=rows, step=step)
+
     def speed(self) -> dict[str, float]:
         """The throughput in real time since the last call, and this process's peak memory.
 
-        A prefix that conversations share is computed, and counted in the tokens, once.
+        A prefix that conversations share is computed, and counted in the tokens, once. `mfu` is the share of the
+        operations per second that the GPU promises, if it is known; what is computed again counts once.
         """
         now = time.perf_counter()
         seconds, self._since = now - self._since, now
@@ -89,7 +115,9 @@ class Log:
             "train/tokens_per_second": self._tokens / seconds,
             "train/peak_memory_gb": _peak_memory() / 2**30,
         }
-        self._samples, self._tokens = 0, 0.0
+        if self._peak and self._operations and self._work:
+            figures["train/mfu"] = self._operations(sum(self._work, NO_WORK)) / (seconds * self._peak)
+        self._samples, self._tokens, self._work = 0, 0.0, []
         return figures
 
 

@@ -25,7 +25,9 @@ from vistune.data.loader import Loader, one_ahead, share_out
 from vistune.errors import RecipeError, Stopped, TrainingError, did_you_mean
 from vistune.interrupt import StopAfterStep
 from vistune.recipe.training import Recipe, StageRecipe
-from vistune.train.distributed import accumulation, clip, decide, prepare, unshard
+from vistune.train.distributed import accumulation, clip, decide, is_sharded, prepare, unshard
+from vistune.train.flops import flops, known_peak
+from vistune.train.held_out import HeldOutQuestions
 from vistune.train.log import Log
 from vistune.train.preference_loss import PreferenceLoss
 from vistune.train.resume import Progress, best_weights, load_state, load_weights, newest_state, save_state
@@ -85,7 +87,12 @@ def train_stage(
             decide(accelerator, lambda: _diverged(figures, when, stage, ids, states))
 
     signals, main, ended = StopAfterStep(), accelerator.is_main_process, progress.stale == stage.early_stopping
-    log = Log(folder, progress.done, total, silent=not main, project=recipe.name, log_to=recipe.log_to)
+    log = Log(
+        folder, progress.done, total, silent=not main, project=recipe.name, log_to=recipe.log_to,
+        operations=lambda work: sum(flops(model, stage.trains, work, reference=stage.loss == "dpo").values()),
+        peak=known_peak(accelerator.device) if recipe.precision != "fp32" else None,
+    )  # fmt: skip
+    questions = HeldOutQuestions(validation_data, stage.show_answers) if validation_data and not is_sharded() else None
     with closing(total_loss), signals.noting(), log:
         for step in loader.steps(progress.done, progress.done if ended else total):
             seed_step(seed, step.number, accelerator.process_index)
@@ -111,7 +118,7 @@ def train_stage(
             loss_sum, tokens, stop, *added = accelerator.reduce(sums, "sum").tolist()  # so all end after the same step
             check_finite({"loss": loss_sum, "gradient norm": norm})  # before this step is logged or saved
             progress.add(loss_sum, step.targets, dict(zip(total_loss.figures, added, strict=True)))
-            log.step(progress.done, stage.batch_size, tokens)
+            log.step(progress.done, stage.batch_size, tokens, step.micro_batches)
             last = progress.done == total
             if last or progress.done % stage.log_every == 0:
                 rates = {"train/lr": stage.learning_rate}
@@ -125,9 +132,12 @@ def train_stage(
                 means = _validate(module, total_loss, validation_data, processor, size, accelerator, bf16=bf16)
                 check_finite(means)
                 log.write(progress.done, means)
+                if questions and main:
+                    with _answering(module, total_loss, bf16=bf16):
+                        log.show(progress.done, questions.answers(model, processor))
                 best = bool(stage.early_stopping and not stage.keep_best) and progress.improved(means["val/loss"])
             if stage.evaluate_every and evaluate and (last or progress.done % stage.evaluate_every == 0):
-                with total_loss.suspended(), _evaluating(module):
+                with _answering(module, total_loss, bf16=bf16):
                     scores = decide(accelerator, lambda: evaluate(model, processor, folder, progress.done))
                 log.write(progress.done, {f"eval/{name}": value for name, value in scores.items()})
                 if stage.keep_best:
@@ -245,3 +255,11 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part in training:
             part.training = True
+
+
+@contextmanager
+def _answering(module: nn.Module, total_loss: TargetLoss, *, bf16: bool) -> Iterator[None]:
+    """The model ready to generate: in evaluation mode, with its own attention, in the precision of the training."""
+    device = total_loss.model.device.type
+    with total_loss.suspended(), _evaluating(module), torch.autocast(device, torch.bfloat16, enabled=bf16):
+        yield

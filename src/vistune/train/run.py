@@ -35,7 +35,16 @@ from vistune.train.target_loss import check_compiler
 
 _FEATURES = ".features"
 """The run's folder of features of its frozen vision tower, until the run is finished; no stage can have this name."""
-_FREE = ("log_to", "log_every", "checkpoint_every", "micro_batch_size", "feature_cache_gb", "compile", "evaluation")
+_FREE = (
+    "log_to",
+    "log_every",
+    "show_answers",
+    "checkpoint_every",
+    "micro_batch_size",
+    "feature_cache_gb",
+    "compile",
+    "evaluation",
+)
 """Keys that may change when a run continues: they do not change the result, or only by rounding."""
 _RECIPE = "recipe.yaml"
 _SIGNS = ("state", "log.jsonl", MANIFEST)
