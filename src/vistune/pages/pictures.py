@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from PIL import Image, ImageOps
 
@@ -42,6 +44,21 @@ class Picture:
 def embed(image: Image.Image, side: int) -> str:
     """An image in RGB as a data URI, its longer side at most `side` pixels."""
     return _webp(image, side, 84)
+
+
+def link(path: Path, page: Path) -> tuple[str, tuple[int, int]] | None:
+    """An image file's address for a page, and the image's size in pixels as it is seen.
+
+    None for a file that browsers do not show, or that cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            form, (width, height) = image.format, image.size
+            turned = image.getexif().get(_ORIENTATION, 1) >= _TURNED
+    except Exception:  # Pillow's decoders raise many types of errors for a corrupt file
+        return None
+    address = quote(os.path.relpath(path, page.parent).replace(os.sep, "/"))
+    return (address, (height, width) if turned else (width, height)) if form in _SHOWN_BY_BROWSERS else None
 
 
 def store_picture(path: Path, folder: Path) -> Picture | None:
@@ -143,7 +160,6 @@ def _label(place: Rectangle, label: Size, image: Size, covered: Iterable[Rectang
 
 def _overlap(one: Rectangle, other: Rectangle) -> float:
     """The area in pixels that two rectangles share."""
-    wide, high = (
-        min(one[axis] + one[axis + 2], other[axis] + other[axis + 2]) - max(one[axis], other[axis]) for axis in (0, 1)
-    )
-    return max(0.0, wide) * max(0.0, high)
+    wide = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
+    high = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
+    return wide * high if wide > 0 and high > 0 else 0.0

@@ -20,6 +20,7 @@ T = TypeVar("T")
 _DEPTH = 8
 """Folders within folders that are looked into."""
 _MOST_FILES = 300_000
+_RUN = "provenance.jsonl"
 _HEAD = 2**20
 _TEXT_HEAD = 2**16
 _SHOWN = 6
@@ -132,6 +133,8 @@ def _walk(folder: Path) -> list[str]:
             try:
                 with os.scandir(place) as entries:
                     seen = sorted((entry for entry in entries if entry.name[0] != "."), key=lambda entry: entry.name)
+                    if place != str(folder) and any(entry.name == _RUN for entry in seen):
+                        continue  # what `generate` wrote is no annotation
                     below += [entry.path for entry in seen if entry.is_dir()]
                     found += [entry.path for entry in seen if not entry.is_dir()]
             except OSError:

@@ -6,16 +6,18 @@ import io
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
 from PIL import Image, ImageOps
 
 from vistune import pages
 from vistune.data.conversation import embedded_image, file_name
 from vistune.errors import DataError
 from vistune.pages import check_page, write_page
-from vistune.pages.pictures import class_hues, embed, place_boxes
+from vistune.pages.pictures import class_hues, embed, link, place_boxes
 from vistune.records import IMAGE_TOKEN, ImageRecord, Turn
 from vistune.view.samples import ViewSample, draw_samples, images_folder
 
@@ -25,6 +27,8 @@ _PAGE = 50
 """Samples that the page shows at a time."""
 _LARGE_SIDE, _SMALL_SIDE = 896, 448
 """Maximum side in pixels of an embedded image, where the samples fill one page and where they fill more."""
+_EMBEDDED = 200
+"""Samples whose images are in the page itself; a page of more has links to the files, and is written in seconds."""
 _SHOWN_APART = ("id", "kind", "verdict", "reasons", "image", "text")
 """Keys of the provenance that the page shows outside of its table."""
 
@@ -46,8 +50,9 @@ def write_view(
     `data`: what `generate` wrote, or a file of conversations (see `draw_samples`). Image paths start from `images`,
     by default the folder that the run noted, else that of `data`. `records` are the annotated images, for captions
     and boxes; a sample's record is found by the record's id where the provenance has it, else by the image's path.
-    `warn` receives a line on images that are not found; the page shows it too. Raises
-    DataError, and VistuneError if `out` is another file than such a page, without `overwrite`.
+    `warn` receives a line on images that are not found; the page shows it too. Up to 200 samples are one file with
+    their images, of more the page links to the images' files. Raises DataError, and VistuneError if `out` is another
+    file than such a page, without `overwrite`.
     """
     if out.exists() and data.exists() and out.samefile(data):
         raise DataError("the page would overwrite the data", where=str(out), fix="give another file with --out")
@@ -58,27 +63,47 @@ def write_view(
     lost = _not_found([_path(sample, folder, found.get(sample.id)) for sample in samples], folder)
     if lost and warn:
         warn(lost)
-    html = render(samples, folder, found, title=str(data.name or data), lost=lost)
+    page = out if len(samples) > _EMBEDDED else None
+    html = render(samples, folder, found, title=str(data.name or data), lost=lost, page=page)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_page(out, html, overwrite=overwrite)
     return len(samples)
 
 
 def render(
-    samples: Sequence[ViewSample], images: Path, records: Mapping[str, ImageRecord], title: str, lost: str = ""
-) -> str:
+    samples: Sequence[ViewSample], images: Path, records: Mapping[str, ImageRecord], title: str, lost: str = "",
+    page: Path | None = None,
+) -> str:  # fmt: skip
     """The page as HTML; `records` by sample id, `lost` a line on images that are not found.
 
-    Its security policy lets no script run but its own, by hash.
+    With `page`, the file that it will be, it links to the images' files; else it holds them. Its security policy lets
+    no script run but its own, by hash.
     """
     hues = class_hues(box.category for record in records.values() for box in record.boxes)
     side = _LARGE_SIDE if len(samples) <= _PAGE else _SMALL_SIDE
-    cards = [_card(sample, images, records.get(sample.id), hues, side) for sample in samples]
+
+    @cache  # an image has several samples
+    def draw(record: ImageRecord, width: int, height: int) -> Markup:
+        return Markup(pages.draw_boxes(place_boxes(record.boxes, width, height, hues), width, height))
+
+    def card(sample: ViewSample) -> dict[str, Any]:
+        record = records.get(sample.id)
+        address, size, missing = _show(sample, record, images, side, page)
+        size = size or ((record.width, record.height) if record else _SHAPE)
+        boxes = sorted(record.boxes, key=lambda box: -box.area) if record else []
+        return _about(sample) | {
+            "image": address, "missing": missing, "size": size, "boxes": draw(record, *size) if record else "",
+            "categories": {box.category: hues[box.category] for box in boxes},
+            "captions": record.captions if record else (),
+        }  # fmt: skip
+
+    cards = [card(sample) for sample in samples]
     choices = _choices(samples) | {"class": list(hues)}
     scripts = ("filters.js", "view.js")
     return pages.render(
-        "view.html", scripts=scripts, title=title, cards=cards, choices=choices, lost=lost, page_size=_PAGE
-    )
+        "view.html", scripts=scripts, title=title, cards=cards, choices=choices, lost=lost, page_size=_PAGE,
+        linked=page is not None,
+    )  # fmt: skip
 
 
 def _not_found(paths: Sequence[Path | None], folder: Path) -> str:
@@ -112,23 +137,13 @@ def _find_records(
     return {id_: one for one in records for key in (one.id, one.image) for id_ in wanted.get(key, ())}
 
 
-def _card(
-    sample: ViewSample, images: Path, record: ImageRecord | None, hues: Mapping[str, int], side: int
-) -> dict[str, Any]:
-    picture, missing = _picture(sample, images, record)
-    width, height = picture.size if picture else (record.width, record.height) if record else _SHAPE
-    boxes = place_boxes(record.boxes, width, height, hues) if record else []
+def _about(sample: ViewSample) -> dict[str, Any]:
+    """What the page shows of a sample beside its image."""
     return {
         "id": sample.id,
         "kind": sample.kind,
         "verdict": sample.provenance.get("verdict", ""),
         "reasons": sample.provenance.get("reasons", []),
-        "image": embed(picture, side) if picture else "",
-        "missing": missing,
-        "size": (width, height),
-        "boxes": boxes,
-        "categories": {box["name"]: box["hue"] for box in boxes},
-        "captions": record.captions if record else (),
         "turns": [Turn(turn.role, turn.text.replace(IMAGE_TOKEN, "").strip()) for turn in sample.turns],
         "text": sample.text,
         "rejected": sample.rejected,
@@ -138,6 +153,17 @@ def _card(
             if key not in _SHOWN_APART
         },
     }
+
+
+def _show(
+    sample: ViewSample, record: ImageRecord | None, images: Path, side: int, page: Path | None
+) -> tuple[str, tuple[int, int] | None, str]:
+    """The address of the image, a link or the image itself, and its size in pixels; or why it is missing."""
+    path = _path(sample, images, record)
+    if page and path and (linked := link(path, page)):
+        return *linked, ""
+    picture, missing = _picture(sample, images, record)
+    return (embed(picture, side), picture.size, "") if picture else ("", None, missing)
 
 
 def _path(sample: ViewSample, images: Path, record: ImageRecord | None) -> Path | None:
