@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,8 @@ from torch.nn import functional as F
 
 from vistune.data.collate import Segment
 from vistune.model.linear_cross_entropy import linear_cross_entropy
-from vistune.model.shared_prefix import Layout, flexible, shared_prefix_attention
+from vistune.model.shared_prefix import Layout, Varlen, shared_prefix_attention
+from vistune.recipe.training import AttentionName
 
 SEGMENTS = (Segment(5, (3, 1, 4)), Segment(0, (6,)), Segment(2, (2, 2)))
 POSITIONS = torch.tensor([*range(5), 5, 6, 7, 5, 5, 6, 7, 8, *range(6), 0, 1, 2, 3, 2, 3])
@@ -21,26 +23,47 @@ def _states(heads: int) -> Tensor:
     return torch.randn(1, heads, len(POSITIONS), 8, generator=generator)
 
 
+def _attend(attention: AttentionName, value: Tensor | None = None, **options: Any) -> Tensor:
+    layout = Layout(SEGMENTS, POSITIONS, attention, (options.get("sliding_window"),))
+    value = _states(2) + 1 if value is None else value
+    states, _ = shared_prefix_attention(nn.Identity(), _states(4), _states(2), value, None, layout=layout, **options)
+    return states
+
+
 @pytest.mark.parametrize("window", [None, 3, 20])
 @pytest.mark.parametrize("softcap", [None, 2.0])
 def test_flex_attention_gives_what_the_pieces_give(window: int | None, softcap: float | None) -> None:
-    query, key, value = _states(4), _states(2), _states(2) + 1
-    layout = Layout(SEGMENTS, POSITIONS)
-    pieces, _ = shared_prefix_attention(
-        nn.Identity(), query, key, value, None, layout=layout, scaling=0.5, sliding_window=window, softcap=softcap
+    pieces, flex = (
+        _attend(name, sliding_window=window, softcap=softcap, scaling=0.5) for name in ("sdpa", "flex_attention")
     )
-    flex = flexible(query, key, value, layout.block_mask(window), 0.5, softcap)
-    torch.testing.assert_close(flex.transpose(1, 2), pieces)
+    torch.testing.assert_close(flex, pieces)
 
 
 def test_flex_attention_computes_in_the_dtype_of_autocast() -> None:
-    query, key, value = _states(4), _states(2), _states(2).bfloat16()  # rotary embeddings leave two of them in float32
-    layout = Layout(SEGMENTS, POSITIONS)
-    with torch.autocast("cpu", torch.bfloat16):
-        pieces, _ = shared_prefix_attention(nn.Identity(), query, key, value, None, layout=layout)
-        flex = flexible(query, key, value, layout.block_mask(None), None, None)
+    with torch.autocast("cpu", torch.bfloat16):  # rotary embeddings leave two of them in float32
+        pieces, flex = (_attend(name, value=_states(2).bfloat16()) for name in ("sdpa", "flex_attention"))
     assert flex.dtype == pieces.dtype == torch.bfloat16
-    torch.testing.assert_close(flex.transpose(1, 2), pieces, atol=1e-2, rtol=1e-2)
+    torch.testing.assert_close(flex, pieces, atol=1e-2, rtol=1e-2)
+
+
+@pytest.mark.parametrize("window", [None, 3, 20])
+def test_flash_attentions_sequences_are_what_the_pieces_see(window: int | None) -> None:
+    """By the definition of its kernel, which runs on GPUs only: the queries are the keys' last, causal."""
+    query, key, value = _states(4), _states(2), _states(2) + 1
+    row: Varlen = Layout(SEGMENTS, POSITIONS, "flash_attention_2").varlen
+    parts = []
+    for (start, end), (first, last) in zip(pairwise(row.query_ends), pairwise(row.key_ends), strict=True):
+        seen, queries = row.keys[first:last], int(end - start)
+        assert queries <= row.most_queries
+        assert len(seen) <= row.most_keys
+        mask = torch.ones(queries, len(seen), dtype=torch.bool).tril(len(seen) - queries)
+        mask = mask if window is None else mask.triu(len(seen) - queries - window + 1)
+        parts.append(
+            F.scaled_dot_product_attention(
+                query[:, :, start:end], key[:, :, seen], value[:, :, seen], attn_mask=mask, enable_gqa=True
+            )
+        )
+    torch.testing.assert_close(torch.cat(parts, dim=2).transpose(1, 2), _attend("sdpa", sliding_window=window))
 
 
 @pytest.mark.parametrize(

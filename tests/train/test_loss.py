@@ -19,7 +19,7 @@ from vistune.data.images import ImageStore, read_image
 from vistune.data.loader import share_out
 from vistune.model.checkpoint import load_checkpoint
 from vistune.recipe.training import Part, Recipe
-from vistune.train.loop import schedule
+from vistune.train.optimizer import schedule
 from vistune.train.run import train
 from vistune.train.stages import freeze
 from vistune.train.target_loss import TargetLoss

@@ -42,12 +42,20 @@ class Batch:
     image_order: Tensor  # (images), the place of each among the known images followed by the others
 
     def to(self, device: torch.device) -> Batch:
-        moved: dict[str, Any] = {
-            field.name: value.to(device)
+        """The batch on a device; what is pinned is copied while the device computes."""
+        return self._with(lambda tensor: tensor.to(device, non_blocking=tensor.is_pinned()))
+
+    def pinned(self) -> Batch:
+        """The batch in memory that a GPU reads by itself."""
+        return self._with(Tensor.pin_memory)
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        changed: dict[str, Any] = {
+            field.name: change(value)
             for field in fields(self)
             if isinstance(value := getattr(self, field.name), Tensor)
         }
-        return replace(self, **moved)
+        return replace(self, **changed)
 
 
 def collate(groups: Sequence[Group], read: Callable[[str], Tensor]) -> Batch:

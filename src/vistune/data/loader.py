@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from vistune.data.collate import Batch, collate
@@ -122,7 +123,8 @@ class Loader:
             some = ", ".join(sorted(blank or self._unreadable))
             fix = "replace them, or remove their records"
             raise DataError(f"{len(self._unreadable)} images cannot be read, among them {some}", fix=fix)
-        return collate(groups, pixels.__getitem__)
+        batch = collate(groups, pixels.__getitem__)
+        return batch.pinned() if torch.cuda.is_available() else batch
 
     def _pixels(self, name: str) -> Tensor:
         try:

@@ -24,11 +24,13 @@ _WEIGHTS = "adapter_model.safetensors"
 _NAME = "default"
 
 
-def add_lora(model: LlavaForConditionalGeneration, settings: LoraRecipe, seed: int, *, bf16: bool = False) -> None:
+def add_lora(
+    model: LlavaForConditionalGeneration, settings: LoraRecipe, seed: int, compute: torch.dtype | None = None
+) -> None:
     """Add adapters to linear layers of the language model, in place; its outputs are the same as before.
 
     Their first weights depend on `seed` alone. Layers are quantised when the model is next moved to a device,
-    and compute in bfloat16 if `bf16`. Raises RecipeError if a name in `settings.targets` is of no linear layer,
+    and compute in `compute`, or float32. Raises RecipeError if a name in `settings.targets` is of no linear layer,
     MissingPackageError if quantising needs one.
     """
     config = LoraConfig(
@@ -36,7 +38,7 @@ def add_lora(model: LlavaForConditionalGeneration, settings: LoraRecipe, seed: i
         target_modules=_pattern(model.model.language_model, settings.targets),
     )  # fmt: skip
     if settings.quantize:
-        quantize(model.model.language_model, torch.bfloat16 if bf16 else torch.float32)
+        quantize(model.model.language_model, compute or torch.float32)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         inject_adapter_in_model(config, model, _NAME)

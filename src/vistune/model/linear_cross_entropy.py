@@ -17,6 +17,9 @@ from torch.utils.checkpoint import checkpoint
 
 _LOGITS_AT_ONCE = 6 * 2**20
 """24 MB of logits: they stay in the cache of the processor, and the next ones reuse their memory."""
+_GPU_SHARE, _GPU_BYTES, _GPU_ROWS = 1 / 8, 16, 4096
+"""On a GPU logits take this share of its free memory, each this many bytes while its gradient is computed; more rows
+would make their products no faster."""
 
 
 def linear_cross_entropy(
@@ -74,14 +77,21 @@ class _ChunkedLoss(torch.autograd.Function):
     ) -> Tensor:  # fmt: skip
         low, offset = weight.to(states.dtype), None if bias is None else bias.to(states.dtype)  # (V, D), (V)
         ctx.gradients = [
-            torch.zeros_like(one) if train and one is not None and one.requires_grad and not given else None
-            for one, given in ((states, False), (weight, into is not None), (bias, False))
+            torch.zeros_like(one, dtype=dtype)
+            if train and one is not None and one.requires_grad and not given
+            else None
+            for one, given, dtype in (
+                (states, False, states.dtype),
+                (weight, into is not None, torch.float32),  # in which chunks add up
+                (bias, False, torch.float32),
+            )
         ]
+        ctx.dtypes = states.dtype, weight.dtype, None if bias is None else bias.dtype
         for_states, for_weight, for_bias = ctx.gradients
         if into is not None:
             for_weight = into
         loss = states.new_zeros((), dtype=torch.float32)
-        rows = max(64, _LOGITS_AT_ONCE // len(weight))
+        rows = rows_at_once(weight)
         memory = states.new_empty(min(rows, len(states)), len(weight))
         for start in range(0, len(states), rows):
             chunk, chosen = states[start : start + rows], targets[start : start + rows, None]  # (t, D), (t, 1)
@@ -101,6 +111,8 @@ class _ChunkedLoss(torch.autograd.Function):
             if cap:
                 wrong.mul_(slope)
             share = scale / total
+            if low.dtype == torch.float16:  # holds neither `total` nor small numbers that are not scaled
+                wrong, share = wrong.mul_(share), torch.ones_like(share)
             if for_bias is not None:
                 for_bias.add_((wrong * share).sum(0))
             wrong = wrong.to(low.dtype)
@@ -113,7 +125,21 @@ class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return (*(None if one is None else one.mul_(gradient) for one in ctx.gradients), *[None] * 5)
+        scaled = (
+            None if one is None else one.mul_(gradient).to(dtype)
+            for one, dtype in zip(ctx.gradients, ctx.dtypes, strict=True)
+        )  # fmt: skip
+        return (*scaled, *[None] * 5)
+
+
+def rows_at_once(weight: Tensor) -> int:
+    """The number of targets of which all logits are in memory at a time; `weight` (V, D) is the head's."""
+    if weight.device.type != "cuda":
+        return max(64, _LOGITS_AT_ONCE // len(weight))
+    free, _ = torch.cuda.mem_get_info(weight.device)
+    free += torch.cuda.memory_reserved(weight.device) - torch.cuda.memory_allocated(weight.device)
+    rows = int(_GPU_SHARE * free) // (_GPU_BYTES * len(weight))
+    return 2 ** min(max(rows, 64), _GPU_ROWS).bit_length() // 2  # a power of two: rarely another one in the next step
 
 
 def _add_product(into: Tensor, left: Tensor, right: Tensor) -> None:

@@ -2,16 +2,22 @@
 
 A row holds groups one after the other, a group its shared beginning and then the rest of each conversation.
 Every token has the position it has in its own conversation and attends to what precedes it there, so the states
-are those of each conversation by itself. On the CPU every piece has a kernel call of its own, as a dense mask over
-a row would cost more than it saves; on a GPU one flex-attention call skips the blocks that nothing attends to.
+are those of each conversation by itself. Three implementations compute the same:
+
+- `sdpa`: every piece has a kernel call of its own, as a dense mask over a row would cost more than it saves. The one
+  for CPUs;
+- `flex_attention`: one call, which skips the blocks that nothing attends to. The one for GPUs;
+- `flash_attention_2`: one call of flash-attn's kernel for sequences of several lengths, before which the keys of a
+  shared beginning are copied for each branch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,6 +25,8 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex
 from transformers import AttentionInterface
 
 from vistune.data.collate import Segment
+from vistune.errors import require
+from vistune.recipe.training import AttentionName
 
 ATTENTION = "vistune_shared_prefix"
 
@@ -29,25 +37,67 @@ def use_shared_prefix(language_model: Any) -> None:
     language_model.set_attn_implementation(ATTENTION)
 
 
-class Layout:
-    """Where the groups of a row (N tokens) are: what each token may attend to."""
+class Varlen(NamedTuple):
+    """A row as sequences of queries, each with all keys that it may see, as flash-attn's kernel takes them.
 
-    def __init__(self, segments: Sequence[Segment], positions: Tensor) -> None:
-        self.segments, self._positions = segments, positions  # positions (N), each within its conversation
-        self._masks: dict[int | None, BlockMask] = {}
+    The queries of a sequence are its keys' last ones; `keys` says where in the row each key is.
+    """
+
+    keys: Tensor
+    query_ends: Tensor  # int32, from 0
+    key_ends: Tensor
+    most_queries: int
+    most_keys: int
+
+
+class Layout:
+    """Where the groups of a row (N tokens) are: what each token may attend to.
+
+    For `flex_attention` it has the block mask of each of the sliding `windows` (None: no window).
+    """
+
+    def __init__(
+        self, segments: Sequence[Segment], positions: Tensor, attention: AttentionName = "sdpa",
+        windows: Sequence[int | None] = (None,),
+    ) -> None:  # fmt: skip
+        self.segments, self.attention = segments, attention
+        self._positions = positions  # (N), each within its conversation
+        self.masks: dict[int | None, BlockMask] = {}
+        if attention == "flex_attention":
+            self.masks = {window: self._block_mask(window) for window in dict.fromkeys(windows)}
 
     @cached_property
     def sizes(self) -> list[int]:
         """The tokens of each piece: every group's shared beginning, then each of its branches."""
         return [size for segment in self.segments for size in (segment.shared, *segment.branches)]
 
-    def block_mask(self, window: int | None) -> BlockMask:
-        """The mask of a layer with that sliding window; layers alike share it."""
-        if window not in self._masks:
-            length, device = len(self._positions), self._positions.device
-            seen = self._sees(window)
-            self._masks[window] = create_block_mask(seen, None, None, length, length, device=device)
-        return self._masks[window]
+    @cached_property
+    def varlen(self) -> Varlen:
+        """The row for flash-attn: a sequence for every shared beginning, and one for every branch after it."""
+        keys, queries = [], []
+        start = 0
+        for segment in self.segments:
+            shared = np.arange(start, start + segment.shared)
+            sequences = [shared]
+            start += segment.shared
+            for size in segment.branches:
+                sequences.append(np.concatenate([shared, np.arange(start, start + size)]))
+                start += size
+            keys += [sequence for sequence in sequences if len(sequence)]
+            queries += [size for size in (segment.shared, *segment.branches) if size]
+        device = self._positions.device
+
+        def ends(sizes: Sequence[int]) -> Tensor:
+            return torch.tensor(np.cumsum([0, *sizes]), dtype=torch.int32, device=device)
+
+        lengths = [len(sequence) for sequence in keys]
+        joined = torch.from_numpy(np.concatenate(keys)).to(device)
+        return Varlen(joined, ends(queries), ends(lengths), max(queries), max(lengths))
+
+    def _block_mask(self, window: int | None) -> BlockMask:
+        length, device = len(self._positions), self._positions.device
+        make = _compiled_masks() if device.type == "cuda" else create_block_mask
+        return make(self._sees(window), None, None, length, length, device=device)
 
     def _sees(self, window: int | None) -> Callable[..., Tensor]:
         pieces = [(g, b) for g, segment in enumerate(self.segments) for b in range(1 + len(segment.branches))]
@@ -64,7 +114,6 @@ class Layout:
         return sees
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # in compiled layers: every row has other pieces
 def shared_prefix_attention(
     _module: nn.Module,
     query: Tensor,
@@ -85,14 +134,20 @@ def shared_prefix_attention(
     window if it has one.
     """
     assert attention_mask is None, "the layout says what is attended to"
-    if query.is_cuda and not dropout:
-        states = flexible(query, key, value, layout.block_mask(sliding_window), scaling, softcap)
+    if torch.is_autocast_enabled(query.device.type):  # rotary embeddings may have left some of them in float32
+        dtype = torch.get_autocast_dtype(query.device.type)
+        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    how: dict[str, Any] = {"scaling": scaling, "dropout": dropout, "window": sliding_window, "softcap": softcap}
+    if layout.attention == "flex_attention" and not dropout:  # which flex attention does not have
+        states = _flexible(query, key, value, layout.masks[sliding_window], scaling, softcap)
+    elif layout.attention == "flash_attention_2":
+        return _flash(query, key, value, layout.varlen, **how), None
     else:
-        how: dict[str, Any] = {"scaling": scaling, "dropout": dropout, "window": sliding_window, "softcap": softcap}
         states = _piece_by_piece(query, key, value, layout, how)
     return states.transpose(1, 2), None
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # in compiled layers: every row has other pieces
 def _piece_by_piece(query: Tensor, key: Tensor, value: Tensor, layout: Layout, how: dict[str, Any]) -> Tensor:
     # split, not sliced: the gradients of all pieces are then put together once
     queries, keys, values = (states.split(layout.sizes, dim=2) for states in (query, key, value))
@@ -112,19 +167,18 @@ def _piece_by_piece(query: Tensor, key: Tensor, value: Tensor, layout: Layout, h
     return torch.cat(parts, dim=2)
 
 
-def flexible(
+def _flexible(
     query: Tensor, key: Tensor, value: Tensor, mask: BlockMask, scaling: float | None, softcap: float | None
 ) -> Tensor:
-    """The same attention by flex attention, (1, H, N, d); compiled on a GPU."""
-    if torch.is_autocast_enabled(query.device.type):  # flex attention takes one dtype; only a newer torch casts
-        dtype = torch.get_autocast_dtype(query.device.type)
-        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    """The attention of all tokens in one call, (1, H, N, d); compiled on a GPU."""
+    # a tensor: compiled for rows of all lengths, a number would be a symbol, which the scores' function cannot hold
+    cap = torch.full((), softcap, device=query.device) if softcap else None
 
     def capped(score: Tensor, *_: Tensor) -> Tensor:
-        assert softcap is not None
-        return softcap * torch.tanh(score / softcap)
+        assert cap is not None
+        return cap * torch.tanh(score / cap)
 
-    attend: Any = _compiled() if query.is_cuda else flex_attention
+    attend: Any = flex_attention if torch.compiler.is_compiling() or not query.is_cuda else _compiled()
     states: Tensor = attend(
         query, key, value, score_mod=capped if softcap else None, block_mask=mask, scale=scaling,
         enable_gqa=query.shape[1] != key.shape[1],
@@ -132,9 +186,32 @@ def flexible(
     return states
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _flash(
+    query: Tensor, key: Tensor, value: Tensor, row: Varlen, *, scaling: float | None, dropout: float,
+    window: int | None, softcap: float | None,
+) -> Tensor:  # fmt: skip
+    """The attention of all tokens by flash-attn's kernel, (1, N, H, d)."""
+    kernel = require("flash_attn", "", "attn_implementation: flash_attention_2").flash_attn_varlen_func
+    queries, keys, values = (states[0].transpose(0, 1) for states in (query, key, value))  # (N, H or G, d)
+    before = (-1, -1) if window is None else (window - 1, 0)
+    states: Tensor = kernel(
+        queries, keys[row.keys], values[row.keys], row.query_ends, row.key_ends, row.most_queries, row.most_keys,
+        dropout_p=dropout, softmax_scale=scaling, causal=True, window_size=before, softcap=softcap or 0.0,
+    )  # fmt: skip
+    return states[None]
+
+
 @lru_cache(maxsize=1)
 def _compiled() -> Callable[..., Tensor]:
     compiled: Callable[..., Tensor] = torch.compile(flex_attention, dynamic=True)
+    return compiled
+
+
+@lru_cache(maxsize=1)
+def _compiled_masks() -> Callable[..., BlockMask]:
+    """Compiled, a mask needs no memory for each pair of tokens."""
+    compiled: Callable[..., BlockMask] = torch.compile(create_block_mask, dynamic=True)
     return compiled
 
 

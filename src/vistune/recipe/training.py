@@ -12,6 +12,7 @@ from vistune.recipe.schema import Section
 Part = Literal["projector", "language", "vision", "lora"]
 Count = Annotated[int, Field(ge=1)]
 TrackerName = Literal["tensorboard", "wandb", "trackio"]
+AttentionName = Literal["flex_attention", "sdpa", "flash_attention_2"]
 FolderName = Annotated[str, Field(pattern=r"^[\w-]+$")]
 
 
@@ -112,6 +113,8 @@ class StageRecipe(Section):
     """Peak learning rate of AdamW."""
     learning_rates: dict[Part, Annotated[float, Field(gt=0)]] = {}
     """Peak learning rates of single parts that differ from `learning_rate`, e.g. {projector: 2.0e-3}."""
+    optim: Literal["adamw", "adamw_8bit"] = "adamw"
+    """Optimizer: AdamW, or AdamW whose moments take 8 bits each (bitsandbytes, on a GPU)."""
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.03
     """Share of all steps in which the learning rate rises to its peak."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
@@ -187,8 +190,14 @@ class Recipe(Section):
     """Name of the run."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of all random choices: the initial weights of the projector, the order of the data."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Precision of the forward and backward passes; the weights are trained in fp32."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Precision of the forward and backward passes; the weights are trained in fp32. fp16, with a scaled loss, is for
+    GPUs without bf16."""
+    tf32: bool = True
+    """Compute fp32 products on a GPU in TF32."""
+    attn_implementation: AttentionName | None = None
+    """Attention of the language model: `flex_attention`, `sdpa`, `flash_attention_2` (16 bits, package flash-attn);
+    no effect on the result; unset: flex_attention on a GPU, else sdpa."""
     compile: bool = False
     """Compile the language model's layers (torch.compile): a slow first step, then faster ones. On a CPU it needs
     g++."""

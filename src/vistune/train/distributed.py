@@ -7,22 +7,30 @@ code shall run, and be tested, everywhere.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator, DistributedType  # type: ignore[import-untyped]
-from accelerate.utils import GradientAccumulationPlugin, broadcast_object_list, is_torch_version  # type: ignore[import-untyped]
+from accelerate.utils import (  # type: ignore[import-untyped]
+    GradientAccumulationPlugin,
+    InitProcessGroupKwargs,
+    broadcast_object_list,
+    is_torch_version,
+)
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from vistune.errors import RecipeError, VistuneError
 from vistune.train.target_loss import TargetLoss
 
 T = TypeVar("T")
+_LONGEST_WAIT = timedelta(days=1)
+"""Of processes for the main one, which evaluates and writes checkpoints; NCCL itself would give up after 10 minutes."""
 
 
 def start_processes() -> Accelerator:
@@ -32,6 +40,7 @@ def start_processes() -> Accelerator:
     accelerator = Accelerator(
         cpu=None if alone or torch.accelerator.is_available() else True, mixed_precision="no", dynamo_backend="no",
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=_LONGEST_WAIT)],
     )  # fmt: skip
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         raise RecipeError("DeepSpeed is not supported", fix="accelerate launch --use_fsdp --fsdp_version 2")
@@ -80,16 +89,22 @@ def main_first(accelerator: Accelerator, work: Callable[[], T]) -> T:
 
 
 def prepare(
-    accelerator: Accelerator, module: TargetLoss, optimizer: Callable[[], torch.optim.Optimizer]
-) -> tuple[nn.Module, torch.optim.Optimizer]:
-    """The module in all processes, and its optimizer. Raises RecipeError for weights that cannot be sharded."""
+    accelerator: Accelerator, module: TargetLoss, optimizer: Callable[[], torch.optim.Optimizer],
+    half: torch.dtype | None = None,
+) -> tuple[nn.Module, torch.optim.Optimizer]:  # fmt: skip
+    """The module in all processes, and its optimizer. Raises RecipeError for weights that cannot be sharded.
+
+    Shards are gathered in the dtype `half` of autocast, if there is one, and gradients are added up in float32.
+    """
     if is_sharded() and accelerator.num_processes > 1:
         if not all(weight.is_floating_point() for weight in module.parameters()):
             raise RecipeError("quantised weights cannot be sharded", where="model", fix="train without --use_fsdp")
         mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
+        # the residual stream between the layers stays in float32
+        policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32, cast_forward_inputs=False)
         for layer in module.model.model.language_model.layers:
-            fully_shard(layer, mesh=mesh)
-        fully_shard(module, mesh=mesh)
+            fully_shard(layer, mesh=mesh, mp_policy=policy)
+        fully_shard(module, mesh=mesh, mp_policy=policy)
         return module, optimizer()
     prepared: tuple[nn.Module, torch.optim.Optimizer] = accelerator.prepare(module, optimizer())
     return prepared
@@ -97,20 +112,13 @@ def prepare(
 
 @contextmanager
 def accumulation(module: nn.Module, local: bool) -> Iterator[None]:
-    """While `local`, gradients add up in each process; otherwise the processes exchange them in the backward pass."""
-    if isinstance(module, FSDPModule):
-        module.set_requires_gradient_sync(not local)
+    """While `local`, gradients add up in each process; otherwise the processes exchange them in the backward pass.
+
+    Shards are always exchanged: gradients that add up in each process would be whole ones.
+    """
+    unsynced: Any = getattr(module, "no_sync", nullcontext)
+    with unsynced() if local else nullcontext():
         yield
-    else:
-        unsynced: Any = getattr(module, "no_sync", nullcontext)
-        with unsynced() if local else nullcontext():
-            yield
-
-
-def clip(weights: Iterable[nn.Parameter], largest: float) -> float:
-    """Scale the gradients to the norm `largest` if theirs, over all processes, is larger; returns their norm before."""
-    norm = nn.utils.clip_grad_norm_(list(weights), largest)
-    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
 def gathered(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 from vistune.data.features import FeatureCache
 from vistune.model.assemble import image_token_count
 from vistune.recipe.training import Recipe, StageRecipe
+from vistune.train.frozen_half import half_dtype
 
 
 def open_features(
@@ -24,8 +25,8 @@ def open_features(
         return None
     config: Any = model.config
     shape = image_token_count(config), config.vision_config.hidden_size
-    # in bf16 the projector reads its input in bf16, so nothing is lost
-    dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
+    # in 16 bits the projector reads its input in 16 bits, so nothing is lost
+    dtype = half_dtype(recipe) or torch.float32
     limit = int(recipe.feature_cache_gb * 2**30)
     return FeatureCache(folder / _version(model, processor, dtype), shape, dtype, limit)
 

@@ -25,13 +25,14 @@ from vistune.data.loader import Loader, one_ahead, share_out
 from vistune.errors import RecipeError, Stopped, TrainingError, did_you_mean
 from vistune.interrupt import StopAfterStep
 from vistune.recipe.training import Recipe, StageRecipe
-from vistune.train.distributed import accumulation, clip, decide, is_sharded, prepare, unshard
+from vistune.train.distributed import accumulation, decide, is_sharded, prepare, unshard
 from vistune.train.flops import flops, known_peak
+from vistune.train.frozen_half import half_dtype
 from vistune.train.held_out import HeldOutQuestions
 from vistune.train.log import Log
+from vistune.train.optimizer import LossScale, clip, make_optimizer, schedule
 from vistune.train.preference_loss import PreferenceLoss
 from vistune.train.resume import Progress, best_weights, load_state, load_weights, newest_state, save_state
-from vistune.train.stages import parts
 from vistune.train.target_loss import TargetLoss
 
 _NAMED_IDS = 8
@@ -62,12 +63,12 @@ def train_stage(
     the main process. Raises DataError if the data changed, StorageError if the disk is full, Stopped after a signal,
     TrainingError at the first loss or gradient norm that is not finite.
     """
-    seed, bf16 = recipe.seed, recipe.precision == "bf16"
+    seed, half = recipe.seed, half_dtype(recipe)
     seed_step(seed, 0, 0)
     images = ImageStore(dataset.image, processor.image_processor, feature_cache)
     in_place = accelerator.num_processes == 1
     total_loss = _stage_loss(model, recipe, stage, keep_features=images.keep, in_place=in_place)
-    module, optimizer = prepare(accelerator, total_loss, lambda: _adamw(model, stage))
+    module, optimizer = prepare(accelerator, total_loss, lambda: make_optimizer(model, stage), half)
     weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     loader = Loader(
         dataset, images, batch_size=stage.batch_size, micro_batch_size=stage.micro_batch_size, seed=seed,
@@ -75,6 +76,8 @@ def train_stage(
     )  # fmt: skip
     total, world = total_steps(loader.epoch_size, stage), accelerator.num_processes
     progress = Progress(dataset.fingerprint() + (validation_data.fingerprint() if validation_data else ""))
+    if half == torch.float16:
+        progress.scale = LossScale()
     states = folder / "state"
     if state := decide(accelerator, lambda: newest_state(states)):
         progress = load_state(state, progress.data, weights, optimizer)
@@ -102,13 +105,17 @@ def train_stage(
             summed = torch.zeros((), device=accelerator.device)
             for index, batch in enumerate(step.micro_batches):
                 with accumulation(module, local=index < len(step.micro_batches) - 1):
-                    with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
+                    with torch.autocast(accelerator.device.type, half, enabled=half is not None):
                         # processes average their gradients, and the whole batch's targets divide the whole sum
-                        loss = module(batch.to(accelerator.device), world / step.targets)
+                        loss = module(batch.to(accelerator.device), progress.scale.value * world / step.targets)
                     accelerator.backward(loss)
-                summed += loss.detach() * (step.targets / world)
-            norm = clip(weights.values(), stage.clip_norm)
-            optimizer.step()
+                summed += loss.detach() * (step.targets / world / progress.scale.value)
+            norm = clip(weights.values(), stage.clip_norm, progress.scale.value)
+            overflow = half == torch.float16 and not math.isfinite(norm) and progress.scale.value > 1
+            if not overflow:
+                optimizer.step()
+            if half == torch.float16:
+                progress.scale.update(finite=not overflow)
             optimizer.zero_grad(set_to_none=not in_place)  # new memory costs more than zeros
 
             progress.done = step.number + 1
@@ -116,7 +123,8 @@ def train_stage(
             sums = torch.stack([summed, summed.new_tensor(tokens), summed.new_tensor(signals.noted)])
             sums = torch.cat([sums, total_loss.take_figures()])
             loss_sum, tokens, stop, *added = accelerator.reduce(sums, "sum").tolist()  # so all end after the same step
-            check_finite({"loss": loss_sum, "gradient norm": norm})  # before this step is logged or saved
+            # before this step is logged or saved
+            check_finite({"loss": loss_sum} if overflow else {"loss": loss_sum, "gradient norm": norm})
             progress.add(loss_sum, step.targets, dict(zip(total_loss.figures, added, strict=True)))
             log.step(progress.done, stage.batch_size, tokens, step.micro_batches)
             last = progress.done == total
@@ -124,20 +132,21 @@ def train_stage(
                 rates = {"train/lr": stage.learning_rate}
                 rates |= {f"train/lr_{part}": peak for part, peak in stage.learning_rates.items()}
                 figures = {f"train/{name}": value for name, value in progress.means().items()}
-                figures["train/grad_norm"] = norm
+                figures |= {"train/loss_scale": progress.scale.value} if half == torch.float16 else {}
+                figures |= {} if overflow else {"train/grad_norm": norm}
                 log.write(progress.done, figures | {name: share * rate for name, rate in rates.items()} | log.speed())
             best = False
             if validation_data and (last or progress.done % stage.validate_every == 0):
                 size = stage.micro_batch_size * world
-                means = _validate(module, total_loss, validation_data, processor, size, accelerator, bf16=bf16)
+                means = _validate(module, total_loss, validation_data, processor, size, accelerator, half)
                 check_finite(means)
                 log.write(progress.done, means)
                 if questions and main:
-                    with _answering(module, total_loss, bf16=bf16):
+                    with _answering(module, total_loss, half):
                         log.show(progress.done, questions.answers(model, processor))
                 best = bool(stage.early_stopping and not stage.keep_best) and progress.improved(means["val/loss"])
             if stage.evaluate_every and evaluate and (last or progress.done % stage.evaluate_every == 0):
-                with _answering(module, total_loss, bf16=bf16):
+                with _answering(module, total_loss, half):
                     scores = decide(accelerator, lambda: evaluate(model, processor, folder, progress.done))
                 log.write(progress.done, {f"eval/{name}": value for name, value in scores.items()})
                 if stage.keep_best:
@@ -183,38 +192,16 @@ def total_steps(epoch_size: int, stage: StageRecipe) -> int:
     return max(1, round(stage.epochs * epoch_size / stage.batch_size))
 
 
-def schedule(step: int, total: int, stage: StageRecipe) -> float:
-    """The share of the peak learning rate in a step (from 0): a linear warm-up, then the recipe's `schedule`."""
-    warmup = math.ceil(stage.warmup_ratio * total)
-    if step < warmup:
-        return (step + 1) / warmup
-    passed = (step - warmup) / (total - warmup)
-    return {"cosine": 0.5 * (1 + math.cos(math.pi * passed)), "linear": 1 - passed, "constant": 1.0}[stage.schedule]
-
-
-def _adamw(model: LlavaForConditionalGeneration, stage: StageRecipe) -> torch.optim.Optimizer:
-    """AdamW with each part's learning rate; weight decay on matrices only, as usual."""
-    groups = []
-    for part in stage.trains:
-        peak = stage.learning_rates.get(part, stage.learning_rate)
-        modules = nn.ModuleList(parts(model)[part])  # a weight that two modules share comes once
-        weights = [weight for weight in modules.parameters() if weight.requires_grad]
-        for decay, chosen in (
-            (stage.weight_decay, [weight for weight in weights if weight.ndim >= 2]),
-            (0.0, [weight for weight in weights if weight.ndim < 2]),
-        ):
-            groups.append({"params": chosen, "weight_decay": decay, "peak": peak})
-    return torch.optim.AdamW(groups, lr=stage.learning_rate, betas=stage.adam_betas, fused=True)
-
-
 def _stage_loss(model: LlavaForConditionalGeneration, recipe: Recipe, stage: StageRecipe, **options: Any) -> TargetLoss:
-    options |= {"recompute": stage.activation_checkpointing, "compiled": recipe.compile}
+    options |= {
+        "recompute": stage.activation_checkpointing, "compiled": recipe.compile, "attention": recipe.attn_implementation
+    }  # fmt: skip
     return PreferenceLoss(model, beta=stage.beta, **options) if stage.loss == "dpo" else TargetLoss(model, **options)
 
 
 def _validate(
     module: nn.Module, total_loss: TargetLoss, dataset: Dataset, processor: LlavaProcessor, size: int,
-    accelerator: Accelerator, *, bf16: bool,
+    accelerator: Accelerator, half: torch.dtype | None,
 ) -> dict[str, float]:  # fmt: skip
     """The mean loss, and further figures of it, over all of `dataset`, read `size` samples at a time.
 
@@ -234,7 +221,7 @@ def _validate(
         return collate(parts[rank % len(parts)], images.get), int(rank < len(parts))
 
     sums = torch.zeros(2 + len(total_loss.figures), dtype=torch.float64)  # of the loss, its targets, the figures
-    with _evaluating(module), torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+    with _evaluating(module), torch.no_grad(), torch.autocast(device.type, half, enabled=half is not None):
         for batch, counts in one_ahead(read, range(0, len(dataset), size)):
             if batch is not None:
                 loss = module(batch.to(device))
@@ -258,8 +245,8 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _answering(module: nn.Module, total_loss: TargetLoss, *, bf16: bool) -> Iterator[None]:
+def _answering(module: nn.Module, total_loss: TargetLoss, half: torch.dtype | None) -> Iterator[None]:
     """The model ready to generate: in evaluation mode, with its own attention, in the precision of the training."""
     device = total_loss.model.device.type
-    with total_loss.suspended(), _evaluating(module), torch.autocast(device, torch.bfloat16, enabled=bf16):
+    with total_loss.suspended(), _evaluating(module), torch.autocast(device, half, enabled=half is not None):
         yield

@@ -19,7 +19,7 @@ from vistune.model.adapter_checkpoint import Backbones, open_checkpoint, startin
 from vistune.recipe.training import Recipe, StageRecipe
 from vistune.train.features import first_views
 from vistune.train.flops import Work, flops, measured_peak, our_work, plain_work
-from vistune.train.frozen_bf16 import weight_bytes
+from vistune.train.frozen_half import half_dtype, weight_bytes
 from vistune.train.loop import total_steps
 from vistune.train.stages import open_stage_data, prepare_stage
 
@@ -56,7 +56,7 @@ def plan(recipe: Recipe) -> list[StagePlan]:
     module: nn.Module = model
     module.to("meta")
     model.tie_weights()  # moving them has untied them
-    dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
+    dtype = half_dtype(recipe) or torch.float32
     peak = measured_peak(torch.device("cuda" if torch.cuda.is_available() else "cpu"), dtype)
     return [_plan_stage(recipe, stage, copy.deepcopy(model), processor, peak) for stage in recipe.stages]
 
@@ -129,7 +129,7 @@ def _memory(
     parts = max(1, round(stage.batch_size / stage.micro_batch_size))
     tokens = max(sum(group.length for group in step) for step in groups) / parts
     activations = config.num_hidden_layers * (8 * config.hidden_size + 4 * config.intermediate_size)  # per token
-    return weight_bytes(model, bf16=recipe.precision == "bf16") + float(12 * trained + 4 * tokens * activations)
+    return weight_bytes(model, half_dtype(recipe)) + float(12 * trained + 4 * tokens * activations)
 
 
 def table(plans: Sequence[StagePlan]) -> Table:

@@ -49,7 +49,7 @@ class PreferenceLoss(TargetLoss):
         margins = rewards[:, 0] - rewards[:, 1]
         better = (margins > 0).float()[:, None]
         figures = torch.cat([rewards, better, margins[:, None], own], dim=1).detach()  # (P, F)
-        self._sums += figures.sum(0)
+        self._sums = self._sums.to(figures.device) + figures.sum(0)
         return -F.logsigmoid(margins).sum() * scale
 
     def _answers(self, embeds: Tensor, batch: Batch) -> Tensor:
@@ -61,14 +61,14 @@ class PreferenceLoss(TargetLoss):
     def take_figures(self) -> Tensor:
         """The sums (F) over the pairs since the last call."""
         sums, self._sums = self._sums, self._no_sums()
-        return sums
+        return sums.to(self.model.device)
 
     def count(self, batch: Batch) -> int:
         """What the loss is a mean over: the pairs."""
         return len(batch.segments)
 
     def _no_sums(self) -> Tensor:
-        return torch.zeros(len(self.figures), device=self.model.device)
+        return torch.zeros(len(self.figures))
 
 
 @contextmanager

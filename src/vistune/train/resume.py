@@ -6,7 +6,8 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -14,15 +15,18 @@ import torch
 from accelerate import Accelerator  # type: ignore[import-untyped]
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from vistune.errors import CheckpointError, DataError
-from vistune.storage import atomic_folder, atomic_text, find_damage
+from vistune.storage import atomic_folder, atomic_text, find_damage, storage_errors
 from vistune.train.distributed import decide, gathered, laid_out
+from vistune.train.optimizer import LossScale
 
 _KEPT = 2
 """Number of states that a stage keeps while it trains: a damaged one has one before it."""
-_WEIGHTS, _MOMENTS, _PROGRESS = "weights.safetensors", "optimizer.safetensors", "progress.json"
+_WEIGHTS, _MOMENTS, _PROGRESS = "weights", "optimizer", "progress.json"
+_FILE_SIZE = 4 * 2**30
+"""Bytes of a file of tensors, about: what is whole in the memory of the main process at a time."""
 
 
 @dataclass
@@ -39,6 +43,8 @@ class Progress:
     """Number of these targets, or pairs."""
     figures: dict[str, float] = field(default_factory=dict)
     """Sums of further figures over the same."""
+    scale: LossScale = field(default_factory=lambda: LossScale(1.0))
+    """Of the loss, in fp16."""
     best_loss: float = math.inf
     """The lowest validation loss; like all below, for early stopping only."""
     best_step: int = 0
@@ -80,19 +86,49 @@ def save_state(
     StorageError if the disk is full; the older states are then as they were.
     """
     moments = {
-        f"{name}.{key}": value for name, weight in weights.items() for key, value in optimizer.state[weight].items()
+        f"{name}.{key}": torch.as_tensor(value)  # bitsandbytes counts steps in a number
+        for name, weight in weights.items()
+        for key, value in optimizer.state[weight].items()
     }
     main = accelerator.is_main_process
-    whole = gathered(weights, keep=main), gathered(moments, keep=main)
+    with ExitStack() as writing:
+        partial = writing.enter_context(atomic_folder(folder / _name(progress.done))) if main else folder
 
-    def write() -> None:
-        with atomic_folder(folder / _name(progress.done)) as partial:
-            save_file(whole[0], partial / _WEIGHTS)
-            save_file(whole[1], partial / _MOMENTS)
+        def write(whole: Mapping[str, Tensor], name: str) -> None:
+            with storage_errors(folder):
+                save_file(dict(whole), partial / name)
+
+        def finish() -> None:
             (partial / _PROGRESS).write_text(json.dumps(asdict(progress)), "utf-8")
-        keep_newest(folder, _KEPT)
+            writing.close()  # now it has its name
+            keep_newest(folder, _KEPT)
 
-    decide(accelerator, write)
+        for stem, tensors in ((_WEIGHTS, weights), (_MOMENTS, moments)):
+            for number, part in enumerate(_files(tensors), 1):
+                whole = gathered(part, keep=main)
+                decide(accelerator, lambda: write(whole, f"{stem}{f'-{number}' if number > 1 else ''}.safetensors"))  # noqa: B023
+        decide(accelerator, finish)
+
+
+def _files(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """The tensors by files, none of which is much larger than `_FILE_SIZE`; at least one."""
+    part: dict[str, Tensor] = {}
+    size = 0
+    for name, tensor in tensors.items():
+        if size > _FILE_SIZE:
+            yield part
+            part, size = {}, 0
+        part[name] = tensor
+        size += tensor.nbytes
+    yield part
+
+
+def _stored(path: Path, stem: str) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a state's files of weights or of moments, one after the other."""
+    for one in sorted(path.glob(f"{stem}*.safetensors")):
+        with safe_open(one, "pt") as file:
+            for name in file.keys():  # noqa: SIM118, it is no mapping
+                yield name, file.get_tensor(name)
 
 
 def keep_newest(folder: Path, count: int) -> None:
@@ -132,15 +168,16 @@ def load_state(
 
     Raises DataError if it was trained on data of another fingerprint than `data`.
     """
-    progress = Progress(**json.loads((path / _PROGRESS).read_text("utf-8")))
+    content = json.loads((path / _PROGRESS).read_text("utf-8"))
+    progress = Progress(**{**content, "scale": LossScale(**content["scale"])})
     if progress.data != data:
         fix = "restore the data, or delete this folder to train the stage anew"
         raise DataError("the data changed since the training was interrupted", where=str(path.parent.parent), fix=fix)
     load_weights(path, weights)
-    with safe_open(path / _MOMENTS, "pt") as file:
-        for key in file.keys():  # noqa: SIM118, it is no mapping
-            name, _, moment = key.rpartition(".")
-            optimizer.state[weights[name]][moment] = laid_out(file.get_tensor(key), weights[name])
+    for key, whole in _stored(path, _MOMENTS):
+        name, _, moment = key.rpartition(".")
+        number = whole.ndim == 0 and not whole.is_floating_point()
+        optimizer.state[weights[name]][moment] = int(whole) if number else laid_out(whole, weights[name])
     return progress
 
 
@@ -155,9 +192,9 @@ def best_weights(folder: Path, progress: Progress) -> Path:
 
 def load_weights(path: Path, weights: Mapping[str, nn.Parameter]) -> None:
     """Put the weights of the state in `path` into `weights`; all processes have to read it."""
-    with safe_open(path / _WEIGHTS, "pt") as file, torch.no_grad():
-        for name, weight in weights.items():
-            weight.copy_(laid_out(file.get_tensor(name), weight))
+    with torch.no_grad():
+        for name, whole in _stored(path, _WEIGHTS):
+            weights[name].copy_(laid_out(whole, weights[name]))
 
 
 def _name(step: int) -> str:

@@ -26,12 +26,12 @@ from vistune.recipe.training import Recipe, StageRecipe
 from vistune.storage import MANIFEST, find_damage, storage_errors
 from vistune.train.distributed import decide, end_processes, is_sharded, main_first, start_processes
 from vistune.train.features import open_features, remove_features
-from vistune.train.frozen_bf16 import hold_in_bf16, restore_float32
+from vistune.train.frozen_half import half_dtype, half_weights, hold_in_half, restore_float32
 from vistune.train.log import check_trackers
 from vistune.train.loop import Evaluate, train_stage
 from vistune.train.resume import keep_newest, newest_state
 from vistune.train.stages import open_stage_data, prepare_stage
-from vistune.train.target_loss import check_compiler
+from vistune.train.target_loss import check_attention, check_compiler
 
 _FEATURES = ".features"
 """The run's folder of features of its frozen vision tower, until the run is finished; no stage can have this name."""
@@ -64,6 +64,7 @@ def train(recipe: Recipe, out: Path, evaluate: Evaluate | None = None) -> Path:
     the disk is full, Stopped if a signal ended it.
     """
     bound_kernel_caches()
+    torch.backends.cuda.matmul.allow_tf32 = recipe.tf32
     with stop_at_once(), storage_errors(out), ExitStack() as stack:
         accelerator = start_processes()
         decide(accelerator, lambda: stack.enter_context(locked(out)))
@@ -106,6 +107,7 @@ def _check(recipe: Recipe, out: Path, folders: list[Path], processes: int) -> li
             raise RecipeError("sharded weights (FSDP) cannot generate", where=f"stages.{stage.name}", fix=fix)
     check_recipe(recipe, out)
     check_trackers(recipe)
+    check_attention(recipe)
     if recipe.compile:
         check_compiler()
     for folder in folders:
@@ -129,8 +131,8 @@ def _run_stage(
         accelerator.print(f"{stage.name}: {line}")
     decide(accelerator, lambda: _save_recipe(recipe, folder.parent))
     features = open_features(recipe, stage, model, processor, folder.parent / _FEATURES)
-    if recipe.precision == "bf16":
-        hold_in_bf16(model)
+    if half := half_dtype(recipe):
+        hold_in_half(model, decide(accelerator, lambda: list(half_weights(model, half))), half)
     train_stage(
         model, processor, dataset, recipe, stage, accelerator=accelerator, folder=folder, feature_cache=features,
         validation_data=validation_data[0] if validation_data else None, evaluate=evaluate,

@@ -21,6 +21,7 @@ from vistune.model.families import vision_blocks
 from vistune.model.vision import used_blocks
 from vistune.recipe.training import LoraRecipe, Part, Recipe, StageRecipe
 from vistune.records import IMAGE_TOKEN
+from vistune.train.frozen_half import half_dtype
 
 Print = Callable[[str], None]
 _SOME = 1_000
@@ -81,7 +82,7 @@ def prepare_stage(
     without any usable conversation.
     """
     if "lora" in stage.trains:
-        add_lora(model, stage.lora or LoraRecipe(), recipe.seed, bf16=recipe.precision == "bf16")
+        add_lora(model, stage.lora or LoraRecipe(), recipe.seed, half_dtype(recipe))
     freeze(model, stage.trains)
     own = keep_template(processor)
     template = chat_template(processor.tokenizer, stage.template) if stage.template else own

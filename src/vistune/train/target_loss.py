@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
 
 from vistune.data.collate import Batch
-from vistune.errors import RecipeError
+from vistune.errors import RecipeError, require
 from vistune.model.last_layer import LastLayer
 from vistune.model.linear_cross_entropy import linear_cross_entropy
 from vistune.model.shared_prefix import Layout, use_shared_prefix
 from vistune.model.vision import image_embeddings, vision_features
+from vistune.recipe.training import AttentionName, Recipe
 
 KeepFeatures = Callable[[Sequence[str], Tensor], None]
 
@@ -37,11 +38,13 @@ class TargetLoss(nn.Module):
     def __init__(
         self, model: LlavaForConditionalGeneration, keep_features: KeepFeatures | None = None, *,
         in_place: bool = False, recompute: float = 0.0, compiled: bool = False,
+        attention: AttentionName | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.model, self._keep_features, self._in_place, self._recompute = model, keep_features, in_place, recompute
         language: Any = model.model.language_model
-        self._attention = language.config._attn_implementation
+        self._attention, self._prefix_attention = language.config._attn_implementation, attention
+        self._windows = (None, getattr(language.config, "sliding_window", None))
         use_shared_prefix(language)
         self._last_layer = LastLayer(language)
         if recompute:
@@ -119,9 +122,13 @@ class TargetLoss(nn.Module):
                 inputs_embeds=embeds[None],
                 position_ids=batch.position_ids[None],
                 use_cache=False,
-                layout=Layout(batch.segments, batch.position_ids),
+                layout=self._layout(batch),
             ).last_hidden_state[0]  # (N, D)
         return states[batch.predict_at]
+
+    def _layout(self, batch: Batch) -> Layout:
+        attention = self._prefix_attention or ("flex_attention" if batch.position_ids.is_cuda else "sdpa")
+        return Layout(batch.segments, batch.position_ids, attention, self._windows)
 
     def _allocate_gradients(self) -> None:
         """The gradients of head and embeddings, to add to: the embeddings' own are sparse, one row for each token."""
@@ -157,6 +164,17 @@ def _recompute_activations(language: Any, share: float) -> None:
         layer.gradient_checkpointing = number < count
         if number < count:
             layer.training = True  # transformers requires it; the parts of a frozen layer stay in evaluation mode
+
+
+def check_attention(recipe: Recipe) -> None:
+    """Raises RecipeError for an attention that this machine or the precision does not allow, MissingPackageError."""
+    name, where = recipe.attn_implementation, "attn_implementation"
+    if name in ("flex_attention", "flash_attention_2") and not torch.accelerator.is_available():
+        raise RecipeError(f"{name} is for GPUs, and there is none", where=where, fix="leave it out, or `sdpa`")
+    if name == "flash_attention_2":
+        if recipe.precision == "fp32":
+            raise RecipeError(f"{name} computes in 16 bits", where=where, fix="precision: bf16, or fp16")
+        require("flash_attn", "", name, where=where)
 
 
 def check_compiler() -> None:

@@ -1,4 +1,4 @@
-"""Frozen weights held in bfloat16."""
+"""Frozen weights held in 16 bits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vistune.model.adapter_checkpoint import open_checkpoint, starting_point
 from vistune.model.adapters import add_lora
 from vistune.model.checkpoint import published_weights
 from vistune.recipe.training import LoraRecipe, Part, Recipe
-from vistune.train.frozen_bf16 import bf16_weights, hold_in_bf16, restore_float32, weight_bytes
+from vistune.train.frozen_half import half_weights, hold_in_half, restore_float32, weight_bytes
 from vistune.train.plan import plan
 from vistune.train.run import train
 from vistune.train.stages import freeze
@@ -39,6 +39,10 @@ def _assembled(recipe: Recipe, trains: list[Part], *, exact_words: bool = False)
     return model, processor
 
 
+def _hold(model: Any) -> None:
+    hold_in_half(model, half_weights(model, torch.bfloat16), torch.bfloat16)
+
+
 @pytest.mark.parametrize("trains", [["projector"], ["projector", "lora"], ["projector", "vision"]])
 @pytest.mark.parametrize("exact_words", [False, True])
 def test_loss_and_gradients_are_the_same_bit_for_bit(make_recipe: Any, trains: list[Part], exact_words: bool) -> None:
@@ -47,7 +51,7 @@ def test_loss_and_gradients_are_the_same_bit_for_bit(make_recipe: Any, trains: l
     for half in (False, True):
         model, processor = _assembled(recipe, trains, exact_words=exact_words)
         if half:
-            hold_in_bf16(model)
+            _hold(model)
             layer = model.model.language_model.layers[0]
             assert layer.input_layernorm.weight.dtype == torch.float32
             assert getattr(layer.mlp.up_proj, "base_layer", layer.mlp.up_proj).weight.dtype == torch.bfloat16
@@ -71,14 +75,14 @@ def test_what_was_frozen_comes_back_unrounded(make_recipe: Any) -> None:
     recipe = make_recipe()
     base, _ = _assembled(recipe, ["projector"])
     model, _ = _assembled(recipe, ["projector", "lora"])
-    hold_in_bf16(model)
+    _hold(model)
     restore_float32(model, lambda: base)
     weights = {name.replace(".base_layer.", "."): weight for name, weight in model.named_parameters()}
     assert all(torch.equal(weights[name], weight) for name, weight in base.named_parameters())
 
 
 def test_nothing_is_rounded_where_the_language_model_is_trained(make_recipe: Any) -> None:
-    assert not bf16_weights(_assembled(make_recipe(), ["projector", "language"])[0])
+    assert not half_weights(_assembled(make_recipe(), ["projector", "language"])[0], torch.bfloat16)
 
 
 def _bf16(make_recipe: Any, **changes: Any) -> Recipe:
@@ -119,8 +123,12 @@ def test_the_plan_counts_what_is_held(make_recipe: Any) -> None:
     recipe = _bf16(make_recipe)
     whole, half = (plan(one)[0] for one in (recipe.model_copy(update={"precision": "fp32"}), recipe))
     model, _ = _assembled(recipe, ["projector"])
-    saved = 2 * sum(weight.numel() for weight in bf16_weights(model))
+    saved = 2 * sum(weight.numel() for weight in half_weights(model, torch.bfloat16).values())
     assert whole.memory - half.memory == saved > 0
-    hold_in_bf16(model)
+    _hold(model)
     held = sum(weight.numel() * weight.element_size() for weight in model.parameters())
-    assert held == weight_bytes(model, bf16=True) == weight_bytes(_assembled(recipe, ["projector"])[0], bf16=True)
+    assert (
+        held
+        == weight_bytes(model, torch.bfloat16)
+        == weight_bytes(_assembled(recipe, ["projector"])[0], torch.bfloat16)
+    )
