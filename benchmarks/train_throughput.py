@@ -1,6 +1,8 @@
 """Training throughput against peers: the same weights, conversations, order, batches and precision in one run.
 
     python benchmarks/train_throughput.py --shape small-lm|7b --stage align|tune|lora --peers hf,trl,swift,llamafactory
+    python benchmarks/train_throughput.py --shape 1b --device cuda --precision bf16 --batch-size 64 \\
+        --micro-batch-size 8 --our-micro-batch-size 16 --steps 12 --warm-up 4 --peers hf,trl
 
 The data has LLaVA-Instruct's statistics: about two conversations an image, one to five exchanges each. The peers get
 their conversations already tokenised and their images already decoded; ours does both by itself. Every contestant
@@ -89,17 +91,29 @@ def run_ours(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     one = Prepared(folder, arguments)
     with tempfile.TemporaryDirectory() as out:
         start = time.perf_counter()
-        recipe = Recipe(name="benchmark", start=str(folder / "model"), stages=[one.recipe])
+        gpu, bf16 = arguments.device == "cuda", arguments.precision == "bf16"
+        recipe = Recipe(
+            name="benchmark", start=str(folder / "model"), stages=[one.recipe], precision=arguments.precision,
+            compile=gpu, log_to=[],
+        )  # fmt: skip
+        torch.backends.cuda.matmul.allow_tf32 = True
         train_stage(
-            one.model, one.processor, one.dataset(), recipe, one.recipe, accelerator=Accelerator(cpu=True),
+            one.model, one.processor, one.dataset(), recipe, one.recipe, accelerator=Accelerator(cpu=not gpu),
             folder=Path(out),
         )  # fmt: skip
         seconds = time.perf_counter() - start
-        losses = [json.loads(line)["loss"] for line in Path(out, "log.jsonl").read_text().splitlines()]
+        log = [json.loads(line) for line in Path(out, "log.jsonl").read_text().splitlines()]
+    if arguments.warm_up:
+        seconds = sum(arguments.batch_size / line["samples_per_second"] for line in log[arguments.warm_up :])
     peak_mb = _peak_mb()
-    work = sum(flops(one.model, one.recipe.trains, our_work(make_groups(one.samples()))).values())
-    share = work / seconds / measured_peak(torch.device("cpu"))
-    return {"seconds": seconds, "losses": losses, "peak_mb": peak_mb, "share_of_peak": share}
+    measured = one.samples()[arguments.warm_up * arguments.batch_size :]
+    work = sum(flops(one.model, one.recipe.trains, our_work(make_groups(measured))).values())
+    peak = measured_peak(torch.device(arguments.device), torch.bfloat16 if bf16 else torch.float32)
+    tokens = sum(len(sample.input_ids) for sample in measured)
+    return {
+        "seconds": seconds, "losses": [line["loss"] for line in log], "peak_mb": peak_mb, "tokens": tokens,
+        "share_of_peak": work / seconds / peak,
+    }  # fmt: skip
 
 
 def run_hf(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -125,6 +139,7 @@ def _run_trainer(
     import torch
     from datasets import Dataset
     from torch.nn.utils.rnn import pad_sequence
+    from transformers import TrainerCallback
 
     from vistune.data.images import open_image, to_pixels
 
@@ -144,21 +159,32 @@ def _run_trainer(
             "pixel_values": torch.stack([pixels[name] for sample in chosen for name in sample.images]),
         }
 
+    gpu, ends = arguments.device == "cuda", [time.perf_counter()]
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            if gpu:
+                torch.cuda.synchronize()
+            ends.append(time.perf_counter())
+
     with tempfile.TemporaryDirectory() as out:
         config = config_class(
             out, max_steps=len(samples) // arguments.batch_size, learning_rate=RATE, lr_scheduler_type="cosine",
             per_device_train_batch_size=arguments.micro_batch_size, train_sampling_strategy="sequential",
             gradient_accumulation_steps=arguments.batch_size // arguments.micro_batch_size, logging_steps=1,
-            save_strategy="no", report_to=[], remove_unused_columns=False, use_cpu=True, seed=0, weight_decay=0,
-            disable_tqdm=True, bf16=False, **options,
+            save_strategy="no", report_to=[], remove_unused_columns=False, use_cpu=not gpu, seed=0, weight_decay=0,
+            disable_tqdm=True, bf16=arguments.precision == "bf16", tf32=True if gpu else None, **options,
         )  # fmt: skip
         rows = Dataset.from_dict({"number": range(len(samples)), "images": [[]] * len(samples)})
         trainer = trainer_class(
-            model=one.model, args=config, train_dataset=rows, data_collator=collate, processing_class=one.processor
-        )
-        start = time.perf_counter()
+            model=one.model, args=config, train_dataset=rows, data_collator=collate, processing_class=one.processor,
+            callbacks=[Clock()],
+        )  # fmt: skip
+        ends[0] = time.perf_counter()
         trainer.train()
-        seconds = time.perf_counter() - start
+        seconds = time.perf_counter() - ends[0]
+    if arguments.warm_up:
+        seconds = ends[-1] - ends[arguments.warm_up]
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     return {"seconds": seconds, "losses": [float(loss) for loss in losses], "peak_mb": _peak_mb()}
 
@@ -171,6 +197,10 @@ NAMES = {
 
 
 def _peak_mb() -> float:
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -215,6 +245,9 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--micro-batch-size", type=int, default=4, help="the peers'; ours has its own below")
     parser.add_argument("--our-micro-batch-size", type=int, default=4)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--warm-up", type=int, default=0, help="first steps that are not measured (compilation)")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     home = Path.home() / ".cache" / "vistune-bench"
     parser.add_argument("--env-dir", type=Path, default=home, help="where the environments of peers are made")
@@ -238,7 +271,8 @@ def main() -> None:
             else:
                 results[one] = contest(one, Path(name), sys.argv[1:])
     for figures in (one for one in results.values() if "seconds" in one):
-        figures["samples_per_second"] = arguments.steps * arguments.batch_size / figures["seconds"]
+        steps = arguments.steps - arguments.warm_up
+        figures["samples_per_second"] = steps * arguments.batch_size / figures["seconds"]
         figures["ratio"] = results["ours"]["samples_per_second"] / figures["samples_per_second"]
         figures["memory_ratio"] = results["ours"]["peak_mb"] / figures["peak_mb"]
     show(results, arguments)
@@ -265,7 +299,8 @@ def prepare(folder: Path, arguments: argparse.Namespace) -> None:
 
 def show(results: dict[str, dict[str, Any]], arguments: argparse.Namespace) -> None:
     """The table, as benchmarks/results/training.md has it."""
-    print(f"{arguments.shape}, stage {arguments.stage}, {arguments.threads} threads, fp32\n")
+    place = "CUDA" if arguments.device == "cuda" else f"{arguments.threads} threads"
+    print(f"{arguments.shape}, stage {arguments.stage}, {place}, {arguments.precision}\n")
     print("| | samples/s | ours / peer | peak MB | ours / peer | losses of the first and last two steps |")
     print("|---|---|---|---|---|---|")
     for one, figures in results.items():
@@ -278,7 +313,7 @@ def show(results: dict[str, dict[str, Any]], arguments: argparse.Namespace) -> N
             f"| {NAMES[one]} | {figures['samples_per_second']:.2f} | {ratios[0]} "
             f"| {figures['peak_mb']:.0f} | {ratios[1]} | {losses} |"
         )
-    print(f"\nours: {100 * results['ours']['share_of_peak']:.0f} % of this CPU's measured matrix-product peak")
+    print(f"\nours: {100 * results['ours']['share_of_peak']:.0f} % of this device's measured matrix-product peak")
 
 
 if __name__ == "__main__":

@@ -38,6 +38,24 @@ SHAPES = {
             "num_key_value_heads": 12, "vocab_size": 1_024,
         },
     ),
+    # For checks that a CPU runs in seconds; heads of 32 as flex attention needs at least 16
+    "tiny": Shape(
+        side=56,
+        tower={"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2},
+        text={
+            "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "vocab_size": 1_024,
+        },
+    ),
+    # CLIP-L at 336 pixels with Llama 3.2 1B, for GPUs: 1.2 B weights of the LM, of which the tied head has 263 M
+    "1b": Shape(
+        side=336,
+        tower={"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16},
+        text={
+            "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32,
+            "num_key_value_heads": 8, "vocab_size": 128_256, "tie_word_embeddings": True,
+        },
+    ),
 }  # fmt: skip
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|> ' + m['role'] + ' ' + m['content'] + '<|im_end|>' }}{% endfor %}"

@@ -207,7 +207,9 @@ def find_damage(folder: Path) -> str | None:
 
 
 def sync(path: Path) -> None:
-    """Flush a file's content, or a folder's entries, to the disk."""
+    """Flush a file's content, or a folder's entries, to the disk. Windows does so by itself."""
+    if os.name == "nt":
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +26,7 @@ from vistune.records import ImageRecord
 from vistune.sources import open_source
 from vistune.storage import atomic_text
 from vistune.train.launch import PROCESSES, train_by_command
+from vistune.train.log import peak_memory
 
 KINDS = {"conversation": "all", "detail": "0.8", "reasoning": "0.1"}
 TRAIN, TEST = 3000, 150
@@ -120,6 +119,4 @@ def _write_scores(path: Path, scores: list[Scores], seed: int, seconds: float) -
 
 def _peak_rss_mb() -> float:
     """Upper bound of the memory, in megabytes, that this process and those that train held together."""
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes here
-    own, largest = (resource.getrusage(one).ru_maxrss for one in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return (own + PROCESSES * largest) * unit / 1e6
+    return (peak_memory() + PROCESSES * peak_memory(children=True)) / 1e6

@@ -84,16 +84,16 @@ def _named(base: Base, name: str) -> dict[str, Any]:
 
 
 def open_checkpoint(
-    name: Path | str, *, one_layer: bool = False
+    name: Path | str, *, one_layer: bool = False, weights: bool = True
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
     """The model and processor of a checkpoint, whole or of adapters, in float32; adapters are merged.
 
     `name` is a folder, or a hub id, which is fetched. A folder of PEFT's without `base.json` is read, too. With
-    `one_layer`, a linear projector is the single layer it is. Raises CheckpointError if anything is missing or does
-    not fit.
+    `one_layer`, a linear projector is the single layer it is. Without `weights` the model is on the device `meta`.
+    Raises CheckpointError if anything is missing or does not fit.
     """
     path = local_folder(name)
-    model, processor = _open_on_base(path) if is_adapter(path) else load_checkpoint(path)
+    model, processor = (_open_on_base if is_adapter(path) else load_checkpoint)(path, weights=weights)
     if one_layer and getattr(model.config, MARK, None) == "linear":
         model.model.multi_modal_projector = as_one_layer(model.model.multi_modal_projector)
     model.eval()
@@ -105,11 +105,15 @@ def is_adapter(path: Path) -> bool:
     return not (path / "config.json").is_file() and any((path / name).is_file() for name in (BASE, adapters.CONFIG))
 
 
-def _open_on_base(path: Path) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+def _open_on_base(path: Path, *, weights: bool) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
     base = read_base(path)
-    model, processor = base.assemble() if isinstance(base, Backbones) else open_checkpoint(base)
+    opened = base.assemble(weights=weights) if isinstance(base, Backbones) else open_checkpoint(base, weights=weights)
+    model, processor = opened
     if isinstance(model.model.multi_modal_projector, LinearProjector):
-        model.model.multi_modal_projector = LlavaMultiModalProjector(model.config)
+        with model.device:
+            model.model.multi_modal_projector = LlavaMultiModalProjector(model.config)
+    if not weights:
+        return model, processor
     try:
         if (path / adapters.CONFIG).is_file():
             model = adapters.merge_adapter(model, path)

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import save_torch_state_dict
+from huggingface_hub import split_torch_state_dict_into_shards
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
 from transformers.core_model_loading import revert_weight_conversion
 
 from vistune.errors import CheckpointError
 from vistune.model.families import VISION
-from vistune.model.pretrained import read_pretrained, reading
+from vistune.model.pretrained import outline, read_pretrained, reading
 from vistune.model.projector import saved_weights
 from vistune.storage import MANIFEST, add_files
 
@@ -68,7 +69,7 @@ def save_checkpoint(
     Raises StorageError if the disk is full; `path` is then as it was.
     """
     with add_files(path, _LAST) as partial:
-        save_torch_state_dict({name: w.to(dtype) for name, w in published_weights(model).items()}, partial)
+        _save_weights(published_weights(model), partial, dtype)
         config: Any = copy.deepcopy(model.config)
         for part in (config, config.text_config, config.vision_config):
             part.dtype = dtype
@@ -79,8 +80,18 @@ def save_checkpoint(
         processor.save_pretrained(partial)
 
 
-def load_checkpoint(path: Path) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
-    """The model, in float32, and its processor.
+def _save_weights(weights: dict[str, Tensor], folder: Path, dtype: torch.dtype) -> None:
+    """Write the weights as `dtype`, in files of at most 5 GB; no more than one of these is in memory as well."""
+    files = split_torch_state_dict_into_shards(weights)
+    for file, names in files.filename_to_tensors.items():
+        save_file({name: weights[name].to(dtype) for name in names}, folder / file, metadata={"format": "pt"})
+    if files.is_sharded:
+        index = {"metadata": files.metadata, "weight_map": files.tensor_to_filename}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", "utf-8")
+
+
+def load_checkpoint(path: Path, *, weights: bool = True) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+    """The model, in float32, without `weights` on the device `meta`, and its processor.
 
     Raises CheckpointError if `path` is no folder, has no finished checkpoint or one of another family.
     """
@@ -89,7 +100,7 @@ def load_checkpoint(path: Path) -> tuple[LlavaForConditionalGeneration, LlavaPro
         processor = AutoProcessor.from_pretrained(path, backend="pil", trust_remote_code=False)
         # the argument is for the image processor, but the tokenizer gets it, too, and would save it
         processor.tokenizer.init_kwargs.pop("backend", None)
-    model = read_pretrained(LlavaForConditionalGeneration, path)
+    model = (read_pretrained if weights else outline)(LlavaForConditionalGeneration, path)
     _check_agreement(model, processor, path)
     return model, processor
 
@@ -97,7 +108,7 @@ def load_checkpoint(path: Path) -> tuple[LlavaForConditionalGeneration, LlavaPro
 def _check_agreement(model: LlavaForConditionalGeneration, processor: LlavaProcessor, path: Path) -> None:
     """Raises CheckpointError for weights that are not finite, and for another image's token than the tokenizer's."""
     for name, weight in model.named_parameters():
-        if not weight.sum().isfinite():
+        if not weight.is_meta and not weight.sum().isfinite():
             raise CheckpointError(f"its weights are not finite: {name}", where=str(path))
     known, own = processor.tokenizer.convert_tokens_to_ids(processor.image_token), model.config.image_token_id
     if known != own:

@@ -85,12 +85,12 @@ def read_pretrained(kind: Any, source: str | Path, *, whole: bool = True) -> Any
 
 
 def outline(kind: Any, source: str | Path) -> Any:
-    """The model of the class `kind` without weights, on the device `meta`. Raises CheckpointError."""
+    """The model of the class `kind` without weights, in float32 on the device `meta`. Raises CheckpointError."""
     own = getattr(kind, "config_class", None)
     with reading(source):
         config = (own or AutoConfig).from_pretrained(source, trust_remote_code=False)
         with torch.device("meta"):
-            return (kind(config) if own else kind.from_config(config)).eval()
+            return (kind(config) if own else kind.from_config(config)).float().eval()
 
 
 def _check_index(folder: Path) -> None:

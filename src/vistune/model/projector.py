@@ -67,7 +67,8 @@ def as_one_layer(two: nn.Module) -> LinearProjector:
     """The single layer that was saved as these two, bit for bit."""
     weights = two.state_dict()
     text, vision = weights["linear_1.weight"].shape
-    projector = LinearProjector(vision, text)
+    with weights["linear_1.weight"].device:
+        projector = LinearProjector(vision, text)
     wide = text >= 2 * vision
     with torch.no_grad():
         projector.linear.weight.copy_(weights["linear_2.weight"][:, :vision] if wide else weights["linear_1.weight"])

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
+from transformers import PreTrainedModel
 
 from vistune.errors import RecipeError, VistuneError
 from vistune.train.target_loss import TargetLoss
@@ -102,12 +103,33 @@ def prepare(
         mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
         # the residual stream between the layers stays in float32
         policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32, cast_forward_inputs=False)
-        for layer in module.model.model.language_model.layers:
-            fully_shard(layer, mesh=mesh, mp_policy=policy)
-        fully_shard(module, mesh=mesh, mp_policy=policy)
+        for part in (*module.model.model.language_model.layers, module):
+            _receive(part, module.model, accelerator.device)  # no more than a layer is whole on a device
+            fully_shard(part, mesh=mesh, mp_policy=policy)
         return module, optimizer()
+    if any(weight.is_meta for weight in module.parameters()):
+        _allocate(module, module.model, accelerator.device)  # DDP broadcasts the main process's weights and buffers
     prepared: tuple[nn.Module, torch.optim.Optimizer] = accelerator.prepare(module, optimizer())
     return prepared
+
+
+def _receive(part: nn.Module, model: PreTrainedModel, device: torch.device) -> None:
+    """Put weights and buffers on the device, those without shards, with the values of the main process."""
+    if all(weight.is_meta for weight in part.parameters() if not isinstance(weight, DTensor)):
+        _allocate(part, model, device)
+    else:
+        part.to(device)
+    for tensor in (*part.parameters(), *part.buffers()):
+        if not isinstance(tensor, DTensor):
+            torch.distributed.broadcast(tensor.detach(), 0)
+
+
+def _allocate(part: nn.Module, model: PreTrainedModel, device: torch.device) -> None:
+    """Memory on the device for what is on `meta`."""
+    for inner in part.modules():
+        if any(weight.is_meta for weight in (*inner.parameters(recurse=False), *inner.buffers(recurse=False))):
+            inner.to_empty(device=device, recurse=False)
+    model.tie_weights()  # which this has untied
 
 
 @contextmanager

@@ -9,18 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator  # type: ignore[import-untyped]
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from vistune.data.features import FeatureCache
 from vistune.model.assemble import image_token_count
 from vistune.recipe.training import Recipe, StageRecipe
+from vistune.train.distributed import decide
 from vistune.train.frozen_half import half_dtype
 
 
 def open_features(
-    recipe: Recipe, stage: StageRecipe, model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder: Path
-) -> FeatureCache | None:
-    """The stage's feature cache in `folder`; None if it encodes each image only once, or trains the tower."""
+    recipe: Recipe, stage: StageRecipe, model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder: Path,
+    accelerator: Accelerator,
+) -> FeatureCache | None:  # fmt: skip
+    """The stage's feature cache in `folder`; None if it encodes each image only once, or trains the tower.
+
+    The main process has to have the tower's weights.
+    """
     if not _caches_features(recipe, stage):
         return None
     config: Any = model.config
@@ -28,7 +34,8 @@ def open_features(
     # in 16 bits the projector reads its input in 16 bits, so nothing is lost
     dtype = half_dtype(recipe) or torch.float32
     limit = int(recipe.feature_cache_gb * 2**30)
-    return FeatureCache(folder / _version(model, processor, dtype), shape, dtype, limit)
+    version = decide(accelerator, lambda: _version(model, processor, dtype, accelerator.device))
+    return FeatureCache(folder / version, shape, dtype, limit)
 
 
 def remove_features(folder: Path) -> None:
@@ -63,7 +70,9 @@ def _folders(stage: StageRecipe) -> set[str]:
     return {str(entry.images or entry.path) for entry in stage.sources()}
 
 
-def _version(model: LlavaForConditionalGeneration, processor: LlavaProcessor, dtype: torch.dtype) -> str:
+def _version(
+    model: LlavaForConditionalGeneration, processor: LlavaProcessor, dtype: torch.dtype, device: torch.device
+) -> str:
     """The hash of all inputs of the features besides the image."""
     config: Any = model.config
     image_processor: Any = processor.image_processor
@@ -72,7 +81,7 @@ def _version(model: LlavaForConditionalGeneration, processor: LlavaProcessor, dt
         digest.update(name.encode() + weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     settings = [
         config.vision_config.to_dict(), config.vision_feature_layer, config.vision_feature_select_strategy,
-        image_processor.to_dict(), str(dtype), model.device.type, "records with checksums",
+        image_processor.to_dict(), str(dtype), device.type, "records with checksums",
     ]  # fmt: skip
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
     return digest.hexdigest()[:32]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -113,8 +112,9 @@ class Log:
         figures = {
             "train/samples_per_second": self._samples / seconds,
             "train/tokens_per_second": self._tokens / seconds,
-            "train/peak_memory_gb": _peak_memory() / 2**30,
         }
+        if peak := torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_memory():
+            figures["train/peak_memory_gb"] = peak / 2**30
         if self._peak and self._operations and self._work:
             figures["train/mfu"] = self._operations(sum(self._work, NO_WORK)) / (seconds * self._peak)
         self._samples, self._tokens, self._work = 0, 0.0, []
@@ -149,8 +149,11 @@ def _open_tracker(name: TrackerName, folder: Path, project: str, done: int) -> A
     return tracker
 
 
-def _peak_memory() -> float:
-    """This process's peak memory in bytes, of the GPU where there is one."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+def peak_memory(*, children: bool = False) -> int:
+    """The peak memory in bytes of this process, or the largest of its `children`'s; 0 where that is not known."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    used = resource.getrusage(resource.RUSAGE_CHILDREN if children else resource.RUSAGE_SELF)
+    return used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)

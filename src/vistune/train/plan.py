@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from rich.table import Table
-from torch import nn
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from vistune.data.encode import Sample
@@ -52,10 +51,8 @@ def plan(recipe: Recipe) -> list[StagePlan]:
     Raises what `train` raises for a recipe, data or backbones that cannot be used.
     """
     base = starting_point(recipe)
-    model, processor = base.assemble(weights=False) if isinstance(base, Backbones) else open_checkpoint(base)
-    module: nn.Module = model
-    module.to("meta")
-    model.tie_weights()  # moving them has untied them
+    opened = base.assemble(weights=False) if isinstance(base, Backbones) else open_checkpoint(base, weights=False)
+    model, processor = opened
     dtype = half_dtype(recipe) or torch.float32
     peak = measured_peak(torch.device("cuda" if torch.cuda.is_available() else "cpu"), dtype)
     return [_plan_stage(recipe, stage, copy.deepcopy(model), processor, peak) for stage in recipe.stages]

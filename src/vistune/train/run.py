@@ -124,13 +124,14 @@ def _run_stage(
     folder: Path, evaluate: Evaluate | None,
 ) -> None:  # fmt: skip
     """Train a stage that starts from a checkpoint or the backbones, and save its checkpoint."""
-    model, processor = _open(base)
+    quantized = bool(stage.lora and stage.lora.quantize)  # on its way to the device: each process reads the weights
+    model, processor = _open(base, weights=accelerator.is_main_process or quantized)
     dataset, *validation_data = prepare_stage(recipe, stage, model, processor, data, output=accelerator.print)
     summary = dataset.summary()
     for line in summary:
         accelerator.print(f"{stage.name}: {line}")
     decide(accelerator, lambda: _save_recipe(recipe, folder.parent))
-    features = open_features(recipe, stage, model, processor, folder.parent / _FEATURES)
+    features = open_features(recipe, stage, model, processor, folder.parent / _FEATURES, accelerator)
     if half := half_dtype(recipe):
         hold_in_half(model, decide(accelerator, lambda: list(half_weights(model, half))), half)
     train_stage(
@@ -146,8 +147,10 @@ def _run_stage(
     accelerator.free_memory()
 
 
-def _open(base: Base) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
-    return base.assemble() if isinstance(base, Backbones) else open_checkpoint(base, one_layer=True)
+def _open(base: Base, *, weights: bool = True) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+    if isinstance(base, Backbones):
+        return base.assemble(weights=weights)
+    return open_checkpoint(base, one_layer=True, weights=weights)
 
 
 def _save(
