@@ -163,6 +163,7 @@ def tf32(allowed: bool) -> Iterator[None]:
 
 
 def against_fp32(machine: Machine, half: torch.dtype | None, limits: tuple[float, float], **options: Any) -> str:
+    """The loss and the gradients of a row beside those of the CPU in fp32."""
     wanted = gradients(machine, torch.device("cpu"), None, attention="sdpa")
     found = gradients(machine, machine.device, half, **options)
     return ", ".join(close(*pair, *one) for *pair, one in zip(found, wanted, zip(limits, ("loss", "gradients"))))  # noqa: B905
@@ -203,6 +204,7 @@ def compiled(machine: Machine) -> str:
 
 
 def states(machine: Machine, heads: int, seed: int, dtype: torch.dtype) -> torch.Tensor:
+    """Random queries, keys or values (1, heads, N, 64)."""
     made = torch.randn(1, heads, positions().numel(), 64, generator=torch.Generator().manual_seed(seed))
     return made.to(machine.device, dtype).requires_grad_(machine.gpu)  # flex attention has no backward on a CPU
 
@@ -298,13 +300,10 @@ def head(machine: Machine) -> str:
     model = argparse.Namespace(lm_head=layer, config=argparse.Namespace(text_config=None))
     given = torch.randn(500, 64, device=machine.device, requires_grad=True)
     targets = torch.randint(vocabulary, (500,), device=machine.device)
-    both = []
     with tf32(False):
-        for loss in (
-            linear_cross_entropy(model, given, targets),
-            F.cross_entropy(model.lm_head(given), targets, reduction="sum"),
-        ):
-            both.append(torch.cat([one.flatten() for one in torch.autograd.grad(loss, [given, model.lm_head.weight])]))
+        whole = F.cross_entropy(layer(given), targets, reduction="sum")
+        found = [torch.autograd.grad(one, [given, layer.weight]) for one in (linear_cross_entropy(model, given, targets), whole)]
+    both = (torch.cat([one.flatten() for one in gradients]) for gradients in found)
     return f"{close(*both, 1e-4)}, {rows_at_once(model.lm_head.weight)} rows at a time"
 
 
@@ -314,6 +313,7 @@ LORA = {"trains": ["projector", "lora"], "lora": {"rank": 8, "alpha": 16, "dropo
 
 
 def falls(losses: list[float]) -> str:
+    """Asserts that the last loss is lower than the first."""
     assert losses[-1] < losses[0], f"the loss does not fall: {losses}"
     return f"loss {losses[0]:.3f} to {losses[-1]:.3f}"
 
@@ -360,6 +360,7 @@ def adamw_8bit(machine: Machine) -> str:
 
 
 def needs_bitsandbytes() -> None:
+    """Skips the check without bitsandbytes."""
     if find_spec("bitsandbytes") is None:
         raise SkippedError("bitsandbytes is not installed")
 
