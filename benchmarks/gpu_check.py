@@ -302,7 +302,10 @@ def head(machine: Machine) -> str:
     targets = torch.randint(vocabulary, (500,), device=machine.device)
     with tf32(False):
         whole = F.cross_entropy(layer(given), targets, reduction="sum")
-        found = [torch.autograd.grad(one, [given, layer.weight]) for one in (linear_cross_entropy(model, given, targets), whole)]
+        found = [
+            torch.autograd.grad(one, [given, layer.weight])
+            for one in (linear_cross_entropy(model, given, targets), whole)
+        ]
     both = (torch.cat([one.flatten() for one in gradients]) for gradients in found)
     return f"{close(*both, 1e-4)}, {rows_at_once(model.lm_head.weight)} rows at a time"
 

@@ -256,7 +256,10 @@ def test_the_command_refuses_an_open_server(
             (["--port", "70000"], "65535"),
             (["--port", port], "in use"),
             (["--port", "0", "--device", "nothing"], "the device 'nothing' cannot be used"),
-            (["--port", "0", "--device", "cpu", "--quantize", "4bit"], "computed on a CUDA device"),
+            (
+                ["--port", "0", "--device", "cpu", "--load-in-4bit"],
+                "layers of 4 bits are computed on a CUDA",
+            ),
         ):
             assert main(["serve", str(assistants["language"]), *options]) == 2
             assert named in capsys.readouterr().err

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vistune.cli.parsing import add_command, announce_loading, positive
+from vistune.cli.parsing import add_command, add_precision, announce_loading, positive
 from vistune.errors import VistuneError
 
 
@@ -23,6 +23,7 @@ def add_chat(commands: Any) -> None:
     add("--temperature", type=float, metavar="X", help="Sampling temperature (default: the model's own)")
     add("--max-new-tokens", type=positive, default=512, metavar="N",
         help="Maximum length of an answer in tokens (default: 512)")  # fmt: skip
+    add_precision(command)
 
 
 def _chat(args: argparse.Namespace) -> None:
@@ -41,5 +42,5 @@ def _chat(args: argparse.Namespace) -> None:
     if args.base_url is not None:
         chat(ServerChat(args.base_url, args.model, args.key_env), args.image, parameters)
         return
-    with open_checkpoint_chat(args.checkpoint) as model:
+    with open_checkpoint_chat(args.checkpoint, args.dtype, load_in_4bit=args.load_in_4bit) as model:
         chat(model, args.image, parameters)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from vistune.errors import VistuneError, did_you_mean
+from vistune.recipe.evaluation import DTYPES
 
 Run = Callable[[argparse.Namespace], None]
 
@@ -80,6 +81,18 @@ def add_overwrite(command: Any) -> None:
 def add_seed(command: Any) -> None:
     """--seed."""
     command.add_argument("--seed", type=count, default=0, metavar="N", help="Seed of all random choices (default: 0)")
+
+
+def add_precision(command: Any) -> None:
+    """--dtype and --load-in-4bit, of a local model."""
+    command.add_argument(
+        "--dtype", type=lambda text: DTYPES.get(text, text), choices=("auto", *DTYPES.values()), default="auto",
+        help="dtype of the weights; fp32, bf16 and fp16 are the same (default: auto, bfloat16 on a GPU and float32 "
+        "elsewhere)",
+    )  # fmt: skip
+    command.add_argument(
+        "--load-in-4bit", action="store_true", help="Keep the language model's layers in 4 bits (NF4), on a CUDA device"
+    )
 
 
 def count(text: str) -> int:

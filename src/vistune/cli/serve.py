@@ -11,12 +11,11 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from vistune.cli.parsing import add_command, announce_loading, count, positive
+from vistune.cli.parsing import add_command, add_precision, announce_loading, count, positive
 from vistune.errors import VistuneError, require
 
-_BITS: dict[str | None, Literal[4, 8]] = {"4bit": 4, "8bit": 8}
 if TYPE_CHECKING:
     from vistune.serve.engine import Engine
     from vistune.serve.guard import ServerOptions
@@ -53,9 +52,8 @@ def add_serve(commands: Any) -> None:
     add("--examples", type=Path, metavar="FILE", help="File of questions about images that the page offers, in the "
         "forms of `vistune eval --questions`")  # fmt: skip
     add("--device", metavar="NAME", help="Device of PyTorch (default: cuda if there is one, else cpu)")
-    add("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto",
-        help="dtype of the weights (default: auto, bfloat16 on a GPU and float32 elsewhere)")  # fmt: skip
-    add("--quantize", choices=("4bit", "8bit"), help="Format of the language model's layers, on a CUDA device")
+    add_precision(command)
+    add("--load-in-8bit", action="store_true", help="Keep these layers in 8 bits (LLM.int8())")
 
 
 def _serve(args: argparse.Namespace) -> None:
@@ -79,7 +77,13 @@ def _serve(args: argparse.Namespace) -> None:
         batch=args.max_num_seqs, queue=args.max_queue, length=args.max_model_len, seconds=float(args.timeout)
     )
     dtype = None if args.dtype == "auto" else getattr(torch, args.dtype)
-    load = partial(Engine.load, device=args.device, dtype=dtype, limits=limits, bits=_BITS.get(args.quantize))
+    load = partial(
+        Engine.load,
+        device=args.device,
+        dtype=dtype,
+        limits=limits,
+        bits=4 if args.load_in_4bit else 8 if args.load_in_8bit else None,
+    )
     server = _bound(args.host, args.port)  # before the weights are loaded: the port may be in use
     with server, load(args.checkpoint) as engine, ExitStack() as stack:
         page = _page(args, engine, options, lambda name: stack.enter_context(load(name))) if args.page else None

@@ -86,7 +86,13 @@ class Evaluation:
             retry_failed=recipe.retry_failed,
         )  # fmt: skip
         return open_model(
-            spec, dtype=recipe.dtype, base_url=recipe.base_url, key_env=recipe.key_env, replies=self.out, limits=limits
+            spec,
+            dtype=recipe.dtype,
+            load_in_4bit=recipe.load_in_4bit,
+            base_url=recipe.base_url,
+            key_env=recipe.key_env,
+            replies=self.out,
+            limits=limits,
         )
 
     def _benchmarks(self) -> dict[str, Benchmark]:

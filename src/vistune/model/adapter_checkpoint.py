@@ -100,6 +100,28 @@ def open_checkpoint(
     return model, processor
 
 
+def open_on_device(
+    name: Path | str, device: torch.device, dtype: torch.dtype, bits: Literal[4, 8] | None = None
+) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+    """A checkpoint's model, to answer with, on a device in `dtype`, and its processor; see `open_checkpoint`.
+
+    With `bits` the language model's layers are quantised, which needs a CUDA device. Raises CheckpointError,
+    MissingPackageError.
+    """
+    if bits and device.type != "cuda":
+        what = f"layers of {bits} bits are computed on a CUDA device, this one is {device}"
+        fix = "leave it out; --dtype bfloat16 halves the weights"
+        raise CheckpointError(what, where=f"--load-in-{bits}bit", fix=fix)
+    path = local_folder(name)
+    # adapters are merged in float32; else no more is read than is needed
+    model, processor = open_checkpoint(path) if is_adapter(path) else load_checkpoint(path, dtype=dtype)
+    if bits:
+        adapters.quantize(model.model.language_model, dtype, bits)
+    module: torch.nn.Module = model.eval()
+    module.to(device, dtype)
+    return model, processor
+
+
 def is_adapter(path: Path) -> bool:
     """Whether a folder holds an adapter checkpoint, which needs its base."""
     return not (path / "config.json").is_file() and any((path / name).is_file() for name in (BASE, adapters.CONFIG))

@@ -15,7 +15,7 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 from vistune.data.chat_template import checkpoint_template
 from vistune.data.encode import PromptEncoder
 from vistune.data.images import open_image, to_pixels, to_rgb
-from vistune.model.adapter_checkpoint import open_checkpoint
+from vistune.model.adapter_checkpoint import open_on_device
 from vistune.model.assemble import image_token_count
 from vistune.model.decode import PromptIds, greedy, likelihoods, rows_at_once
 from vistune.model.vision import see
@@ -36,13 +36,15 @@ class Assistant:
 
     @classmethod
     def load(
-        cls, path: Path | str, device: str | None = None, dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    ) -> Assistant:
-        """The assistant of a checkpoint, a folder or a hub id, on the GPU if there is one. Raises CheckpointError."""
-        model, processor = open_checkpoint(path)
-        module: torch.nn.Module = model
-        module.to(device or ("cuda" if torch.cuda.is_available() else "cpu"), getattr(torch, dtype))
-        return cls(model, processor)
+        cls, path: Path | str, device: str | None = None, dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+        *, load_in_4bit: bool = False,
+    ) -> Assistant:  # fmt: skip
+        """The assistant of a checkpoint, a folder or a hub id, on the GPU if there is one.
+
+        `load_in_4bit` quantises the language model's layers, on a CUDA device. Raises CheckpointError.
+        """
+        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        return cls(*open_on_device(path, place, getattr(torch, dtype), 4 if load_in_4bit else None))
 
     def chat(self, image: Images, question: str, history: Sequence[Turn] = (), *, max_new_tokens: int = 512) -> str:
         """The answer to `question` about `image` (one, a list or None), after the turns of `history`.

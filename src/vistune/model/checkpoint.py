@@ -90,8 +90,10 @@ def _save_weights(weights: dict[str, Tensor], folder: Path, dtype: torch.dtype) 
         (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", "utf-8")
 
 
-def load_checkpoint(path: Path, *, weights: bool = True) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
-    """The model, in float32, without `weights` on the device `meta`, and its processor.
+def load_checkpoint(
+    path: Path, *, weights: bool = True, dtype: torch.dtype = torch.float32
+) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+    """The model, in `dtype`, or without `weights` on the device `meta`, and its processor.
 
     Raises CheckpointError if `path` is no folder, has no finished checkpoint or one of another family.
     """
@@ -100,7 +102,8 @@ def load_checkpoint(path: Path, *, weights: bool = True) -> tuple[LlavaForCondit
         processor = AutoProcessor.from_pretrained(path, backend="pil", trust_remote_code=False)
         # the argument is for the image processor, but the tokenizer gets it, too, and would save it
         processor.tokenizer.init_kwargs.pop("backend", None)
-    model = (read_pretrained if weights else outline)(LlavaForConditionalGeneration, path)
+    kind = LlavaForConditionalGeneration
+    model = read_pretrained(kind, path, dtype=dtype) if weights else outline(kind, path)
     _check_agreement(model, processor, path)
     return model, processor
 

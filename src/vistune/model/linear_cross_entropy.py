@@ -53,7 +53,7 @@ def log_likelihoods(model: Any, states: Tensor, targets: Tensor) -> Tensor:
         logits = F.linear(chunk, weight.to(chunk.dtype), None if bias is None else bias.to(chunk.dtype)).float()
         return -F.cross_entropy(cap * torch.tanh(logits / cap) if cap else logits, chosen, reduction="none")
 
-    rows = max(64, _LOGITS_AT_ONCE // len(weight))
+    rows = rows_at_once(weight)
     chunks = zip(states.split(rows), targets.split(rows), strict=True)
     return torch.cat([checkpoint(of_chunk, *chunk, use_reentrant=False) for chunk in chunks])
 
@@ -139,7 +139,7 @@ def rows_at_once(weight: Tensor) -> int:
     free, _ = torch.cuda.mem_get_info(weight.device)
     free += torch.cuda.memory_reserved(weight.device) - torch.cuda.memory_allocated(weight.device)
     rows = int(_GPU_SHARE * free) // (_GPU_BYTES * len(weight))
-    return 2 ** min(max(rows, 64), _GPU_ROWS).bit_length() // 2  # a power of two: rarely another one in the next step
+    return 1 << min(max(rows, 64), _GPU_ROWS).bit_length() - 1  # a power of two: rarely another one in the next step
 
 
 def _add_product(into: Tensor, left: Tensor, right: Tensor) -> None:

@@ -60,8 +60,8 @@ def reading(source: str | Path) -> Iterator[None]:
         raise unreadable(source, error) from error
 
 
-def read_pretrained(kind: Any, source: str | Path, *, whole: bool = True) -> Any:
-    """The model of the class `kind` in `source`, in float32. Without `whole`, `source` may hold more than the model.
+def read_pretrained(kind: Any, source: str | Path, *, whole: bool = True, dtype: torch.dtype = torch.float32) -> Any:
+    """The model of the class `kind` in `source`, in `dtype`. Without `whole`, `source` may hold more than the model.
 
     Raises CheckpointError if it cannot be read, needs code of its own, or its weights are not the model's.
     """
@@ -71,7 +71,7 @@ def read_pretrained(kind: Any, source: str | Path, *, whole: bool = True) -> Any
         with reading(source):
             _check_index(Path(source))
             model, report = kind.from_pretrained(
-                source, dtype=torch.float32, output_loading_info=True, trust_remote_code=False,
+                source, dtype=dtype, output_loading_info=True, trust_remote_code=False,
                 use_safetensors=whole or None,  # a LLaVA has them; of backbones some are pickles of weights only
             )  # fmt: skip
     finally:

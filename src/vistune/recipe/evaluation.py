@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from vistune.recipe.generation import AnnotationOptions, Count, RequestOptions, SpendingOptions, option
 from vistune.recipe.schema import Section
@@ -60,11 +60,20 @@ class BenchmarkOptions(Section):
         return chosen or {"scene_qa": None, "chair": None}
 
 
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+"""Short names of dtypes."""
+
+
 class ModelOptions(Section):
     """model"""
 
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16", "fp32", "bf16", "fp16"],
+        AfterValidator(lambda name: DTYPES.get(name, name)),
+    ] = "float32"
     """dtype that a local model computes in."""
+    load_in_4bit: bool = False
+    """Keep the layers of a local language model in 4 bits (NF4), on a CUDA device."""
     base_url: str | None = None
     """Server of the model openai:NAME, up to and including /v1 (default: OpenAI's)."""
     key_env: Annotated[str | None, option(metavar="NAME")] = None

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vistune.errors import CheckpointError
-from vistune.model.adapter_checkpoint import open_checkpoint
-from vistune.model.adapters import quantize
+from vistune.model.adapter_checkpoint import open_on_device
 
 
 def load_model(
@@ -23,17 +22,11 @@ def load_model(
     """
     place = _usable(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     dtype = dtype or (torch.bfloat16 if place.type == "cuda" else torch.float32)
-    if bits and place.type != "cuda":
-        what = f"layers of {bits} bits are computed on a CUDA device, this one is {place}"
-        raise CheckpointError(what, where="--quantize", fix="leave it out; --dtype bfloat16 halves the weights")
     model: Any
-    model, processor = open_checkpoint(name)
-    if bits:
-        quantize(model.model.language_model, dtype, bits)
-    model.to(place, dtype)
+    model, processor = open_on_device(name, place, dtype, bits)
     if place.type == "cpu" and _packs(dtype):
         _pack(model.model if model.config.tie_word_embeddings else model)  # else the head's are the embeddings
-    return model.eval(), processor
+    return model, processor
 
 
 def _usable(name: str) -> torch.device:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
 from vistune.errors import ClientError, DataError, VistuneError
 from vistune.llm.faults import error_in_body, load_json
 from vistune.llm.providers.openai import OpenAIClient
@@ -29,9 +31,15 @@ class ChatModel(Protocol):
 
 
 @contextmanager
-def open_checkpoint_chat(checkpoint: str) -> Iterator[ChatModel]:
-    """A checkpoint's folder or hub id, run by the engine of `vistune serve`. Raises CheckpointError."""
-    with Engine.load(checkpoint, limits=Limits(batch=1, queue=1, seconds=math.inf)) as engine:
+def open_checkpoint_chat(checkpoint: str, dtype: str = "auto", *, load_in_4bit: bool = False) -> Iterator[ChatModel]:
+    """A checkpoint's folder or hub id, run by the engine of `vistune serve`; `dtype` is the name of one.
+
+    Raises CheckpointError.
+    """
+    numbers = None if dtype == "auto" else getattr(torch, dtype)
+    with Engine.load(
+        checkpoint, dtype=numbers, bits=4 if load_in_4bit else None, limits=Limits(batch=1, queue=1, seconds=math.inf)
+    ) as engine:
         yield _CheckpointChat(Path(checkpoint).resolve().name, engine)
 
 

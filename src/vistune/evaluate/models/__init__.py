@@ -21,13 +21,14 @@ __all__ = ["Answerer", "Dtype", "Likelihood", "Prompt", "open_model"]
 
 
 def open_model(
-    spec: str, *, dtype: Dtype = "float32", device: str | None = None, base_url: str | None = None,
-    key_env: str | None = None, replies: Path | None = None, limits: Limits | None = None,
+    spec: str, *, dtype: Dtype = "float32", load_in_4bit: bool = False, device: str | None = None,
+    base_url: str | None = None, key_env: str | None = None, replies: Path | None = None, limits: Limits | None = None,
 ) -> Answerer:  # fmt: skip
     """The model that a spec names; see above. A local one is loaded when its first answer is wanted.
 
-    `dtype` and `device` (by default a GPU if there is one) are for local models, `base_url`, `key_env`, the folder
-    `replies` for what it replies and `limits` for a server's. Raises CheckpointError, ClientError, VistuneError.
+    `dtype`, `load_in_4bit` and `device` (by default a GPU if there is one) are for local models, `base_url`, `key_env`,
+    the folder `replies` for what it replies and `limits` for a server's. Raises CheckpointError, ClientError,
+    VistuneError.
     """
     kind, _, name = spec.partition(":")
     if kind == "openai":
@@ -41,10 +42,10 @@ def open_model(
     if kind != "hf" and _is_ours(spec):
         from vistune.evaluate.models.checkpoint import Checkpoint
 
-        return Checkpoint.open(spec, dtype, device)
+        return Checkpoint.open(spec, dtype, device, load_in_4bit=load_in_4bit)
     from vistune.evaluate.models.transformers_model import TransformersModel
 
-    return TransformersModel(name if kind == "hf" else spec, dtype, device)
+    return TransformersModel(name if kind == "hf" else spec, dtype, device, load_in_4bit=load_in_4bit)
 
 
 def _is_ours(name: str) -> bool:

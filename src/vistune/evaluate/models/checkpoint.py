@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from vistune.evaluate.models.answerer import Dtype, Likelihood, Prompt, naming_prompts
@@ -21,14 +21,15 @@ class Checkpoint:
         self._load, self.name, self.identity = load, name, identity
 
     @classmethod
-    def open(cls, name: str, dtype: Dtype, device: str | None) -> Checkpoint:
+    def open(cls, name: str, dtype: Dtype, device: str | None, *, load_in_4bit: bool = False) -> Checkpoint:
         """The checkpoint of a folder or a hub id, whole or of adapters. Raises CheckpointError."""
         folder = local_folder(name)
         if not is_adapter(folder):
             check_whole(folder)
-        identity = f"{fingerprint(folder)} {dtype}"
+        identity = f"{fingerprint(folder)} {dtype}{' 4bit' if load_in_4bit else ''}"
         shown = name if folder != Path(name) else folder.resolve().name
-        return cls(lambda: Assistant.load(folder, device, dtype), shown, identity)
+        load = partial(Assistant.load, folder, device, dtype, load_in_4bit=load_in_4bit)
+        return cls(load, shown, identity)
 
     @cached_property
     def _assistant(self) -> Assistant:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
 
 from vistune.data.images import open_image, to_rgb
-from vistune.errors import CheckpointError, DataError
+from vistune.errors import CheckpointError, DataError, require
 from vistune.evaluate.models.answerer import Dtype, Likelihood, Prompt, naming_prompts
 from vistune.evaluate.models.fingerprint import fingerprint
 from vistune.model.pretrained import local_folder
@@ -26,12 +26,21 @@ class TransformersModel:
     CheckpointError for a model that is not there, cannot be read or has no chat template.
     """
 
-    def __init__(self, name: str, dtype: Dtype, device: str | None) -> None:
+    def __init__(self, name: str, dtype: Dtype, device: str | None, *, load_in_4bit: bool = False) -> None:
         self._folder = local_folder(name)
         self.name = name if self._folder.as_posix() != name else self._folder.resolve().name
-        self.identity = f"{fingerprint(self._folder)} {dtype} transformers"
+        self.identity = f"{fingerprint(self._folder)} {dtype}{' 4bit' if load_in_4bit else ''} transformers"
         self._dtype: torch.dtype = getattr(torch, dtype)
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        if load_in_4bit and not self._device.startswith("cuda"):
+            what = f"layers of 4 bits are computed on a CUDA device, this one is {self._device}"
+            raise CheckpointError(what, where="--load-in-4bit", fix="leave it out; --dtype bfloat16 halves the weights")
+        self._options: dict[str, Any] = {"dtype": self._dtype}
+        if load_in_4bit:
+            require("bitsandbytes", "qlora", "keeping layers in 4 bits")
+            self._options["quantization_config"] = BitsAndBytesConfig(
+                load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=self._dtype
+            )
 
     @cached_property
     def _processor(self) -> Any:
@@ -52,7 +61,7 @@ class TransformersModel:
     @cached_property
     def _model(self) -> Any:
         try:
-            model = AutoModelForImageTextToText.from_pretrained(self._folder, dtype=self._dtype)
+            model = AutoModelForImageTextToText.from_pretrained(self._folder, **self._options)
         except (OSError, ValueError, RuntimeError, ImportError) as error:
             what = f"cannot be read as a vision-language model: {_reason(error)}"
             raise CheckpointError(what, where=self.name) from error
