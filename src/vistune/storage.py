@@ -99,6 +99,7 @@ def _written_beside(path: Path) -> Iterator[Path]:
             files = {file.name: [file.stat().st_size, _sha256(file)] for file in sorted(partial.iterdir())}
             (partial / MANIFEST).write_text(_manifest(files), "utf-8")
             for file in partial.iterdir():
+                shutil.copymode(partial / MANIFEST, file)  # safetensors' can be read by their owner only
                 sync(file)
             sync(partial)
     except BaseException:

@@ -67,7 +67,7 @@ def save_adapter_checkpoint(model: LlavaForConditionalGeneration, path: Path, ba
     name = os.path.relpath(base, path) if isinstance(base, Path) else base if isinstance(base, str) else ""
     with add_files(path, BASE) as partial:
         if adapters.lora_layers(model):
-            adapters.save_adapter(model, partial, name)
+            adapters.save_adapter(model, partial, str(base.resolve()) if isinstance(base, Path) else name)
         else:
             save_file(saved_weights(model.model.multi_modal_projector), partial / _PROJECTOR)
         (partial / BASE).write_text(json.dumps(_named(base, name), indent=2) + "\n", "utf-8")

@@ -34,7 +34,7 @@ def add_lora(
     MissingPackageError if quantising needs one.
     """
     config = LoraConfig(
-        r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, task_type="CAUSAL_LM",
+        r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout,
         target_modules=_pattern(model.model.language_model, settings.targets),
     )  # fmt: skip
     if settings.quantize:
@@ -88,7 +88,7 @@ def merge_lora(model: LlavaForConditionalGeneration) -> None:
 def save_adapter(model: LlavaForConditionalGeneration, path: Path, base: str) -> None:
     """Write the adapters and the projector as PEFT loads them onto the checkpoint that training started from.
 
-    `base` is its name in the configuration.
+    `base` is its name in the configuration, by which PEFT's AutoPeftModel finds it.
     """
     weights = {
         f"base_model.model.{name.replace(f'.{_NAME}.', '.')}": weight.detach().contiguous()
@@ -101,6 +101,7 @@ def save_adapter(model: LlavaForConditionalGeneration, path: Path, base: str) ->
     peft: Any = model.peft_config
     settings = {**peft[_NAME].to_dict(), "inference_mode": True, "modules_to_save": ["multi_modal_projector"]}
     settings["base_model_name_or_path"] = base
+    settings["auto_mapping"] = {"base_model_class": type(model).__name__, "parent_library": type(model).__module__}
     text = json.dumps(settings, indent=2, sort_keys=True, default=lambda value: getattr(value, "value", str(value)))
     (path / CONFIG).write_text(text + "\n", "utf-8")
 

@@ -89,11 +89,14 @@ def _prepare_tokenizer(tokenizer: Any, template: str) -> None:
 
 
 def _fit_embeddings(language: Any, tokens: int) -> None:
-    """Make room for new tokens. Their rows are the mean of all others: no token that the model prefers."""
+    """Make room for new tokens, as a multiple of 64 rows: a GPU computes such a head faster.
+
+    The new rows are the mean of all others: no token that the model prefers.
+    """
     old = len(language.get_input_embeddings().weight)
     if tokens <= old:
         return
-    language.resize_token_embeddings(tokens, mean_resizing=False)
+    language.resize_token_embeddings(tokens, pad_to_multiple_of=64, mean_resizing=False)
     with torch.no_grad():
         for layer in (language.get_input_embeddings(), language.get_output_embeddings()):  # tied: one weight twice
             layer.weight[old:] = layer.weight[:old].mean(0)

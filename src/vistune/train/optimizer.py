@@ -39,10 +39,7 @@ class LossScale:
 
 
 def make_optimizer(model: LlavaForConditionalGeneration, stage: StageRecipe) -> torch.optim.Optimizer:
-    """AdamW with each part's learning rate (`peak`); weight decay on matrices only, as usual.
-
-    Raises MissingPackageError for moments of 8 bits without bitsandbytes.
-    """
+    """AdamW with each part's learning rate (`peak`); weight decay on matrices only, as usual."""
     groups = []
     for part in stage.trains:
         peak = stage.learning_rates.get(part, stage.learning_rate)
@@ -59,6 +56,12 @@ def make_optimizer(model: LlavaForConditionalGeneration, stage: StageRecipe) -> 
         optimizer: torch.optim.Optimizer = small(groups, lr=stage.learning_rate, betas=stage.adam_betas)
         return optimizer
     return torch.optim.AdamW(groups, lr=stage.learning_rate, betas=stage.adam_betas, fused=True)
+
+
+def check_optimizer(stage: StageRecipe) -> None:
+    """Raises MissingPackageError if the stage's optimizer needs a package that is not installed."""
+    if stage.optim == "adamw_8bit":
+        require("bitsandbytes", "qlora", "optim: adamw_8bit", where=f"stages.{stage.name}.optim")
 
 
 def schedule(step: int, total: int, stage: StageRecipe) -> float:

@@ -29,6 +29,7 @@ from vistune.train.features import open_features, remove_features
 from vistune.train.frozen_half import half_dtype, half_weights, hold_in_half, restore_float32
 from vistune.train.log import check_trackers
 from vistune.train.loop import Evaluate, train_stage
+from vistune.train.optimizer import check_optimizer
 from vistune.train.resume import keep_newest, newest_state
 from vistune.train.stages import open_stage_data, prepare_stage
 from vistune.train.target_loss import check_attention, check_compiler
@@ -98,6 +99,7 @@ def _train(recipe: Recipe, out: Path, accelerator: Accelerator, evaluate: Evalua
 def _check(recipe: Recipe, out: Path, folders: list[Path], processes: int) -> list[int]:
     """The numbers of the stages to train. Raises what can be known before any data or weights are read."""
     for stage in recipe.stages:
+        check_optimizer(stage)
         if stage.batch_size < processes:
             what = f"{stage.batch_size} conversations cannot be shared out to {processes} processes"
             fix = f"a batch_size of at least {processes}, or fewer processes"
