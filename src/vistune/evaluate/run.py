@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rich.console import Console
 from rich.progress import track
@@ -14,7 +14,7 @@ from vistune.data.near_identical import NearIdentical
 from vistune.errors import DataError, VistuneError
 from vistune.evaluate.benchmarks import Benchmark, Setting, benchmarks
 from vistune.evaluate.judges import ATTEMPTS, Judges, open_judge
-from vistune.evaluate.models import Answerer, open_model
+from vistune.evaluate.models import Answerer, Dtype, open_model
 from vistune.evaluate.results import ANSWERS, SCORES, VERDICTS, Scores
 from vistune.evaluate.runner import check_unscored, run_benchmarks
 from vistune.llm.budget import Limits, Price
@@ -86,14 +86,9 @@ class Evaluation:
             retry_failed=recipe.retry_failed,
         )  # fmt: skip
         return open_model(
-            spec,
-            dtype=recipe.dtype,
-            load_in_4bit=recipe.load_in_4bit,
-            base_url=recipe.base_url,
-            key_env=recipe.key_env,
-            replies=self.out,
-            limits=limits,
-        )
+            spec, dtype=cast(Dtype, recipe.dtype), load_in_4bit=recipe.load_in_4bit, base_url=recipe.base_url,
+            key_env=recipe.key_env, replies=self.out, limits=limits,
+        )  # fmt: skip
 
     def _benchmarks(self) -> dict[str, Benchmark]:
         recipe = self.recipe
