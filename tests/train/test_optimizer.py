@@ -50,28 +50,27 @@ def test_gradients_are_clipped_by_their_norm_without_the_scale() -> None:
     assert clip([_scaled_gradient(float("inf"), 0.0)], 1.0, 2.0) == float("inf")
 
 
-def test_fp16_learns_what_fp32_learns_and_an_interrupted_run_too(make_recipe: Any, kill: Any, tmp_path: Path) -> None:
-    half = _recipe(make_recipe, "fp16", learning_rate=1e-3)
-    train(half, tmp_path / "fp16")
-    train(_recipe(make_recipe, "fp32", learning_rate=1e-3), tmp_path / "fp32")
+def test_fp16_learns_what_fp32_learns(make_recipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "LossScale", lambda: LossScale(2.0**8))  # at which nothing overflows here
+    for precision in ("fp16", "fp32"):
+        train(_recipe(make_recipe, precision, learning_rate=1e-3), tmp_path / precision)
     for key in ("loss", "grad_norm"):
-        assert _log(tmp_path / "fp16", key) == pytest.approx(_log(tmp_path / "fp32", key), rel=2e-2), key
-    assert set(_log(tmp_path / "fp16", "loss_scale")) == {2.0**16}
+        assert _log(tmp_path / "fp16", key) == pytest.approx(_log(tmp_path / "fp32", key), rel=1e-2), key
+    assert set(_log(tmp_path / "fp16", "loss_scale")) == {2.0**8}
+
+
+def test_steps_that_overflow_are_left_out_in_a_run_that_is_interrupted_too(
+    make_recipe: Any, kill: Any, tmp_path: Path
+) -> None:
+    half = _recipe(make_recipe, "fp16", learning_rate=1e-3)
+    train(half, tmp_path / "whole")
+    scales, losses = _log(tmp_path / "whole", "loss_scale"), _log(tmp_path / "whole", "loss")
+    assert scales[-1] < scales[0] == 2.0**16  # the random weights' gradients are larger than a trained model's
+    assert len(_log(tmp_path / "whole", "grad_norm")) < len(losses)  # a step that was left out has none
     kill(half, tmp_path / "killed", "tune/state/step-00000004").join()
     train(half, tmp_path / "killed")
-    files = [tmp_path / name / "tune/model.safetensors" for name in ("fp16", "killed")]
+    files = [tmp_path / name / "tune/model.safetensors" for name in ("whole", "killed")]
     assert files[0].read_bytes() == files[1].read_bytes()
-
-
-def test_steps_whose_gradients_overflow_are_left_out(
-    make_recipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(loop, "LossScale", lambda: LossScale(2.0**40))
-    train(_recipe(make_recipe, "fp16"), tmp_path)
-    scales, losses = _log(tmp_path, "loss_scale"), _log(tmp_path, "loss")
-    assert scales[0] == 2.0**39
-    assert len(_log(tmp_path, "grad_norm")) < len(losses)  # a step that was left out has none
-    assert all(loss < 100 for loss in losses)
 
 
 @pytest.mark.parametrize(
