@@ -28,6 +28,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 from training_shapes import SHAPES, make_backbones, make_data
+from transformers.utils import logging
 
 from vistune.data.collate import Batch, Segment, collate
 from vistune.data.encode import Encoder
@@ -482,6 +483,7 @@ def main() -> int:
     arguments = parser.parse_args()
     chosen = [one for one in CHECKS if arguments.only in (None, one[0])]
     failures = {}
+    logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
         machine = Machine(torch.device(arguments.device), Path(folder))
         prepare(machine.folder)

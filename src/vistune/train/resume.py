@@ -90,12 +90,12 @@ def save_state(
         for name, weight in weights.items()
         for key, value in optimizer.state[weight].items()
     }
-    main = accelerator.is_main_process
+    main, path = accelerator.is_main_process, folder / _name(progress.done)
     with ExitStack() as writing:
-        partial = writing.enter_context(atomic_folder(folder / _name(progress.done))) if main else folder
+        partial = writing.enter_context(atomic_folder(path)) if main else path
 
         def write(whole: Mapping[str, Tensor], name: str) -> None:
-            with storage_errors(folder):
+            with storage_errors(path):
                 save_file(dict(whole), partial / name)
 
         def finish() -> None:
