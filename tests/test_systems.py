@@ -6,13 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-UNIX = ("fcntl", "grp", "pwd", "readline", "resource", "termios", "tty")
+UNIX = ("grp", "pwd", "readline", "resource", "termios", "tty")
 CODE = f"""
-import importlib, pkgutil, sys
+import importlib, pkgutil, sys, types
 import torch, transformers, accelerate, peft  # may use them where they are
 for name in {UNIX}:
     sys.modules[name] = None  # importing it is an ImportError
 import vistune
+sys.platform, linux, sys.modules["fcntl"] = "win32", sys.platform, None
+sys.modules["msvcrt"] = types.ModuleType("msvcrt")
+import vistune.output_folder  # locks by one of the two
+sys.platform = linux
 for module in pkgutil.walk_packages(vistune.__path__, "vistune."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)
