@@ -124,11 +124,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--images", type=int, default=60, help="annotated images to make pairs of")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_dataset(folder / "data", seed=0, train=60, val=0, test=0)
+        write_dataset(folder / "data", seed=0, train=arguments.images, val=0, test=0)
         generate(GenerateRecipe(data=str(folder / "data"), source="coco", pairs=True), folder / "out")
         recipe = make_recipe(folder)
         assert recipe.model
