@@ -13,10 +13,9 @@ A kind is a folder of text files, ours or a user's:
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,6 +28,7 @@ from vistune.llm.client import Request
 from vistune.recipe.schema import Section, load
 from vistune.records import ImageRecord, Turn
 from vistune.resources import folder as package_folder
+from vistune.resources import load_yaml
 from vistune.scene.context import PARTS, Part, format_context, one_line, parse_context
 from vistune.seeded import bits
 
@@ -91,20 +91,20 @@ class Kind:
     @cached_property
     def system(self) -> str:
         """The system prompt, with what the teacher sees of an image, the format, the domain and the language."""
-        names = [*self.context, *(f"no_{part}" for part in self.lacks if not self.sees)]
+        parts = _parts()
+        described = [*self.context, *(f"no_{part}" for part in self.lacks if not self.sees)]
         sight = ("seen" if self.context else "seen_alone") if self.sees else "unseen"
         form = "answer" if self.questions else "pair" if self.turns[1] == 1 else "dialogue"
-        wire = _read(prompt_folder() / "formats", f"{form}.{'json' if self.structured else 'text'}")
-        parts = "\n".join(_read(prompt_folder() / "parts", name) for name in names)
-        text = (
-            self.system_text if "{sight}" in self.system_text or not self.sees else f"{self.system_text}\n\n{{sight}}"
-        )
-        text = text.replace("{sight}", _read(prompt_folder() / "parts", sight))
-        texts = [text.replace("{context}", parts).replace("{format}", wire).strip()]
+        text = self.system_text
+        if self.sees and "{sight}" not in text:
+            text += "\n\n{sight}"
+        text = text.replace("{sight}", parts["sight"][sight])
+        text = text.replace("{context}", "\n".join(parts["context"][name] for name in described))
+        texts = [text.replace("{format}", parts["json" if self.structured else "text"][form]).strip()]
         if self.about:
-            texts.append(_read(prompt_folder(), "about").replace("{about}", self.about))
+            texts.append(parts["end"]["about"].replace("{about}", self.about))
         if self.language != ENGLISH:
-            texts.append(_read(prompt_folder(), "language").replace("{language}", language_name(self.language)))
+            texts.append(parts["end"]["language"].replace("{language}", language_name(self.language)))
         return "\n\n".join(texts)
 
     @cached_property
@@ -116,10 +116,7 @@ class Kind:
     @cached_property
     def schema(self) -> Mapping[str, Any] | None:
         """The JSON schema of the replies; None for text."""
-        if not self.structured:
-            return None
-        name = "answer" if self.questions else "dialogue"
-        return dict(json.loads((prompt_folder() / "formats" / f"{name}.schema.json").read_text("utf-8")))
+        return dict(_parts()["schema"]["answer" if self.questions else "dialogue"]) if self.structured else None
 
     @cached_property
     def prompt_hash(self) -> str:
@@ -221,6 +218,12 @@ def brief_questions(language: str = ENGLISH, folder: Path | None = None) -> tupl
 def prompt_folder() -> Path:
     """The folder of our prompt files."""
     return package_folder("vistune.generate", "prompts")
+
+
+@cache
+def _parts() -> Mapping[str, Any]:
+    """What the prompts of all kinds have in common."""
+    return dict(load_yaml("vistune.generate", "prompts/parts.yaml"))
 
 
 def _kinds_in(folder: Path) -> dict[str, Path]:

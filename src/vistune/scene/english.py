@@ -21,7 +21,7 @@ _PHRASE = re.compile(r"(?i)(\S+)((?: | ?-)(?:of|in|at|on|with|for|and)(?:-| ).+)
 """A noun that something follows: glass of wine, mother-in-law."""
 _SPELLED_AN = frozenset("aefhilmnorsx")
 """Letters whose names begin with a vowel."""
-_GROUPS = ("pair of", "piece of", "set of")
+_GROUPS = ("pair of", "piece of", "area of", "portion of", "set of")
 
 
 def words_of(text: str) -> list[str]:

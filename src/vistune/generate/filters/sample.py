@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
-from vistune import resources
 from vistune.generate.kinds import Kind
 from vistune.records import Box, ImageRecord, Turn
+from vistune.resources import load_yaml
 from vistune.scene.english import tokens_of, words_of
 from vistune.scene.mentions import Mention, MentionFinder, concept, concept_finder
 
@@ -21,9 +21,10 @@ _SENTENCE = re.compile(r"([^.!?;\n]+)([.!?;]?)")
 _CONTRAST = re.compile(r"\b(?:but|while|whereas|although|though|however)\b")
 
 
+@cache
 def word_list(name: str) -> frozenset[str]:
-    """The words of `word_lists/<name>.txt`."""
-    return resources.word_list("vistune.generate.filters", f"word_lists/{name}.txt")
+    """The words of that name in words.yaml."""
+    return frozenset(load_yaml("vistune.generate.filters", "words.yaml")[name].split())
 
 
 class Text:
