@@ -8,25 +8,21 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from typing import Any
 
 import json_repair
 
-from vistune.generate.replies.text import ReplyError
+from vistune.generate.replies.text import ReplyError, role_of, role_words
 
-_START = re.compile(
-    r"(?:[\[{]\s*){1,4}[\"'\u201c](?:turns?|questions?|answers?|conversations?|dialogues?|pairs|qa_?pairs|qas?|q|a"
-    r"|question_answer_pairs|messages|from|role|user|human|assistant|gpt|data|id|question_?\d+|q\d+"
-    r"|\u95ee\u9898|\u56de\u7b54|\u5bf9\u8bdd|frage|antwort|pregunta|respuesta|r\u00e9ponse)\b",
-    re.IGNORECASE,
-)
-_ONE_TEXT = re.compile(r"\s*(?:[\[{]\s*){1,3}[\"'\u201c]\w[^\"'\u201d]*[\"'\u201d]\s*:")
-_QUESTION = ("question", "q", "user", "human", "prompt", "query", "instruction", "\u95ee\u9898", "frage", "pregunta")
-_ANSWER = (
-    "answer", "a", "assistant", "gpt", "response", "reply", "output", "\u56de\u7b54", "\u7b54\u6848", "antwort",
-    "respuesta", "r\u00e9ponse", "value", "content", "text", "description", "detailed_description", "caption",
+_CONTAINERS = (
+    "turn", "turns", "conversation", "conversations", "dialogue", "dialogues", "pairs", "qa", "qas", "qa_pairs",
+    "qapairs", "qa_pair", "question_answer_pairs", "questions", "answers", "messages", "from", "role", "data", "id", "对话",
 )  # fmt: skip
-_ROLES = {"human": "q", "user": "q", "gpt": "a", "assistant": "a", "model": "a", "system": ""}
+_MORE_WORDS = {"q": ("prompt", "instruction"), "a": ("output", "value", "content", "text", "description",
+    "detailed_description", "caption")}  # fmt: skip
+"""Further keys of questions and answers."""
+_ONE_TEXT = re.compile(r"\s*(?:[\[{]\s*){1,3}[\"'\u201c]\w[^\"'\u201d]*[\"'\u201d]\s*:")
 _NUMBERED_KEY = re.compile(r"(?:question|answer|q|a|user|assistant)[_ ]?(\d+)")
 _TOO_DEEP = re.compile(r"(?:\s*[\[{]){9}")
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}"]', re.DOTALL)  # a lone quote opens a string that never ends
@@ -40,9 +36,16 @@ _MAX_REPAIR = 200_000
 """Characters that json_repair gets to see."""
 
 
+@cache
+def _start() -> re.Pattern[str]:
+    """The beginning of an object with one of the keys of a dialogue."""
+    words = "|".join(sorted(map(re.escape, (*_CONTAINERS, *role_words())), key=len, reverse=True))
+    return re.compile(rf"(?:[\[{{]\s*){{1,4}}[\"'\u201c](?:{words}|question_?\d+|q\d+)\b", re.IGNORECASE)
+
+
 def looks_like_json(text: str) -> bool:
     """Whether a reply holds an object with one of our keys, complete or not."""
-    start = _START.search(text)
+    start = _start().search(text)
     if start is None:
         return _TOO_DEEP.match(text) is not None
     return "===" not in text[: start.start()] and len(text[: start.start()].split()) <= 30
@@ -60,7 +63,7 @@ def read_pairs(text: str, repairs: list[str]) -> list[tuple[str, str]]:
     if turns and all(spoken):
         pairs = _alternating([one for one in spoken if one and one[0]])
     else:
-        pairs = [(_text(turn, *_QUESTION), _text(turn, *_ANSWER)) for turn in turns]
+        pairs = [(_text(turn, "q"), _text(turn, "a")) for turn in turns]
     if not pairs:
         raise ReplyError("empty_reply")
     return pairs
@@ -70,9 +73,10 @@ def _spoken(turn: Any) -> tuple[str, str] | None:
     """Who says what in a turn such as `{"from": "human", "value": …}` or `{"role": "user", "content": …}`."""
     if not isinstance(turn, dict):
         return None
-    role = _ROLES.get(str(turn.get("from", turn.get("role", turn.get("speaker")))).lower())
+    speaker = str(turn.get("from", turn.get("role", turn.get("speaker"))))
     texts = [turn[name] for name in ("value", "content", "text", "message") if isinstance(turn.get(name), str)]
-    return (role, texts[0]) if role is not None and texts else None
+    known = role_of(speaker) or speaker.lower() == "system"
+    return (role_of(speaker), texts[0]) if known and texts else None
 
 
 def _alternating(spoken: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -90,7 +94,7 @@ def read_answer(text: str, repairs: list[str]) -> str:
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if looks_like_json(text) and isinstance(value, dict):
-        return _text(value, *_ANSWER)
+        return _text(value, "a")
     texts = list(value.values()) if isinstance(value, dict) else []
     if len(texts) != 1 or not isinstance(texts[0], str) or not texts[0].strip():
         raise ReplyError("wrong_schema")
@@ -100,7 +104,7 @@ def read_answer(text: str, repairs: list[str]) -> str:
 
 def _value(text: str, repairs: list[str], drop_incomplete: bool) -> Any:
     """The reply's JSON as Python objects, with harmless mistakes repaired. Raises ReplyError."""
-    start = _START.search(text) or _ONE_TEXT.match(text)
+    start = _start().search(text) or _ONE_TEXT.match(text)
     if start is None:
         raise ReplyError("broken_json")
     body = text[start.start() :]
@@ -147,7 +151,7 @@ def _objects(body: str, decoder: json.JSONDecoder) -> tuple[list[Any], int]:
     """The objects that follow each other, with any words between, and where the last ends. Raises ValueError."""
     value, end = decoder.raw_decode(body)
     values = [value]
-    while start := _START.search(body, end):
+    while start := _start().search(body, end):
         value, end = decoder.raw_decode(body, start.start())
         values.append(value)
     return values, end
@@ -219,11 +223,16 @@ def _at(named: dict[str, Any], number: int) -> dict[str, Any]:
     return {key.removesuffix(end).rstrip("_ "): named[key] for key, end in ends.items() if int(end) == number}
 
 
-def _text(turn: Any, *names: str) -> str:
+def _text(turn: Any, role: str) -> str:
+    """The question (`q`) or the answer (`a`) of a pair. Raises ReplyError."""
     named = {str(key).lower(): content for key, content in turn.items()} if isinstance(turn, dict) else {}
-    texts = [named[name] for name in names if isinstance(named.get(name), str)]
+    texts = [
+        text
+        for name, text in named.items()
+        if isinstance(text, str) and (role_of(name) == role or name in _MORE_WORDS[role])
+    ]
     if not texts:
         raise ReplyError("wrong_schema")
     if not texts[0].strip():
         raise ReplyError("empty_turn")
-    return str(texts[0]).strip()
+    return texts[0].strip()

@@ -170,14 +170,21 @@ def _from_table(text: str) -> list[_Block]:
     rows = [[cell.strip() for cell in row.split("|")] for row in _ROW.findall(text)]
     if len(rows) < 3 or not all(re.fullmatch(r":?-{2,}:?", cell) for cell in rows[1]):
         return []
-    columns = [_role_of(cell) for cell in rows[0]]
+    columns = [role_of(cell) for cell in rows[0]]
     if not {"q", "a"} <= set(columns):
         return []
     q, a = columns.index("q"), columns.index("a")
     return [block for row in rows[2:] if len(row) == len(columns) for block in (("q", row[q]), ("a", row[a]))]
 
 
-def _role_of(word: str) -> str:
+def role_words() -> Iterator[str]:
+    """All words that `role_of` knows."""
+    return (word for _, roles in _families() for word in roles)
+
+
+@cache
+def role_of(word: str) -> str:
+    """`q` or `a` for a word that models put before a question or an answer, in any language of markers.yaml; or ""."""
     name = re.sub(r"[\W\d_]+", " ", word.lower()).strip().removesuffix("s")
     return next((roles[name] for _, roles in _families() if name in roles), "")
 
@@ -188,7 +195,7 @@ def _from_tags(text: str) -> list[_Block]:
     parts = _parts(text, _TAG)
     if len(parts) < 3 or text[: parts[0][0].start()].strip() or any(tag[1] and after.strip() for tag, after in parts):
         return []
-    return [(_role_of(tag[2]), after.strip()) for tag, after in parts if not tag[1]]
+    return [(role_of(tag[2]), after.strip()) for tag, after in parts if not tag[1]]
 
 
 def _from_numbers(text: str) -> list[_Block]:
