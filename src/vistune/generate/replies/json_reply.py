@@ -17,7 +17,8 @@ from vistune.generate.replies.text import ReplyError, role_of, role_words
 
 _CONTAINERS = (
     "turn", "turns", "conversation", "conversations", "dialogue", "dialogues", "pairs", "qa", "qas", "qa_pairs",
-    "qapairs", "qa_pair", "question_answer_pairs", "questions", "answers", "messages", "from", "role", "data", "id", "对话",
+    "qapairs", "qa_pair", "question_answer_pairs", "questions", "answers", "messages", "from", "role", "data", "id",
+    "对话",
 )  # fmt: skip
 _MORE_WORDS = {"q": ("prompt", "instruction"), "a": ("output", "value", "content", "text", "description",
     "detailed_description", "caption")}  # fmt: skip
