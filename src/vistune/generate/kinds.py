@@ -133,18 +133,7 @@ class Kind:
         parts = tuple(part for part in self.context if part in has) or tuple(has)
         if not set(self.requires) <= set(has) or (not parts and not self.sees):
             return None
-        return self if parts == self.context else self._with_parts(parts)
-
-    def _with_parts(self, parts: tuple[Part, ...]) -> Kind:
-        if parts not in self._variants:
-            lacks = tuple(part for part in PARTS if part not in parts)
-            examples = self.box_examples if parts == ("boxes",) and "captions" in self.context else self.examples
-            self._variants[parts] = replace(self, context=parts, examples=examples if parts else (), lacks=lacks)
-        return self._variants[parts]
-
-    @cached_property
-    def _variants(self) -> dict[tuple[Part, ...], Kind]:
-        return {}
+        return self if parts == self.context else _with_parts(self, parts)
 
     def request(self, record: ImageRecord, seed: int) -> Request:
         """The request for `record`, of which the kind shows its parts (`of`)."""
@@ -159,6 +148,13 @@ class Kind:
 
     def _formatted(self, reply: str) -> str:
         return to_json(parse_reply(reply, bool(self.questions))) if self.structured else reply
+
+
+@cache  # a variant's prompt is put together once
+def _with_parts(kind: Kind, parts: tuple[Part, ...]) -> Kind:
+    lacks = tuple(part for part in PARTS if part not in parts)
+    examples = kind.box_examples if parts == ("boxes",) and "captions" in kind.context else kind.examples
+    return replace(kind, context=parts, examples=examples if parts else (), lacks=lacks)
 
 
 @dataclass(frozen=True)
