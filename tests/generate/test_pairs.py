@@ -17,7 +17,7 @@ from vistune.data.dataset import open_sources
 from vistune.generate import GenerateRecipe, generate
 from vistune.generate.filters import Sample
 from vistune.generate.kinds import Kind, Prompts
-from vistune.generate.pairs import Preference, preferences
+from vistune.generate.pairs import Balance, Preference, preferences
 from vistune.llm import Client, Reply, Request
 from vistune.recipe.training import DataRecipe
 from vistune.records import Box, ImageRecord, Turn
@@ -37,7 +37,7 @@ def conversation() -> Kind:
 
 def _pairs(kind: Kind, *texts: str, vocabulary: tuple[str, ...] = OWN, seed: int = 0) -> list[Preference]:
     turns = tuple(Turn(("user", "assistant")[at % 2], text) for at, text in enumerate(texts))
-    return list(preferences(Sample(kind, RECORD, turns, vocabulary), seed))
+    return list(preferences(Sample(kind, RECORD, turns, vocabulary), seed, "1.jpg"))
 
 
 def _is_false(question: str, answer: str, *facts: Any) -> bool:
@@ -59,7 +59,7 @@ def test_of_random_scenes_every_chosen_answer_is_true_and_every_rejected_one_fal
         own = {things_in(name)[0] for name in vocabulary}
         for question, answer in pairs_about(record, vocabulary):
             turns = (Turn("user", question), Turn("assistant", answer))
-            for pair in preferences(Sample(conversation, record, turns, vocabulary), seed):
+            for pair in preferences(Sample(conversation, record, turns, vocabulary), seed, "1.jpg"):
                 facts = record, present, own
                 assert wrong(question, pair.chosen, *facts) == []
                 assert _is_false(question, pair.rejected, *facts), (pair, record)
@@ -101,6 +101,19 @@ def test_earlier_turns_are_the_prompt(conversation: Kind) -> None:
     texts = ("What is it?", "A picture.", "How many dogs are there?", "Two.")
     [pair] = _pairs(conversation, *texts)
     assert [turn.text for turn in pair.prompt] == [*texts[:3]]
+
+
+def test_a_yes_is_true_as_often_as_a_no(conversation: Kind) -> None:
+    asked = [("Is there a cat?", "Yes."), ("Is there a horse?", "No."), ("Are there any dogs?", "Yes."),
+             ("Is there a dog?", "Yes, there is a dog."), ("How many dogs are there?", "Two."),
+             ("Are there horses?", "No.")]  # fmt: skip
+    balance = Balance()
+    written = [
+        (id_, pair.chosen)
+        for number, texts in enumerate(asked)
+        for id_, pair in balance.add(str(number), *_pairs(conversation, *texts))
+    ]
+    assert written == [("0", "Yes."), ("1", "No."), ("4", "Two."), ("2", "Yes."), ("5", "No.")]
 
 
 class _Teacher(Client):

@@ -64,7 +64,9 @@ def with_preferences(one: JudgedSample, sample: PlannedSample, plan: Plan) -> Ju
     """The sample, with its pairs of answers if it is accepted."""
     if one.verdict != "accepted":
         return one
-    pairs = preferences(Sample(sample.kind, sample.record, one.turns, plan.vocabulary), plan.seed)
+    pairs = preferences(
+        Sample(sample.kind, sample.record, one.turns, plan.vocabulary), plan.seed, str(one.about["image"])
+    )
     return replace(one, preferences=tuple(pairs))
 
 

@@ -7,6 +7,7 @@ untrue answers rejects it, and not the accepted one.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -30,31 +31,67 @@ _SIDE = re.compile(rf"\b({'|'.join(_OPPOSITE)})\b", re.IGNORECASE)
 _NUMBER = re.compile(rf"\b({'|'.join(NUMBERS[1:])})\b", re.IGNORECASE)
 _YES_NO = re.compile(r"(yes|no)\b[,.!]?\s*", re.IGNORECASE)
 _JOIN = re.compile(rf" and (?=(?:an?|{'|'.join(NUMBERS[1:])}) )")
+_WAITING = 10_000
+"""Pairs that wait to be balanced; of more, the oldest are left out."""
 _COUNTING = frozenset(("many", "number", "count"))
 _VERB = re.compile(r"\b(is|are) $")
 
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """A true and a false answer after some turns; `reason` is the code of the filter that rejects the false one."""
+    """A true and a false answer to the last of some turns about an image.
 
+    `reason` is the code of the filter that rejects the false one, `kind` that of the sample.
+    """
+
+    image: str
+    kind: str
     prompt: tuple[Turn, ...]
     chosen: str
     rejected: str
     reason: str
 
-    def to_row(self, id_: str, kind: str, image: str) -> str:
+    def to_row(self, id_: str) -> str:
         """A line of JSON as TRL's DPOTrainer takes it: `images`, `prompt`, `chosen` and `rejected`."""
         sides = {
             name: [{"role": "assistant", "content": text}]
             for name, text in (("chosen", self.chosen), ("rejected", self.rejected))
         }
         prompt = [{"role": turn.role, "content": turn.text} for turn in self.prompt]
-        return to_json({"id": id_, "kind": kind, "reason": self.reason, "images": [image], "prompt": prompt, **sides})
+        about = {"id": id_, "kind": self.kind, "reason": self.reason, "images": [self.image]}
+        return to_json({**about, "prompt": prompt, **sides})
 
 
-def preferences(sample: Sample, seed: int) -> Iterator[Preference]:
-    """A pair for each answer of an accepted sample that has something to falsify, the same for the same seed."""
+class Balance:
+    """Lets pairs through so that as many have a yes for the true answer as a no, in their order.
+
+    Of others the model would learn to prefer yes, or no, to whatever question.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, deque[tuple[str, Preference]]] = {
+            word: deque(maxlen=_WAITING) for word in ("yes", "no")
+        }
+
+    def add(self, id_: str, pair: Preference) -> Iterator[tuple[str, Preference]]:
+        """The pairs, with their ids, that this one lets through: none if it waits for one of the other kind."""
+        said = _YES_NO.match(pair.chosen)
+        if said is None:
+            yield id_, pair
+            return
+        word = said[1].lower()
+        if others := self._waiting["no" if word == "yes" else "yes"]:
+            yield others.popleft()
+            yield id_, pair
+        else:
+            self._waiting[word].append((id_, pair))
+
+
+def preferences(sample: Sample, seed: int, image: str) -> Iterator[Preference]:
+    """A pair for each answer of an accepted sample that has something to falsify, the same for the same seed.
+
+    `image` is the path of its image as the data has it.
+    """
     if sample.kind.language != ENGLISH:
         return
     for at, turn in enumerate(sample.turns):
@@ -65,7 +102,7 @@ def preferences(sample: Sample, seed: int) -> Iterator[Preference]:
             continue  # alone, it is read otherwise
         for text in _false_answers(exchange, (seed, sample.record.id, sample.kind.name, at)):
             if reason := untrue(_answered(exchange, text)):
-                yield Preference(sample.turns[:at], turn.text, text, reason)
+                yield Preference(image, sample.kind.name, sample.turns[:at], turn.text, text, reason)
                 break
 
 

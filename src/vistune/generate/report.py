@@ -86,8 +86,6 @@ class Report:
 
     def add(self, one: JudgedSample) -> None:
         self.kinds[one.kind].add(one)
-        if one.verdict == "accepted":
-            self.preferences.update(pair.reason for pair in one.preferences)
         self.examples["accepted" if one.verdict == "accepted" else "rejected"].add(one.id, one)
 
     def add_pair(self, pair: Conversation) -> Conversation:

@@ -11,6 +11,7 @@ from typing import TextIO
 from vistune.formats.conversations import FORMATS, output_path, to_json, write_conversations
 from vistune.generate.dedup import Deduplicator
 from vistune.generate.judge import JudgedSample
+from vistune.generate.pairs import Balance
 from vistune.generate.report import Report
 from vistune.recipe.generation import GenerateRecipe
 from vistune.records import IMAGE_TOKEN, Conversation, Turn
@@ -53,7 +54,7 @@ def write_samples(samples: Iterable[JudgedSample], report: Report, out: Path, re
         provenance, rejected = (files.enter_context(atomic_text(out / f"{name}.jsonl")) for name in _ABOUT)
         accepted = _accepted(new, report, provenance, rejected)
         if recipe.pairs:
-            accepted = _writing_pairs(accepted, files.enter_context(atomic_text(out / PAIRS)))
+            accepted = _writing_pairs(accepted, files.enter_context(atomic_text(out / PAIRS)), report)
         else:
             (out / PAIRS).unlink(missing_ok=True)  # an earlier run's, of other data
         write_conversations((_conversation(one, recipe) for one in accepted), out / "instruct", recipe.format)
@@ -87,11 +88,14 @@ def _accepted(
             rejected.write(to_json({**one.about, "text": one.text}) + "\n")
 
 
-def _writing_pairs(samples: Iterable[JudgedSample], file: TextIO) -> Iterator[JudgedSample]:
-    """The samples; their pairs of answers are written on the way."""
+def _writing_pairs(samples: Iterable[JudgedSample], file: TextIO, report: Report) -> Iterator[JudgedSample]:
+    """The samples; their pairs of answers are written on the way, and counted."""
+    balance = Balance()
     for one in samples:
         for number, pair in enumerate(one.preferences, 1):
-            file.write(pair.to_row(f"{one.id}-{number}", one.kind, str(one.about["image"])) + "\n")
+            for id_, ready in balance.add(f"{one.id}-{number}", pair):
+                file.write(ready.to_row(id_) + "\n")
+                report.preferences[ready.reason] += 1
         yield one
 
 
