@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,7 +23,7 @@ from vistune.generate.report import Report
 from vistune.generate.write import write_samples
 from vistune.llm import Client
 from vistune.recipe.training import DataRecipe
-from vistune.records import ImageRecord, Turn
+from vistune.records import Box, ImageRecord, Turn
 
 KINDS = "conversation,detail"
 
@@ -147,3 +148,16 @@ def test_duplicates_stay_if_wanted(tmp_path: Path) -> None:
         report = Report(["detail"])
         write_samples(samples, report, tmp_path, recipe)
         assert report.totals()["accepted"] == count
+
+
+def test_images_of_one_class_give_different_samples(tmp_path: Path, quiet: Console) -> None:
+    rng, records = random.Random(0), []
+    for number in range(200):
+        boxes = []
+        for _ in range(1 if rng.random() < 0.9 else 2):
+            x, y, w, h = rng.uniform(0, 0.4), rng.uniform(0, 0.4), rng.uniform(0.2, 0.6), rng.uniform(0.2, 0.6)
+            boxes.append(Box("raccoon", x, y, x + w, y + h))
+        records.append(ImageRecord(str(number), Path(f"{number}.jpg"), 640, 480, (), tuple(boxes)))
+    report = generate(GenerateRecipe(), tmp_path, records=records, console=quiet)
+    for kind in ("detail", "reasoning"):
+        assert report.kinds[kind].accepted >= 0.6 * len(records), dict(report.kinds[kind].reasons)

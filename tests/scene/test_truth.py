@@ -100,7 +100,7 @@ def wrong(question: str, answer: str, record: ImageRecord, present: Counter[str]
         faults += [f"states {number} {name}"] if NUMBERS[number] > present[SPELLINGS[name]] else []
     if total := re.search(r"\bthere (?:are|is) (\w+) objects? altogether", a):
         faults += [f"total {total[1]}"] if NUMBERS[total[1]] != present.total() else []
-    return faults + places(q, a, record) + relations(q, a, record)
+    return faults + places(q, a, record) + relations(q, a, record) + layout(answer, record)
 
 
 def only(thing: str, record: ImageRecord) -> Box | None:
@@ -142,6 +142,51 @@ def relations(q: str, a: str, record: ImageRecord) -> list[str]:
     return faults
 
 
+SHARES = {
+    "less than a tenth": 0.04, "a tenth": 0.1, "a fifth": 0.2, "a quarter": 0.25, "a third": 0.33, "two fifths": 0.4,
+    "half": 0.5, "three fifths": 0.6, "two thirds": 0.67, "three quarters": 0.75, "four fifths": 0.8,
+    "nine tenths": 0.9, "nearly all": 0.98,
+}  # fmt: skip
+SHARE = re.compile(
+    rf"(?<!upper )(?<!lower )(?<!left )(?<!right )\b(?:about )?({'|'.join(sorted(SHARES, key=len, reverse=True))})\b"
+)
+HALVES = re.compile(r"\b(left|upper)\b.*\b(right|lower)\b")
+
+
+def layout(text: str, record: ImageRecord) -> list[str]:
+    """Statements of sizes, distances, edges and halves that hold of no object and of no kind of objects."""
+    groups: dict[str, list[Box]] = {}
+    for box in record.boxes:
+        groups.setdefault(things_in(box.category)[0], []).append(box)
+    around = [
+        Box("", min(b.x1 for b in g), min(b.y1 for b in g), max(b.x2 for b in g), max(b.y2 for b in g))
+        for g in groups.values()
+    ]
+    measures = [(b.x2 - b.x1, b.y2 - b.y1) for b in (*record.boxes, *around)]
+    measures += [pair for b in record.boxes for pair in ((b.x1, 1 - b.x2), (b.y1, 1 - b.y2))]
+    gaps = [{"left": b.x1, "right": 1 - b.x2, "top": b.y1, "bottom": 1 - b.y2} for b in record.boxes]
+    faults = []
+    for sentence in re.split(r"(?<=[.])\s", text):
+        low = sentence.lower()
+        said = [SHARES[share] for share in SHARE.findall(low)]
+        pairs = list(zip(said[::2], said[1::2], strict=False))
+        if any(all(max(abs(a - w), abs(b - h)) > 0.07 for w, h in measures) for a, b in pairs):
+            faults.append(f"no object of this size: {sentence}")
+        edges = re.findall(r"the (left|right|top|bottom) edge", low) if not said else []
+        if not any(all(gap[edge] < 0.01 for edge in edges) for gap in gaps):
+            faults.append(f"no object at these edges: {sentence}")
+        if re.search(r"clear of all|none of the image's edges|lies inside the frame|no edge of|all around it", low):
+            faults += [] if any(min(gap.values()) > 0.015 for gap in gaps) else [f"all are at an edge: {sentence}"]
+        words = [NUMBERS[word] for word in re.findall(r"\w+", low) if word in NUMBERS]
+        if len(words) == 2 and not said and HALVES.search(low) and ("half" in low or "middle" in low):
+            axis = 0 if "left" in low else 1
+            sides = [
+                (sum(b.center[axis] < 0.5 for b in g), sum(b.center[axis] > 0.5 for b in g)) for g in groups.values()
+            ]
+            faults += [] if tuple(words) in sides else [f"no such halves: {sentence}"]
+    return faults
+
+
 def test_no_statement_about_a_thousand_scenes_contradicts_the_boxes() -> None:
     faults, denials, statements = [], 0, 0
     for seed in range(1000):
@@ -168,6 +213,9 @@ def test_the_reader_finds_what_is_wrong() -> None:
         ("Is the dog above the TVmonitor?", "No, the Dog is below the TVmonitor."),
         ("What can you see?", "There are two dogs and a television."),
         ("What can you see?", "A car."),
+        ("What can you see?", "In width the dog fills about half of the picture, in height about a fifth."),
+        ("What can you see?", "It touches the left edge."),
+        ("What can you see?", "The left half holds two, the right half one."),
     ):
         assert wrong(question, answer, record, present, own), question
     for question, answer in (
