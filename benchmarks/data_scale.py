@@ -117,7 +117,8 @@ def measure(data: Path, images: Path, steps: int, count: int) -> dict[str, float
 
     from vistune.data.dataset import Dataset, open_sources
     from vistune.data.encode import Encoder
-    from vistune.model.assemble import assemble, image_token_count
+    from vistune.model.assemble import assemble
+    from vistune.model.vision import image_grid
     from vistune.recipe import schema
     from vistune.recipe.training import Recipe
     from vistune.train.loop import train_stage
@@ -129,7 +130,7 @@ def measure(data: Path, images: Path, steps: int, count: int) -> dict[str, float
                 "epochs": steps * recipe.stages[1].batch_size / count}
     )  # fmt: skip
     model, processor = assemble(recipe.model)
-    encoder = Encoder(processor.tokenizer, str(processor.chat_template), image_token_count(model.config))
+    encoder = Encoder(processor.tokenizer, str(processor.chat_template), image_grid(model.config))
     freeze(model, stage.trains)
     before, start = _peak(), time.process_time()
     dataset = Dataset(open_sources(stage.sources()), encoder, stage.max_length)

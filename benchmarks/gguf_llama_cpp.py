@@ -29,12 +29,12 @@ from PIL import Image, ImageDraw, ImageOps
 from vistune.cli import main as vistune
 from vistune.data.chat_template import checkpoint_template
 from vistune.data.encode import PromptEncoder
-from vistune.data.images import to_pixels, to_rgb
+from vistune.data.images import ImageInput, to_pixels, to_rgb
 from vistune.model.adapter_checkpoint import open_checkpoint
-from vistune.model.assemble import assemble, image_token_count
+from vistune.model.assemble import assemble
 from vistune.model.checkpoint import save_checkpoint
 from vistune.model.decode import PromptIds, greedy
-from vistune.model.vision import see
+from vistune.model.vision import image_embeddings, image_grid, see, vision_features
 from vistune.recipe.training import ModelRecipe
 from vistune.records import IMAGE_TOKEN, Turn
 
@@ -66,7 +66,8 @@ def make_checkpoints(folder: Path, languages: list[Path]) -> Iterator[Path]:
             with torch.no_grad():
                 words = model.get_input_embeddings()(torch.arange(100, 200)).std()
                 pixels = torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-                model.model.multi_modal_projector.linear_2.weight *= words / see(model, pixels).std()
+                embeddings = image_embeddings(model, vision_features(model, pixels))
+                model.model.multi_modal_projector.linear_2.weight *= words / embeddings.std()
             save_checkpoint(model, processor, folder / f"{tower}-{language.stem}")
             yield folder / f"{tower}-{language.stem}"
 
@@ -188,14 +189,15 @@ def _color(rng: random.Random) -> tuple[int, int, int]:
 def reference(checkpoint: Path, paths: list[Path]) -> list[tuple[torch.Tensor, list[int]]]:
     """Each image's embeddings (I, D) and the answer's greedy tokens, without the end."""
     model, processor = open_checkpoint(checkpoint)
-    encoder = PromptEncoder(processor.tokenizer, checkpoint_template(processor), image_token_count(model.config))
-    ids = encoder.prompt([Turn("user", f"{IMAGE_TOKEN}\n{QUESTION}")], images=1)
+    encoder = PromptEncoder(processor.tokenizer, checkpoint_template(processor))
+    tokens = image_grid(model.config).tokens(lambda: (SIDE, SIDE))
+    ids = encoder.prompt([Turn("user", f"{IMAGE_TOKEN}\n{QUESTION}")], images=[tokens])
     found = []
     for path in paths:
-        pixels = to_pixels(processor.image_processor, to_rgb(Image.open(path)))[None]
-        features = see(model, pixels)
-        tokens = [token for [(_, token)] in greedy(model, [PromptIds(ids, (0,))], features, TOKENS)]
-        found.append((features[0], [token for token in tokens if token != processor.tokenizer.eos_token_id]))
+        pixels = to_pixels(processor.image_processor, to_rgb(Image.open(path)))
+        features = see(model, [ImageInput(pixels, tokens)])
+        written = [token for [(_, token)] in greedy(model, [PromptIds(ids, (0,))], features, TOKENS)]
+        found.append((features[0], [token for token in written if token != processor.tokenizer.eos_token_id]))
     return found
 
 

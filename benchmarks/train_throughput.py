@@ -51,8 +51,8 @@ class Prepared:
     def __init__(self, folder: Path, arguments: argparse.Namespace) -> None:
         from vistune.data.encode import Encoder
         from vistune.model.adapters import add_lora
-        from vistune.model.assemble import image_token_count
         from vistune.model.checkpoint import load_checkpoint
+        from vistune.model.vision import image_grid
         from vistune.recipe.training import LoraRecipe
         from vistune.train.stages import freeze
 
@@ -62,7 +62,7 @@ class Prepared:
             add_lora(self.model, LoraRecipe(**LORA), seed=0)
         freeze(self.model, TRAINS[arguments.stage])
         self.encoder = Encoder(
-            self.processor.tokenizer, str(self.processor.chat_template), image_token_count(self.model.config)
+            self.processor.tokenizer, str(self.processor.chat_template), image_grid(self.model.config)
         )
 
     def dataset(self) -> Any:
@@ -156,7 +156,7 @@ def _run_trainer(
             "input_ids": pad_sequence(ids, batch_first=True, padding_value=3),
             "attention_mask": pad_sequence([torch.ones_like(one) for one in ids], batch_first=True),
             "labels": pad_sequence(labels, batch_first=True, padding_value=-100),
-            "pixel_values": torch.stack([pixels[name] for sample in chosen for name in sample.images]),
+            "pixel_values": torch.cat([pixels[name] for sample in chosen for name in sample.images]),
         }
 
     gpu, ends = arguments.device == "cuda", [time.perf_counter()]

@@ -10,6 +10,7 @@ from PIL import Image
 
 from vistune.data.dataset import Dataset, open_sources
 from vistune.data.encode import Encoder
+from vistune.data.image_tokens import ImageGrid
 from vistune.data.images import ImageStore, square_processor
 from vistune.data.loader import Loader, Step
 from vistune.errors import DataError
@@ -42,7 +43,7 @@ def encoder(backbones: Path) -> Encoder:
     from assembling import assemble
 
     _, processor = assemble(f"{backbones}/vision", f"{backbones}/language", projector="linear")
-    return Encoder(processor.tokenizer, str(processor.chat_template), 4)
+    return Encoder(processor.tokenizer, str(processor.chat_template), ImageGrid(4))
 
 
 def steps(dataset: Dataset, start: int = 0, stop: int = 6, **options: Any) -> list[Step]:

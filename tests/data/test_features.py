@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from vistune.data.features import FeatureCache, image_key
+from vistune.data.features import FeatureCache, crop_keys
 
 SHAPE = (3, 4)
-KEYS = [image_key(bytes([number])) for number in range(10)]
+KEYS = [crop_keys(bytes([number]), 1)[0] for number in range(10)]
 
 
 def _open(folder: Path, limit: int = 10**6, dtype: torch.dtype = torch.float32) -> FeatureCache:
@@ -92,10 +92,10 @@ def test_no_more_is_kept_than_there_is_room_for(tmp_path: Path) -> None:
 
 def test_a_process_that_is_killed_while_it_writes_leaves_whole_records(tmp_path: Path) -> None:
     program = (
-        "import sys, torch\nfrom pathlib import Path\nfrom vistune.data.features import FeatureCache, image_key\n"
+        "import sys, torch\nfrom pathlib import Path\nfrom vistune.data.features import FeatureCache, crop_keys\n"
         "cache = FeatureCache(Path(sys.argv[1]), (300, 400), torch.float32, 10**9)\nprint(flush=True)\n"
         "for number in range(10**6):\n"
-        "    cache.put(image_key(str(number).encode()), torch.full((300, 400), float(number)))\n"
+        "    cache.put(crop_keys(str(number).encode(), 1)[0], torch.full((300, 400), float(number)))\n"
     )
     process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE)
     assert process.stdout is not None
@@ -107,6 +107,6 @@ def test_a_process_that_is_killed_while_it_writes_leaves_whole_records(tmp_path:
     cache = FeatureCache(tmp_path, (300, 400), torch.float32, 10**9)
     assert len(cache) >= 10
     for number in range(len(cache)):
-        kept = cache.get(image_key(str(number).encode()))
+        kept = cache.get(crop_keys(str(number).encode(), 1)[0])
         assert kept is not None
         assert (kept == number).all()

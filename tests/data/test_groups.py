@@ -7,14 +7,18 @@ import torch
 from vistune.data.collate import collate
 from vistune.data.encode import Sample
 from vistune.data.groups import make_groups
+from vistune.data.image_tokens import ImageGrid
 
-IMAGE = 9  # takes two tokens
+IMAGE = 9
+TOKENS = ImageGrid(2).tokens(lambda: (1, 1))
 
 
 def _sample(name: str, tokens: list[int], first_target: int, images: str) -> Sample:
     ids = np.array([one for token in tokens for one in [token] * (2 if token == IMAGE else 1)], dtype=np.int32)
     targets = np.arange(len(ids)) >= first_target
-    return Sample(name, ids, targets, tuple(images), np.flatnonzero(ids == IMAGE).astype(np.int32))
+    return Sample(
+        name, ids, targets, tuple(images), (TOKENS,) * len(images), np.flatnonzero(ids == IMAGE).astype(np.int32)
+    )
 
 
 @pytest.mark.parametrize(
@@ -44,7 +48,7 @@ def test_features_come_from_each_images_own_pixels() -> None:
         _sample("1", [1, IMAGE, IMAGE, 3], 5, "ab"), _sample("2", [1, IMAGE, IMAGE, 4], 5, "ac"),
         _sample("3", [5, 6], 1, ""), _sample("4", [1, 2, IMAGE, 3], 4, "b"),
     ]  # fmt: skip
-    batch = collate(make_groups(samples), lambda name: torch.full((3, 1, 1), float(ord(name))))
+    batch = collate(make_groups(samples), lambda name, _: torch.full((1, 3, 1, 1), float(ord(name))))
     assert batch.pixel_values is not None
     assert [chr(int(one)) for one in batch.pixel_values[:, 0, 0, 0]] == ["a", "b", "c"]
     assert batch.input_ids.tolist() == [1, 9, 9, 9, 9, 3, 9, 9, 4, 5, 6, 1, 2, 9, 9, 3]

@@ -130,7 +130,7 @@ def test_pixels_are_the_references_also_in_plain_transformers(tmp_path: Path, as
     rng = np.random.default_rng(0)
     for size in ((40, 30), (31, 40), (24, 24), (1, 50), (50, 1), (3, 50), (50, 3), (1, 1), (3, 2), (333, 500)):
         image = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
-        pixels = to_pixels(processor, image)
+        [pixels] = to_pixels(processor, image)
         assert pixels.dtype == torch.float32
         torch.testing.assert_close(pixels, _reference(image, 24, aspect), atol=1e-6, rtol=0)
         assert torch.equal(pixels, loaded(image, return_tensors="pt")["pixel_values"][0])
@@ -142,14 +142,16 @@ def test_an_image_that_would_grow_to_gigabytes_is_named() -> None:
         to_pixels(square_processor(TOWER, 336, "pad"), thin, "thin.png")
     with pytest.raises(DataError, match="too long and thin"):
         to_pixels(square_processor(TOWER, 336, "crop"), thin)
-    assert to_pixels(square_processor(TOWER, 336, "stretch"), thin).shape == (3, 336, 336)
+    assert to_pixels(square_processor(TOWER, 336, "stretch"), thin).shape == (1, 3, 336, 336)
 
 
 def test_aspect_pads_with_the_mean_crops_or_stretches() -> None:
     tower = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "resample": Image.Resampling.NEAREST}
     wide = Image.new("RGB", (32, 16), (255, 0, 0))
     wide.paste((0, 255, 0), (0, 0, 8, 16))
-    pad, crop, stretch = (to_pixels(square_processor(tower, 8, aspect), wide) for aspect in ("pad", "crop", "stretch"))
+    pad, crop, stretch = (
+        to_pixels(square_processor(tower, 8, aspect), wide)[0] for aspect in ("pad", "crop", "stretch")
+    )
     assert pad.shape == crop.shape == stretch.shape == (3, 8, 8)
     assert pad[:, 0].abs().max() < 0.02  # the mean colour is zero once normalised
     assert pad[0, 4, 4] == 1

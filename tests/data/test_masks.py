@@ -13,6 +13,7 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from vistune.data.chat_template import chat_template, exchange, special_tokens, template_names
 from vistune.data.encode import Encoder, Sample
+from vistune.data.image_tokens import ImageGrid
 from vistune.data.render import image_marks
 from vistune.errors import CheckpointError, DataError
 from vistune.model.assemble import _prepare_tokenizer
@@ -51,6 +52,8 @@ TRIMMED: dict[str, Callable[[str], str]] = {
     "smollm3": lambda text: text.lstrip("\n"),
 }  # fmt: skip
 IMAGE = 4
+GRID = ImageGrid(IMAGE)
+ONE = GRID.tokens(lambda: (9, 9))
 Made = tuple[Any, str, Encoder]
 
 
@@ -65,7 +68,7 @@ def make(make_tokenizer: Any, own_templates: dict[str, str]) -> Callable[[str, s
         tokenizer.chat_template = own_templates.get(name)
         text = chat_template(tokenizer, None if name in own_templates else name)
         _prepare_tokenizer(tokenizer, text)
-        return tokenizer, text, Encoder(tokenizer, text, IMAGE)
+        return tokenizer, text, Encoder(tokenizer, text, GRID)
 
     return made
 
@@ -188,7 +191,7 @@ def test_ids_are_those_of_plain_transformers(make: Callable[[str, str], Made], k
         prompt = tokenizer.apply_chat_template(
             messages[:count], chat_template=template, tokenize=False, add_generation_prompt=True
         )
-        found = encoder.prompt(turns[:count], images=1)
+        found = encoder.prompt(turns[:count], images=[ONE])
         assert (
             np.delete(found, sample.image_at[1:]).tolist() == tokenizer(prompt, add_special_tokens=False)["input_ids"]
         )
@@ -205,7 +208,7 @@ def test_a_prompt_is_what_stands_before_the_first_target(
         answer = Turn("assistant", ("\n" if index % 2 and kind != "llama2" else "") + _text(rng))
         sample = encoder.encode(Conversation("1", (question, answer)), 1000)
         first = int(sample.targets.argmax())
-        assert encoder.prompt([question], images=0) == sample.input_ids[:first].tolist()
+        assert encoder.prompt([question], images=[]) == sample.input_ids[:first].tolist()
 
 
 def test_special_tokens_that_a_user_types_stay_text(make: Callable[[str, str], Made]) -> None:
@@ -213,7 +216,7 @@ def test_special_tokens_that_a_user_types_stay_text(make: Callable[[str, str], M
         tokenizer, _, encoder = make(kind, name)
         special = special_tokens(tokenizer)
         typed = "".join(special) + "a ### b"
-        tame, nasty = (encoder.prompt([Turn("user", f"{IMAGE_TOKEN}\n{text}")], images=1) for text in ("x", typed))
+        tame, nasty = (encoder.prompt([Turn("user", f"{IMAGE_TOKEN}\n{text}")], images=[ONE]) for text in ("x", typed))
         ids = set(special.values())
         assert [one for one in tame if one in ids] == [one for one in nasty if one in ids]
         spellings = _spellings(tokenizer)
@@ -296,8 +299,8 @@ def test_what_cannot_be_learned_from_is_named(make: Callable[[str, str], Made]) 
     shouting = template.replace("content.lstrip('\\n')", "content | upper")
     assert shouting != template
     with pytest.raises(DataError, match="conversation 5: the chat template changes"):
-        Encoder(tokenizer, shouting, 4).encode(Conversation("5", (question, Turn("assistant", "no"))), 500)
+        Encoder(tokenizer, shouting, GRID).encode(Conversation("5", (question, Turn("assistant", "no"))), 500)
     with pytest.raises(DataError, match="conversation 6: the chat template refuses"):
         make("gemma", "gemma2")[2].encode(Conversation("6", TURNS[1:], ("a.png",)), 500)
     with pytest.raises(CheckpointError, match=r"ends an answer with '<\|im_end\|>', the model with '</s>'"):
-        Encoder(make("llama2", "vicuna_v1")[0], template, 4)
+        Encoder(make("llama2", "vicuna_v1")[0], template, GRID)

@@ -21,10 +21,9 @@ from transformers import (
 
 from assembling import assemble
 from vistune.errors import CheckpointError
-from vistune.model.assemble import image_token_count
 from vistune.model.backbones import load_language, load_vision
 from vistune.model.checkpoint import save_checkpoint
-from vistune.model.vision import at_image_size
+from vistune.model.vision import at_image_size, image_grid
 
 TOWER = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 28, "patch_size": 14,
          "initializer_range": 0.2}  # fmt: skip
@@ -90,7 +89,7 @@ def test_an_assistant_at_another_size_is_saved_with_it(
     tower = AutoModel.from_config(AutoConfig.for_model(family, **TOWER, num_register_tokens=4))
     parts = str(_save(tower, tmp_path / "tower", backbones / "vision")), str(backbones / "language")
     model, processor = assemble(*parts, projector="linear", image_size=45)  # three patches and a rest
-    assert image_token_count(model.config) == tokens
+    assert image_grid(model.config).features == tokens
     save_checkpoint(model, processor, tmp_path / "run")
     again: Any = LlavaForConditionalGeneration.from_pretrained(tmp_path / "run")
     assert again.config.image_seq_length == tokens

@@ -19,7 +19,6 @@ from vistune.model.adapter_checkpoint import open_checkpoint
 from vistune.model.assistant import Assistant
 from vistune.model.checkpoint import load_checkpoint, save_checkpoint
 from vistune.model.decode import PromptIds, greedy
-from vistune.model.vision import see
 from vistune.records import Turn
 
 KINDS = [
@@ -221,9 +220,9 @@ def test_an_answer_ends_with_its_end_of_turn(saved: Any) -> None:
     path, _ = saved
     assistant = Assistant.load(path, "cpu")
     image, config = _pictures()[0], assistant.model.generation_config
-    pixels = assistant.processor.image_processor(image, return_tensors="pt")["pixel_values"]
-    features = see(assistant.model, pixels)
-    prompts = [PromptIds(assistant._prompt([Turn("user", text)], 1), (0,)) for text in ("yes", "how many dogs", "no")]
+    features, tokens = assistant._see([image]), [assistant._tokens(image)]
+    texts = ("yes", "how many dogs", "no")
+    prompts = [PromptIds(assistant._prompt([Turn("user", text)], tokens), (0,)) for text in texts]
     whole = _decode(assistant, prompts, features)
     config.eos_token_id = [whole[0][4], whole[1][2]]
     cut = _decode(assistant, prompts, features)
@@ -233,7 +232,7 @@ def test_an_answer_ends_with_its_end_of_turn(saved: Any) -> None:
     assert sum(map(len, cut)) < sum(map(len, whole))
 
 
-def _decode(assistant: Assistant, prompts: list[PromptIds], features: torch.Tensor) -> list[list[int]]:
+def _decode(assistant: Assistant, prompts: list[PromptIds], features: list[torch.Tensor]) -> list[list[int]]:
     written: list[list[int]] = [[] for _ in prompts]
     for tokens in greedy(assistant.model, prompts, features, 12):
         for row, token in tokens:

@@ -26,12 +26,12 @@ from vistune.data.collate import collate
 from vistune.data.encode import Encoder, Sample
 from vistune.data.groups import make_groups
 from vistune.data.images import to_pixels
-from vistune.errors import CheckpointError
+from vistune.errors import CheckpointError, RecipeError
 from vistune.model.adapters import add_lora, lora_layers
-from vistune.model.assemble import image_token_count
 from vistune.model.assistant import Assistant
 from vistune.model.checkpoint import save_checkpoint
 from vistune.model.families import LANGUAGE, VISION
+from vistune.model.vision import image_grid
 from vistune.recipe.training import LoraRecipe
 from vistune.records import Conversation, Turn
 from vistune.train.stages import freeze
@@ -133,7 +133,7 @@ class Both:
 
     def ours(self) -> Tensor:
         """The packed loss."""
-        return TargetLoss(self.model)(collate(make_groups(self.samples), self.pixels.__getitem__))
+        return TargetLoss(self.model)(collate(make_groups(self.samples), lambda name, _: self.pixels[name]))
 
     def theirs(self) -> Tensor:
         """The loss by transformers' own forward, one conversation a row, padded."""
@@ -143,7 +143,7 @@ class Both:
         logits = self.model(
             input_ids=pad_sequence(ids, batch_first=True),
             attention_mask=pad_sequence([torch.ones_like(one) for one in ids], batch_first=True),
-            pixel_values=torch.stack([self.pixels[name] for sample in self.samples for name in sample.images]),
+            pixel_values=torch.cat([self.pixels[name] for sample in self.samples for name in sample.images]),
         ).logits
         config = self.model.config.text_config  # LlavaForConditionalGeneration leaves out what follows
         logits = logits * getattr(config, "logit_scale", 1) / getattr(config, "logits_scaling", 1)
@@ -155,7 +155,7 @@ class Both:
 
 def _both(folder: Path, vision: str, language: str) -> Both:
     model, processor = assemble(str(folder / vision), str(folder / language), projector="mlp2x_gelu")
-    encoder = Encoder(processor.tokenizer, str(processor.chat_template), image_token_count(model.config))
+    encoder = Encoder(processor.tokenizer, str(processor.chat_template), image_grid(model.config))
     pixels = {name: to_pixels(processor.image_processor, picture) for name, picture in _pictures().items()}
     return Both(model, processor, [encoder.encode(one, 200) for one in _conversations()], pixels)
 
@@ -184,6 +184,17 @@ def test_adapters_gradients_are_the_plain_forwards(saved: Path, vision: str, lan
     freeze(both.model, ["projector", "lora"])
     trained = _compare(both)
     assert {name.split(".")[-2] for name in trained} == {"default", "linear_1", "linear_2"}
+
+
+def test_the_towers_last_layers_are_trained_alone(saved: Path) -> None:
+    both = _both(saved, "clip_vision_model", "llama")
+    freeze(both.model, ["projector", "vision"], vision_layers=1)
+    trained = _compare(both)
+    last = both.model.model.vision_tower.encoder.layers[1]  # of three, the projector reads the second one's output
+    tower = {name for name in trained if "vision_tower" in name}
+    assert tower == {f"model.vision_tower.encoder.layers.1.{name}" for name, _ in last.named_parameters()}
+    with pytest.raises(RecipeError, match="the vision tower has 2 layers before"):
+        freeze(both.model, ["vision"], vision_layers=3)
 
 
 def _compare(both: Both) -> set[str]:

@@ -12,7 +12,7 @@ import pytest
 from assembling import assemble
 from vistune.data.encode import Encoder
 from vistune.errors import CheckpointError
-from vistune.model.assemble import image_token_count
+from vistune.model.vision import image_grid
 from vistune.records import Conversation, Turn
 
 
@@ -35,7 +35,7 @@ def test_a_sentencepiece_model_is_converted(backbones: Path, tmp_path: Path, leg
         byte_fallback=True, hard_vocab_limit=False, minloglevel=2,
     )  # fmt: skip
     model, processor = assemble(str(backbones / "vision"), str(folder), projector="linear", chat_template="vicuna_v1")
-    encoder = Encoder(processor.tokenizer, str(processor.chat_template), image_token_count(model.config))
+    encoder = Encoder(processor.tokenizer, str(processor.chat_template), image_grid(model.config))
     turns = Turn("user", "<image>\nhow many</s>"), Turn("assistant", "犬 </s> dogs")
     sample = encoder.encode(Conversation("1", turns, ("a.png",)), 200)
     assert sample.targets[-1]

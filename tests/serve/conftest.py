@@ -11,11 +11,10 @@ from assembling import assemble
 from vistune.model.checkpoint import save_checkpoint
 
 
-def save_assistant(backbones: Path, folder: Path, language: str, template: str | None = None) -> Path:
+def save_assistant(backbones: Path, folder: Path, language: str, **keys: Any) -> Path:
     """A checkpoint of tiny random backbones whose images move the answers."""
-    model, processor = assemble(
-        str(backbones / "vision"), str(backbones / language), projector="mlp2x_gelu", chat_template=template
-    )
+    parts = str(backbones / "vision"), str(backbones / language)
+    model, processor = assemble(*parts, projector="mlp2x_gelu", **keys)
     with torch.no_grad():
         for weight in model.model.multi_modal_projector.parameters():
             weight.mul_(3)
@@ -25,10 +24,16 @@ def save_assistant(backbones: Path, folder: Path, language: str, template: str |
 
 @pytest.fixture(scope="session")
 def assistants(backbones: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Checkpoints by the name of their language model: byte-level BPE with its own template, SentencePiece-like."""
+    """Checkpoints by the name of their language model: byte-level BPE with its own template, SentencePiece-like.
+
+    `tiles` is the first with images in tiles.
+    """
     folder = tmp_path_factory.mktemp("assistants")
-    templates: dict[str, Any] = {"language": None, "narrow": "vicuna_v1"}
-    return {name: save_assistant(backbones, folder / name, name, template) for name, template in templates.items()}
+    return {
+        "language": save_assistant(backbones, folder / "language", "language"),
+        "narrow": save_assistant(backbones, folder / "narrow", "narrow", chat_template="vicuna_v1"),
+        "tiles": save_assistant(backbones, folder / "tiles", "language", image_aspect="anyres"),
+    }
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoProcessor, LlavaForConditionalGeneration
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from vistune.records import Turn
 from vistune.serve.engine import Engine
@@ -37,14 +37,15 @@ def engine(path: Path) -> Iterator[Engine]:
 def read(engine: Engine, image: Image.Image) -> Picture:
     file = io.BytesIO()
     image.save(file, "PNG")
-    return ImageReader(engine.image_processor).read(file.getvalue(), "image")
+    return ImageReader(engine.image_processor, engine.image_grid).read(file.getvalue(), "image")
 
 
 def job(engine: Engine, question: str, images: list[Image.Image] | None = None, **options: Any) -> Job:
-    images = images or []
-    ids = engine.prompt([Turn("user", "<image>\n" * len(images) + question)], len(images))
+    pictures = [read(engine, one) for one in images or []]
+    turns = [Turn("user", "<image>\n" * len(pictures) + question)]
+    ids = engine.prompt(turns, [picture.tokens for picture in pictures])
     sampling = Sampling(**({"max_tokens": 12} | options))
-    return Job(ids, [read(engine, one) for one in images], sampling, lambda _: None)
+    return Job(ids, pictures, sampling, lambda _: None)
 
 
 def write(engine: Engine, jobs: list[Job]) -> list[str]:
@@ -62,7 +63,7 @@ def write(engine: Engine, jobs: list[Job]) -> list[str]:
 def generate(path: Path, question: str, images: list[Image.Image], tokens: int) -> tuple[list[int], str]:
     """What plain transformers answers."""
     processor: Any = AutoProcessor.from_pretrained(path)
-    model: Any = LlavaForConditionalGeneration.from_pretrained(path)
+    model: Any = AutoModelForImageTextToText.from_pretrained(path)
     content = "<image>\n" * len(images) + question
     text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
     inputs = processor(images=images or None, text=text, add_special_tokens=False, return_tensors="pt")
@@ -88,6 +89,19 @@ def test_greedy_answers_are_those_of_transformers_while_others_join_and_leave(
     assert write(engine, [job(engine, QUESTIONS[0], about[0], max_tokens=lengths[0])]) == answers[:1]
 
 
+def test_images_in_tiles_are_read_in_parts_of_any_size(assistants: dict[str, Path]) -> None:
+    path = assistants["tiles"]
+    wide, high, square = (Image.effect_noise(size, 90).convert("RGB") for size in ((90, 20), (30, 71), (40, 40)))
+    about = [[wide], [high, wide], [square], [wide, square, high]]
+    with Engine.load(path, "cpu") as engine:
+        engine._part = 7
+        jobs = [job(engine, question, images) for question, images in zip(QUESTIONS, about, strict=False)]
+        write(engine, jobs)
+    assert engine.counters.images_encoded == 3
+    for question, images, request in zip(QUESTIONS, about, jobs, strict=False):
+        assert request.written == generate(path, question, images, 12)[0]
+
+
 def test_one_image_is_encoded_once_and_its_tokens_run_once(engine: Engine, pictures: list[Image.Image]) -> None:
     alone = [write(engine, [job(engine, question, [pictures[0]])])[0] for question in QUESTIONS]
     before = engine.counters.cached_tokens
@@ -103,7 +117,7 @@ def test_one_image_is_encoded_once_and_its_tokens_run_once(engine: Engine, pictu
         thread.join()
     assert answers == [alone[number % len(alone)] for number in range(16)]
     assert engine.counters.images_encoded == 1
-    assert engine.counters.cached_tokens - before >= 16 * engine.image_tokens
+    assert engine.counters.cached_tokens - before >= 16 * engine.image_grid.features
 
 
 def test_short_prompts_are_read_together_and_like_ones_after_each_other(
@@ -117,7 +131,7 @@ def test_short_prompts_are_read_together_and_like_ones_after_each_other(
     assert rounds([job(engine, question, max_tokens=2) for question in QUESTIONS[:4]]) <= 2
     cached = engine.counters.cached_tokens
     assert rounds([job(engine, "yes", [pictures[0]], max_tokens=2) for _ in range(4)]) <= 3
-    assert engine.counters.cached_tokens - cached >= 3 * engine.image_tokens
+    assert engine.counters.cached_tokens - cached >= 3 * engine.image_grid.features
     assert engine.counters.images_encoded == 1
 
 
@@ -125,7 +139,7 @@ def test_a_following_turn_runs_only_what_is_new(engine: Engine, pictures: list[I
     first = job(engine, QUESTIONS[0], [pictures[0]])
     [answer] = write(engine, [first])
     turns = [Turn("user", f"<image>\n{QUESTIONS[0]}"), Turn("assistant", answer), Turn("user", QUESTIONS[1])]
-    ids = engine.prompt(turns, 1)
+    ids = engine.prompt(turns, [first.pictures[0].tokens])
     following = Job(ids, first.pictures, first.sampling, lambda _: None)
     [cached] = write(engine, [following])
     assert following.cached >= len(first.ids) - 2
@@ -210,7 +224,7 @@ def test_a_late_answer_is_cut_and_a_late_request_refused(path: Path) -> None:
 
 def test_a_failed_round_ends_its_requests_only(engine: Engine, pictures: list[Image.Image]) -> None:
     broken = job(engine, "yes", [pictures[0]])
-    broken.pictures = [Picture(1, torch.zeros(3, 5, 5))]
+    broken.pictures = [Picture(torch.zeros(1, 3, 5, 5), broken.pictures[0].tokens, 1)]
 
     async def last() -> Any:
         return [piece async for _, piece in engine.answer([broken])][-1].end

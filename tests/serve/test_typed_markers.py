@@ -58,7 +58,8 @@ def special_ids(engine: Engine, *messages: tuple[str, Any]) -> Counter[int]:
     body = {"messages": [{"role": role, "content": content} for role, content in messages]}
     turns, urls = conversation(ChatRequest.model_validate(body).messages)
     known = set(special_tokens(engine.tokenizer).values())
-    return Counter(token for token in engine.prompt(turns, len(urls)) if token in known)
+    tokens = engine.image_grid.tokens(lambda: (1, 1))
+    return Counter(token for token in engine.prompt(turns, [tokens] * len(urls)) if token in known)
 
 
 @pytest.mark.parametrize("image_first", [True, False])
@@ -73,7 +74,7 @@ def test_typed_markers_and_images_add_no_special_token(engine: Engine, image_fir
         )
 
     plain = prompt("x")
-    assert plain[engine.model.config.image_token_id] == engine.image_tokens
+    assert plain[engine.model.config.image_token_id] == engine.image_grid.features
     for typed in (*markers, "".join(markers), f"x{IMAGE_TOKEN}{IMAGE_TOKEN} y", "\n".join(markers)):
         assert prompt(typed) == plain, typed
 

@@ -14,7 +14,7 @@ from vistune.data.encode import Encoder
 from vistune.data.groups import make_groups
 from vistune.data.images import to_pixels
 from vistune.model.adapters import add_lora
-from vistune.model.assemble import image_token_count
+from vistune.model.vision import image_grid
 from vistune.recipe.training import LoraRecipe, Part
 from vistune.records import Conversation, Turn
 from vistune.train.flops import Work, flops, our_work, peak_of, plain_work, work_of
@@ -30,7 +30,7 @@ def _samples(processor: Any, model: Any) -> Any:
         Conversation(str(i), (Turn("user", "<image>\nwhat is it"), Turn("assistant", text)), (name,))
         for i, (name, text) in enumerate(TOLD)
     ]
-    encoder = Encoder(processor.tokenizer, str(processor.chat_template), image_token_count(model.config))
+    encoder = Encoder(processor.tokenizer, str(processor.chat_template), image_grid(model.config))
     return [encoder.encode(conversation, 100) for conversation in conversations]
 
 
@@ -64,7 +64,7 @@ def test_operations_are_those_that_torch_counts(backbones: Path, trains: list[Pa
     groups = make_groups(_samples(processor, model))
     pixels = to_pixels(processor.image_processor, Image.new("RGB", (28, 28), "red"))
     with FlopCounterMode(display=False) as counter:
-        TargetLoss(model)(collate(groups, lambda _: pixels)).backward()
+        TargetLoss(model)(collate(groups, lambda *_: pixels)).backward()
     attention = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu, torch.ops.aten.bmm}
     counted = sum(n for op, n in counter.get_flop_counts()["Global"].items() if op not in attention)
     parts = flops(model, trains, our_work(groups))

@@ -13,6 +13,7 @@ from vistune.data.collate import collate
 from vistune.data.dataset import open_sources
 from vistune.data.encode import Encoder
 from vistune.data.groups import make_groups
+from vistune.data.image_tokens import ImageGrid
 from vistune.data.images import ImageStore, read_image
 from vistune.model.adapter_checkpoint import open_checkpoint, starting_point
 from vistune.model.adapters import add_lora
@@ -58,7 +59,7 @@ def test_loss_and_gradients_are_the_same_bit_for_bit(make_recipe: Any, trains: l
             dtype = torch.bfloat16 if exact_words else torch.float32
             assert model.get_input_embeddings().weight.dtype == dtype
         (conversations,) = open_sources(recipe.stages[1].sources())
-        encoder = Encoder(processor.tokenizer, processor.chat_template, 4)
+        encoder = Encoder(processor.tokenizer, processor.chat_template, ImageGrid(4))
         samples = [encoder.encode(conversation, 500) for conversation in conversations]
         images = ImageStore(lambda name: read_image(Path(name)), processor.image_processor)
         with torch.autocast("cpu", torch.bfloat16):

@@ -15,6 +15,7 @@ from vistune.data.collate import Batch, collate
 from vistune.data.dataset import open_sources
 from vistune.data.encode import Encoder, Sample
 from vistune.data.groups import Group, make_groups
+from vistune.data.image_tokens import ImageGrid
 from vistune.data.images import ImageStore, read_image
 from vistune.data.loader import share_out
 from vistune.model.checkpoint import load_checkpoint
@@ -27,7 +28,7 @@ from vistune.train.target_loss import TargetLoss
 
 def _samples(recipe: Recipe, processor: Any) -> list[Sample]:
     (conversations,) = open_sources(recipe.stages[1].sources())
-    encoder = Encoder(processor.tokenizer, processor.chat_template, 4)
+    encoder = Encoder(processor.tokenizer, processor.chat_template, ImageGrid(4))
     return [encoder.encode(conversation, 500) for conversation in conversations]
 
 
@@ -51,7 +52,7 @@ def _plain(samples: list[Sample], processor: Any) -> dict[str, Tensor]:
         "input_ids": pad_sequence(ids, batch_first=True, padding_value=processor.tokenizer.pad_token_id),
         "attention_mask": pad_sequence([torch.ones_like(one) for one in ids], batch_first=True),
         "labels": pad_sequence(labels, batch_first=True, padding_value=-100),
-        "pixel_values": torch.stack([store.get(name) for sample in samples for name in sample.images]),
+        "pixel_values": torch.cat([store.get(name, 1) for sample in samples for name in sample.images]),
     }
 
 
@@ -102,7 +103,9 @@ def test_groups_are_shared_out_in_parts_none_of_which_is_empty(sizes: tuple[int,
     groups = []
     for number, size in enumerate(sizes):
         ids = [np.arange(4 + number + i, dtype=np.int32) for i in range(size)]
-        samples = [Sample(f"{number}.{i}", one, one > 2, (), np.empty(0, dtype=np.int32)) for i, one in enumerate(ids)]
+        samples = [
+            Sample(f"{number}.{i}", one, one > 2, (), (), np.empty(0, dtype=np.int32)) for i, one in enumerate(ids)
+        ]
         groups.append(Group(tuple(samples), 2))
     shares = share_out(groups, parts)
     assert len(shares) == parts

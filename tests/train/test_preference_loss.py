@@ -18,6 +18,7 @@ from vistune.data.collate import collate
 from vistune.data.dataset import Dataset, open_sources
 from vistune.data.encode import Encoder, Sample
 from vistune.data.groups import make_groups
+from vistune.data.image_tokens import ImageGrid
 from vistune.data.images import ImageStore
 from vistune.data.loader import share_out
 from vistune.errors import DataError, RecipeError
@@ -32,7 +33,7 @@ from vistune.train.stages import freeze
 
 
 def _dataset(dpo: Recipe, processor: Any) -> Dataset:
-    encoder = Encoder(processor.tokenizer, processor.chat_template, 4)
+    encoder = Encoder(processor.tokenizer, processor.chat_template, ImageGrid(4))
     return Dataset(open_sources(dpo.stages[0].sources()), encoder, 500)
 
 
@@ -43,7 +44,7 @@ def _log_likelihoods(model: Any, samples: list[Sample], store: ImageStore, pad: 
     rows = {
         "input_ids": pad_sequence(ids, batch_first=True, padding_value=pad),
         "attention_mask": pad_sequence([torch.ones_like(one) for one in ids], batch_first=True),
-        "pixel_values": torch.stack([store.get(name) for sample in samples for name in sample.images]),
+        "pixel_values": torch.cat([store.get(name, 1) for sample in samples for name in sample.images]),
     }
     logits = model(**rows).logits[:, :-1].log_softmax(-1)
     each = logits.gather(2, rows["input_ids"][:, 1:, None])[..., 0]

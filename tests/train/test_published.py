@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from transformers import AutoProcessor, LlavaForConditionalGeneration
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from published_llava import publish
+from published_llava import PUBLISHED, publish
 from vistune.cli import main
 from vistune.evaluate.models import open_model
 from vistune.evaluate.models.answerer import Prompt
@@ -21,11 +21,11 @@ from vistune.train.run import train
 QUESTIONS = ("how many dogs", "what is left of the cat", "a red box yes")
 
 
-@pytest.fixture(scope="module")
-def published(backbones: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=PUBLISHED)
+def published(request: Any, backbones: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The hub's cache with `owner/llava`."""
     cache = tmp_path_factory.mktemp("hub")
-    publish(backbones, cache)
+    publish(backbones, cache, request.param)
     return cache
 
 
@@ -36,7 +36,7 @@ def hub(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def theirs(folder: Path, picture: Image.Image) -> list[str]:
     """Greedy answers of transformers' own classes and template."""
-    model: Any = LlavaForConditionalGeneration.from_pretrained(folder)
+    model: Any = AutoModelForImageTextToText.from_pretrained(folder)
     processor: Any = AutoProcessor.from_pretrained(folder, backend="pil")
     answers = []
     for question in QUESTIONS:

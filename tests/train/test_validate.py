@@ -18,7 +18,7 @@ from vistune.data.groups import make_groups
 from vistune.data.images import ImageStore
 from vistune.errors import CheckpointError
 from vistune.model.adapter_checkpoint import open_checkpoint
-from vistune.model.assemble import image_token_count
+from vistune.model.vision import image_grid
 from vistune.recipe.training import Recipe
 from vistune.train.run import train
 from vistune.train.target_loss import TargetLoss
@@ -41,7 +41,7 @@ def _lines(out: Path, key: str) -> dict[int, float]:
 def _loss(recipe: Recipe, out: Path) -> float:
     """The loss of the finished stage's checkpoint on its validation data, one conversation at a time."""
     model, processor = open_checkpoint(out / "tune")
-    encoder = Encoder(processor.tokenizer, str(processor.chat_template), image_token_count(model.config))
+    encoder = Encoder(processor.tokenizer, str(processor.chat_template), image_grid(model.config))
     dataset = Dataset(open_sources(recipe.stages[1].sources(validation=True)), encoder, 2048)
     store = ImageStore(dataset.image, processor.image_processor)
     batches = [collate(make_groups([sample]), store.get) for sample in dataset.preview]

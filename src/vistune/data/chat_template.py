@@ -67,6 +67,27 @@ _TEXT_TO_PART = """\
 {%- endfor -%}
 {%- set messages = ns.messages -%}
 {{- '' }}"""
+_TEXT_TO_PARTS = """\
+{%- set ns = namespace(messages=[], parts=[], text='') -%}
+{%- for message in messages -%}
+{%- set ns.parts = [] -%}
+{%- for piece in message['content'].split('<image>') -%}
+{%- if loop.first -%}
+{%- set ns.text = piece -%}
+{%- elif ns.text | trim -%}
+{%- set ns.text = ns.text + '<image>' + piece -%}
+{%- else -%}
+{%- set ns.parts = ns.parts + [{'type': 'image'}] -%}
+{%- set ns.text = piece -%}
+{%- endif -%}
+{%- endfor -%}
+{%- set ns.text = ns.text.lstrip('\n') if ns.parts else ns.text -%}
+{%- set ns.parts = ns.parts + [{'type': 'text', 'text': ns.text}] -%}
+{%- set ns.messages = ns.messages + [{'role': message['role'], 'content': ns.parts}] -%}
+{%- endfor -%}
+{%- set messages = ns.messages -%}
+{{- '' }}"""
+"""As _TEXT_TO_PART, for a template that writes images by itself: those before a text are its own."""
 _SYSTEM_TO_USER = """\
 {%- if messages[0]['role'] == 'system' -%}
 {%- set text = messages[0]['content'] + '\\n\\n' + messages[1]['content'] -%}
@@ -108,10 +129,13 @@ def chat_template(tokenizer: PreTrainedTokenizerBase, name: str | None = None) -
 
 
 def checkpoint_template(processor: ProcessorMixin) -> str:
-    """The chat template of a checkpoint, which others may have made: adapted, and its `<image>` a special token."""
+    """The chat template of a checkpoint, which others may have made: adapted, and its `<image>` a special token.
+
+    Its generation prompt stays: it is what the checkpoint's authors answer with.
+    """
     tokenizer: Any = processor.tokenizer
     tokenizer.add_tokens([AddedToken(IMAGE_TOKEN, special=True, normalized=False)], special_tokens=True)
-    return _adapt(tokenizer, str(processor.chat_template))
+    return _adapt(tokenizer, str(processor.chat_template), own_prompt=True)
 
 
 def keep_template(processor: ProcessorMixin) -> str:
@@ -120,7 +144,7 @@ def keep_template(processor: ProcessorMixin) -> str:
     As `checkpoint_template`, but answers that the template does not end (llava-hf's) end with the end of a sequence.
     """
     tokenizer: Any = processor.tokenizer
-    template = checkpoint_template(processor)
+    template = _with_prompt(tokenizer, checkpoint_template(processor))
     if _end(tokenizer, template) is None:
         template = template.replace(_PARTS_TO_TEXT, _PARTS_TO_TEXT + _END_ANSWERS, 1)
     processor.chat_template = tokenizer.chat_template = template
@@ -183,19 +207,22 @@ def _end(tokenizer: PreTrainedTokenizerBase, template: str) -> str | None:
     return found and found[1]
 
 
-def _adapt(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
+def _adapt(tokenizer: PreTrainedTokenizerBase, template: str, *, own_prompt: bool = False) -> str:
     needed = _NEEDS.search(template)
     if needed:
         tokens = [AddedToken(token, special=True, normalized=False) for token in needed[1].split()]
         tokenizer.add_tokens(tokens, special_tokens=True)
     template = _without_date(template.removesuffix("\n"))
     if not template.startswith(_PARTS_TO_TEXT):
-        for change, roles in ((_TEXT_TO_PART, _TURNS[1:]), (_SYSTEM_TO_USER, _TURNS)):
+        to_parts = _TEXT_TO_PARTS if _writes_images(tokenizer, template) else _TEXT_TO_PART
+        for change, roles in ((to_parts, _TURNS[1:]), (_SYSTEM_TO_USER, _TURNS)):
             if _shown(tokenizer, change + template, roles) > _shown(tokenizer, template, roles):
                 template = change + template
         template = _PARTS_TO_TEXT + template
-    template = _with_prompt(tokenizer, template)
-    if _begins_with_bos(tokenizer) and not exchange(tokenizer, template)[0].startswith(str(tokenizer.bos_token)):
+    if not own_prompt:
+        template = _with_prompt(tokenizer, template)
+    before, *_ = exchange(tokenizer, template)
+    if _begins_with_bos(tokenizer) and not before.startswith(str(tokenizer.bos_token)):
         space = " " if _space_follows_bos(tokenizer) else ""
         template = template.replace(_PARTS_TO_TEXT, f"{_PARTS_TO_TEXT}{{{{ bos_token + '{space}' }}}}", 1)
     return template
@@ -214,6 +241,15 @@ def _shown(tokenizer: PreTrainedTokenizerBase, template: str, roles: Sequence[st
     except Exception:  # templates raise whatever their author chose
         return 0
     return sum(message["content"] in rendered for message in messages)
+
+
+def _writes_images(tokenizer: PreTrainedTokenizerBase, template: str) -> bool:
+    """Whether the template writes an image that is a part of a turn as `<image>`."""
+    content: Any = [{"type": "image"}, {"type": "text", "text": "x"}]
+    try:
+        return IMAGE_TOKEN in render(tokenizer, template, [{"role": "user", "content": content}])
+    except Exception:  # templates raise whatever their author chose
+        return False
 
 
 def _with_prompt(tokenizer: PreTrainedTokenizerBase, template: str) -> str:

@@ -50,6 +50,7 @@ class Dataset:
     ) -> None:  # fmt: skip
         self._sources, self._encoder, self._max_length = sources, encoder, max_length
         self._output = output
+        self._sizes: dict[str, tuple[int, int]] = {}
         self._starts = np.cumsum([0, *(len(source) for source in sources)])
         self._left_out: set[int] = set()  # unusable conversations known so far
         self._shortened: dict[int, int] = {}  # turns that were too long, by conversation, likewise
@@ -121,7 +122,8 @@ class Dataset:
 
     def _encode(self, numbers: Sequence[int]) -> Iterator[Sample | DataError]:
         """The samples of these conversations, numbered through all sources, or why they are unusable."""
-        outcomes = self._encoder.encode_batch([self._conversation(number) for number in numbers], self._max_length)
+        conversations = [self._conversation(number) for number in numbers]
+        outcomes = self._encoder.encode_batch(conversations, self._max_length, self._size)
         for number, outcome in zip(numbers, outcomes, strict=True):
             if isinstance(outcome, DataError):
                 label = self._sources[self._source(number)].label
@@ -134,6 +136,11 @@ class Dataset:
             if outcome.dropped_turns:
                 self._shortened[number] = outcome.dropped_turns
             yield outcome
+
+    def _size(self, name: str) -> tuple[int, int]:
+        if name not in self._sizes:
+            self._sizes[name] = self.image(name).size()
+        return self._sizes[name]
 
     def _conversation(self, number: int) -> Conversation:
         source = self._source(number)

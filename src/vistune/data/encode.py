@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 
 from vistune.data.chat_template import before_answer, end_of_turn, exchange, special_tokens
+from vistune.data.image_tokens import ImageGrid, ImageTokens
 from vistune.data.render import Rendered, Renderer, image_marks
 from vistune.data.tokenizer import TemplateTokenizer
 from vistune.errors import CheckpointError, DataError
@@ -20,20 +21,23 @@ from vistune.records import IMAGE_TOKEN, Conversation, Turn
 
 Ids = NDArray[np.int32]
 """Token ids or places (n)."""
+ImageSize = Callable[[str], tuple[int, int]]
+"""An image's width and height by its name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
     """A conversation ready for training: token ids (S), the mask of targets (S), its images and their places (M).
 
-    `image_at` holds the places of all images' tokens, one image after the other, each of as many tokens. `rejected` is
-    the same conversation with the answer that this one is preferred to.
+    `image_at` holds the places of all images' tokens, one image after the other. `rejected` is the same conversation
+    with the answer that this one is preferred to.
     """
 
     id: str
     input_ids: Ids
     targets: NDArray[np.bool_]
     images: tuple[str, ...]
+    image_tokens: tuple[ImageTokens, ...]
     image_at: Ids
     dropped_turns: int = 0
     rejected: Sample | None = None
@@ -42,11 +46,6 @@ class Sample:
     def versions(self) -> tuple[Sample, ...]:
         """The sample, and the rejected one if it is one of a pair."""
         return (self, self.rejected) if self.rejected else (self,)
-
-    @property
-    def image_size(self) -> int:
-        """Number of tokens of each of its images; 0 without any."""
-        return len(self.image_at) // max(1, len(self.images))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,30 +56,31 @@ class _Draft:
     text: str
     starts: list[int]
     turns: int
+    images: list[ImageTokens]
     where: str
 
 
 class PromptEncoder:
-    """Encodes prompts with one tokenizer and chat template; an image takes `image_tokens` tokens.
+    """Encodes prompts with one tokenizer and chat template.
 
     Special tokens come from the template alone: where a turn's text spells one, it is encoded as the ordinary text
     it is.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str, image_tokens: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str) -> None:
         self._tokenizer, self._template = tokenizer, template
-        self._image_id, self._image_tokens = special_tokens(tokenizer)[IMAGE_TOKEN], image_tokens
+        self._image_id = special_tokens(tokenizer)[IMAGE_TOKEN]
         self._tokenize = TemplateTokenizer(tokenizer)
         self._render = Renderer(tokenizer, template, self._tokenize.spell)
 
-    def prompt(self, turns: Sequence[Turn], *, images: int) -> list[int]:
-        """The token ids up to where the assistant's next answer begins; the first `images` `<image>` are images.
+    def prompt(self, turns: Sequence[Turn], *, images: Sequence[ImageTokens]) -> list[int]:
+        """The token ids up to where the assistant's next answer begins; the first `<image>` are `images`.
 
         Raises DataError if the template refuses the turns or changes them.
         """
-        [encoding] = self._tokenize([self._prompt_text(turns, images)], offsets=False)
+        [encoding] = self._tokenize([self._prompt_text(turns, len(images))], offsets=False)
         ids = np.array(encoding.ids, dtype=np.int32)
-        expanded: list[int] = ids.repeat(self._sizes(ids)).tolist()
+        expanded: list[int] = ids.repeat(self._sizes(ids, images)).tolist()
         return expanded
 
     def answers(self, turns: Sequence[Turn], texts: Sequence[str], *, images: int) -> list[list[int]]:
@@ -107,12 +107,15 @@ class PromptEncoder:
             parts += [text, words]
         return "".join(parts)
 
-    def _sizes(self, ids: Ids) -> NDArray[np.int64]:
-        return np.where(ids == self._image_id, self._image_tokens, 1)
+    def _sizes(self, ids: Ids, images: Sequence[ImageTokens]) -> NDArray[np.int64]:
+        """How often each token stands in the whole sequence, where an image's token stands for each of its tokens."""
+        sizes = np.ones(len(ids), dtype=np.int64)
+        sizes[ids == self._image_id] = [len(one) for one in images]
+        return sizes
 
 
 class Encoder(PromptEncoder):
-    """Encodes whole conversations, too.
+    """Encodes whole conversations, too, for a model that reads images by `grid`.
 
     Targets are exactly what the model has to generate after the generation prompt: an answer, with the space that a
     template puts between the two, and its end-of-turn token, with the white space before it.
@@ -120,12 +123,13 @@ class Encoder(PromptEncoder):
     Raises CheckpointError if the template does not end an answer with the tokenizer's end-of-sequence token.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str, image_tokens: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str, grid: ImageGrid) -> None:
         end = end_of_turn(tokenizer, template)
         if end != tokenizer.eos_token:
             what = f"the chat template ends an answer with {end!r}, the model with {tokenizer.eos_token!r}"
             raise CheckpointError(what, where=tokenizer.name_or_path, fix="use the chat template of the model's recipe")
-        super().__init__(tokenizer, template, image_tokens)
+        super().__init__(tokenizer, template)
+        self._grid = grid
         special = special_tokens(tokenizer)
         self._special, self._end_id = frozenset(special.values()), special[end]
         before, after, _ = map(self._tokenize.spell, exchange(tokenizer, template))
@@ -133,33 +137,39 @@ class Encoder(PromptEncoder):
         self._cut = self._tokenize.cut if clean else ""
         self._end = re.compile(r"\s*" + re.escape(self._tokenize.spell(end)))
 
-    def encode(self, conversation: Conversation, max_length: int) -> Sample:
+    def encode(self, conversation: Conversation, max_length: int, size: ImageSize | None = None) -> Sample:
         """The sample; a conversation longer than `max_length` loses whole exchanges from its end.
 
-        Raises DataError with the conversation's id if its first answer does not fit, if the template refuses or
-        changes it, or if it has no target.
+        `size` gives an image's width and height by its name; without it every image has as many tokens. Raises
+        DataError with the conversation's id if its first answer does not fit, if the template refuses or changes it,
+        or if it has no target; and that of `size`.
         """
-        [outcome] = self.encode_batch([conversation], max_length)
+        [outcome] = self.encode_batch([conversation], max_length, size)
         if isinstance(outcome, DataError):
             raise outcome
         return outcome
 
-    def encode_batch(self, conversations: Sequence[Conversation], max_length: int) -> list[Sample | DataError]:
+    def encode_batch(
+        self, conversations: Sequence[Conversation], max_length: int, size: ImageSize | None = None
+    ) -> list[Sample | DataError]:
         """The result or the error of `encode` for each conversation, tokenised together; of a pair both answers."""
         pairs = [index for index, conversation in enumerate(conversations) if conversation.rejected]
-        outcomes = self._encode_batch([*conversations, *(_other(conversations[index]) for index in pairs)], max_length)
+        others = [_other(conversations[index]) for index in pairs]
+        outcomes = self._encode_batch([*conversations, *others], max_length, size)
         for index, other in zip(pairs, outcomes[len(conversations) :], strict=True):
             outcomes[index] = _pair(outcomes[index], other)
         return outcomes[: len(conversations)]
 
-    def _encode_batch(self, conversations: Sequence[Conversation], max_length: int) -> list[Sample | DataError]:
+    def _encode_batch(
+        self, conversations: Sequence[Conversation], max_length: int, size: ImageSize | None
+    ) -> list[Sample | DataError]:
         outcomes: dict[int, Sample | DataError] = {}
         turns = {index: len(conversation.turns) for index, conversation in enumerate(conversations)}
         while turns:
             drafts: dict[int, _Draft] = {}
             for index, kept in turns.items():
                 try:
-                    drafts[index] = self._draft(conversations[index], kept)
+                    drafts[index] = self._draft(conversations[index], kept, size)
                 except DataError as error:
                     outcomes[index] = error
             encodings = self._tokenize([draft.text for draft in drafts.values()], offsets=not self._cut)
@@ -172,7 +182,7 @@ class Encoder(PromptEncoder):
                     outcomes[index] = outcome
         return [outcomes[index] for index in range(len(conversations))]
 
-    def _draft(self, conversation: Conversation, turns: int) -> _Draft:
+    def _draft(self, conversation: Conversation, turns: int, size: ImageSize | None) -> _Draft:
         where = f"conversation {conversation.id}"
         kept = conversation.turns[:turns]
         images = min(image_marks(kept), len(conversation.images))
@@ -181,7 +191,8 @@ class Encoder(PromptEncoder):
             if not self._end.match(rendered.words[index + 1]):
                 after = rendered.words[index + 1][:20]
                 raise DataError(f"the chat template ends an answer with {after!r}, not as others", where=where)
-        return _Draft(rendered, *self._join(rendered, self._cut), turns, where)
+        tokens = [self._grid.tokens(partial(size or _unknown, name)) for name in conversation.images[:images]]
+        return _Draft(rendered, *self._join(rendered, self._cut), turns, tokens, where)
 
     def _join(self, rendered: Rendered, cut: str) -> tuple[str, list[int]]:
         """The whole text, and where each answer's target begins; `cut` goes before each."""
@@ -205,7 +216,8 @@ class Encoder(PromptEncoder):
         if not spans:
             return DataError("no token of it is a target", where=draft.where)
         ids = ids[: spans[-1][1] + 1]  # there are no targets after it
-        sizes = self._sizes(ids)
+        images = draft.images[: np.count_nonzero(ids == self._image_id)]
+        sizes = self._sizes(ids, images)
         lengths = sizes.cumsum()  # (S), up to and with each token
         if lengths[-1] > max_length:
             too_long = sum(int(lengths[last] > max_length) for _, last in spans)
@@ -223,8 +235,8 @@ class Encoder(PromptEncoder):
             return DataError(what, where=draft.where, fix="" if fits else "raise the stage's max_length")
         ids, targets = ids.repeat(sizes), targets.repeat(sizes)
         image_at = np.flatnonzero(ids == self._image_id).astype(np.int32)
-        images = conversation.images[: len(image_at) // self._image_tokens]
-        return Sample(conversation.id, ids, targets, images, image_at, len(conversation.turns) - draft.turns)
+        names, dropped = conversation.images[: len(images)], len(conversation.turns) - draft.turns
+        return Sample(conversation.id, ids, targets, names, tuple(images), image_at, dropped)
 
     def _spans(self, draft: _Draft, encoding: Encoding) -> tuple[Ids, list[tuple[int, int]]]:
         """The token ids, images as one token each, and the first and last token of each answer."""
@@ -265,3 +277,7 @@ def _pair(chosen: Sample | DataError, rejected: Sample | DataError) -> Sample | 
     if isinstance(chosen, DataError):
         return chosen
     return rejected if isinstance(rejected, DataError) else replace(chosen, rejected=rejected)
+
+
+def _unknown(name: str) -> tuple[int, int]:
+    raise ValueError(f"the size of {name} is needed for its number of tokens")

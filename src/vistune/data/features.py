@@ -1,9 +1,9 @@
 """Features of a frozen vision tower, kept on disk: each image is encoded once, whatever the epochs and stages.
 
-A file holds records of one size: the features, the hash of the image file's content, a checksum of both. An incomplete
-record (the run was killed) is shorter than that, so it is never read; a damaged one is reported and made anew. Every
-process of a run appends to a file of its own. The folder's name is a hash of all else that the features depend on
-(weights, layer, preprocessing, precision), so they are never stale.
+A file holds records of one size: the features of an image's crop, the hash of the image file's content and the crop's
+number, a checksum of both. An incomplete record (the run was killed) is shorter than that, so it is never read; a
+damaged one is reported and made anew. Every process of a run appends to a file of its own. The folder's name is a hash
+of all else that the features depend on (weights, layer, preprocessing, precision), so they are never stale.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ _KEY, _SUM = 12, 4
 """Bytes of a key and of a checksum."""
 
 
-def image_key(content: bytes) -> bytes:
-    """The hash by which an image file's features are found."""
-    return blake2b(content, digest_size=_KEY).digest()
+def crop_keys(content: bytes, crops: int) -> list[bytes]:
+    """The hashes by which the features of an image file's crops are found."""
+    whole = blake2b(content, digest_size=_KEY).digest()
+    return [whole, *(blake2b(whole, digest_size=_KEY, salt=bytes([crop])).digest() for crop in range(1, crops))]
 
 
 class FeatureCache:
-    """The features (I, V) of images by the hash of their file, at most `limit` bytes; thread-safe."""
+    """The features (I, V) of images' crops by their keys, at most `limit` bytes; thread-safe."""
 
     def __init__(self, folder: Path, shape: tuple[int, int], dtype: torch.dtype, limit: int) -> None:
         self._shape, self._dtype, self._folder = shape, dtype, folder
@@ -49,7 +50,7 @@ class FeatureCache:
         return len(self._places)
 
     def get(self, key: bytes) -> Tensor | None:
-        """The features (I, V) of that image; None if they are not in the cache, or damaged."""
+        """The features (I, V) of that crop; None if they are not in the cache, or damaged."""
         place = self._places.get(key)
         if place is None:
             return None
@@ -60,7 +61,7 @@ class FeatureCache:
         return torch.frombuffer(bytearray(record[: self._size]), dtype=self._dtype).reshape(self._shape)
 
     def put(self, key: bytes, features: Tensor) -> None:
-        """Keep an image's features (I, V), as long as there is room."""
+        """Keep a crop's features (I, V), as long as there is room."""
         row = features.detach().to("cpu", self._dtype).contiguous().view(torch.uint8).numpy().tobytes()
         with self._lock:
             if key not in self._places and self._room >= self._record:

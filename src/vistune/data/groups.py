@@ -31,7 +31,7 @@ class Group:
 
 def _beginning(sample: Sample) -> tuple[str, bytes]:
     """The key of a sample's group: the first image, and all tokens up to its end."""
-    end = int(sample.image_at[sample.image_size - 1]) + 1
+    end = int(sample.image_at[len(sample.image_tokens[0]) - 1]) + 1
     return sample.images[0], sample.input_ids[:end].tobytes()
 
 
@@ -62,4 +62,5 @@ def _shared(samples: Sequence[Sample]) -> int:
 def _other_image(one: Sample, other: Sample) -> int:
     """The place of the first image that differs between two samples whose tokens are the same up to there."""
     number = next((i for i, (a, b) in enumerate(zip(one.images, other.images, strict=False)) if a != b), None)
-    return len(one.input_ids) if number is None else int(one.image_at[number * one.image_size])
+    before = sum(len(tokens) for tokens in one.image_tokens[:number])
+    return len(one.input_ids) if number is None else int(one.image_at[before])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,9 +14,10 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from transformers import LlavaImageProcessorPil
+from transformers import LlavaImageProcessorPil, LlavaNextImageProcessorPil
 
-from vistune.data.features import FeatureCache, image_key
+from vistune.data.features import FeatureCache, crop_keys
+from vistune.data.image_tokens import ImageTokens
 from vistune.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
@@ -40,11 +42,22 @@ class ImageFile:
 
         Raises DataError if it is corrupt, in a format not among FORMATS, or larger than 64 megapixels.
         """
+        with self._opened() as image:
+            return to_rgb(ImageOps.exif_transpose(image))
+
+    def size(self) -> tuple[int, int]:
+        """Width and height of the image that `open` returns, from the file's header. Raises DataError as it does."""
+        with self._opened() as image:
+            turned = image.getexif().get(_ORIENTATION, 1) > 4
+            return (image.height, image.width) if turned else image.size
+
+    @contextmanager
+    def _opened(self) -> Iterator[Image.Image]:
         try:
             with Image.open(io.BytesIO(self.content), formats=FORMATS) as image:
                 if image.width * image.height > _MAX_PIXELS:
                     raise ValueError(f"{image.width} x {image.height} are more than {_MAX_PIXELS // 10**6} megapixels")
-                return to_rgb(ImageOps.exif_transpose(image))
+                yield image
         except Exception as error:  # Pillow's decoders raise all sorts of errors for a corrupt file
             what = "not in a known format" if isinstance(error, UnidentifiedImageError) else str(error)
             fix = "replace the image (JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF), or remove its record"
@@ -118,18 +131,46 @@ def square_processor(
     )
 
 
+def tiles_processor(
+    settings: Mapping[str, Any], side: int, pinpoints: Sequence[Sequence[int]]
+) -> LlavaNextImageProcessorPil:
+    """An image processor to the whole image and its tiles (LLaVA-1.6's anyres), of `side` x `side` pixels each.
+
+    `pinpoints` are the (height, width) of the grids of tiles, of which an image gets the one that fits best.
+    """
+    return LlavaNextImageProcessorPil(
+        image_grid_pinpoints=[list(one) for one in pinpoints],
+        size={"shortest_edge": side},
+        crop_size={"height": side, "width": side},
+        image_mean=list(settings["image_mean"]),
+        image_std=list(settings["image_std"]),
+        resample=settings.get("resample", Image.Resampling.BICUBIC),
+        rescale_factor=settings.get("rescale_factor", 1 / 255),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInput:
+    """What a model gets of an image: its crops (C, 3, H, W), and which of their features are tokens."""
+
+    pixels: Tensor
+    tokens: ImageTokens
+
+
 def to_pixels(processor: Any, image: Image.Image, where: str = "") -> Tensor:
-    """The image as the vision tower reads it: float32 (3, H, W).
+    """The image's crops as the vision tower reads them: float32 (C, 3, H, W); one, if the model has no tiles.
 
     Raises DataError (with `where`) for an image so long and thin that preprocessing would need gigabytes.
     """
     long, short = max(image.size), min(image.size)
     side = processor.size.get("shortest_edge") or 0  # the other edge grows with it
     pads = getattr(processor, "do_pad", False)  # None in processors that know no padding, as CLIP's
-    if max(long**2 if pads else 0, side**2 * long // short) > _MAX_PIXELS:
+    tiles = hasattr(processor, "image_grid_pinpoints")  # an image that is cut into tiles is first made as large as they
+    if not tiles and max(long**2 if pads else 0, side**2 * long // short) > _MAX_PIXELS:
         what = f"the image is too long and thin ({image.width} x {image.height} pixels)"
         raise DataError(what, where=where, fix="cut it, or remove its record")
-    return torch.from_numpy(processor(image, return_tensors="np")["pixel_values"][0])
+    pixels = torch.from_numpy(processor(image, return_tensors="np")["pixel_values"][0])
+    return pixels.view(-1, *pixels.shape[-3:])
 
 
 class ImageStore:
@@ -137,26 +178,27 @@ class ImageStore:
 
     def __init__(self, read: Callable[[str], ImageFile], processor: Any, cache: FeatureCache | None = None) -> None:
         self._read, self._processor, self._cache = read, processor, cache
-        self._keys: dict[str, bytes] = {}
+        self._keys: dict[str, list[bytes]] = {}
 
-    def get(self, name: str) -> Tensor:
-        """The features (I, V) or the pixels (3, H, W) of the image of that name. Raises DataError."""
+    def get(self, name: str, crops: int) -> Tensor:
+        """The features (C, I, V) or the pixels (C, 3, H, W) of that image's `crops` crops. Raises DataError."""
         file = self._read(name)
         if self._cache is not None:
-            key = image_key(file.content)
-            if (features := self._cache.get(key)) is not None:
-                return features
-            self._keys[name] = key
+            keys = crop_keys(file.content, crops)
+            features = [one for key in keys if (one := self._cache.get(key)) is not None]
+            if len(features) == crops:
+                return torch.stack(features)
+            self._keys[name] = keys
         return to_pixels(self._processor, file.open(), file.where)
 
     def keep(self, names: Sequence[str], features: Tensor) -> None:
-        """Cache the features (N, I, V) of images whose pixels `get` returned."""
+        """Cache the features (N, I, V) of crops whose pixels `get` returned; `names` are their images'."""
         for name, one in zip(names, features, strict=True):
-            key = self._keys.pop(name, None)  # none: a blank image, or one that two batches read at the same time
-            if self._cache is not None and key is not None:
-                self._cache.put(key, one)
+            keys = self._keys.get(name)  # none: a blank image, or one that two batches read at the same time
+            if self._cache is not None and keys:
+                self._cache.put(keys.pop(0), one)
 
-    def blank(self) -> Tensor:
+    def blank(self, crops: int) -> Tensor:
         """Pixels in the place of an image that cannot be read: the mean colour."""
-        side = self._processor.crop_size
-        return torch.zeros(3, side["height"], side["width"])
+        like = to_pixels(self._processor, Image.new("RGB", (64, 64)))[:1]
+        return torch.zeros_like(like).repeat(crops, 1, 1, 1)

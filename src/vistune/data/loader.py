@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vistune.data.collate import Batch, collate
+from vistune.data.collate import Batch, collate, image_tokens
 from vistune.data.dataset import Dataset
 from vistune.data.encode import Sample
 from vistune.data.groups import Group, make_groups
@@ -114,26 +114,27 @@ class Loader:
         raise DataError("hardly any conversation can be used", fix="; ".join(self._data.summary()))
 
     def _collate(self, groups: Sequence[Group], readers: Executor) -> Batch:
-        names = list({name: None for group in groups for sample in group.samples for name in sample.images})
-        self._read += len(names)
-        pixels = dict(zip(names, readers.map(self._pixels, names), strict=True))
-        if blank := self._unreadable.intersection(names):
+        tokens = image_tokens(groups)
+        self._read += len(tokens)
+        crops = [one.crops for one in tokens.values()]
+        pixels = dict(zip(tokens, readers.map(self._pixels, tokens, crops), strict=True))
+        if blank := self._unreadable.intersection(tokens):
             groups = [_without_targets(group, blank) for group in groups]
         if len(self._unreadable) > max(min(_FEW, len(self._data) // 2), self._read // 100):
             some = ", ".join(sorted(blank or self._unreadable))
             fix = "replace them, or remove their records"
             raise DataError(f"{len(self._unreadable)} images cannot be read, among them {some}", fix=fix)
-        batch = collate(groups, pixels.__getitem__)
+        batch = collate(groups, lambda name, _: pixels[name])
         return batch.pinned() if torch.cuda.is_available() else batch
 
-    def _pixels(self, name: str) -> Tensor:
+    def _pixels(self, name: str, crops: int) -> Tensor:
         try:
-            return self._images.get(name)
+            return self._images.get(name, crops)
         except DataError as error:
             if name not in self._unreadable and len(self._unreadable) < _FEW:
                 self._output(f"its answers are not learned: {error}")
             self._unreadable.add(name)
-            return self._images.blank()
+            return self._images.blank(crops)
 
 
 def _without_targets(group: Group, blank: set[str]) -> Group:

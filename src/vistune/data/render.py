@@ -65,7 +65,7 @@ class Renderer:
         """
         pieces = _split_images(turns, images)
         text = self._render(turns, [IMAGE_TOKEN.join(map(_hide, piece)) for piece in pieces], prompt, where)
-        key = (prompt, *((turn.role, *map(bool, piece)) for turn, piece in zip(turns, pieces, strict=True)))
+        key = (prompt, *((turn.role, *map(_blank, piece)) for turn, piece in zip(turns, pieces, strict=True)))
         shape = self._shapes.get(key)
         if shape is None:
             if len(self._shapes) >= _SHAPES:
@@ -77,7 +77,7 @@ class Renderer:
 
     def _shape(self, turns: Sequence[Turn], pieces: list[list[str]], prompt: bool, where: str) -> _Shape:
         marked = [
-            IMAGE_TOKEN.join(f"{_MARK}{i}.{j}{_MARK}" if text else "" for j, text in enumerate(p))
+            IMAGE_TOKEN.join(f"{_MARK}{i}.{j}{_MARK}" if (b := _blank(text)) is None else b for j, text in enumerate(p))
             for i, p in enumerate(pieces)
         ]
         split = re.split(f"{_MARK}(.*?){_MARK}", self._render(turns, marked, prompt, where))
@@ -108,6 +108,11 @@ def _split_images(turns: Sequence[Turn], images: int) -> list[list[str]]:
         pieces.append(turn.text.split(IMAGE_TOKEN, images) if turn.role == "user" else [turn.text])
         images -= len(pieces[-1]) - 1
     return pieces
+
+
+def _blank(text: str) -> str | None:
+    """A text of white space alone, which is no text of its own: a template may leave out what is between two images."""
+    return None if text.strip() else text
 
 
 def _hide(text: str) -> str:

@@ -56,6 +56,8 @@ class Obstacle:
 def vision_obstacles(config: Any, image_processor: Any) -> list[Obstacle]:
     """Why llama.cpp would not see what the assistant of that config sees."""
     tower = config.vision_config
+    if getattr(config, "image_grid_pinpoints", None):
+        return [Obstacle("it reads images in tiles (anyres), which are not written for llama.cpp here")]
     if tower.model_type not in _TOWERS:
         return [Obstacle(f"llama.cpp has no vision tower '{tower.model_type}' for LLaVA, only CLIP and SigLIP")]
     found = []

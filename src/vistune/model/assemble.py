@@ -1,26 +1,36 @@
-"""A vision tower and a language model put together as transformers' `LlavaForConditionalGeneration`."""
+"""A vision tower and a language model put together as a LLaVA of transformers, with tiles (anyres) or without."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from tokenizers import AddedToken
 from torch import nn
-from transformers import GenerationConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
+from transformers import (
+    GenerationConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaNextConfig,
+    LlavaNextProcessor,
+    LlavaProcessor,
+)
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
 from vistune.data import chat_template as templates
-from vistune.data.images import square_processor
-from vistune.errors import CheckpointError
+from vistune.data.images import square_processor, tiles_processor
+from vistune.errors import CheckpointError, RecipeError
 from vistune.model.backbones import load_language, load_vision, resolve
-from vistune.model.families import leading_tokens
+from vistune.model.families import LLAVA, leading_tokens
 from vistune.model.projector import MARK, LinearProjector, ProjectorKind, saved_activation
-from vistune.model.vision import at_image_size
+from vistune.model.vision import at_image_size, image_grid
 from vistune.recipe.training import ModelRecipe
 from vistune.records import IMAGE_TOKEN
 
 _PAD_TOKEN = "<pad>"
+_GRIDS = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
+"""The rows and columns of LLaVA-1.6's grids of tiles."""
 
 
 def assemble(
@@ -47,8 +57,9 @@ def assemble(
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
-    processor = LlavaProcessor(
-        image_processor=square_processor(image_settings, config.vision_config.image_size, recipe.image_aspect),
+    tiled = recipe.image_aspect == "anyres"
+    processor: Any = (LlavaNextProcessor if tiled else LlavaProcessor)(
+        image_processor=_image_processor(recipe, config, image_settings),
         tokenizer=tokenizer,
         patch_size=vision.config.patch_size,
         vision_feature_select_strategy=config.vision_feature_select_strategy,
@@ -59,11 +70,20 @@ def assemble(
     return model, processor
 
 
-def image_token_count(config: Any) -> int:
-    """Number of tokens of an image, by a model's config."""
-    patches = (config.vision_config.image_size // config.vision_config.patch_size) ** 2
-    leading = leading_tokens(config.vision_config)
-    return int(patches + leading - (config.vision_feature_select_strategy == "default"))
+def _image_processor(recipe: ModelRecipe, config: Any, settings: Mapping[str, Any]) -> Any:
+    side = config.vision_config.image_size
+    if recipe.image_aspect == "anyres":
+        return tiles_processor(settings, side, config.image_grid_pinpoints)
+    return square_processor(settings, side, recipe.image_aspect)
+
+
+def _pinpoints(recipe: ModelRecipe, side: int) -> list[list[int]]:
+    """The (height, width) of the grids of tiles in pixels. Raises RecipeError for one of no whole tiles."""
+    chosen = recipe.image_grid_pinpoints or [(rows * side, columns * side) for rows, columns in _GRIDS]
+    if wrong := next((one for one in chosen if min(one) < side or any(edge % side for edge in one)), None):
+        what, fix = f"{list(wrong)} is no grid of tiles of {side} x {side} pixels", f"multiples of {side}"
+        raise RecipeError(what, where="model.image_grid_pinpoints", fix=fix)
+    return [list(one) for one in chosen]
 
 
 def _check_features(recipe: ModelRecipe, config: Any) -> None:
@@ -108,7 +128,9 @@ def _config(recipe: ModelRecipe, vision: Any, language: Any, tokenizer: Any) -> 
     text_config.bos_token_id, text_config.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
     text_config.pad_token_id = tokenizer.pad_token_id
     has_class_token = leading_tokens(vision_config) > 0
-    config: Any = LlavaConfig(
+    tiled = recipe.image_aspect == "anyres"
+    kind: Any = LlavaNextConfig if tiled else LlavaConfig
+    config: Any = kind(
         vision_config=vision_config,
         text_config=text_config,
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
@@ -116,11 +138,12 @@ def _config(recipe: ModelRecipe, vision: Any, language: Any, tokenizer: Any) -> 
         vision_feature_layer=recipe.feature_layer,
         vision_feature_select_strategy=recipe.feature_strategy or ("default" if has_class_token else "full"),
         tie_word_embeddings=text_config.tie_word_embeddings,
-        architectures=["LlavaForConditionalGeneration"],
         dtype="float32",
+        **({"image_grid_pinpoints": _pinpoints(recipe, vision_config.image_size)} if tiled else {}),
     )
+    config.architectures = [LLAVA[config.model_type].__name__]
     setattr(config, MARK, recipe.projector)
-    config.image_seq_length = image_token_count(config)
+    config.image_seq_length = image_grid(config).features
     return config
 
 
@@ -129,14 +152,19 @@ def _join(
 ) -> LlavaForConditionalGeneration:
     """The whole model around the given parts, which are not copied."""
     with torch.device("meta"):
-        model: LlavaForConditionalGeneration = LlavaForConditionalGeneration(config)
+        model: Any = LLAVA[config.model_type](config)
     model.model.vision_tower, model.model.language_model = vision, language.model
     model.lm_head = language.lm_head
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model.model.multi_modal_projector = _new_projector(config, projector, language.get_input_embeddings())
+        words = language.get_input_embeddings()
+        model.model.multi_modal_projector = _new_projector(config, projector, words)
+        if hasattr(model.model, "image_newline"):
+            newline = torch.randn(config.text_config.hidden_size) * _size(words)
+            model.model.image_newline = nn.Parameter(newline)
     model.eval()
-    return model
+    whole: LlavaForConditionalGeneration = model
+    return whole
 
 
 def _new_projector(config: Any, kind: ProjectorKind, words: nn.Module) -> nn.Module:
@@ -155,6 +183,7 @@ def _size(words: Any) -> float:
     """The root mean square of the word embeddings as they enter the language model: Gemma's module scales them."""
     if words.weight.is_meta:
         return 1.0
-    some = words.weight[:16]
-    scale = words(torch.arange(len(some))).norm() / some.norm()
-    return float(words.weight.square().mean().sqrt() * scale)
+    with torch.no_grad():
+        some = words.weight[:16]
+        scale = words(torch.arange(len(some))).norm() / some.norm()
+        return float(words.weight.square().mean().sqrt() * scale)

@@ -14,11 +14,11 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from vistune.data.chat_template import checkpoint_template
 from vistune.data.encode import PromptEncoder
-from vistune.data.images import open_image, to_pixels, to_rgb
+from vistune.data.image_tokens import ImageTokens
+from vistune.data.images import ImageFile, ImageInput, read_image, to_pixels, to_rgb
 from vistune.model.adapter_checkpoint import open_on_device
-from vistune.model.assemble import image_token_count
-from vistune.model.decode import PromptIds, greedy, likelihoods, rows_at_once
-from vistune.model.vision import see
+from vistune.model.decode import PromptIds, greedy, likelihoods
+from vistune.model.vision import image_grid, see
 from vistune.records import IMAGE_TOKEN, Turn
 
 ImageLike = Image.Image | Path | str
@@ -31,8 +31,8 @@ class Assistant:
 
     def __init__(self, model: LlavaForConditionalGeneration, processor: LlavaProcessor) -> None:
         self.model, self.processor = model.eval(), processor
-        template = checkpoint_template(processor)
-        self._prompts = PromptEncoder(processor.tokenizer, template, image_token_count(model.config))
+        self._prompts = PromptEncoder(processor.tokenizer, checkpoint_template(processor))
+        self._grid = image_grid(model.config)
 
     @classmethod
     def load(
@@ -102,44 +102,49 @@ class Assistant:
         for a choice without tokens.
         """
         for indices, batch, features in self._batches(prompts, batch_size):
-            ids = [self._choices(prompts[i][1], choices[i], one.images) for i, one in zip(indices, batch, strict=True)]
+            ids = [self._choices(*prompts[i], choices[i]) for i in indices]
             totals = likelihoods(self.model, batch, features, ids)
             for index, own, sums in zip(indices, ids, totals, strict=True):
                 yield index, [(total, len(one)) for total, one in zip(sums, own, strict=True)]
 
     def _batches(
         self, prompts: Sequence[tuple[Images, str]], batch_size: int
-    ) -> Iterator[tuple[list[int], list[PromptIds], Tensor | None]]:
+    ) -> Iterator[tuple[list[int], list[PromptIds], list[Tensor]]]:
         """Each batch's questions: indices, token ids, and the features of their images."""
         about = [_listed(image) for image, _ in prompts]
         keys = [tuple(map(_key, images)) for images in about]
-        for indices in _by_images(keys, [len(text) for _, text in prompts], batch_size):
+        tokens = {_key(image): self._tokens(image) for images in about for image in images}
+        counts = [tuple(len(tokens[key]) for key in one) for one in keys]
+        for indices in _by_images(keys, counts, [len(text) for _, text in prompts], batch_size):
             images = {_key(image): image for i in indices for image in about[i]}
             number = {key: index for index, key in enumerate(images)}
-            ids = [self._prompt([Turn("user", prompts[i][1])], len(keys[i])) for i in indices]
+            ids = [self._prompt([Turn("user", prompts[i][1])], [tokens[key] for key in keys[i]]) for i in indices]
             seen = [tuple(number[key] for key in keys[i]) for i in indices]
             batch = [PromptIds(*pair) for pair in zip(ids, seen, strict=True)]
-            yield indices, batch, self._features(list(images.values()))
+            yield indices, batch, self._see(list(images.values()))
 
     def _write(self, turns: Sequence[Turn], image: Images, max_new_tokens: int) -> Iterator[int]:
         images = _listed(image)
-        prompt = PromptIds(self._prompt(turns, len(images)), tuple(range(len(images))))
-        for [(_, token)] in greedy(self.model, [prompt], self._features(images), max_new_tokens):
+        prompt = PromptIds(self._prompt(turns, list(map(self._tokens, images))), tuple(range(len(images))))
+        for [(_, token)] in greedy(self.model, [prompt], self._see(images), max_new_tokens):
             yield token
 
-    def _prompt(self, turns: Sequence[Turn], images: int) -> list[int]:
-        return self._prompts.prompt(_with_images(turns, images), images=images)
+    def _prompt(self, turns: Sequence[Turn], images: Sequence[ImageTokens]) -> list[int]:
+        return self._prompts.prompt(_with_images(turns, len(images)), images=images)
 
-    def _choices(self, question: str, choices: Sequence[str], images: Sequence[int]) -> list[list[int]]:
-        turns = _with_images([Turn("user", question)], len(images))
-        return self._prompts.answers(turns, choices, images=len(images))
+    def _choices(self, image: Images, question: str, choices: Sequence[str]) -> list[list[int]]:
+        images = len(_listed(image))
+        return self._prompts.answers(_with_images([Turn("user", question)], images), choices, images=images)
 
-    def _features(self, images: Sequence[ImageLike]) -> Tensor | None:
-        if not images:
-            return None
-        opened = [open_image(Path(one)) if isinstance(one, (Path, str)) else to_rgb(one) for one in images]
-        pixels = torch.stack([to_pixels(self.processor.image_processor, one) for one in opened])
-        return torch.cat([see(self.model, some) for some in pixels.split(rows_at_once(self.model.device))])
+    def _tokens(self, image: ImageLike) -> ImageTokens:
+        return self._grid.tokens(lambda: _file(image).size() if isinstance(image, (Path, str)) else image.size)
+
+    def _see(self, images: Sequence[ImageLike]) -> list[Tensor]:
+        return see(self.model, [self._input(image) for image in images]) if images else []
+
+    def _input(self, image: ImageLike) -> ImageInput:
+        opened = _file(image).open() if isinstance(image, (Path, str)) else to_rgb(image)
+        return ImageInput(to_pixels(self.processor.image_processor, opened), self._grid.tokens(lambda: opened.size))
 
     def _decode(self, ids: list[int]) -> str:
         text: str = self.processor.tokenizer.decode(ids, skip_special_tokens=True)
@@ -151,14 +156,16 @@ def _with_images(turns: Sequence[Turn], images: int) -> list[Turn]:
     return [Turn(turns[0].role, f"{IMAGE_TOKEN}\n" * images + turns[0].text), *turns[1:]]
 
 
-def _by_images(keys: Sequence[tuple[object, ...]], lengths: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Batches of questions with as many images each; those about the same images stand together, by length."""
+def _by_images(
+    keys: Sequence[tuple[object, ...]], tokens: Sequence[tuple[int, ...]], lengths: Sequence[int], size: int
+) -> Iterator[list[int]]:
+    """Batches of questions with as many images of as many tokens each; those about the same images stand together."""
     groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for index in sorted(range(len(keys)), key=lengths.__getitem__):
         groups[keys[index]].append(index)
-    for count in sorted({len(key) for key in groups}):
+    for count in sorted(set(tokens)):
         batch: list[int] = []
-        same = [group for key, group in groups.items() if len(key) == count]
+        same = [group for group in groups.values() if tokens[group[0]] == count]
         for group in sorted(same, key=lambda group: sum(lengths[index] for index in group)):
             for part in (group[start : start + size] for start in range(0, len(group), size)):
                 if len(batch) + len(part) > size:
@@ -172,6 +179,10 @@ def _listed(image: Images) -> list[ImageLike]:
     if image is None:
         return []
     return [image] if isinstance(image, (Image.Image, Path, str)) else list(image)
+
+
+def _file(path: Path | str) -> ImageFile:
+    return read_image(Path(path))
 
 
 def _key(image: ImageLike) -> Path | str | int:

@@ -15,7 +15,7 @@ from transformers import AutoProcessor, LlavaForConditionalGeneration, LlavaProc
 from transformers.core_model_loading import revert_weight_conversion
 
 from vistune.errors import CheckpointError
-from vistune.model.families import VISION
+from vistune.model.families import LLAVA, VISION, unsupported
 from vistune.model.pretrained import outline, read_pretrained, reading
 from vistune.model.projector import saved_weights
 from vistune.storage import MANIFEST, add_files
@@ -23,6 +23,7 @@ from vistune.storage import MANIFEST, add_files
 _PREFIXES = {
     "model.language_model.": "language_model.model.",
     "lm_head.": "language_model.lm_head.",
+    "model.image_newline": "image_newline",
 }
 _LAST = "config.json"
 """The file that makes a checkpoint complete: it is moved into place after all others."""
@@ -102,7 +103,7 @@ def load_checkpoint(
         processor = AutoProcessor.from_pretrained(path, backend="pil", trust_remote_code=False)
         # the argument is for the image processor, but the tokenizer gets it, too, and would save it
         processor.tokenizer.init_kwargs.pop("backend", None)
-    kind = LlavaForConditionalGeneration
+    kind = LLAVA[json.loads((path / _LAST).read_text("utf-8"))["model_type"]]
     model = read_pretrained(kind, path, dtype=dtype) if weights else outline(kind, path)
     _check_agreement(model, processor, path)
     return model, processor
@@ -117,6 +118,10 @@ def _check_agreement(model: LlavaForConditionalGeneration, processor: LlavaProce
     if known != own:
         what = f"the image's token is {own} for the model, {known} for the tokenizer"
         raise CheckpointError(what, where=str(path / _LAST))
+    grids = (getattr(one, "image_grid_pinpoints", None) for one in (model.config, processor.image_processor))
+    if len({json.dumps(one) for one in grids}) > 1:
+        what = "image_grid_pinpoints differ between config.json and the image processor's settings"
+        raise CheckpointError(what, where=str(path))
 
 
 def check_whole(path: Path) -> None:
@@ -131,6 +136,7 @@ def check_whole(path: Path) -> None:
         raise CheckpointError(what, where=str(path), fix=fix if unfinished or stages else "")
     with reading(path / _LAST):
         config: Any = json.loads((path / _LAST).read_text("utf-8"))
-    family = config.get("model_type") if isinstance(config, dict) else None
-    if family != "llava":
-        raise CheckpointError(f"it is a model of the family '{family}', not 'llava'", where=str(path))
+        reason = unsupported(config)
+    if reason:
+        fix = "to evaluate it as it is: vistune eval hf:NAME"
+        raise CheckpointError(reason, where=str(path), fix=fix)

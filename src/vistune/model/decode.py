@@ -19,6 +19,7 @@ from transformers import Cache, DynamicCache, LlavaForConditionalGeneration
 from transformers.cache_utils import DynamicLayer
 
 from vistune.model.linear_cross_entropy import linear_cross_entropy
+from vistune.model.vision import crops_at_once
 
 _Path = tuple[int, ...]
 """A branch: (prompt,), or (prompt, choice) for an answer to it."""
@@ -36,11 +37,12 @@ class PromptIds:
 
 @torch.inference_mode()
 def greedy(
-    model: LlavaForConditionalGeneration, prompts: Sequence[PromptIds], features: Tensor | None, max_new_tokens: int
+    model: LlavaForConditionalGeneration, prompts: Sequence[PromptIds], features: Sequence[Tensor], max_new_tokens: int
 ) -> Iterator[list[tuple[int, int]]]:
     """Decode; yields, for each token written, the (prompt's index, token id) of all prompts not finished before.
 
-    features (N, I, D) holds the images. All prompts have as many images, and the same words before and between them.
+    `features` holds the embeddings (T, D) of each image's tokens. All prompts have as many images, of as many tokens,
+    and the same words before and between them.
     A prompt is finished by an end-of-sequence token, which is yielded, too.
     """
     generation: Any = model.generation_config
@@ -58,7 +60,7 @@ def greedy(
 
 @torch.inference_mode()
 def likelihoods(
-    model: LlavaForConditionalGeneration, prompts: Sequence[PromptIds], features: Tensor | None,
+    model: LlavaForConditionalGeneration, prompts: Sequence[PromptIds], features: Sequence[Tensor],
     choices: Sequence[Sequence[list[int]]],
 ) -> list[list[float]]:  # fmt: skip
     """The log-likelihood of each choice's tokens after its prompt; all choices of all prompts in one forward pass.
@@ -84,7 +86,7 @@ class _Tree:
     """
 
     def __init__(
-        self, model: LlavaForConditionalGeneration, prompts: Sequence[PromptIds], features: Tensor | None
+        self, model: LlavaForConditionalGeneration, prompts: Sequence[PromptIds], features: Sequence[Tensor]
     ) -> None:
         self._model, self._language = model, model.model.language_model
         keys = [prompt.images or (-1 - i,) for i, prompt in enumerate(prompts)]  # without images: a row of its own
@@ -96,8 +98,9 @@ class _Tree:
         self._cache = Cache(layer_class_to_replicate=_Layer)
         self._seen = torch.zeros(len(rows), self.shared, 3, dtype=torch.long, device=model.device)  # labels, position
         self._seen[..., 2] = torch.arange(self.shared, device=model.device)
-        if self.shared and features is not None:
-            self._read_images(prompts[0].ids[: self.shared], features[torch.tensor(list(rows))].flatten(1, 2))
+        if self.shared:
+            of_rows = [torch.cat([features[image] for image in images]) for images in rows]
+            self._read_images(prompts[0].ids[: self.shared], torch.stack(of_rows))
 
     def read(self, pieces: Mapping[_Path, list[int]]) -> list[Tensor]:
         """The states (T, D) of the next tokens of each branch. Rows without any are dropped."""
@@ -156,7 +159,7 @@ class _Tree:
         tokens = torch.tensor(ids, device=self._model.device)
         at = tokens == self._model.config.image_token_id
         caches = []
-        for rows in features.split(rows_at_once(features.device)):
+        for rows in features.split(crops_at_once(features.device)):
             states = embed(tokens).repeat(len(rows), 1, 1)  # (r, P, D)
             states[:, at] = rows.to(states.dtype)
             caches.append(DynamicCache())
@@ -201,11 +204,6 @@ class _Layer(DynamicLayer):
         keys, values = (room[:, :, :length] for room in self._room)
         self.keys, self.values = keys, values
         return keys, values
-
-
-def rows_at_once(device: torch.device) -> int:
-    """Number of images, or of rows with images, in a forward pass: a CPU is faster while states stay in its cache."""
-    return 1 if device.type == "cpu" else 16
 
 
 def _shared(prompts: Sequence[PromptIds], image_id: int) -> int:

@@ -6,7 +6,7 @@ Generation` and that our packed forward pass gives the same loss and gradients a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ from transformers import (
     Dinov2Model,
     Dinov2WithRegistersModel,
     DINOv3ViTModel,
+    LlavaForConditionalGeneration,
+    LlavaNextForConditionalGeneration,
     PreTrainedModel,
     SiglipVisionModel,
 )
@@ -57,7 +59,13 @@ LANGUAGE = (
 )  # fmt: skip
 """By the `model_type`; Vicuna and SmolLM2 are `llama`, Qwen2.5 is `qwen2`, Phi-4-mini is `phi3`."""
 
-MULTIMODAL = ("gemma3", "mistral3", "llava")
+LLAVA: dict[str, type[PreTrainedModel]] = {
+    "llava": LlavaForConditionalGeneration,
+    "llava_next": LlavaNextForConditionalGeneration,
+}
+"""The architectures of whole models, by `model_type`: LLaVA-1.5 and, with tiles, LLaVA-1.6."""
+
+MULTIMODAL = ("gemma3", "mistral3", *LLAVA)
 """Models of images and texts whose language model can be taken out, if its own family is supported."""
 
 
@@ -70,3 +78,17 @@ def vision_blocks(tower: Any) -> nn.ModuleList:
     """The tower's transformer layers, in order."""
     depth = tower.config.num_hidden_layers
     return next(part for part in tower.modules() if isinstance(part, nn.ModuleList) and len(part) == depth)
+
+
+def unsupported(config: Mapping[str, Any]) -> str:
+    """Why a whole model with that config.json is not supported; empty if it is."""
+    family = config.get("model_type")
+    if family not in LLAVA:
+        return f"it is a model of the family '{family}'; supported are {' and '.join(LLAVA)}"
+    for part, families, default in (("vision", VISION, "clip_vision_model"), ("text", LANGUAGE, "llama")):
+        own = config.get(f"{part}_config", {}).get("model_type", default)
+        if own not in families:
+            return f"its {part} model is of the family '{own}'; supported are {', '.join(families)}"
+    if not isinstance(layer := config.get("vision_feature_layer", -2), int):
+        return f"its projector reads several hidden states of the vision tower, {layer}; supported is one"
+    return ""

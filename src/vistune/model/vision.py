@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from vistune.data.image_tokens import ImageGrid
+from vistune.data.images import ImageInput
 from vistune.errors import CheckpointError
 from vistune.model.families import leading_tokens, vision_blocks
 
@@ -18,6 +21,18 @@ class _Reached(Exception):  # noqa: N818 - not an error
     def __init__(self, states: Tensor) -> None:
         super().__init__()
         self.states = states
+
+
+def image_grid(config: Any) -> ImageGrid:
+    """How a model of that config reads images. Raises CheckpointError for tiles with features of more than patches."""
+    vision = config.vision_config
+    patches = (vision.image_size // vision.patch_size) ** 2
+    features = patches + leading_tokens(vision) - (config.vision_feature_select_strategy == "default")
+    pinpoints = getattr(config, "image_grid_pinpoints", None) or ()
+    if pinpoints and features != patches:
+        what = f"tiles have {patches} patches, and the vision tower gives {features} features of each"
+        raise CheckpointError(what, where="vision_feature_select_strategy", fix="use a tower without registers")
+    return ImageGrid(features, vision.image_size, tuple((int(height), int(width)) for height, width in pinpoints))
 
 
 def used_blocks(model: Any) -> int:
@@ -57,15 +72,29 @@ def _input_of(block: nn.Module, tower: nn.Module, pixels: Tensor) -> Tensor:
 
 
 def image_embeddings(model: Any, features: Tensor) -> Tensor:
-    """Features (N, I, V) as the language model's embeddings (N, I, D)."""
-    embeddings: Tensor = model.model.multi_modal_projector(features)
-    return embeddings
+    """The embeddings (N * I, D) of features (N, I, V), and after them the newline of a model with tiles."""
+    embeddings: Tensor = model.model.multi_modal_projector(features).flatten(0, 1)
+    newline: Tensor | None = getattr(model.model, "image_newline", None)
+    return embeddings if newline is None else torch.cat([embeddings, newline[None].to(embeddings.dtype)])
 
 
 @torch.inference_mode()
-def see(model: Any, pixels: Tensor) -> Tensor:
-    """Pixels (N, 3, H, W) as embeddings (N, I, D), for answering."""
-    return image_embeddings(model, vision_features(model, pixels.to(model.device, model.dtype)))
+def see(model: Any, images: Sequence[ImageInput]) -> list[Tensor]:
+    """Each image as the embeddings (T, D) of its tokens, for answering."""
+    crops = torch.cat([image.pixels for image in images])
+    parts = crops.split(crops_at_once(model.device))
+    features = torch.cat([vision_features(model, part.to(model.device, model.dtype)) for part in parts])
+    own = features.split([image.tokens.crops for image in images])
+    return [
+        image_embeddings(model, one)[torch.from_numpy(image.tokens.order).to(one.device).long()]
+        for one, image in zip(own, images, strict=True)
+    ]
+
+
+def crops_at_once(device: torch.device) -> int:
+    """Number of images' crops, or of rows with images, in a forward pass: a CPU is faster while states stay in its
+    cache."""
+    return 1 if device.type == "cpu" else 16
 
 
 def at_image_size(tower: Any, side: int) -> Any:

@@ -33,9 +33,12 @@ class ModelRecipe(Section):
     """`default` drops the class token, `full` keeps it; unset: dropped if the tower has one."""
     chat_template: str | None = None
     """Chat template: `vicuna_v1`, `vicuna_v0` (LLaVA v0), `chatml`; unset: that of the language model."""
-    image_aspect: Literal["pad", "crop", "stretch"] = "pad"
+    image_aspect: Literal["pad", "crop", "stretch", "anyres"] = "pad"
     """Way to make an image square: `pad` with the mean color (LLaVA-1.5), `crop` the center (LLaVA v1), or
-    `stretch`."""
+    `stretch`; `anyres` adds square tiles of it at a higher resolution (LLaVA-1.6)."""
+    image_grid_pinpoints: Annotated[list[tuple[Count, Count]], Field(min_length=1)] | None = None
+    """Grids of tiles for `anyres`, as [height, width] in pixels; an image gets the one that fits best. Unset: those of
+    LLaVA-1.6, 1 x 2, 2 x 1, 2 x 2, 3 x 1 and 1 x 3 tiles."""
     image_size: Count | None = None
     """Side of the square in pixels; unset: that of the vision tower. For another size, position embeddings are
     interpolated."""
@@ -97,6 +100,8 @@ class StageRecipe(Section):
     """Chat template of this stage only (`plain` for caption pairs); unset: that of the model."""
     trains: Annotated[list[Part], Field(min_length=1)]
     """Parts that are trained; all others are frozen. `lora` trains adapters instead of the language model."""
+    vision_layers: Count | None = None
+    """Number of the vision tower's last layers that the part `vision` trains; unset: the whole tower."""
     lora: LoraRecipe | None = None
     """Adapters of the part `lora`; unset: those of LLaVA-1.5."""
     loss: Literal["cross_entropy", "dpo"] = "cross_entropy"
@@ -160,6 +165,8 @@ class StageRecipe(Section):
             raise ValueError("it has settings of `lora` but does not train it: add it to `trains`")
         if self.loss == "dpo" and self.trains != ["lora"]:
             raise ValueError("`loss: dpo` needs `trains: [lora]`: its reference is the model without the adapters")
+        if self.vision_layers and "vision" not in self.trains:
+            raise ValueError("it has `vision_layers` but does not train `vision`: add it to `trains`")
         if self.early_stopping and not (self.validation_data or self.keep_best):
             raise ValueError("early_stopping needs validation_data or keep_best")
         if self.keep_best and not self.evaluate_every:

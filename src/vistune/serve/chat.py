@@ -43,7 +43,10 @@ class ChatService:
 
     def __init__(self, engine: Engine, options: ServerOptions) -> None:
         self._engine, self._options = engine, options
-        self._images, self._media = ImageReader(engine.image_processor), MediaFetcher(options.media_domains)
+        self._images, self._media = (
+            ImageReader(engine.image_processor, engine.image_grid),
+            MediaFetcher(options.media_domains),
+        )
         self.readers = ThreadPoolExecutor(2, "vistune-reader")  # few: a decoded image takes up to 100 MB
 
     def check_model(self, name: str) -> None:
@@ -115,7 +118,7 @@ class ChatService:
         contents = ((fetched[url] if url in fetched else data_url(url, where), where) for url, where in urls)
         pictures = [self._images.read(content, where) for content, where in contents]
         try:
-            return pictures, self._engine.prompt(turns, len(urls))
+            return pictures, self._engine.prompt(turns, [picture.tokens for picture in pictures])
         except ContextLengthError as error:
             raise ApiError(422, error.what, param="messages", code="context_length_exceeded") from None
         except DataError as error:

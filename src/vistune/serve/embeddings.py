@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from vistune.model.assemble import image_token_count
-from vistune.model.decode import rows_at_once
 from vistune.model.vision import see
 from vistune.serve.images import Picture
 from vistune.serve.jobs import Counters, Job
@@ -24,18 +23,13 @@ class PromptEmbeddings:
 
     def __init__(self, model: Any, counters: Counters) -> None:
         self._model, self._counters = model, counters
-        self._image_id, self._size = model.config.image_token_id, image_token_count(model.config)
+        self._image_id = model.config.image_token_id
         self._kept: OrderedDict[int, Tensor] = OrderedDict()
 
     def symbols(self, job: Job) -> list[int]:
         """The prompt's tokens as the cache compares them: an image's stand for its pixels."""
-        symbols, seen = [], 0
-        for token in job.ids:
-            if token == self._image_id:
-                picture, place = divmod(seen, self._size)
-                token, seen = -1 - job.pictures[picture].key - place, seen + 1
-            symbols.append(token)
-        return symbols
+        of_images = (-1 - picture.key - place for picture in job.pictures for place in range(len(picture.tokens)))
+        return [next(of_images) if token == self._image_id else token for token in job.ids]
 
     def embed(self, job: Job, start: int, count: int) -> Tensor:
         """The embeddings (count, D) of a prompt's tokens from `start` on."""
@@ -44,27 +38,23 @@ class PromptEmbeddings:
         where = ids == self._image_id
         if images := int(where.sum()):
             before = job.ids[:start].count(self._image_id)
-            first, last = before // self._size, (before + images - 1) // self._size
+            ends = np.cumsum([len(picture.tokens) for picture in job.pictures])
+            first, last = np.searchsorted(ends, [before, before + images - 1], side="right")
             features = torch.cat(self._see(job.pictures[first : last + 1]))
-            skip = before - first * self._size
+            skip = before - (ends[first - 1] if first else 0)
             states[where] = features[skip : skip + images].to(states.dtype)
         return states
 
     def _see(self, pictures: Sequence[Picture]) -> list[Tensor]:
-        """The images' embeddings (I, D)."""
+        """The embeddings (T, D) of each image's tokens."""
         new = {picture.key: picture for picture in pictures if picture.key not in self._kept}
         self._counters.images_encoded += len(new)
         self._counters.images_reused += len(pictures) - len(new)
-        for some in _parts(list(new.values()), rows_at_once(self._model.device)):
-            encoded = see(self._model, torch.stack([picture.pixels for picture in some]))
-            self._kept |= zip((picture.key for picture in some), encoded, strict=True)
+        if new:
+            self._kept |= zip(new, see(self._model, list(new.values())), strict=True)
         for picture in pictures:
             self._kept.move_to_end(picture.key)
         features = [self._kept[picture.key] for picture in pictures]
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
         return features
-
-
-def _parts(pictures: list[Picture], size: int) -> Iterable[list[Picture]]:
-    return (pictures[start : start + size] for start in range(0, len(pictures), size))

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from vistune.data.chat_template import checkpoint_template
 from vistune.data.encode import PromptEncoder
-from vistune.model.assemble import image_token_count
+from vistune.data.image_tokens import ImageTokens
+from vistune.model.vision import image_grid
 from vistune.records import Turn
 from vistune.serve.answer_text import AnswerText, byte_reader
 from vistune.serve.embeddings import PromptEmbeddings
@@ -46,8 +47,8 @@ class Engine:
     def __init__(self, model: Any, processor: Any, limits: Limits | None = None) -> None:
         self.model, self.tokenizer, self.image_processor = model, processor.tokenizer, processor.image_processor
         limits = limits or Limits()
-        self.image_tokens = image_token_count(model.config)
-        self._prompts = PromptEncoder(self.tokenizer, checkpoint_template(processor), self.image_tokens)
+        self.image_grid = image_grid(model.config)
+        self._prompts = PromptEncoder(self.tokenizer, checkpoint_template(processor))
         eos = model.generation_config.eos_token_id
         self._eos = set(eos if isinstance(eos, list) else [eos])
         self._token_bytes = byte_reader(self.tokenizer)
@@ -92,8 +93,8 @@ class Engine:
         """The numbers of running and of waiting sequences."""
         return len(self._batch), len(self._waiting)
 
-    def prompt(self, turns: Sequence[Turn], images: int) -> list[int]:
-        """The token ids of a conversation; the first `images` `<image>` of the user are images.
+    def prompt(self, turns: Sequence[Turn], images: Sequence[ImageTokens]) -> list[int]:
+        """The token ids of a conversation; the first `<image>` of the user are `images`.
 
         Raises DataError for one that the chat template refuses, ContextLengthError if no place for an answer is left.
         """

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image, ImageOps
-from torch import Tensor
 
-from vistune.data.images import to_pixels, to_rgb
+from vistune.data.image_tokens import ImageGrid
+from vistune.data.images import ImageInput, to_pixels, to_rgb
 from vistune.errors import DataError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
@@ -32,18 +32,17 @@ _DECODED = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """An image as the vision tower reads it (3, H, W), and the hash of these pixels."""
+class Picture(ImageInput):
+    """An image as the model gets it, and the hash of that."""
 
     key: int
-    pixels: Tensor
 
 
 class ImageReader:
     """Reads images for one model; the content of the latest is recognised and not decoded again."""
 
-    def __init__(self, processor: Any) -> None:
-        self._processor = processor
+    def __init__(self, processor: Any, grid: ImageGrid) -> None:
+        self._processor, self._grid = processor, grid
         self._known: OrderedDict[bytes, Picture] = OrderedDict()
         self._lock, self._large = threading.Lock(), threading.Lock()
 
@@ -81,8 +80,10 @@ class ImageReader:
             except Exception:
                 raise DataError("the image is corrupt or cut off", where=where) from None
             pixels = to_pixels(self._processor, rgb, where)
-        digest = hashlib.sha256(pixels.numpy().tobytes()).digest()
-        return Picture(int.from_bytes(digest[:16], "big") << 16, pixels)  # an image's tokens are numbered from it on
+        tokens = self._grid.tokens(lambda: rgb.size)
+        digest = hashlib.sha256(pixels.numpy().tobytes() + tokens.order.tobytes()).digest()
+        key = int.from_bytes(digest[:16], "big") << 16  # an image's tokens are numbered from it on
+        return Picture(pixels, tokens, key)
 
 
 def is_data_url(url: str) -> bool:

@@ -45,7 +45,7 @@ def open_checkpoint_chat(checkpoint: str, dtype: str = "auto", *, load_in_4bit: 
 
 class _CheckpointChat:
     def __init__(self, name: str, engine: Engine) -> None:
-        self.name, self._engine, self._images = name, engine, ImageReader(engine.image_processor)
+        self.name, self._engine, self._images = name, engine, ImageReader(engine.image_processor, engine.image_grid)
 
     async def stream(self, body: dict[str, Any]) -> AsyncIterator[str]:
         async for _, piece in self._engine.answer([self._job(body)]):
@@ -57,7 +57,7 @@ class _CheckpointChat:
         request = checked(body)
         turns, urls = conversation(request.messages)
         pictures = [self._images.read(data_url(url, place), f"image {n}") for n, (url, place) in enumerate(urls, 1)]
-        ids = self._engine.prompt(turns, len(urls))
+        ids = self._engine.prompt(turns, [picture.tokens for picture in pictures])
         defaults, left = self._engine.model.generation_config, self._engine.max_length - len(ids)
         return Job(ids, pictures, request.sampling(0, defaults, left), lambda _: None)
 

@@ -13,7 +13,7 @@ from accelerate import Accelerator  # type: ignore[import-untyped]
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from vistune.data.features import FeatureCache
-from vistune.model.assemble import image_token_count
+from vistune.model.vision import image_grid
 from vistune.recipe.training import Recipe, StageRecipe
 from vistune.train.distributed import decide
 from vistune.train.frozen_half import half_dtype
@@ -30,7 +30,7 @@ def open_features(
     if not _caches_features(recipe, stage):
         return None
     config: Any = model.config
-    shape = image_token_count(config), config.vision_config.hidden_size
+    shape = image_grid(config).features, config.vision_config.hidden_size
     # in 16 bits the projector reads its input in 16 bits, so nothing is lost
     dtype = half_dtype(recipe) or torch.float32
     limit = int(recipe.feature_cache_gb * 2**30)

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
 
-from vistune.data.collate import Batch
+from vistune.data.collate import Batch, image_tokens
 from vistune.data.encode import Sample
 from vistune.data.groups import Group
+from vistune.data.image_tokens import ImageTokens
 from vistune.model.families import leading_tokens, vision_blocks
 from vistune.model.last_layer import row_wise_parts
 from vistune.model.vision import used_blocks
@@ -33,8 +34,8 @@ _LONG = 0.1
 class Work:
     """The amounts that pass through the model."""
 
-    images: int  # that the vision tower encodes
-    image_tokens: int  # that the projector computes
+    crops: int  # of images, that the vision tower encodes
+    features: int  # that the projector reads
     tokens: int  # in the language model's layers
     pairs: int  # of a token and one that it attends to, itself included
     logits: int  # rows of the head's output
@@ -52,10 +53,8 @@ def our_work(groups: Iterable[Group]) -> Work:
     for group in groups:
         branches = [len(sample.input_ids) - group.shared for sample in group.samples]
         pairs = _causal(group.shared) + sum(own * group.shared + _causal(own) for own in branches)
-        images = {name for sample in group.samples for name in sample.images}
-        size = max(sample.image_size for sample in group.samples)
         logits = sum(int(sample.targets[1:].sum()) for sample in group.samples)
-        total += Work(len(images), len(images) * size, group.length, pairs, logits)
+        total += Work(*_seen(image_tokens([group]).values()), group.length, pairs, logits)
     return total
 
 
@@ -64,8 +63,8 @@ def work_of(batch: Batch) -> Work:
     pairs = sum(
         _causal(one.shared) + sum(own * one.shared + _causal(own) for own in one.branches) for one in batch.segments
     )
-    image_tokens = int(batch.image_from.max()) + 1 if len(batch.image_from) else 0
-    return Work(len(batch.names), image_tokens, len(batch.input_ids), pairs, len(batch.targets))
+    features = int(batch.image_from.max()) + 1 if len(batch.image_from) else 0
+    return Work(len(batch.names), features, len(batch.input_ids), pairs, len(batch.targets))
 
 
 def plain_work(batches: Iterable[Sequence[Sample]]) -> Work:
@@ -73,10 +72,13 @@ def plain_work(batches: Iterable[Sequence[Sample]]) -> Work:
     total = NO_WORK
     for batch in batches:
         longest = max(len(sample.input_ids) for sample in batch)
-        images = sum(len(sample.images) for sample in batch)
-        image_tokens, tokens = sum(len(sample.image_at) for sample in batch), len(batch) * longest
-        total += Work(images, image_tokens, tokens, len(batch) * _causal(longest), tokens)
+        images, tokens = [one for sample in batch for one in sample.image_tokens], len(batch) * longest
+        total += Work(*_seen(images), tokens, len(batch) * _causal(longest), tokens)
     return total
+
+
+def _seen(images: Collection[ImageTokens]) -> tuple[int, int]:
+    return sum(one.crops for one in images), sum(one.features for one in images)
 
 
 def _causal(length: int) -> int:
@@ -105,10 +107,11 @@ def flops(
     if not whole_last_layer:
         layers -= (work.tokens - work.logits) * _matrices(row_wise_parts(language.layers[-1]))
     wide = text.num_attention_heads * getattr(text, "head_dim", text.hidden_size // text.num_attention_heads)
+    moving = sum(any(weight.requires_grad for weight in block.parameters()) for block in blocks) / max(1, len(blocks))
     below = {"vision", "projector"} & set(trains)  # something before the language model is trained
-    forward: dict[str, tuple[float, int]] = {
-        "vision": (work.images * in_tower, 3 if "vision" in trains else 1),
-        "projector": (work.image_tokens * _matrices([model.model.multi_modal_projector]), 3 if below else 1),
+    forward: dict[str, tuple[float, float]] = {
+        "vision": (work.crops * in_tower, 1 + 2 * moving if "vision" in trains else 1),
+        "projector": (work.features * _matrices([model.model.multi_modal_projector]), 3 if below else 1),
         "language": (layers, 3 + reference if "language" in trains else 2 + reference),
         "attention": (2 * work.pairs * wide * text.num_hidden_layers, 3 + reference),
         "head": (work.logits * head, 3 + reference if "language" in trains else 2 + reference),

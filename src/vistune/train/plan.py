@@ -112,7 +112,7 @@ def _savings(
         ("no unused layers of the tower", cost(shared)),
     ]
     if (first := first_views(recipe, stage)) < 1:
-        blind = [replace(one, images=0) for one in shared]
+        blind = [replace(one, crops=0) for one in shared]
         savings.append(("cached features of a frozen tower", first * savings[-1][1] + (1 - first) * cost(blind)))
     return savings
 

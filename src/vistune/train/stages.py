@@ -13,12 +13,11 @@ from vistune.data.chat_template import chat_template, keep_template
 from vistune.data.dataset import AHEAD, Dataset, open_sources
 from vistune.data.encode import Encoder
 from vistune.data.source import DataSource
-from vistune.errors import DataError
+from vistune.errors import DataError, RecipeError
 from vistune.generate.kinds import prompt_folder
 from vistune.model.adapters import add_lora, lora_parts
-from vistune.model.assemble import image_token_count
 from vistune.model.families import vision_blocks
-from vistune.model.vision import used_blocks
+from vistune.model.vision import image_grid, used_blocks
 from vistune.recipe.training import LoraRecipe, Part, Recipe, StageRecipe
 from vistune.records import IMAGE_TOKEN
 from vistune.train.frozen_half import half_dtype
@@ -83,33 +82,41 @@ def prepare_stage(
     """
     if "lora" in stage.trains:
         add_lora(model, stage.lora or LoraRecipe(), recipe.seed, half_dtype(recipe))
-    freeze(model, stage.trains)
+    freeze(model, stage.trains, stage.vision_layers)
     own = keep_template(processor)
     template = chat_template(processor.tokenizer, stage.template) if stage.template else own
-    encoder = Encoder(processor.tokenizer, template, image_token_count(model.config))
+    encoder = Encoder(processor.tokenizer, template, image_grid(model.config))
     return [Dataset(sources, encoder, stage.max_length, output=output, ahead=ahead) for sources in data if sources]
 
 
 def parts(model: LlavaForConditionalGeneration) -> dict[Part, list[nn.Module]]:
     """The modules of each part that a recipe can train."""
+    newline: Any = getattr(model.model, "image_newline", None)  # LLaVA-1.6 trains it with the language model
     return {
         "projector": [model.model.multi_modal_projector],
-        "language": [model.model.language_model, model.lm_head],
+        "language": [model.model.language_model, model.lm_head, nn.ParameterList([] if newline is None else [newline])],
         "vision": [model.model.vision_tower],
         "lora": lora_parts(model),
     }
 
 
-def freeze(model: LlavaForConditionalGeneration, trains: Collection[Part]) -> None:
-    """Only the parts in `trains` keep their gradients; frozen parts are in evaluation mode."""
+def freeze(model: LlavaForConditionalGeneration, trains: Collection[Part], vision_layers: int | None = None) -> None:
+    """Only the parts in `trains` keep their gradients; frozen parts are in evaluation mode.
+
+    Of the vision tower, the last `vision_layers` layers are trained (none: all of it). Raises RecipeError if it has
+    fewer.
+    """
     model.requires_grad_(False).eval()
     for part in trains:
         for module in parts(model)[part]:
             module.requires_grad_(True).train()
     # layers after the hidden state that the projector reads never get a gradient
     vision: Any = model.model.vision_tower
-    blocks = vision_blocks(vision)[: used_blocks(model)]
-    vision_parts = {id(weight) for block in blocks for weight in block.parameters()}
+    blocks = list(vision_blocks(vision))[: used_blocks(model)]
+    if vision_layers and vision_layers > len(blocks):
+        what = f"the vision tower has {len(blocks)} layers before the hidden state that the projector reads"
+        raise RecipeError(what, where="vision_layers", fix=f"at most {len(blocks)}")
+    vision_parts = {id(weight) for block in blocks[-(vision_layers or 0) :] for weight in block.parameters()}
     for name, weight in vision.named_parameters():
-        before = name.startswith(("embeddings.", "pre_layrnorm."))
+        before = not vision_layers and name.startswith(("embeddings.", "pre_layrnorm."))
         weight.requires_grad_(weight.requires_grad and (before or id(weight) in vision_parts))

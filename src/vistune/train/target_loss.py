@@ -95,9 +95,11 @@ class TargetLoss(nn.Module):
             self._allocate_gradients()
         states = self.states(self.embed(batch), batch)
         loss = linear_cross_entropy(model, states, batch.targets, scale, in_place=self._in_place)
-        if not len(batch.image_order):
+        if not len(batch.crop_order):
             # processes wait for each other's gradients, so all that is trained needs some
-            unused = (*model.model.multi_modal_projector.parameters(), *model.model.vision_tower.parameters())
+            unused = [
+                weight for name, weight in model.model.named_parameters() if not name.startswith("language_model")
+            ]
             loss = loss + 0 * sum(weight.sum() for weight in unused if weight.requires_grad)
         return loss
 
@@ -106,10 +108,10 @@ class TargetLoss(nn.Module):
         model: Any = self.model
         # float32: the residual stream stays so even where frozen embeddings are held in bfloat16
         embeds: Tensor = model.get_input_embeddings()(batch.input_ids).float()  # (N, D)
-        features = [one for one in (batch.features, self._encode(batch)) if one is not None]  # (images, I, V) together
+        features = [one for one in (batch.features, self._encode(batch)) if one is not None]  # (crops, I, V) together
         if features:
-            ordered = torch.cat(features)[batch.image_order]
-            chosen = image_embeddings(model, ordered).flatten(0, 1)[batch.image_from]  # (M, D)
+            ordered = torch.cat(features)[batch.crop_order]
+            chosen = image_embeddings(model, ordered)[batch.image_from]  # (M, D)
             embeds = embeds.index_copy(0, batch.image_at, chosen.to(embeds.dtype))
         return embeds
 

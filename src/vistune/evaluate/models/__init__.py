@@ -49,12 +49,12 @@ def open_model(
 
 
 def _is_ours(name: str) -> bool:
-    """Whether `Checkpoint` is to open a model: LLaVA's architecture with a supported tower, or no model at all."""
-    from vistune.model.families import VISION
+    """Whether `Checkpoint` is to open a model: a LLaVA of supported parts, or no model at all."""
+    from vistune.model.families import unsupported
     from vistune.model.pretrained import local_folder
 
     try:
         config: Any = json.loads((local_folder(name) / "config.json").read_text("utf-8"))
-        return config["model_type"] == "llava" and config["vision_config"]["model_type"] in VISION
-    except (OSError, ValueError, KeyError, TypeError):
+        return not unsupported(config)
+    except (OSError, ValueError, AttributeError):
         return True
