@@ -1,4 +1,4 @@
-"""LLaVAs as others publish them, in the hub's cache: llava-hf's layouts, with the processor's files as they are there."""
+"""LLaVAs as others publish them, in the hub's cache: llava-hf's layouts, with their processors' own files."""
 
 from __future__ import annotations
 
