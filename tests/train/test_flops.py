@@ -45,8 +45,8 @@ def test_work_is_counted_by_hand(backbones: Path) -> None:
     targets = sum(int(sample.targets.sum()) for sample in samples)
     assert shared > 4
     assert our_work(groups) == Work(2, 8, shared + sum(own) + lengths[2], pairs, targets)
-    assert work_of(collate(groups, lambda _: torch.zeros(3, 28, 28))) == our_work(groups)
-    assert work_of(collate(groups, lambda _: torch.zeros(4, 16))).images == 0  # known features
+    assert work_of(collate(groups, lambda *_: torch.zeros(1, 3, 28, 28))) == our_work(groups)
+    assert work_of(collate(groups, lambda *_: torch.zeros(1, 4, 16))).crops == 0  # known features
     padded = 2 * max(lengths[:2])
     wanted = Work(3, 12, padded + lengths[2], 2 * sum(range(max(lengths[:2]) + 1)) + sum(range(lengths[2] + 1)),
                   padded + lengths[2])  # fmt: skip
@@ -85,7 +85,7 @@ def test_peaks_of_common_gpus(name: str, peak: float | None) -> None:
 
 
 def test_the_log_has_the_share_of_a_known_peak(tmp_path: Path) -> None:
-    batch = collate([], lambda _: torch.zeros(4, 16))
+    batch = collate([], lambda *_: torch.zeros(1, 4, 16))
     for peak, shown in ((None, False), (1e12, True)):
         with Log(tmp_path, 0, 1, silent=False, project="x", log_to=[], operations=lambda _: 1e9, peak=peak) as log:
             log.step(1, 1, 1, [batch])
