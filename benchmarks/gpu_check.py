@@ -35,11 +35,12 @@ from vistune.data.encode import Encoder
 from vistune.data.groups import make_groups
 from vistune.data.images import ImageStore, read_image
 from vistune.model import shared_prefix
-from vistune.model.assemble import assemble, image_token_count
+from vistune.model.assemble import assemble
 from vistune.model.assistant import Assistant
 from vistune.model.checkpoint import load_checkpoint, save_checkpoint
 from vistune.model.linear_cross_entropy import linear_cross_entropy, rows_at_once
 from vistune.model.shared_prefix import Layout, shared_prefix_attention
+from vistune.model.vision import image_grid
 from vistune.recipe.schema import save
 from vistune.recipe.training import ModelRecipe, Recipe
 from vistune.records import Turn
@@ -133,7 +134,7 @@ def device(machine: Machine) -> str:
 def batch_of(machine: Machine, model: Any, processor: Any) -> Batch:
     """A row of eight conversations."""
     [[source]] = [open_stage_data(machine.recipe({"trains": ["projector"]}).stages[0], print)[0]]
-    encoder = Encoder(processor.tokenizer, str(processor.chat_template), image_token_count(model.config))
+    encoder = Encoder(processor.tokenizer, str(processor.chat_template), image_grid(model.config))
     samples = [encoder.encode(source[number], 2048) for number in range(8)]
     images = ImageStore(lambda name: read_image(Path(name)), processor.image_processor)
     return collate(make_groups(samples), images.get)
@@ -408,8 +409,9 @@ def serve(machine: Machine, bits: Any = None) -> str:
     ends: list[Any] = []
     device = str(machine.device)
     with Engine.load(machine.folder / "model", device, torch.bfloat16, Limits(batch=4), bits=bits) as engine:
-        picture = ImageReader(engine.image_processor).read((machine.folder / "0.jpg").read_bytes(), "image")
-        ids = engine.prompt([Turn("user", f"<image>\n{QUESTION}")], 1)
+        reader = ImageReader(engine.image_processor, engine.image_grid)
+        picture = reader.read((machine.folder / "0.jpg").read_bytes(), "image")
+        ids = engine.prompt([Turn("user", f"<image>\n{QUESTION}")], [picture.tokens])
         jobs = [Job(ids, [picture], Sampling(max_tokens=8), lambda piece: ends.append(piece.end)) for _ in range(4)]
         engine.submit(jobs)
         while sum(one is not None for one in ends) < 4:
