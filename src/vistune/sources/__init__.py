@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 from vistune.errors import AnnotationError
 from vistune.formats import OnError, stop
+from vistune.formats.hub import PREFIX
 from vistune.recipe.generation import AnnotationOptions
 from vistune.recipe.schema import option_name
 from vistune.records import ImageRecord
@@ -18,42 +19,12 @@ from vistune.registry import Registry
 from vistune.sources._annotated import AnnotatedImages, Rules
 from vistune.sources._category_names import CategoryNames, read_table
 from vistune.sources._contents import Contents
-from vistune.sources._drafts import Draft, Findings
+from vistune.sources._drafts import Findings
 from vistune.sources._helpers import missing
 from vistune.sources._image_files import read_size
+from vistune.sources._reading import Source
 
 __all__ = ["AnnotatedImages", "Findings", "Source", "detect", "open_annotations", "open_source", "sources", "with_size"]
-
-
-class Source(Protocol):
-    """The annotated images of one split of a path, in the order of the files; they can be iterated again.
-
-    A path, a file or a split that does not exist is an AnnotationError; a bad record goes to `on_error`. What a record
-    says is taken as it is written: images are found, boxes checked and categories named for all sources alike, by
-    `AnnotatedImages`. Further keyword arguments are the source's options.
-    """
-
-    yields_to: ClassVar[tuple[str, ...]]
-    """The sources that read the same files and know more about them."""
-    images: Path
-    """The folder that the output's image paths start from."""
-    places: Sequence[Path]
-    """The folders that the annotations' image paths may start from, the likeliest first."""
-
-    def __init__(
-        self, contents: Contents, split: str | None = None, *, default_split: str = "train", images: Path | None = None
-    ) -> None:
-        """`split` is None where none is named: then the only one, or `default_split`, or all images without splits.
-
-        `images` is the folder of the images where the user names it.
-        """
-
-    @staticmethod
-    def fits(contents: Contents) -> bool:
-        """Whether the path is in this format, by its content."""
-
-    def drafts(self, on_error: OnError) -> Iterator[Draft]:
-        """The images, as the files have them."""
 
 
 sources: Registry[type[Source]] = Registry("annotation source", "vistune.sources")
@@ -61,7 +32,7 @@ sources: Registry[type[Source]] = Registry("annotation source", "vistune.sources
 
 def detect(path: Path) -> str:
     """The name of the one source that fits. Raises AnnotationError if none or several do."""
-    return _detect(Contents(path))
+    return _detect(_look(path))
 
 
 def open_source(
@@ -74,7 +45,7 @@ def open_source(
     An option that the source does not have is an AnnotationError. So is a path in another format; the error then has
     the command that opens it.
     """
-    contents = Contents(path)
+    contents = _look(path)
     name = name or _detect(contents)
     source = sources.get(name)
     _check_options(name, source, path, options)
@@ -152,6 +123,12 @@ def _check_options(name: str, source: type[Source], path: Path, options: dict[st
             raise AnnotationError(f"the source '{name}' has no option {option_name(key)}", where=str(path), fix=has)
 
 
+def _look(path: Path) -> Contents:
+    if not path.exists() and not path.as_posix().startswith(PREFIX):
+        raise missing(path)
+    return Contents(path)
+
+
 def _detect(contents: Contents) -> str:
     fitting, path = _fitting(contents), contents.path
     if len(fitting) > 1:
@@ -161,8 +138,6 @@ def _detect(contents: Contents) -> str:
     if fitting:
         what = f"several formats fit: {', '.join(fitting)}"
         raise AnnotationError(what, where=str(path), fix=_commands(path, fitting))
-    if not path.exists():
-        raise missing(path)
     what = f"no annotation format is recognised: {contents.describe()}"
     found = _inside(contents)
     if found is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Protocol
 
 from vistune.errors import AnnotationError
 from vistune.formats import OnError, stop
@@ -13,6 +12,7 @@ from vistune.records import Box, ImageRecord
 from vistune.sources._category_names import CategoryNames
 from vistune.sources._drafts import NOT_IN_FORMAT, WRONG_TYPE, Draft, Findings, RawBox
 from vistune.sources._image_files import ImageFinder, Size, read_size, turn
+from vistune.sources._reading import Source
 
 _EXCESS = 0.01
 """The share of an image's side by which rounding puts a box outside, if it is more than a pixel; it is not counted."""
@@ -32,16 +32,6 @@ class Rules:
     """Boxes of an image of another size than annotated are scaled to it; else that is a mistake of its record."""
 
 
-class Drafts(Protocol):
-    """The part of a source that reads."""
-
-    images: Path
-    places: Sequence[Path]
-
-    def drafts(self, on_error: OnError) -> Iterator[Draft]:
-        """The images of one pass."""
-
-
 class AnnotatedImages:
     """The annotated images of a source as records; they can be iterated again.
 
@@ -50,7 +40,7 @@ class AnnotatedImages:
     """
 
     def __init__(
-        self, source: Drafts, *, rules: Rules | None = None,
+        self, source: Source, *, rules: Rules | None = None,
         names: CategoryNames | None = None, on_error: OnError = stop, notice: Callable[[str], None] | None = None,
     ) -> None:  # fmt: skip
         self.source, self.images, self.findings = source, source.images, Findings()

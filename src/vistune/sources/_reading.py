@@ -14,7 +14,7 @@ from vistune.errors import AnnotationError
 from vistune.formats import OnError
 from vistune.sources._contents import Contents
 from vistune.sources._drafts import NOT_IN_FORMAT, WRONG_TYPE, Draft
-from vistune.sources._helpers import json_stream, missing
+from vistune.sources._helpers import json_stream
 from vistune.sources._splits import choose_split, data_root, image_places, is_annotations_folder, split_of
 
 T = TypeVar("T")
@@ -22,15 +22,41 @@ _FIRST = 20
 """Files of a folder that are looked into to know its format."""
 
 
-class Base:
-    """The attributes of every source; see `vistune.sources.Source`."""
+class Source(ABC):
+    """The annotated images of one split of a path, in the order of the files; they can be iterated again.
+
+    A file or a split that does not exist is an AnnotationError; a bad record goes to `on_error`. What a record says is
+    taken as it is written: images are found, boxes checked and categories named for all sources alike, by
+    `AnnotatedImages`. Further keyword arguments of a source are its options.
+    """
 
     yields_to: ClassVar[tuple[str, ...]] = ()
+    """The sources that read the same files and know more about them."""
     images: Path
+    """The folder that the output's image paths start from."""
     places: Sequence[Path]
+    """The folders that the annotations' image paths may start from, the likeliest first."""
+
+    @abstractmethod
+    def __init__(
+        self, contents: Contents, split: str | None = None, *, default_split: str = "train", images: Path | None = None
+    ) -> None:
+        """`split` is None where none is named: then the only one, or `default_split`, or all images without splits.
+
+        `images` is the folder of the images where the user names it.
+        """
+
+    @classmethod
+    @abstractmethod
+    def fits(cls, contents: Contents) -> bool:
+        """Whether the path is in this format, by its content."""
+
+    @abstractmethod
+    def drafts(self, on_error: OnError) -> Iterator[Draft]:
+        """The images of one pass, as the files have them."""
 
 
-class Reading(Base, ABC):
+class Reading(Source):
     """A source of files that hold a whole data set each, known by their beginning.
 
     Where there are several splits, the files of one are read: by their names, or the names of their folders.
@@ -43,8 +69,6 @@ class Reading(Base, ABC):
     def __init__(
         self, contents: Contents, split: str | None = None, *, default_split: str = "train", images: Path | None = None
     ) -> None:
-        if not contents.path.exists():
-            raise missing(contents.path)
         self.contents, self.path = contents, contents.path
         self.images = images or data_root(self.path)
         self._files, self.split = self._choose(split, default_split)
@@ -56,13 +80,8 @@ class Reading(Base, ABC):
     def reads(contents: Contents, file: Path) -> bool:
         """Whether a file is in this format."""
 
-    @abstractmethod
-    def drafts(self, on_error: OnError) -> Iterator[Draft]:
-        """The images of one pass."""
-
     @classmethod
     def fits(cls, contents: Contents) -> bool:
-        """Whether there are files in this format."""
         return bool(cls._own_files(contents))
 
     @classmethod

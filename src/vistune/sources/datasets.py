@@ -14,9 +14,9 @@ from vistune.formats.saved import SavedDataset
 from vistune.sources import sources
 from vistune.sources._contents import Contents
 from vistune.sources._drafts import Draft, RawBox
-from vistune.sources._helpers import category_name, four_numbers, missing, read_names
+from vistune.sources._helpers import category_name, four_numbers, read_names
 from vistune.sources._image_files import read_size
-from vistune.sources._reading import Base
+from vistune.sources._reading import Source
 from vistune.sources._rows import CAPTIONS, IMAGE, Row, find, given_id, image_name, texts, value_of
 from vistune.sources._splits import image_places
 
@@ -27,7 +27,7 @@ _BOX_FORM = "boxes are pixels, [x, y, width, height] or, with --box-format xyxy,
 
 
 @sources.register("datasets")
-class Datasets(Base):
+class Datasets(Source):
     """The rows of a split; those of the hub (`hub:owner/name`) are streamed, not downloaded first.
 
     Objects are in the hub's usual form, `{"bbox": [[…]], "category": […]}` or a list of such, in `objects_column`.
@@ -42,8 +42,6 @@ class Datasets(Base):
         box_format: Literal["xywh", "xyxy"] = "xywh", subset: str | None = None, category_names: Path | None = None,
     ) -> None:  # fmt: skip
         path, name = contents.path, contents.path.as_posix()
-        if not name.startswith(PREFIX) and not path.exists():
-            raise missing(path)
         if not self.fits(contents):
             fix = "the folder that save_to_disk wrote, an imagefolder, parquet files, or hub:owner/name"
             raise AnnotationError("not a data set of 🤗 datasets", where=name, fix=fix)
@@ -64,8 +62,8 @@ class Datasets(Base):
         self._objects, self._form = objects_column, box_format
         self._names = read_names(category_names) if category_names else None
 
-    @staticmethod
-    def fits(contents: Contents) -> bool:
+    @classmethod
+    def fits(cls, contents: Contents) -> bool:
         path = contents.path
         if path.as_posix().startswith(PREFIX):
             return True

@@ -11,9 +11,9 @@ from vistune.formats import OnError
 from vistune.sources import sources
 from vistune.sources._contents import Contents
 from vistune.sources._drafts import Draft
-from vistune.sources._helpers import missing, read_text
+from vistune.sources._helpers import read_text
 from vistune.sources._image_files import image_files
-from vistune.sources._reading import Base
+from vistune.sources._reading import Source
 from vistune.sources._rows import json_captions, text_captions
 from vistune.sources._splits import image_places, no_split
 
@@ -23,7 +23,7 @@ _NUMBERS = frozenset("0123456789.eE+-")
 
 
 @sources.register("sidecar")
-class Sidecar(Base):
+class Sidecar(Source):
     """The images below a folder, or below its sub-folder `split`, each with the captions in the file of the same name.
 
     A text has one caption a line; a `.json` has them under a usual name, or is a list of them. The texts are beside
@@ -37,8 +37,6 @@ class Sidecar(Base):
         images: Path | None = None,
     ) -> None:  # fmt: skip
         path = contents.path
-        if not path.exists():
-            raise missing(path)
         if not path.is_dir():
             raise AnnotationError("this is a file, not a folder with images", where=str(path))
         self._texts = path / (split or "")
@@ -51,8 +49,8 @@ class Sidecar(Base):
         if next(image_files(self._folder), None) is None:
             raise AnnotationError("there are no images in this folder", where=str(self._folder))
 
-    @staticmethod
-    def fits(contents: Contents) -> bool:
+    @classmethod
+    def fits(cls, contents: Contents) -> bool:
         texts = [text for image in contents.images[:_FIRST_IMAGES] if (text := _text(image))]
         return any(_is_captions(text, contents) for text in texts)
 

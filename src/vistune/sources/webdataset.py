@@ -15,8 +15,7 @@ from vistune.formats.webdataset import TarRecord, TarShards, read_member, tar_re
 from vistune.sources import sources
 from vistune.sources._contents import Contents
 from vistune.sources._drafts import Draft
-from vistune.sources._helpers import missing
-from vistune.sources._reading import Base
+from vistune.sources._reading import Source
 from vistune.sources._rows import json_captions, text_captions
 from vistune.sources._splits import image_places, no_split
 
@@ -24,7 +23,7 @@ _TEXTS = (".txt", ".caption", ".cap")
 
 
 @sources.register("webdataset")
-class WebDataset(Base):
+class WebDataset(Source):
     """A tar file, or a folder's tar files by name; `split` is the sub-folder that they are in.
 
     Captions are the lines of a text member, or without one, what the `.json` has under a usual name. An image's path
@@ -36,8 +35,6 @@ class WebDataset(Base):
         images: Path | None = None,
     ) -> None:  # fmt: skip
         path = contents.path
-        if not path.exists():
-            raise missing(path)
         folder = path / (split or "")
         if split and not folder.is_dir():
             raise no_split(split, [one.name for one in path.iterdir() if one.is_dir()] if path.is_dir() else [], path)
@@ -48,8 +45,8 @@ class WebDataset(Base):
         self.places = image_places(self.images)
         next(_records(self._shards[0]), None)
 
-    @staticmethod
-    def fits(contents: Contents) -> bool:
+    @classmethod
+    def fits(cls, contents: Contents) -> bool:
         return contents.path.exists() and TarShards.fits(str(contents.path))
 
     def drafts(self, on_error: OnError) -> Iterator[Draft]:

@@ -17,8 +17,8 @@ from vistune.formats import OnError
 from vistune.sources import sources
 from vistune.sources._contents import Contents
 from vistune.sources._drafts import Draft, RawBox
-from vistune.sources._helpers import box_around, missing, read_text
-from vistune.sources._reading import Base
+from vistune.sources._helpers import box_around, read_text
+from vistune.sources._reading import Source
 from vistune.sources._yolo_layout import NO_LABELS, Layout, find_layout, is_settings, settings_files
 
 _FORM = "a line is 'class cx cy width height', in fractions of the image's width and height"
@@ -27,7 +27,7 @@ _FIRST = 50
 
 
 @sources.register("yolo")
-class Yolo(Base):
+class Yolo(Source):
     """A folder with data.yaml, obj.data or a list of class names, or such a file; `category_names` is a file of names.
 
     An image with an empty label file, or none, has no objects.
@@ -37,15 +37,13 @@ class Yolo(Base):
         self, contents: Contents, split: str | None = None, *, default_split: str = "train", images: Path | None = None,
         category_names: Path | None = None,
     ) -> None:  # fmt: skip
-        if not contents.path.exists():
-            raise missing(contents.path)
         self.path = contents.path
         self._layout: Layout = find_layout(contents, split, default_split, images, category_names)
         self.images = images or self._layout.root
         self.places = (self.images, *self._layout.places)
 
-    @staticmethod
-    def fits(contents: Contents) -> bool:
+    @classmethod
+    def fits(cls, contents: Contents) -> bool:
         if settings_files(contents):
             return True
         if contents.path.is_file():
