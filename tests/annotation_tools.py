@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import shlex
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +203,24 @@ def createml(folder: Path) -> Path:
     return folder
 
 
+def supervisely(folder: Path) -> Path:
+    """A project with two data sets; of both an image has the same name."""
+    mask = io.BytesIO()
+    Image.new("1", (20, 20), 1).save(mask, "PNG")
+    data = base64.b64encode(zlib.compress(mask.getvalue())).decode()
+    objects = {
+        "day": {"geometryType": "rectangle", "points": {"exterior": [[10, 0], [50, 50]], "interior": []}},
+        "night": {"geometryType": "bitmap", "bitmap": {"data": data, "origin": [10, 5]}},
+    }
+    for number, (name, one) in enumerate(objects.items()):
+        draw(folder / name / "img" / "a.png")
+        one |= {"id": number, "classTitle": ("dog", "cat")[number], "tags": [], "labelerLogin": "me"}
+        content = {"description": "A dog.", "tags": [], "size": {"height": 50, "width": 100}, "objects": [one]}
+        write_json(folder / name / "ann" / "a.png.json", content)
+    write_json(folder / "meta.json", {"classes": [{"title": "dog", "shape": "rectangle"}], "tags": []})
+    return folder
+
+
 def karpathy(folder: Path) -> Path:
     """dataset_coco.json beside val2014."""
     rows = []
@@ -263,8 +284,8 @@ def box_rows(folder: Path) -> Path:
 TOOLS = {
     make.__name__: make
     for make in (
-        cvat, labelme, label_studio, via, visual_genome, dota, kitti, datumaro, createml, karpathy, lines, img2dataset,
-        box_rows,
+        cvat, labelme, label_studio, via, visual_genome, dota, kitti, datumaro, createml, supervisely, karpathy, lines,
+        img2dataset, box_rows,
     )
 }  # fmt: skip
 

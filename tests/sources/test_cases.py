@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import random
 from collections.abc import Callable
@@ -141,9 +142,10 @@ def supervision_yolo(root: Path) -> Found:
     """data.yaml has the names and no folders; the image's name has dots, spaces, capitals and no ASCII."""
     draw(root / "images" / "café 猫 1.v2.JPG")
     (root / "labels").mkdir()
+    draw(root / "images" / "more" / "b.jpg")
     (root / "labels" / "café 猫 1.v2.txt").write_text("1 0.3 0.5 0.4 1.0\n")
     (root / "data.yaml").write_text("nc: 2\nnames: [cat, dog]\n")
-    return {"images/café 猫 1.v2.JPG": DOG}
+    return {"images/café 猫 1.v2.JPG": DOG, "images/more/b.jpg": []}
 
 
 def label_studio_yolo(root: Path) -> Found:
@@ -164,6 +166,27 @@ def label_studio_csv(root: Path) -> Found:
         f'"annotation_id","annotator","id","image","label"\n3,"1",1,"/data/upload/1/90fbb0c7-a.jpg","{label}"\n'
     )
     return {"images/90fbb0c7-a.jpg": DOG}
+
+
+def via_csv(root: Path) -> Found:
+    draw(root / "a.jpg")
+    draw(root / "b.jpg")
+    cells = ["filename", "file_size", "file_attributes", "region_count", "region_id", "region_shape_attributes",
+             "region_attributes"]  # fmt: skip
+    shape = json.dumps({"name": "rect", "x": 10, "y": 0, "width": 40, "height": 50})
+    rows = [["a.jpg", 9, json.dumps({"caption": "A dog."}), 1, 0, shape, json.dumps({"type": "dog"})],
+            ["b.jpg", 9, "{}", 0, 0, "{}", "{}"]]  # fmt: skip
+    with (root / "via_export_csv.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([cells, *rows])
+    return {"a.jpg": ["A dog.", *DOG], "b.jpg": []}
+
+
+def via_coco(root: Path) -> Found:
+    """Ids of images are numbers there, and texts in the annotations."""
+    draw(root / "a.jpg")
+    file = coco_file(root / "via_export_coco.json", "a.jpg")
+    file.write_text(file.read_text().replace('"image_id": 0', '"image_id": "0"'))
+    return {"a.jpg": DOG}
 
 
 def kitti_by_labelformat(root: Path) -> Found:
@@ -200,8 +223,8 @@ def datumaro_cvat(root: Path) -> Found:
 
 EXPORTS = [
     roboflow, label_studio_coco, labelme2coco, darknet, tensorflow_csv, cc3m, flickr8k, voc_in_other_folders,
-    old_labelme, supervision_yolo, label_studio_yolo, label_studio_csv, kitti_by_labelformat, datumaro_coco,
-    datumaro_cvat,
+    old_labelme, supervision_yolo, label_studio_yolo, label_studio_csv, via_csv, via_coco, kitti_by_labelformat,
+    datumaro_coco, datumaro_cvat,
 ]  # fmt: skip
 ONE_FILE = [export for export in EXPORTS if export not in (
     old_labelme, supervision_yolo, label_studio_yolo, datumaro_coco, kitti_by_labelformat
@@ -291,7 +314,7 @@ def test_fractions_do_not_say_it_either(tmp_path: Path) -> None:
     exif[0x0112] = 6
     Image.new("RGB", (50, 100)).save(tmp_path / "images" / "café 猫 1.v2.JPG", exif=exif)
     source = open_source("yolo", tmp_path)
-    assert [round(record.boxes[0].x1, 6) for record in source] == [0.1]
+    assert [round(box.x1, 6) for record in source for box in record.boxes] == [0.1]
     assert source.findings.unsure == 1
 
 

@@ -135,13 +135,26 @@ class ReadingEach(Reading):
         return file.relative_to(self._root).with_suffix("").as_posix()
 
     def _names(self, file: Path, written: str) -> tuple[str, ...]:
-        """The names of a file's image: beside it, in the same sub-folder of another folder, as written, by the stem."""
+        """The names of a file's image, the nearest place first: near it, in an equal sub-folder, as written, by stem."""
+        name = re.split(r"[\\/]", written)[-1]
         roots = (self.path, self._root) if self.path.is_dir() else (self._root,)
         folders = (file.relative_to(root).parts[:-1] for root in roots)
         inside = (filter(lambda part: not is_annotations_folder(Path(part)), parts) for parts in folders)
-        name = re.split(r"[\\/]", written)[-1]
         alike = dict.fromkeys("/".join((*parts, name)) for parts in inside)
-        return (str((file.parent / written).absolute()), *alike, written, f"{file.stem}.jpg")
+        near = (place / name for place in self._near(file.parent))
+        return (*map(str, near), str((file.parent / written).absolute()), *alike, written, f"{file.stem}.jpg")
+
+    def _near(self, folder: Path) -> tuple[Path, ...]:
+        """The folders of images that belong to a folder of annotations: `a/img/b` to `a/ann/b`."""
+        if folder not in self._places_near:
+            top = next((one for one in (folder, *folder.parents) if is_annotations_folder(one)), folder)
+            places = image_places(top.parent if is_annotations_folder(top) else top)
+            self._places_near[folder] = tuple((place / folder.relative_to(top)).absolute() for place in places)
+        return self._places_near[folder]
+
+    @cached_property
+    def _places_near(self) -> dict[Path, tuple[Path, ...]]:
+        return {}
 
 
 def each(records: Iterable[T], read: Callable[[T], Draft | None], on_error: OnError) -> Iterator[Draft]:

@@ -192,6 +192,8 @@ def _usual_places(path: Path, split: str | None, default: str) -> tuple[str, Pat
     splits = {one.name for pattern in ("images/*", "labels/*") for one in path.glob(pattern) if one.is_dir()}
     splits |= {one.parent.name for one in path.glob("*/images")} | {one.parent.name for one in path.glob("*/labels")}
     splits |= {one.name for one in path.glob("*") if one.name in _SPLITS and one.is_dir()}
+    if _holds(path / "images"):  # its sub-folders are no splits
+        splits &= {*_SPLITS}
     if splits:
         chosen = choose_split(split, splits, path, default)
         places = [path / form.format(split=chosen) for form in _SPLIT]

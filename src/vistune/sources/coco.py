@@ -34,7 +34,6 @@ _CATEGORY = "add it to 'categories'"
 _POLYGONS, _NO_POLYGON = re.compile(r'"segmentation"\s*:\s*\[[^"]*\]'), '"segmentation":[]'
 _FEDERATED = {"neg_category_ids", "not_exhaustive_category_ids"}
 """LVIS's keys of an image: only some categories have all of their objects boxed in it."""
-_Id = int | str
 
 
 @sources.register("coco")
@@ -109,23 +108,23 @@ class _Content:
 
     def __init__(self, files: Sequence[Path]) -> None:
         self.errors: list[AnnotationError] = []
-        self.images: dict[_Id, _Image] = {}
-        self._categories: dict[_Id, int] = {}
+        self.images: dict[str, _Image] = {}
+        self._categories: dict[str, int] = {}
         self._names: list[str | None] = []
         self._left_out: set[str] = set()
         for file in files:
             self._read(file)
         self._check_uses()
 
-    def draft(self, item: tuple[_Id, _Image]) -> Draft | None:
+    def draft(self, item: tuple[str, _Image]) -> Draft | None:
         """The image as it was gathered; None for one that is left out."""
         id_, image = item
-        if str(id_) in self._left_out:
+        if id_ in self._left_out:
             return None
         where = f"{image.files[-1]}: image {id_}"
         boxes, captions = tuple(self._boxes(image, where)), tuple(image.captions)
         size = image.width, image.height
-        return Draft(str(id_), (image.name,), where, boxes, captions, *size, exhaustive=image.exhaustive)
+        return Draft(id_, (image.name,), where, boxes, captions, *size, exhaustive=image.exhaustive)
 
     def _boxes(self, image: _Image, where: str) -> Iterator[RawBox]:
         for at in range(0, len(image.boxes), 6):
@@ -133,7 +132,7 @@ class _Content:
             place = f"{where}, box {at // 6 + 1}"
             if (name := self._names[int(category)]) is None:
                 id_ = next(id_ for id_, number in self._categories.items() if number == category)
-                raise AnnotationError(f"there is no category with the id {id_!r}", where=place, fix=_CATEGORY)
+                raise AnnotationError(f"there is no category with the id {id_}", where=place, fix=_CATEGORY)
             yield RawBox(name, x, y, x + max(width, 0), y + max(height, 0), place, bool(crowd))
 
     def _read(self, file: Path) -> None:
@@ -192,7 +191,7 @@ class _Content:
             raise AnnotationError(f"another category has the same id: {self._names[place]}")
         self._names[place] = name.strip()
 
-    def _place(self, category: _Id) -> int:
+    def _place(self, category: str) -> int:
         if category not in self._categories:
             self._categories[category] = len(self._names)
             self._names.append(None)
@@ -213,8 +212,8 @@ class _Content:
         """Annotations of images that are not there are mistakes."""
         for id_ in [id_ for id_, image in self.images.items() if not image.files]:
             first = self.images.pop(id_).first_use
-            if str(id_) not in self._left_out:
-                what = f"there is no image with the id {id_!r}"
+            if id_ not in self._left_out:
+                what = f"there is no image with the id {id_}"
                 self.errors.append(AnnotationError(what, where=first, fix="add it to 'images'"))
 
 
@@ -226,7 +225,8 @@ def _without_polygons(text: str) -> list[Any]:
     return rows
 
 
-def _id(row: Any, key: str) -> _Id:
+def _id(row: Any, key: str) -> str:
+    """An id as a text: some tools write those of images as numbers, and as texts in the annotations."""
     if not isinstance(row, dict):
         raise AnnotationError("this is not an object")
     if key not in row:
@@ -234,7 +234,7 @@ def _id(row: Any, key: str) -> _Id:
     value = row[key]
     if not isinstance(value, int | str):
         raise AnnotationError(f"'{key}' is neither a number nor a text: {_short(value)}")
-    return value
+    return str(value)
 
 
 def _side(row: dict[str, Any], key: str) -> int:

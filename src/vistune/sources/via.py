@@ -1,11 +1,13 @@
-"""VGG Image Annotator's JSON: a project of version 2, or its exported annotations, of version 1 as well.
+"""VGG Image Annotator's JSON or CSV: a project of version 2, or its exported annotations, of version 1 as well.
 
 See https://www.robots.ox.ac.uk/~vgg/software/via/.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +19,47 @@ from vistune.sources._contents import Contents
 from vistune.sources._drafts import Draft, RawBox
 from vistune.sources._helpers import box_around, json_stream
 from vistune.sources._reading import Reading, each
-from vistune.sources._rows import CAPTIONS, Row, id_of, texts, usual
+from vistune.sources._rows import CAPTIONS, Row, id_of, read_rows, sample, texts, usual
 
 _IMAGES = "_via_img_metadata"
 _CATEGORY = ("class", "label", "category", "name", "type", "object", "object_name", "class_name")
 """The usual names of the attribute that says what a region shows."""
+_CELLS = {"region_shape_attributes", "region_attributes"}
 _WITHOUT_AREA = ("point", "polyline")
 
 
 @sources.register("via")
 class Via(Reading):
-    """A JSON file, or a folder with one. Sizes are those of the images; captions are file attributes."""
+    """A file, or a folder with one. Sizes are those of the images; captions are file attributes."""
+
+    endings = (".json", ".csv")
 
     @staticmethod
     def reads(contents: Contents, file: Path) -> bool:
+        if file.suffix.lower() == ".csv":
+            return any(row.values.keys() >= _CELLS for row in sample(contents, file)[:1])
         members = contents.json(file).members
         first = next(iter(members.values()), None)
         return _IMAGES in members or (isinstance(first, dict) and {"filename", "regions"} <= first.keys())
 
     def drafts(self, on_error: OnError) -> Iterator[Draft]:
         for file in self._files:
-            with json_stream(file) as stream:
-                project = _IMAGES in self.contents.json(file).members
-                yield from each(_entries(stream, file, project=project), _draft, on_error)
+            if file.suffix.lower() == ".csv":
+                yield from each(_of_table(file, on_error), _draft, on_error)
+            else:
+                with json_stream(file) as stream:
+                    project = _IMAGES in self.contents.json(file).members
+                    yield from each(_entries(stream, file, project=project), _draft, on_error)
+
+
+def _of_table(file: Path, on_error: OnError) -> Iterator[tuple[str, Any]]:
+    """The images of a CSV file: a row for each region, with JSON in its cells, or one without regions."""
+    for name, rows in groupby(read_rows(file, on_error), key=lambda row: row.values["filename"]):
+        several = list(rows)
+        regions = ({cell: json.loads(row.values[cell]) for cell in _CELLS} for row in several)
+        found = [region for region in regions if region["region_shape_attributes"]]
+        about = json.loads(several[0].values["file_attributes"])
+        yield several[0].where, {"filename": name, "regions": found, "file_attributes": about}
 
 
 def _entries(stream: JsonStream, file: Path, *, project: bool) -> Iterator[tuple[str, Any]]:
@@ -68,7 +88,8 @@ def _draft(item: tuple[str, Any]) -> Draft:
 
 
 def _box(region: Any, where: str) -> RawBox | None:
-    shape = region.get("shape_attributes") if isinstance(region, dict) else None
+    region = {key.removeprefix("region_"): value for key, value in region.items()} if isinstance(region, dict) else {}
+    shape = region.get("shape_attributes")
     if not isinstance(shape, dict):
         raise AnnotationError("this is not a region with 'shape_attributes'", where=where)
     if shape.get("name") in _WITHOUT_AREA:
@@ -77,7 +98,7 @@ def _box(region: Any, where: str) -> RawBox | None:
         corners = _corners(shape)
     except (KeyError, TypeError, ValueError):
         raise AnnotationError(f"the shape is not in numbers: {str(shape)[:60]}", where=where) from None
-    return RawBox(_category(region.get("region_attributes") or {}, where), *corners, where)
+    return RawBox(_category(region.get("attributes") or {}, where), *corners, where)
 
 
 def _corners(shape: Mapping[str, Any]) -> tuple[float, float, float, float]:
