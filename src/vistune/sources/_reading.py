@@ -135,14 +135,12 @@ class ReadingEach(Reading):
         return file.relative_to(self._root).with_suffix("").as_posix()
 
     def _names(self, file: Path, written: str) -> tuple[str, ...]:
-        """The names of a file's image, the nearest place first: near it, in an equal sub-folder, as written, by stem."""
+        """The names of a file's image, the likeliest first: near it, in an equal sub-folder, as written, by stem."""
         name = re.split(r"[\\/]", written)[-1]
-        roots = (self.path, self._root) if self.path.is_dir() else (self._root,)
-        folders = (file.relative_to(root).parts[:-1] for root in roots)
-        inside = (filter(lambda part: not is_annotations_folder(Path(part)), parts) for parts in folders)
-        alike = dict.fromkeys("/".join((*parts, name)) for parts in inside)
-        near = (place / name for place in self._near(file.parent))
-        return (*map(str, near), str((file.parent / written).absolute()), *alike, written, f"{file.stem}.jpg")
+        folders = file.relative_to(self.path).parts[:-1] if self.path.is_dir() else ()
+        inside = (one for one in folders if not is_annotations_folder(Path(one)))
+        near = (str(place / name) for place in (*self._near(file.parent), file.parent.absolute()))
+        return (*near, "/".join((*inside, name)), written, f"{file.stem}.jpg")
 
     def _near(self, folder: Path) -> tuple[Path, ...]:
         """The folders of images that belong to a folder of annotations: `a/img/b` to `a/ann/b`."""
