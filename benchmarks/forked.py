@@ -1,0 +1,143 @@
+"""Commands of vistune in forked children of one warmed-up interpreter: a child imports nothing again.
+
+A child is a process of its own, with its own memory, signals and exit code, so it may crash, hang or be killed; only the
+start of the interpreter and the imports, which are the same for all, are left out.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+_DATA = 4 << 30
+"""Bytes that a child may allocate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a command ended: its exit code (negative: a signal), what it printed, seconds, bytes over the parent's."""
+
+    code: int
+    text: str
+    seconds: float
+    peak: int
+
+
+@dataclass(slots=True)
+class Child:
+    """A running command."""
+
+    pid: int
+    output: Path
+    start: float
+    rss: int
+
+    def wait(self, seconds: float) -> Outcome | None:
+        """How it ended; None if it still runs after so long."""
+        end = time.perf_counter() + seconds
+        while True:
+            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+            if pid:
+                code = os.waitstatus_to_exitcode(status)
+                text = self.output.read_text("utf-8", errors="replace")
+                peak = max(0, usage.ru_maxrss * 1024 - self.rss)
+                return Outcome(code, text, time.perf_counter() - self.start, peak)
+            if time.perf_counter() > end:
+                return None
+            time.sleep(0.002)
+
+    def kill(self) -> Outcome:
+        """End it, and all that it has started, with SIGKILL."""
+        os.killpg(self.pid, signal.SIGKILL)
+        outcome = self.wait(60)
+        assert outcome is not None
+        return outcome
+
+
+def warm_up() -> None:
+    """Import what the commands import when they run."""
+    import torch
+
+    import vistune.cli
+    import vistune.data.near_identical
+    import vistune.data.questions
+    import vistune.demo.run
+    import vistune.evaluate.compare
+    import vistune.evaluate.judges
+    import vistune.evaluate.models.checkpoint
+    import vistune.evaluate.rescore
+    import vistune.evaluate.run
+    import vistune.export.engines
+    import vistune.serve.app
+    import vistune.train.plan
+    import vistune.train.run
+    import vistune.view.page  # noqa: F401
+
+    torch.set_num_threads(1)
+
+
+def start(
+    arguments: Sequence[str], folder: Path, output: Path, *, given: str = "", user: int = 0,
+    before: Callable[[], object] = lambda: None,
+) -> Child:  # fmt: skip
+    """Run a command in `folder`, with `given` on its standard input; `before` is called in the child."""
+    sys.stdout.flush()
+    rss = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    begun = time.perf_counter()
+    pid = os.fork()
+    if pid:
+        return Child(pid, output, begun, rss)
+    code = 1
+    try:
+        code = _child(arguments, folder, output, given, user, before)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _child(
+    arguments: Sequence[str], folder: Path, output: Path, given: str, user: int, before: Callable[[], object]
+) -> int:
+    os.setsid()
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(file, 1), os.dup2(file, 2)
+    reading, writing = os.pipe()
+    os.write(writing, given.encode())
+    os.close(writing)
+    os.dup2(reading, 0)
+    os.chdir(folder)
+    used = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_DATA, (used + _DATA, used + _DATA))
+    if user:
+        os.setgroups([])
+        os.setgid(user)
+        os.setuid(user)
+    before()
+    from vistune.cli import main
+
+    return main(list(arguments))
+
+
+def run(
+    arguments: Sequence[str], folder: Path, output: Path, *, limit: float = 30.0, **options: object
+) -> Outcome | None:
+    """How a command ended; None if it ran for more than `limit` seconds."""
+    child = start(arguments, folder, output, **options)  # type: ignore[arg-type]
+    outcome = child.wait(limit)
+    if outcome is None:
+        child.kill()
+    return outcome
