@@ -1,8 +1,9 @@
 """Runs of generate, train and eval are killed at random moments, and files of half-finished runs are damaged.
 
-    python benchmarks/kill_runs.py --kills 50 --damages 50
+    python benchmarks/kill_runs.py --kills 50 --damages 50 --pairs 20
 
-After each kill the same command goes on; a finished run has to have the bytes of one that was not killed, and `generate`
+Two processes of a command that start at nearly the same time in one folder: the second has to be refused, and the first to
+end with the same bytes. After each kill the same command goes on; a finished run has to have the bytes of one that was not killed, and `generate`
 requests nothing again that is stored. Of a damaged run the same command has to end with these bytes, or with an error
 that says what to do. `kill_resume.py` kills larger trainings, also with adapters and while they write.
 """
@@ -31,7 +32,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from generating import annotations
 from teacher_server import teacher_process
 
-IMAGES, CONCURRENCY = 60, 8
+IMAGES, CONCURRENCY = 30, 8
+COLUMNS = (
+    "kills", "finished", "same bytes", "stored again", "pairs", "second refused", "damaged", "made the same",
+    "error with fix", "OTHER",
+)  # fmt: skip
 
 
 @dataclass
@@ -61,6 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--damages", type=int, default=50)
+    parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--only", default="generate,train,eval")
     parser.add_argument("--folder", type=Path, help="folder of the inputs, kept for the next time")
     args = parser.parse_args()
@@ -71,7 +77,7 @@ def main() -> None:
         base = root / "base" if (root / "base/ck").exists() else make_base(root)
         runs = [run for run in make_runs(base, url) if run.name in args.only]
         for run in runs:
-            try_out(run, Path(folder), args.kills, args.damages)
+            try_out(run, Path(folder), args)
         columns = [
             "kills",
             "finished",
@@ -100,16 +106,20 @@ def make_runs(base: Path, url: str) -> list[Run]:
 
     generate = ["generate", str(data), "--source", "caps_boxes", "--teacher", "openai:teacher-1", "--base-url", f"{url}/v1",
                 "--kinds", "conversation=all", "--concurrency", str(CONCURRENCY)]  # fmt: skip
+    coco = ["--data", str(base / "coco"), "--split", "train"]
     return [
+        Run("demo-data", ["demo-data", "--train", "60", "--val", "0", "--test", "0"], ("*.json",)),
+        Run("export", ["export", str(base / "ck"), "--to", "merged"], ("*.safetensors", "config.json")),
         Run("generate", generate, ("instruct.json", "align.json", "provenance.jsonl", "report.json"), requests),
         Run("train", ["train", str(recipe)], ("tune/*.safetensors", "tune/*.json")),
-        Run("eval", ["eval", str(base / "ck"), "--data", str(base / "coco"), "--split", "train", "--batch-size", "2"],
+        Run("eval", ["eval", str(base / "ck"), *coco, "--batch-size", "2"],
             ("verdicts.jsonl", "scores.json")),
     ]  # fmt: skip
 
 
-def try_out(run: Run, root: Path, kills: int, damages: int) -> None:
-    rng = random.Random(run.name)
+def try_out(run: Run, root: Path, args: argparse.Namespace) -> None:
+    """Kill, damage and pair a command."""
+    rng, kills = random.Random(run.name), args.kills
     whole = run.finish(root, root / "whole")
     assert whole.code == 0, whole.text
     wanted, seconds = run.digests(root / "whole"), whole.seconds
@@ -125,8 +135,11 @@ def try_out(run: Run, root: Path, kills: int, damages: int) -> None:
                 shutil.copytree(out, halves / str(run.counts["kills"]))
         if outcome or rng.random() < 0.25:
             complete(run, root, out, wanted)
-    complete(run, root, out, wanted)
-    for number in range(damages):
+    if out.exists():
+        complete(run, root, out, wanted)
+    for _ in range(args.pairs):
+        pair(run, root, out, wanted, rng.uniform(0, min(1.0, seconds / 2)))
+    for number in range(args.damages if kills else 0):
         source = rng.choice(sorted(halves.iterdir()))
         shutil.copytree(source, out)
         files = [
@@ -150,7 +163,7 @@ def try_out(run: Run, root: Path, kills: int, damages: int) -> None:
                 flush=True,
             )
         shutil.rmtree(out)
-    shutil.rmtree(halves)
+    shutil.rmtree(halves, ignore_errors=True)
     shutil.rmtree(root / "whole")
 
 
@@ -167,6 +180,25 @@ def complete(run: Run, root: Path, out: Path, wanted: list[str]) -> None:
     run.counts["stored again"] += (
         max(0, run.requests() - before - (IMAGES - kept) - probe) if run.name == "generate" else 0
     )
+    shutil.rmtree(out)
+
+
+def pair(run: Run, root: Path, out: Path, wanted: list[str], delay: float) -> None:
+    """Run the command twice at once."""
+    first = run.start(root, out)
+    ended = first.wait(delay)
+    second = forked.start([*run.line, "--out", str(out)], root, root / "second.txt")
+    two, one = second.wait(300), ended or first.wait(300)
+    assert one
+    assert two, f"{run.name} hangs"
+    refused, finished = (one, two) if one.code else (two, one)
+    clear = refused.code == 2 and "another run is using this folder" in refused.text
+    good = clear and finished.code == 0 and run.digests(out) == wanted
+    run.counts["pairs"] += 1
+    run.counts["second refused"] += good
+    if not good and not ended:
+        run.counts["OTHER"] += 1
+        print(f"{run.name}: {one.code} {one.text[-300:]!r}, {two.code} {two.text[-300:]!r}", flush=True)
     shutil.rmtree(out)
 
 
