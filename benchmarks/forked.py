@@ -1,7 +1,7 @@
 """Commands of vistune in forked children of one warmed-up interpreter: a child imports nothing again.
 
-A child is a process of its own, with its own memory, signals and exit code, so it may crash, hang or be killed; only the
-start of the interpreter and the imports, which are the same for all, are left out.
+A child is a process of its own, with its own memory, signals and exit code, so it may crash, hang or be killed; only
+the start of the interpreter and the imports, which are the same for all, are left out.
 """
 
 from __future__ import annotations

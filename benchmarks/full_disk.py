@@ -2,8 +2,9 @@
 
     python benchmarks/full_disk.py
 
-A command on a full disk has to end with 74 and name the file; what was there stays; with more room the same command has to
-end with 0 and the same files. Then it runs once more on a disk with its results and no room left: they have to stay.
+A command on a full disk has to end with 74 and name the file; what was there stays; with more room the same command
+has to end with 0 and the same files. Then it runs once more on a disk with its results and no room left: they have to
+stay.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ COMMANDS = {
 
 
 def main() -> None:
+    """Run all commands and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, default=20)
     parser.add_argument("--only", help="commands, as in view,split")
@@ -66,7 +68,7 @@ def main() -> None:
 
 def more_inputs(base: Path) -> None:
     """What the sweep does not need."""
-    asked = '{{"image": "coco/images/train_{:06}.jpg", "question": "What is on the left of number {}?", "answer": "A dog"}}\n'
+    asked = '{{"image": "coco/images/train_{:06}.jpg", "question": "What is left of {}?", "answer": "A dog"}}\n'
     (base / "many.jsonl").write_text("".join(asked.format(number % 6, number) for number in range(2000)))
     answer = '{"question": "Is it red?", "answer": "yes", "label": "yes", "category": "popular", "image": "red.png"}\n'
     (base / "pope.jsonl").write_text(answer)

@@ -2,10 +2,11 @@
 
     python benchmarks/kill_runs.py --kills 50 --damages 50 --pairs 20
 
-Two processes of a command that start at nearly the same time in one folder: the second has to be refused, and the first to
-end with the same bytes. After each kill the same command goes on; a finished run has to have the bytes of one that was not killed, and `generate`
-requests nothing again that is stored. Of a damaged run the same command has to end with these bytes, or with an error
-that says what to do. `kill_resume.py` kills larger trainings, also with adapters and while they write.
+Two processes of a command that start at nearly the same time in one folder: the second has to be refused, and the
+first to end with the same bytes. After each kill the same command goes on; a finished run has to have the bytes of one
+that was not killed, and `generate` requests nothing again that is stored. Of a damaged run the same command has to end
+with these bytes, or with an error that says what to do. `kill_resume.py` kills larger trainings, also with adapters and
+while they write.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class Run:
 
 
 def main() -> None:
+    """Run all trials and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--damages", type=int, default=50)
@@ -95,6 +97,7 @@ def main() -> None:
 
 
 def make_runs(base: Path, url: str) -> list[Run]:
+    """The commands, on the good inputs of the sweep."""
     data = annotations(base, IMAGES)
     recipe = base / "killed.yaml"
     text = (base / "recipe.yaml").read_text().replace("epochs: 0.2", "epochs: 0.6, checkpoint_every: 1")
@@ -104,15 +107,17 @@ def make_runs(base: Path, url: str) -> list[Run]:
         with urllib.request.urlopen(f"{url}/stats") as reply:
             return int(json.load(reply)["requests"])
 
-    generate = ["generate", str(data), "--source", "caps_boxes", "--teacher", "openai:teacher-1", "--base-url", f"{url}/v1",
-                "--kinds", "conversation=all", "--concurrency", str(CONCURRENCY)]  # fmt: skip
+    generate = [
+        "generate", str(data), "--source", "caps_boxes", "--teacher", "openai:teacher-1", "--base-url", f"{url}/v1",
+        "--kinds", "conversation=all", "--concurrency", str(CONCURRENCY),
+    ]  # fmt: skip
     coco = ["--data", str(base / "coco"), "--split", "train"]
     return [
         Run("demo-data", ["demo-data", "--train", "60", "--val", "0", "--test", "0"], ("*.json",)),
         Run("export", ["export", str(base / "ck"), "--to", "merged"], ("*.safetensors", "config.json")),
         Run("generate", generate, ("instruct.json", "align.json", "provenance.jsonl", "report.json"), requests),
         Run("train", ["train", str(recipe)], ("tune/*.safetensors", "tune/*.json")),
-        Run("eval", ["eval", str(base / "ck"), *coco, "--batch-size", "2"],
+        Run("eval", ["eval", str(base / "ck"), *coco, "--limit", "1", "--batch-size", "2"],
             ("verdicts.jsonl", "scores.json")),
     ]  # fmt: skip
 
@@ -139,14 +144,10 @@ def try_out(run: Run, root: Path, args: argparse.Namespace) -> None:
         complete(run, root, out, wanted)
     for _ in range(args.pairs):
         pair(run, root, out, wanted, rng.uniform(0, min(1.0, seconds / 2)))
-    for number in range(args.damages if kills else 0):
+    for _ in range(args.damages if kills else 0):
         source = rng.choice(sorted(halves.iterdir()))
         shutil.copytree(source, out)
-        files = [
-            path
-            for path in sorted(out.rglob("*"))
-            if path.is_file() and path.stat().st_size and "tensorboard" not in path.parts
-        ]
+        files = [path for path in sorted(out.rglob("*")) if path.is_file() and path.stat().st_size]
         if not files:
             shutil.rmtree(out)
             continue
@@ -158,10 +159,7 @@ def try_out(run: Run, root: Path, args: argparse.Namespace) -> None:
         fixed = outcome.code in (2, 74) and "fix: " in outcome.text and "Traceback" not in outcome.text
         run.counts["made the same" if same else "error with fix" if fixed else "OTHER"] += 1
         if not same:
-            print(
-                f"{run.name} {number}: {how} {path.relative_to(out)}: exit {outcome.code}: {outcome.text[-300:]!r}",
-                flush=True,
-            )
+            print(f"{run.name}: {how} {path.relative_to(out)}: {outcome.code} {outcome.text[-300:]!r}", flush=True)
         shutil.rmtree(out)
     shutil.rmtree(halves, ignore_errors=True)
     shutil.rmtree(root / "whole")
@@ -203,6 +201,7 @@ def pair(run: Run, root: Path, out: Path, wanted: list[str], delay: float) -> No
 
 
 def stored(out: Path) -> int:
+    """The number of replies in a killed run's store."""
     path = out / "replies.sqlite"
     if not path.exists():
         return 0

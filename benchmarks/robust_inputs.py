@@ -11,6 +11,7 @@ import struct
 import tarfile
 import zlib
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 Write = Callable[[Path], object]
@@ -22,62 +23,76 @@ def contents() -> dict[str, Write]:
     """Files and other things that no reader can use, or only partly."""
     rng = random.Random(0)
     row = {"id": "0", "image": "a.jpg", "conversations": [{"from": "human", "value": "<image>\nWhat?"}] * 3}
-    texts: dict[str, bytes] = {
-        "empty": b"", "a blank line": b"\n", "binary": rng.randbytes(3000), "zeros": bytes(3000),
-        "no UTF-8": b'[{"id": "\xff\xfe", "image": "\xe9.jpg"}]', "UTF-16": "[{}]".encode("utf-16"),
-        "100,000 brackets": b"[" * 100_000, "100,000 objects": b'{"a":' * 100_000, "cut off": json.dumps([row] * 9).encode()[:-40],
-        "a list of numbers": b"[1, 2, 3]", "null": b"null", "a list of nulls": b"[null, null]", "a number": b"7", "a text": b'"text"',
-        "an empty list": b"[]", "an empty object": b"{}", "another's keys": b'[{"foo": 1, "bar": {"baz": [2]}}]',
-        "numbers too large": b'[{"id": ' + b"9" * 5000 + b', "image": 1e999, "bbox": [1e400, NaN, -Infinity, 0]}]',
-        "values of wrong types": b'[{"id": {}, "image": 5, "conversations": "text", "captions": 3, "instances": {"a": 1}}]',
-        "keys twice": b'{"images": [], "images": {}, "annotations": 1, "categories": null}',
-        "aliases": b"a: &a [x, x, x, x, x, x, x, x, x]\n" + b"".join(
-            f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join(['*' + chr(97 + n)] * 9)}]\n".encode() for n in range(12)),
-        "a date that does not exist": b"name: 2026-02-30\nnames: [2026-02-30]\nstages: 2026-13-45\n",
-        "tags of Python": b"!!python/object/apply:os.system ['touch HACKED']\n",
-        "escape codes": json.dumps([{**row, "id": _ESCAPES, "image": _ESCAPES, _ESCAPES: 1}]).encode(),
-        "raw escape codes": f'[{{"id": "{_ESCAPES}", "image": "{_ESCAPES}"}}]'.encode(),
-        "a page of HTML": b"<!doctype html><html><body>Not found</body></html>",
-        "a pointer of git-lfs": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n",
-        "a line of 5 MB": b'[{"id": "' + b"x" * 5_000_000 + b'"}]', "quotes that do not end": b'a,b\n"x,y\n' * 400,
-        "a table of commas": b"image,question,answer\n" + b"," * 20_000, "XML": b"<annotation><object><bndbox/></object></annotation>",
-        "XML of entities": b'<!DOCTYPE a [<!ENTITY b "cccccccccc">' + b"".join(
-            f'<!ENTITY b{n} "{f"&b{n - 1 if n else str()};" * 10}">'.encode() for n in range(9)) + b"]><annotation>&b8;</annotation>",
-        "a gzip bomb": gzip.compress(bytes(100_000_000), 1), "a tar that is cut": _tar()[:700], "a tar of links": _tar(links=True),
-        "parquet that is cut": b"PAR1" + rng.randbytes(500), "SQLite of garbage": b"SQLite format 3\0" + rng.randbytes(4080),
-        "safetensors of 2^60": struct.pack("<Q", 1 << 60) + b"{}", "a pickle": b"cos\nsystem\n(S'touch HACKED'\ntR.",
-        "a PNG of 10^10 pixels": _png(100_000, 100_000), "a PNG that is cut": _png(40, 30)[:60], "PostScript": b"%!PS\n(x) show\n",
-        "SVG": b'<svg xmlns="http://www.w3.org/2000/svg"/>',
-    }  # fmt: skip
+    entities = "".join(f'<!ENTITY b{n} "{f"&b{n - 1};" * 10}">' for n in range(1, 9))
+    aliases = "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in pairwise("abcdefghijkl"))
+    numbers = f'[{{"id": {"9" * 5000}, "image": 1e999, "bbox": [1e400, NaN, -Infinity, 0]}}]'
+    texts: dict[str, str | bytes] = {
+        "empty": "",
+        "a blank line": "\n",
+        "binary": rng.randbytes(3000),
+        "zeros": bytes(3000),
+        "no UTF-8": b'[{"id": "\xff\xfe", "image": "\xe9.jpg"}]',
+        "UTF-16": "[{}]".encode("utf-16"),
+        "100,000 brackets": "[" * 100_000,
+        "100,000 objects": '{"a":' * 100_000,
+        "cut off": json.dumps([row] * 9)[:-40],
+        "a list of numbers": "[1, 2, 3]",
+        "null": "null",
+        "a list of nulls": "[null, null]",
+        "a number": "7",
+        "a text": '"text"',
+        "an empty list": "[]",
+        "an empty object": "{}",
+        "another's keys": '[{"foo": 1, "bar": {"baz": [2]}}]',
+        "numbers too large": numbers,
+        "wrong types": '[{"id": {}, "image": 5, "conversations": "text", "captions": 3, "instances": {"a": 1}}]',
+        "keys twice": '{"images": [], "images": {}, "annotations": 1, "categories": null}',
+        "aliases": f"a: &a [x, x, x, x, x, x, x, x, x]\n{aliases}",
+        "a date that does not exist": "name: 2026-02-30\nnames: [2026-02-30]\nstages: 2026-13-45\n",
+        "tags of Python": "!!python/object/apply:os.system ['touch HACKED']\n",
+        "escape codes": json.dumps([{**row, "id": _ESCAPES, "image": _ESCAPES, _ESCAPES: 1}]),
+        "raw escape codes": f'[{{"id": "{_ESCAPES}", "image": "{_ESCAPES}"}}]',
+        "a page of HTML": "<!doctype html><html><body>Not found</body></html>",
+        "a pointer of git-lfs": "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n",
+        "a line of 5 MB": f'[{{"id": "{"x" * 5_000_000}"}}]',
+        "quotes that do not end": 'a,b\n"x,y\n' * 400,
+        "a table of commas": "image,question,answer\n" + "," * 20_000,
+        "XML": "<annotation><object><bndbox/></object></annotation>",
+        "XML of entities": f'<!DOCTYPE a [<!ENTITY b0 "cccccccccc">{entities}]><annotation>&b8;</annotation>',
+        "a gzip bomb": gzip.compress(bytes(100_000_000), 1),
+        "a tar that is cut": _tar()[:700],
+        "a tar of links": _tar(links=True),
+        "parquet that is cut": b"PAR1" + rng.randbytes(500),
+        "SQLite of garbage": b"SQLite format 3\0" + rng.randbytes(4080),
+        "safetensors of 2^60": struct.pack("<Q", 1 << 60) + b"{}",
+        "a pickle": "cos\nsystem\n(S'touch HACKED'\ntR.",
+        "a PNG of 10^10 pixels": _png(100_000, 100_000),
+        "a PNG that is cut": _png(40, 30)[:60],
+        "PostScript": "%!PS\n(x) show\n",
+        "SVG": '<svg xmlns="http://www.w3.org/2000/svg"/>',
+    }
     made: dict[str, Write] = {name: _file(content) for name, content in texts.items()}
     return made | {
-        "nothing": lambda path: None, "a folder": lambda path: path.mkdir(), "a FIFO": lambda path: os.mkfifo(path),
-        "a dangling link": lambda path: path.symlink_to("nowhere"), "a link in a circle": lambda path: path.symlink_to(path.name),
-        "/dev/zero": lambda path: path.symlink_to("/dev/zero"), "/dev/full": lambda path: path.symlink_to("/dev/full"),
+        "nothing": lambda _: None,
+        "a folder": Path.mkdir,
+        "a FIFO": os.mkfifo,
+        "a dangling link": lambda path: path.symlink_to("nowhere"),
+        "a link in a circle": lambda path: path.symlink_to(path.name),
+        "/dev/zero": lambda path: path.symlink_to("/dev/zero"),
+        "/dev/full": lambda path: path.symlink_to("/dev/full"),
         "unreadable": _unreadable,
-    }  # fmt: skip
+    }
 
 
 VALUES = (
-    "",
-    "-1",
-    "0",
-    "1e999",
-    "9" * 5000,
-    "nan",
-    "x\x1b[31m",
-    "/proc/self/mem",
-    "/dev/null/x",
-    "a=b=c",
-    "1:2:3:4",
-    "{",
+    "", "-1", "0", "1e999", "9" * 5000, "nan", "x\x1b[31m", "/proc/self/mem", "/dev/null/x", "a=b=c", "1:2:3:4", "{",
     "é" * 300,
-)
+)  # fmt: skip
 """Odd values of options."""
 
 
-def _file(content: bytes) -> Write:
-    return lambda path: path.write_bytes(content)
+def _file(content: str | bytes) -> Write:
+    return lambda path: path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
 def _unreadable(path: Path) -> None:

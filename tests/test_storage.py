@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vistune.errors import StorageError
-from vistune.storage import MANIFEST, atomic_folder, find_damage, storage_errors
+from vistune.errors import StorageError, VistuneError
+from vistune.storage import MANIFEST, atomic_folder, find_damage, new_files, storage_errors
 
 
 @pytest.fixture
@@ -77,6 +77,33 @@ with atomic_folder(Path({str(folder)!r})) as partial:
     assert f"StorageError: {folder}: cannot be written: File too large" in ran.stderr
     assert find_damage(folder) is None
     assert _names(folder.parent) == ["whole"]
+
+
+def test_the_rest_of_a_killed_run_is_removed(folder: Path) -> None:
+    for left in (".whole.0123abcd.partial", ".other.0123abcd.partial"):
+        (folder.parent / left).mkdir()
+        (folder.parent / left / "weights").touch()
+    with atomic_folder(folder) as partial:
+        assert partial.name not in (".whole.0123abcd.partial", ".whole.partial")
+        (partial / "a.txt").write_text("new")
+    assert _names(folder.parent) == [".other.0123abcd.partial", "whole"]
+
+
+def test_files_stay_where_one_of_them_would_be_replaced(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.json", tmp_path / "b.json"
+    second.write_text("mine")
+
+    def write(text: str, *, overwrite: bool = False) -> None:
+        with new_files(first, second, overwrite=overwrite) as partials:
+            for partial in partials:
+                partial.write_text(text)
+
+    with pytest.raises(VistuneError, match=r"b\.json: there is another file already\n  fix: .* with --overwrite"):
+        write("new")
+    assert (_names(tmp_path), second.read_text()) == (["b.json"], "mine")
+    write("mine")
+    write("new", overwrite=True)
+    assert second.read_text() == "new"
 
 
 def test_other_errors_are_left_alone(tmp_path: Path) -> None:

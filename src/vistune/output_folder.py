@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vistune.errors import VistuneError
-from vistune.storage import OVERWRITE, atomic_text, explain, storage_errors
+from vistune.storage import OVERWRITE, atomic_text, explain, remove_partial, storage_errors
 
 if sys.platform == "win32":
     import msvcrt
@@ -72,6 +72,8 @@ def output_folder(
     changed since. A run that was interrupted is continued.
     """
     with locked(folder):
+        for name in names:
+            remove_partial(folder / name)
         earlier = _read(folder / RUN)
         if not overwrite:
             _check(folder, [*names, *grows], earlier, dict(run or {}))

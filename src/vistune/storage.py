@@ -89,8 +89,7 @@ def atomic_text(path: Path) -> Iterator[TextIO]:
 @contextmanager
 def _written_beside(path: Path) -> Iterator[Path]:
     """A new temporary folder to write into; its files are then synced to the disk, with their manifest."""
-    for left in path.parent.glob(f".{glob_escape(path.name)}.*.partial"):  # by a run that was killed
-        shutil.rmtree(left, ignore_errors=True)
+    remove_partial(path)
     partial = _partial(path)
     try:
         with storage_errors(path, partial):
@@ -171,6 +170,15 @@ def _size(partial: Path) -> int:
     """The bytes of a file, or of all files of a folder."""
     files = partial.rglob("*") if partial.is_dir() else [partial]
     return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def remove_partial(path: Path) -> None:
+    """Remove what killed runs left of unfinished files or folders for `path`; no other run may be writing it."""
+    for left in path.parent.glob(f".{glob_escape(path.name)}.*.partial"):
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def _partial(path: Path) -> Path:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from vistune.errors import DataError, RecipeError
+from vistune.errors import DataError, RecipeError, VistuneError
 from vistune.evaluate import evaluate
 from vistune.evaluate.run import check_leaks
 from vistune.records import Question
@@ -53,3 +53,33 @@ def test_evaluation_from_python(says: type, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "recipe.yaml").is_file()
     with pytest.raises(RecipeError, match="did you mean"):
         evaluate(says(lambda *_: ""), tmp_path / "out", question="x")
+
+
+def test_finished_results_of_other_weights_or_options_stay(says: type, tmp_path: Path) -> None:
+    picture(1).save(tmp_path / "1.png")
+    (tmp_path / "test.jsonl").write_text('{"image": "1.png", "question": "?", "answer": "yes"}\n')
+    given = {"questions": str(tmp_path / "test.jsonl")}
+    evaluate(says(lambda *_: "Yes."), tmp_path / "out", **given)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    evaluate(says(lambda *_: "Yes."), tmp_path / "out", **given, batch_size=3)
+    with pytest.raises(VistuneError, match='results of another run are there: weights was "says", is "others"\n'):
+        evaluate(says(lambda *_: "No.", "others"), tmp_path / "out", **given)
+    with pytest.raises(VistuneError, match=r"limit was null, is 1\n  fix: choose .*--overwrite"):
+        evaluate(says(lambda *_: "Yes."), tmp_path / "out", **given, limit=1)
+    after = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert all(after[name] == before[name] for name in ("answers.jsonl", "verdicts.jsonl", "scores.json"))
+    assert evaluate(says(lambda *_: "No.", "others"), tmp_path / "out", **given, overwrite=True).value("score") == 0
+
+
+def test_a_damaged_answer_is_named(says: type, tmp_path: Path) -> None:
+    picture(1).save(tmp_path / "1.png")
+    (tmp_path / "test.jsonl").write_text('{"image": "1.png", "question": "?", "answer": "yes"}\n')
+    given = {"questions": str(tmp_path / "test.jsonl")}
+    evaluate(says(lambda *_: "Yes."), tmp_path / "out", **given)
+    path = tmp_path / "out" / "answers.jsonl"
+    for old, new in (('"Yes."', '"Yet."'), ('"text"', '"txet"'), ("{", "[")):
+        whole = path.read_text()
+        path.write_text(whole.replace(old, new, 1))
+        with pytest.raises(DataError, match=r"answers\.jsonl: line 1: this line is damaged\n  fix: remove this line"):
+            evaluate(says(lambda *_: "Yes."), tmp_path / "out", **given)
+        path.write_text(whole)

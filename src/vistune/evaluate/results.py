@@ -7,6 +7,7 @@ scores.json      the metrics of each benchmark with their intervals
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -147,7 +148,10 @@ def scored(row: Mapping[str, Any]) -> Scored:
 
 
 class AnswerFile:
-    """answers.jsonl: answers by their key, added line by line, so that a killed run loses no answer on disk."""
+    """answers.jsonl: answers by their key, added line by line, so that a killed run loses no answer on disk.
+
+    Each line has a digest of key and text; raises DataError for one that is damaged.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / ANSWERS
@@ -163,8 +167,9 @@ class AnswerFile:
 
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Add answers, each with `key` and `text`. Raises StorageError if the disk is full."""
+        lines = [json.dumps({**row, "digest": _digest(row)}, ensure_ascii=False) + "\n" for row in rows]
         with storage_errors(self._path), self._path.open("a", encoding="utf-8", errors="replace") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            file.writelines(lines)
         self._texts |= {row["key"]: row["text"] for row in rows}
 
     def _rows(self) -> Iterator[dict[str, Any]]:
@@ -178,8 +183,22 @@ class AnswerFile:
                     file.truncate(whole)
                     return
                 whole += len(line)
-                try:
-                    yield json.loads(line)
-                except ValueError:
+                if (row := _whole_row(line)) is None:
                     fix = "remove this line: its answer is then generated again"
-                    raise DataError("not valid JSON", where=f"{self._path}: line {number}", fix=fix) from None
+                    raise DataError("this line is damaged", where=f"{self._path}: line {number}", fix=fix)
+                yield row
+
+
+def _whole_row(line: bytes) -> dict[str, Any] | None:
+    """The row of a line; None if it is not as it was written. Lines from before there were digests have none."""
+    try:
+        row = json.loads(line)
+        return row if row.get("digest", _digest(row)) == _digest(row) else None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _digest(row: Mapping[str, Any]) -> str:
+    # as in the file, half of a surrogate pair is `?`
+    content = f"{row['key']}\0{row['text']}".encode(errors="replace")
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
