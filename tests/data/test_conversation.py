@@ -64,6 +64,7 @@ def test_every_layout_gives_the_same_conversation(row: Any, images: list[str]) -
         {"question": "q", "chosen": "a", "rejected": "b", "image": "b.png"},  # RLAIF-V
         {"conversations": turns("<image>\nq"), "chosen": {"from": "gpt", "value": "a"},
          "rejected": {"from": "gpt", "value": "b"}, "images": ["b.png"]},  # LLaMA-Factory
+        {"messages": [*ASKED, *SAID], "rejected_response": "b", "images": ["b.png"]},  # ms-swift
         {"instruction": "<image>", "input": "q", "chosen": "a", "rejected": "b", "images": ["b.png"]},
     ],
 )  # fmt: skip

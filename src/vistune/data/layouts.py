@@ -9,6 +9,7 @@
 
 Preferences have `chosen` and `rejected` answers, texts or messages: with any of the keys of a question or of a whole
 conversation (TRL's `prompt`, LLaMA-Factory's `conversations`), or alone, when both begin with the same messages (TRL).
+In ms-swift `rejected_response` stands beside a whole conversation.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ TURNS = ("conversations", "messages", "texts")
 """The keys of whole conversations."""
 PREFERENCE = ("chosen", "rejected")
 """The keys of a pair of answers."""
-KEYS = (*TURNS, *PAIRS, *PAIRS.values(), "input", "history", *PREFERENCE)
+_REJECTED = "rejected_response"
+KEYS = (*TURNS, *PAIRS, *PAIRS.values(), "input", "history", *PREFERENCE, _REJECTED)
 _FIX = "'conversations' or 'messages' holds the turns; other keys are mapped by `columns` in the recipe"
 
 
@@ -55,7 +57,7 @@ def turns_of(row: Mapping[str, Any], where: str) -> list[Any]:
 
 def is_preference(row: Mapping[str, Any]) -> bool:
     """Whether a row, or a table with these keys, holds pairs of answers."""
-    return all(row.get(key) is not None for key in PREFERENCE)
+    return row.get(_REJECTED) is not None or all(row.get(key) is not None for key in PREFERENCE)
 
 
 def rejected_of(row: Mapping[str, Any], where: str) -> Any:
@@ -65,6 +67,9 @@ def rejected_of(row: Mapping[str, Any], where: str) -> Any:
 
 def _preference(row: Mapping[str, Any], where: str) -> tuple[list[Any], Any]:
     """The turns that end with the chosen answer, of which only that is learned, and the rejected one."""
+    if row.get(_REJECTED) is not None:
+        turns = turns_of({key: value for key, value in row.items() if key != _REJECTED}, where)
+        return [*map(_unlearned, turns[:-1]), *turns[-1:]], {"role": "assistant", "content": row[_REJECTED]}
     chosen, rejected = (_messages("assistant", row[key]) for key in PREFERENCE)
     same = 0
     while same < min(len(chosen), len(rejected)) - 1 and chosen[same] == rejected[same]:
@@ -74,14 +79,16 @@ def _preference(row: Mapping[str, Any], where: str) -> tuple[list[Any], Any]:
         raise DataError("'chosen' and 'rejected' are not one answer each", where=where, fix=fix)
     key = next((key for key in (*TURNS, *PAIRS) if row.get(key) is not None), None)
     asked = turns_of({key: row[key]}, where) if key in TURNS else _asked(row, key, where) if key else []
-    before = [{**turn, "loss": False} if _answers(turn) else turn for turn in (*asked, *chosen[:same])]
+    before = [_unlearned(turn) for turn in (*asked, *chosen[:same])]
     if not before:
         raise DataError("the key 'prompt' is missing", where=where, fix="'prompt' holds the question of the pair")
     return [*before, chosen[-1]], rejected[-1]
 
 
-def _answers(turn: Any) -> bool:
-    return isinstance(turn, dict) and (turn.get("role") or turn.get("from")) in ("assistant", "gpt")
+def _unlearned(turn: Any) -> Any:
+    """The turn; an answer is only read."""
+    answers = isinstance(turn, dict) and (turn.get("role") or turn.get("from")) in ("assistant", "gpt")
+    return {**turn, "loss": False} if answers else turn
 
 
 def _asked(row: Mapping[str, Any], key: str, where: str) -> list[Any]:
