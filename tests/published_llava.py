@@ -84,6 +84,9 @@ def publish(backbones: Path, cache: Path, like: str = "llava-1.5") -> Path:
     model, processor = assemble(tower, str(backbones / language), projector="mlp2x_gelu", **keys)
     folder = cache / "models--owner--llava" / "snapshots" / "1"
     processor.tokenizer.add_bos_token = True
+    if like == "llava-interleave-qwen":  # as with base models: what ends a text is not what ends an answer
+        processor.tokenizer.eos_token = processor.tokenizer.pad_token
+        model.generation_config.eos_token_id = model.generation_config.pad_token_id
     save_checkpoint(model, processor, folder)
     (cache / "models--owner--llava" / "refs").mkdir()
     (cache / "models--owner--llava" / "refs" / "main").write_text("1")

@@ -334,6 +334,22 @@ def _not_finite(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"model_type": "llava_onevision"}, "of the family 'llava_onevision'; supported are llava and llava_next"),
+        ({"model_type": "llava", "vision_config": {"model_type": "pixtral"}}, "vision model is of the family 'pixtral'"),
+        ({"model_type": "llava", "text_config": {"model_type": "mixtral"}}, "text model is of the family 'mixtral'"),
+        ({"model_type": "llava", "vision_feature_layer": [-2, -5]}, "several hidden states"),
+    ],
+)  # fmt: skip
+def test_other_peoples_models_are_refused_by_what_they_are(tmp_path: Path, config: Any, message: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=message) as refused:
+        load_checkpoint(tmp_path)
+    assert "vistune eval hf:" in refused.value.fix
+
+
+@pytest.mark.parametrize(
     ("break_it", "message"),
     [
         (_config(vision_config__patch_size=0), "cannot be read as a model"),

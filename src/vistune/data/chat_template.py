@@ -141,13 +141,15 @@ def checkpoint_template(processor: ProcessorMixin) -> str:
 def keep_template(processor: ProcessorMixin) -> str:
     """The template of a checkpoint for its further training, which the processor then has and saves.
 
-    As `checkpoint_template`, but answers that the template does not end (llava-hf's) end with the end of a sequence.
+    As `checkpoint_template`, but the generation prompt is what precedes an answer, and answers that the template does
+    not end (llava-hf's) end with the end of a sequence; the tokenizer's end is then that of answers.
     """
     tokenizer: Any = processor.tokenizer
     template = _with_prompt(tokenizer, checkpoint_template(processor))
     if _end(tokenizer, template) is None:
         template = template.replace(_PARTS_TO_TEXT, _PARTS_TO_TEXT + _END_ANSWERS, 1)
     processor.chat_template = tokenizer.chat_template = template
+    tokenizer.eos_token = end_of_turn(tokenizer, template)
     tokenizer.add_bos_token = False  # the template writes it
     return template
 

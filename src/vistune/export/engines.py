@@ -40,7 +40,7 @@ def check_engines(checkpoint: Path | str) -> list[Support]:
     if not is_complete(folder):
         raise CheckpointError("there is no checkpoint here", where=str(checkpoint))
     hows = {
-        "transformers": f"LlavaForConditionalGeneration.from_pretrained('{checkpoint}')",
+        "transformers": f"AutoModelForImageTextToText.from_pretrained('{checkpoint}')",
         "vLLM": f"vllm serve {checkpoint}",
         "llama.cpp": f"vistune export {checkpoint} --to gguf --out DIR",
         "Ollama": f"vistune export {checkpoint} --to ollama --out DIR",

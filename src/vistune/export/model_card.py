@@ -34,7 +34,7 @@ def model_card(checkpoint: Path, evaluation: Path | None = None) -> str:
     }  # fmt: skip
     front = yaml.safe_dump({key: value for key, value in head.items() if value}, sort_keys=False)
     parts = [f"---\n{front}---\n", f"# {name}\n"]
-    parts.append("A visual assistant in the layout of `LlavaForConditionalGeneration`, trained with vistune.\n")
+    parts.append("A visual assistant for transformers' `AutoModelForImageTextToText`, trained with vistune.\n")
     parts += _part_section(licences)
     parts += _scores_section(evaluation)
     parts += _recipe_section(recipe, run)

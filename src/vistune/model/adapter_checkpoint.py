@@ -20,11 +20,10 @@ from safetensors.torch import load_file, save_file
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
-from vistune.data.chat_template import keep_template
 from vistune.errors import CheckpointError
 from vistune.model import adapters
 from vistune.model.assemble import assemble
-from vistune.model.checkpoint import BASE, is_complete, load_checkpoint, save_checkpoint
+from vistune.model.checkpoint import BASE, is_complete, keep_own_template, load_checkpoint, save_checkpoint
 from vistune.model.pretrained import local_folder
 from vistune.model.projector import MARK, LinearProjector, as_one_layer, saved_weights
 from vistune.output_folder import empty_folder
@@ -144,7 +143,7 @@ def _open_on_base(path: Path, *, weights: bool) -> tuple[LlavaForConditionalGene
             model.model.multi_modal_projector.load_state_dict(load_file(path / _PROJECTOR))
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise CheckpointError(f"does not fit its base: {str(error).splitlines()[0]}", where=str(path)) from error
-    keep_template(processor)  # as it was in their training
+    keep_own_template(model, processor)  # as it was in their training
     return model, processor
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
 from transformers.core_model_loading import revert_weight_conversion
 
+from vistune.data.chat_template import keep_template
 from vistune.errors import CheckpointError
 from vistune.model.families import LLAVA, VISION, unsupported
 from vistune.model.pretrained import outline, read_pretrained, reading
@@ -122,6 +123,16 @@ def _check_agreement(model: LlavaForConditionalGeneration, processor: LlavaProce
     if len({json.dumps(one) for one in grids}) > 1:
         what = "image_grid_pinpoints differ between config.json and the image processor's settings"
         raise CheckpointError(what, where=str(path))
+
+
+def keep_own_template(model: LlavaForConditionalGeneration, processor: LlavaProcessor) -> str:
+    """The template of a checkpoint for its further training, see `keep_template`; its end of answers ends generation."""
+    template = keep_template(processor)
+    end, generation = processor.tokenizer.eos_token_id, model.generation_config
+    ends = generation.eos_token_id if isinstance(generation.eos_token_id, list) else [generation.eos_token_id]
+    if end not in ends:
+        generation.eos_token_id = [end, *(other for other in ends if other is not None)]
+    return template
 
 
 def check_whole(path: Path) -> None:

@@ -9,13 +9,14 @@ from typing import Any
 from torch import nn
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
-from vistune.data.chat_template import chat_template, keep_template
+from vistune.data.chat_template import chat_template
 from vistune.data.dataset import AHEAD, Dataset, open_sources
 from vistune.data.encode import Encoder
 from vistune.data.source import DataSource
 from vistune.errors import DataError, RecipeError
 from vistune.generate.kinds import prompt_folder
 from vistune.model.adapters import add_lora, lora_parts
+from vistune.model.checkpoint import keep_own_template
 from vistune.model.families import vision_blocks
 from vistune.model.vision import image_grid, used_blocks
 from vistune.recipe.training import LoraRecipe, Part, Recipe, StageRecipe
@@ -83,7 +84,7 @@ def prepare_stage(
     if "lora" in stage.trains:
         add_lora(model, stage.lora or LoraRecipe(), recipe.seed, half_dtype(recipe))
     freeze(model, stage.trains, stage.vision_layers)
-    own = keep_template(processor)
+    own = keep_own_template(model, processor)
     template = chat_template(processor.tokenizer, stage.template) if stage.template else own
     encoder = Encoder(processor.tokenizer, template, image_grid(model.config))
     return [Dataset(sources, encoder, stage.max_length, output=output, ahead=ahead) for sources in data if sources]
