@@ -126,7 +126,7 @@ def _check_agreement(model: LlavaForConditionalGeneration, processor: LlavaProce
 
 
 def keep_own_template(model: LlavaForConditionalGeneration, processor: LlavaProcessor) -> str:
-    """The template of a checkpoint for its further training, see `keep_template`; its end of answers ends generation."""
+    """The template of a checkpoint for further training, see `keep_template`; its end of answers ends generation."""
     template = keep_template(processor)
     end, generation = processor.tokenizer.eos_token_id, model.generation_config
     ends = generation.eos_token_id if isinstance(generation.eos_token_id, list) else [generation.eos_token_id]
