@@ -101,6 +101,25 @@ def test_voc_counts_pixels_from_one(voc: Path) -> None:
         read("voc", voc, split="train")
 
 
+def test_folders_of_splits_are_splits_and_names_of_files_are_not(voc: Path) -> None:
+    """As Roboflow exports VOC: of all files in train, valid and test only the first are for training."""
+    for number, split in enumerate(("train", "valid", "test")):
+        for name in ("dog", "cat"):
+            (voc.parent / "set" / split).mkdir(parents=True, exist_ok=True)
+            new = voc.parent / "set" / split / f"test_{number}_{name}"
+            new.with_suffix(".png").write_bytes((voc / "JPEGImages" / f"{name}.png").read_bytes())
+            xml = (voc / "Annotations" / f"{name}.xml").read_text()
+            new.with_suffix(".xml").write_text(xml.replace(f"{name}.png", f"{new.name}.png"))
+    assert [one.id for one in read("voc", voc.parent / "set")] == ["test_0_cat", "test_0_dog"]
+    assert [one.id for one in read("voc", voc.parent / "set", split="val")] == ["test_1_cat", "test_1_dog"]
+    assert [one.id for one in open_source(None, voc.parent / "set", default_split="test")] == [
+        "test_2_cat",
+        "test_2_dog",
+    ]
+    draw = read("voc", voc.parent / "set" / "valid")
+    assert [one.image.parent.name for one in draw] == ["valid", "valid"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

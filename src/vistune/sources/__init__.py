@@ -167,7 +167,7 @@ def _by_hand(contents: Contents) -> str:
     columns = "vistune generate FILE --source captions --image-column NAME --caption-column NAME --show"
     if contents.path.is_file() and contents.files(*_ROWS):
         return f"rows with an image and captions under other names: {columns}"
-    if contents.images:
+    if contents.images and not contents.files(*_ROWS, ".xml"):
         return "there are images and no annotations: give them with --annotations PATH, or put a text beside each image"
     return f"the formats are {', '.join(sources.names())}; see docs/reference/annotations.md"
 

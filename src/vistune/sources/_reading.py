@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -63,8 +63,6 @@ class Reading(Source):
     """
 
     endings: ClassVar[tuple[str, ...]] = (".json",)
-    _picks_split = True
-    """Whether one split is taken where none is named; else all files are."""
 
     def __init__(
         self, contents: Contents, split: str | None = None, *, default_split: str = "train", images: Path | None = None
@@ -101,11 +99,18 @@ class Reading(Source):
             raise AnnotationError(what, where=str(self.path))
         splits: dict[str, list[Path]] = {}
         for file in own:
-            splits.setdefault(split_of(file, self.path), []).append(file)
-        if split is None and not self._picks_split:
+            splits.setdefault(self._split_of(file), []).append(file)
+        if split is None and self._takes_all(splits):
             return own, ""
         chosen = choose_split(split, splits, self.path, default)
         return splits[chosen], chosen
+
+    def _split_of(self, file: Path) -> str:
+        return split_of(file, self.path)
+
+    def _takes_all(self, splits: Collection[str]) -> bool:  # noqa: ARG002
+        """Whether all files are read where no split is named; else those of one are."""
+        return False
 
 
 class ReadingEach(Reading):
@@ -125,6 +130,13 @@ class ReadingEach(Reading):
     @abstractmethod
     def _draft(self, file: Path) -> Draft | None:
         """The image of a file."""
+
+    def _split_of(self, file: Path) -> str:
+        """By the folders alone: an image's own name may be `train_7`."""
+        return split_of(file.with_name("_"), self.path) if self.path.is_dir() else ""
+
+    def _takes_all(self, splits: Collection[str]) -> bool:
+        return len(splits) == 1 or "" in splits
 
     @cached_property
     def _root(self) -> Path:

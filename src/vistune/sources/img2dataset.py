@@ -6,7 +6,7 @@ within tar files they are read by the source `webdataset`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -25,7 +25,6 @@ _COLUMNS = {"url", "key", "status"}
 class Img2dataset(Reading):
     """A parquet file, or a folder of them. Rows whose image was not fetched are left out."""
 
-    _picks_split = False
     yields_to: ClassVar[tuple[str, ...]] = ("webdataset",)
 
     endings = (".parquet",)
@@ -38,6 +37,9 @@ class Img2dataset(Reading):
     def _own_files(cls, contents: Contents) -> list[Path]:
         files = contents.files(*cls.endings)  # may be thousands of one kind
         return files if any(cls.reads(contents, file) for file in files[:1]) else []
+
+    def _takes_all(self, splits: Collection[str]) -> bool:  # noqa: ARG002
+        return True
 
     def drafts(self, on_error: OnError) -> Iterator[Draft]:
         for file in self._files:

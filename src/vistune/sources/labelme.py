@@ -24,8 +24,6 @@ _WITHOUT_AREA = ("point", "points", "line", "linestrip")
 class LabelMe(ReadingEach):
     """A folder below which there are JSON files, usually beside their images, or one such file."""
 
-    _picks_split = False
-
     @staticmethod
     def reads(contents: Contents, file: Path) -> bool:
         return {"shapes", "imagePath"} <= contents.json(file).members.keys()

@@ -27,8 +27,6 @@ _WITHOUT_AREA = ("point", "graph", "line")
 class Supervisely(ReadingEach):
     """A project, one of its data sets, or a file; the image's description is its caption."""
 
-    _picks_split = False
-
     @staticmethod
     def reads(contents: Contents, file: Path) -> bool:
         return {"size", "objects"} <= contents.json(file).members.keys()

@@ -28,11 +28,10 @@ _FROM_ONE = ("voc", "roboflow")
 class Voc(ReadingEach):
     """A folder below which there are XML files, in any of the usual folders or beside their images, or one XML file.
 
-    `split` is a list in ImageSets/Main, or the folder of the files (`train/`); without it every file is read.
+    `split` is a list in ImageSets/Main, or the folder of the files (`train/`).
     """
 
     endings = (".xml",)
-    _picks_split = False
 
     @staticmethod
     def reads(contents: Contents, file: Path) -> bool:
