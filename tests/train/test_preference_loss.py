@@ -136,8 +136,10 @@ def test_a_stage_prefers_the_chosen_answers_and_resumes_to_the_same_weights(
         assert [line.get(key) for line in again] == [line.get(key) for line in lines]
 
 
-def test_the_micro_batch_size_changes_nothing(dpo: Recipe, tmp_path: Path) -> None:
-    small = dpo.model_copy(update={"stages": [dpo.stages[0].model_copy(update={"micro_batch_size": 1})]})
+def test_micro_batches_and_checkpointed_activations_change_nothing(dpo: Recipe, tmp_path: Path) -> None:
+    small = dpo.model_copy(
+        update={"stages": [dpo.stages[0].model_copy(update={"micro_batch_size": 1, "activation_checkpointing": 1})]}
+    )
     logs = []
     for name, one in (("whole", dpo), ("small", small)):
         text = (train(one, tmp_path / name) / "log.jsonl").read_text()
