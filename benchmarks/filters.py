@@ -1,6 +1,7 @@
-"""How much CPU all filters together take for a conversation of five turns.
+"""How much CPU all filters together take for a conversation of five turns, and the look at a caption's aim.
 
-The conversations are put together from the good samples of the labelled defects, each with the annotations of one.
+The conversations are put together from the good samples of the labelled defects, each with the annotations of one;
+the captions are theirs.
 
     python benchmarks/filters.py --conversations 2000 --json out.json
 """
@@ -14,6 +15,7 @@ import time
 from pathlib import Path
 
 from vistune.generate.filters import Sample, reasons
+from vistune.generate.injection import aims
 from vistune.generate.kinds import Prompts
 from vistune.records import ImageRecord, Turn
 from vistune.scene.context import parse_context
@@ -40,15 +42,22 @@ def _record(context: str) -> ImageRecord:
 
 
 def measure(count: int, turns: int) -> dict[str, float]:
-    """Milliseconds of CPU for a conversation, the best of three rounds, each with new samples."""
-    rounds = []
+    """Milliseconds of CPU for a conversation and a caption, the best of three rounds, each with new samples."""
+    rounds, of_captions = [], []
     for _ in range(3):
         samples = conversations(count, turns)
         start = time.process_time()
         for sample in samples:
             reasons(sample)
         rounds.append((time.process_time() - start) / count * 1000)
-    return {"conversations": count, "turns": turns, "cpu_ms": round(min(rounds), 3)}
+        captions = list({caption for sample in samples for caption in sample.record.captions})
+        aims.cache_clear()
+        start = time.process_time()
+        for caption in captions:
+            aims(caption)
+        of_captions.append((time.process_time() - start) / len(captions) * 1000)
+    milliseconds = {"conversation_ms": round(min(rounds), 3), "caption_ms": round(min(of_captions), 3)}
+    return {"conversations": count, "turns": turns, **milliseconds}
 
 
 def main() -> None:
