@@ -31,7 +31,7 @@ from vistune.records import Role, Turn
 
 __all__ = ["ParsedReply", "ReplyError", "parse_reply", "to_json"]
 
-_FENCE = re.compile(r"```[\w-]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
+_FENCE = re.compile(r"```(?:[\w-]*[ \t]*\n)?(.*?)(?:\n?[ \t]*```|\Z)", re.DOTALL)
 _INVISIBLE = dict.fromkeys(map(ord, "\ufeff\u200b\u2060"))
 
 
@@ -130,7 +130,12 @@ def _answer(text: str, repairs: list[str], cut: bool) -> str:
         if shorter and shorter != answer:
             repairs.append("chatter")
             answer = shorter
-    answer = without_marker(answer, repairs)
+    try:
+        pairs = text_pairs(answer, [])
+    except ReplyError:
+        pairs = []
+    answer = pairs[0][1] if len(pairs) == 1 else without_marker(answer, repairs)
+    repairs += ["marker"] if len(pairs) == 1 else []
     if not answer:
         raise ReplyError("empty_reply")
     return answer

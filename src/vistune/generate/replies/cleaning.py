@@ -52,7 +52,7 @@ _QUOTES = {"\u201c": "\u201d", '"': '"', "\u300c": "\u300d", "'": "'"}
 
 def without_thoughts(text: str) -> tuple[str, bool]:
     """The text without its thoughts, and whether it ends within one. A tag within JSON is for the filters."""
-    if _is_json(text):
+    if is_json(text):
         return text, False
     text = _THOUGHT.sub("", text)
     if closed := _UP_TO_CLOSE.match(text):
@@ -68,9 +68,14 @@ def without_tokens(text: str) -> str:
 
 
 def without_wrapper(text: str) -> str:
-    """The text without a tag or quotation marks around all of it."""
+    """The text without a tag, quotation marks or the like around all of it."""
     if (found := _WRAPPER.fullmatch(text)) and f"<{found[1]}" not in found[2]:
         text = found[2]
+    if found := re.fullmatch(r"\s*\\boxed\{(?:\\text\{)?(.*?)\}{1,2}\s*", text, re.DOTALL):
+        text = found[1]
+    lines = text.strip().split("\n")
+    if all(line.startswith(">") or not line.strip() for line in lines):
+        text = "\n".join(line.removeprefix(">").removeprefix(" ") for line in lines)
     bare = text.strip()
     closing = _QUOTES.get(bare[:1])
     if closing and len(bare) > 1 and bare.endswith(closing) and not {bare[0], closing} & set(bare[1:-1]):
@@ -129,7 +134,8 @@ def patterns(name: str) -> tuple[re.Pattern[str], ...]:
     return tuple(re.compile(pattern, re.IGNORECASE) for pattern in loaded[name])
 
 
-def _is_json(text: str) -> bool:
+def is_json(text: str) -> bool:
+    """Whether a text is an object or a list in strict JSON."""
     try:
         return isinstance(json.loads(text), dict | list)
     except (ValueError, RecursionError):

@@ -13,7 +13,8 @@ from typing import Any
 
 import json_repair
 
-from vistune.generate.replies.text import ReplyError, role_of, role_words
+from vistune.generate.replies.cleaning import is_json
+from vistune.generate.replies.text import ReplyError, role_of, role_words, text_pairs
 
 _CONTAINERS = (
     "turn", "turns", "conversation", "conversations", "dialogue", "dialogues", "pairs", "qa", "qas", "qa_pairs",
@@ -45,7 +46,9 @@ def _start() -> re.Pattern[str]:
 
 
 def looks_like_json(text: str) -> bool:
-    """Whether a reply holds an object with one of our keys, complete or not."""
+    """Whether a reply is JSON, or holds an object with one of our keys, complete or not."""
+    if is_json(text):
+        return True
     start = _start().search(text)
     if start is None:
         return _TOO_DEEP.match(text) is not None
@@ -59,9 +62,12 @@ def looks_like_one_text(text: str) -> bool:
 
 def read_pairs(text: str, repairs: list[str]) -> list[tuple[str, str]]:
     """The questions with their answers. Raises ReplyError."""
-    turns = _turns(_value(text, repairs, drop_incomplete=True))
+    value = _value(text, repairs, drop_incomplete=True)
+    if isinstance(value, dict) and len(value) == 1 and "\n" in str(inner := next(iter(value.values()))):
+        return text_pairs(str(inner), repairs)  # the whole dialogue as one text
+    turns = _turns(value)
     spoken = [_spoken(turn) for turn in turns]
-    if turns and all(spoken):
+    if len(turns) > 1 and all(spoken):
         pairs = _alternating([one for one in spoken if one and one[0]])
     else:
         pairs = [(_text(turn, "q"), _text(turn, "a")) for turn in turns]
@@ -74,10 +80,19 @@ def _spoken(turn: Any) -> tuple[str, str] | None:
     """Who says what in a turn such as `{"from": "human", "value": …}` or `{"role": "user", "content": …}`."""
     if not isinstance(turn, dict):
         return None
-    speaker = str(turn.get("from", turn.get("role", turn.get("speaker"))))
-    texts = [turn[name] for name in ("value", "content", "text", "message") if isinstance(turn.get(name), str)]
+    if len(turn) == 1:
+        turn = {"role": next(iter(turn)), "text": next(iter(turn.values()))}
+    speaker = next((str(turn[name]) for name in ("from", "role", "speaker", "type") if name in turn), "")
+    texts = [text for name in ("value", "content", "text", "message") if (text := _joined(turn.get(name))) is not None]
     known = role_of(speaker) or speaker.lower() == "system"
     return (role_of(speaker), texts[0]) if known and texts else None
+
+
+def _joined(content: Any) -> str | None:
+    """A text, or those of a list of parts together; None for anything else."""
+    if isinstance(content, list) and all(isinstance(part, dict) and "text" in part for part in content):
+        return "".join(str(part["text"]) for part in content)
+    return content if isinstance(content, str) else None
 
 
 def _alternating(spoken: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -92,9 +107,14 @@ def _alternating(spoken: list[tuple[str, str]]) -> list[tuple[str, str]]:
 def read_answer(text: str, repairs: list[str]) -> str:
     """The answer, or the one text of an object under another key. Raises ReplyError, also for a truncated one."""
     value = _value(text, repairs, drop_incomplete=False)
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    if looks_like_json(text) and isinstance(value, dict):
+    while isinstance(value, list | dict) and len(value) == 1 and not isinstance(value, str):
+        inner = value[0] if isinstance(value, list) else next(iter(value.values()))
+        if isinstance(value, dict) and not isinstance(inner, dict):
+            break
+        value = inner
+    if isinstance(value, str) and value.strip():
+        return value.strip()
+    if isinstance(value, dict) and _start().search(text):
         return _text(value, "a")
     texts = list(value.values()) if isinstance(value, dict) else []
     if len(texts) != 1 or not isinstance(texts[0], str) or not texts[0].strip():
@@ -105,6 +125,8 @@ def read_answer(text: str, repairs: list[str]) -> str:
 
 def _value(text: str, repairs: list[str], drop_incomplete: bool) -> Any:
     """The reply's JSON as Python objects, with harmless mistakes repaired. Raises ReplyError."""
+    if is_json(text):
+        return json.loads(text)
     start = _start().search(text) or _ONE_TEXT.match(text)
     if start is None:
         raise ReplyError("broken_json")
@@ -210,12 +232,20 @@ def _turns(value: Any) -> list[Any]:
             return _turns(lists[0])
         if numbered := sorted({int(found[1]) for key in named if (found := _NUMBERED_KEY.fullmatch(key))}):
             return [_at(named, number) for number in numbered]
+        if len(named) > 1 and all(key.strip().endswith(("?", "\uff1f")) for key in named):
+            return [{"question": q, "answer": a} for q, a in value.items()]
         if len(named) == 1 and isinstance(inner := next(iter(named.values())), dict):
             return _turns(inner)
         return [value]
     if not isinstance(value, list):
         raise ReplyError("wrong_schema")
-    return [turn for one in value for turn in (_turns(one) if isinstance(one, dict) else [one])]
+    if value and all(isinstance(one, list) and len(one) == 2 for one in value):
+        return [{"question": q, "answer": a} for q, a in value]
+    if len(value) > 2 and all(isinstance(one, str) for one in value):
+        return [{"role": "qa"[at % 2], "text": one} for at, one in enumerate(value)]
+    return [
+        turn for one in value for turn in (_turns(one) if isinstance(one, dict) and _spoken(one) is None else [one])
+    ]
 
 
 def _at(named: dict[str, Any], number: int) -> dict[str, Any]:

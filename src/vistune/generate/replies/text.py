@@ -11,13 +11,22 @@ from vistune.resources import load_yaml
 _SEPARATOR = re.compile(r"^[ \t*_`]*={3,}[ \t*_`]*$", re.MULTILINE)
 _RULE = re.compile(r"^[ \t]*(?:-{3,}|\*{3,}|_{3,})[ \t]*$", re.MULTILINE)
 _STRICT = re.compile(r"\s*(question|answer)[ \t]*:", re.IGNORECASE)
-_TAG = re.compile(r"[ \t]*<(/?)(question|answer|q|a|user|human|assistant|gpt)(?:\s[^<>\n]*)?>[ \t]*", re.IGNORECASE)
-_OUTER_TAG = re.compile(
-    r"^[ \t]*</?(?:qa|pair|turn|turns|item|conversation|dialogue|entry)\b[^<>\n]*>[ \t]*$\n?", re.MULTILINE
+_TAG = re.compile(
+    r"[ \t]*<(/?)(question|answer|q|a|dt|dd|user|human|assistant|gpt|message)"
+    r"(?:\s[^<>\n]*?role=[\"'](\w+)[\"'])?[^<>\n]*>[ \t]*",
+    re.IGNORECASE,
 )
+_OUTER_TAG = re.compile(r"[ \t]*</?(?:qa|pair|turns?|item|conversation|dialogue|entry|dl|list)\b[^<>\n]*>[ \t]*\n?")
 _ROW = re.compile(r"^[ \t]*\|(.+)\|[ \t]*$", re.MULTILINE)
-_NUMBERED = re.compile(r"^[ \t]*[*_]{0,2}(?:#{1,6}[ \t]*)?\d{1,2}[.)][ \t]*[*_]{0,2}[ \t]*(?=\S)", re.MULTILINE)
-_BOLD_QUESTION = re.compile(r"^[ \t]*(?:[*_]{2}(.+?[?\uff1f])[*_]{2}|#{1,6}[ \t]+(.+?[?\uff1f]))[ \t]*$", re.MULTILINE)
+_NUMBERED = re.compile(
+    r"^[ \t]*[*_]{0,2}(?:#{1,6}[ \t]*)?(?:\d{1,2}|[ivx]{1,4}|[a-z])[.)][ \t]*[*_]{0,2}[ \t]*(?=\S)",
+    re.MULTILINE | re.IGNORECASE,
+)
+_BOLD_QUESTION = re.compile(
+    r"^[ \t]*(?:[*_]{1,3}(.+?[?\uff1f])[*_]{1,3}|#{1,6}[ \t]+(.+?[?\uff1f]))[ \t]*$", re.MULTILINE
+)
+_SECTION = re.compile(r"^[^\w\n]*([^\W\d_]{2,12})[ \t]*#?\d{1,2}[^\w\n]*$\n?", re.MULTILINE)
+"""A line that numbers what follows: `Turn 2`, `### Round 2`, `Pair 2:`."""
 _Block = tuple[str, str]
 """A block's role, `q` or `a`, and its text."""
 
@@ -33,7 +42,12 @@ class ReplyError(Exception):
 
 def text_pairs(text: str, repairs: list[str], cut: bool = False) -> list[tuple[str, str]]:
     """The questions with their answers; `cut`: the reply's last block is not whole. Raises ReplyError."""
-    blocks = _blocks(text, repairs)
+    if "\n" not in text.strip():
+        text = text.replace(" === ", "\n===\n")
+    text = _SECTION.sub(lambda line: line[0] if role_of(line[1]) else "", text)
+    blocks = _unquoted(_blocks(text, repairs))
+    if blocks[:1] == [("a", "")]:  # a heading: "Final answer:"
+        del blocks[0]
     if not blocks:
         raise ReplyError("empty_reply")
     for index, (role, _) in enumerate(blocks):
@@ -53,6 +67,14 @@ def text_pairs(text: str, repairs: list[str], cut: bool = False) -> list[tuple[s
     if not all(texts):
         raise ReplyError("empty_turn")
     return list(zip(texts[::2], texts[1::2], strict=True))
+
+
+def _unquoted(blocks: list[_Block]) -> list[_Block]:
+    """The blocks without quotation marks, if all are within some."""
+    quoted = [re.fullmatch(r'"([^"]*)"', text) for _, text in blocks]
+    if not all(quoted):
+        return blocks
+    return [(role, found[1]) for (role, _), found in zip(blocks, quoted, strict=True) if found]
 
 
 def without_marker(text: str, repairs: list[str]) -> str:
@@ -76,11 +98,17 @@ def _blocks(text: str, repairs: list[str]) -> list[_Block]:
             raise ReplyError("unmarked_block")
         repairs += ["marker", "separator"] if found else []
         return found
-    return _from_markers(text, family, repairs)
+    found = _from_markers(text, family, repairs)
+    if len(found) > 1 and all(role == "q" for role, _ in found):  # the answers have no marker
+        return _from_lines([text for _, text in found]) or found
+    return found
 
 
 # --- markers: "Question:", "### Question 1", "**User:**", "Frage:"
 
+_ADJECTIVES = (
+    r"(?:sample|example|follow-?up|next|first|second|third|fourth|fifth|last|final|possible|correct|expected)[ \t]+"
+)
 _Family = tuple[re.Pattern[str], dict[str, str]]
 """The pattern of a family's markers, and its words with their roles."""
 
@@ -100,10 +128,13 @@ def _families() -> tuple[_Family, ...]:
         roles = {word: role for role in "qa" for word in words[role]}
         names = "|".join(sorted(map(re.escape, roles), key=len, reverse=True))
         number = r"[ \t]*\#?[ \t]*\d*(?:[ \t]*(?:/|of)[ \t]*\d+)?(?:[ \t]*\([^()\n]{1,30}\))?"
-        before = r"^[ \t>#*_\[-]*(?:\(?\d+[.)][ \t]*)?[*_\[]{0,3}"
+        before = rf"^(?:[^\w\n]|_){{0,12}}(?:\(?\d+[.)][ \t]*)?[*_\[]{{0,3}}(?:{_ADJECTIVES})?"
+        bare = "|".join(name for name in roles if len(name) > 2) or "(?!)"
         forms = (
             rf"{before}(?P<word>{names}){number}[ \t]*[*_\]]{{0,3}}[ \t]*[:\uff1a][*_]{{0,2}}",
             rf"^[ \t]*(?:\#{{1,6}}[ \t]*|[*_]{{2}}|\[)(?P<heading>{names}){number}[*_\]]{{0,3}}[ \t]*$",
+            rf"^[ \t]*(?P<bare>{bare})[ \t]*\d*(?:[ \t]*$|[ \t]+[\u2013\u2014-][ \t]+)",
+            rf"^[ \t]*[*_]{{0,2}}[\[(](?P<bracket>{names}){number}[\])][*_]{{0,2}}[ \t]+",
             rf"^[ \t]*(?P<short>{names})\d+[.)][ \t]",
         )
         pattern = re.compile("|".join(forms), re.IGNORECASE | re.MULTILINE)
@@ -112,7 +143,7 @@ def _families() -> tuple[_Family, ...]:
 
 
 def _word(marker: re.Match[str]) -> str:
-    return (marker["word"] or marker["heading"] or marker["short"]).lower()
+    return next(word for word in marker.groupdict().values() if word).lower()
 
 
 def _from_markers(text: str, family: _Family, repairs: list[str]) -> list[_Block]:
@@ -195,7 +226,10 @@ def _from_tags(text: str) -> list[_Block]:
     parts = _parts(text, _TAG)
     if len(parts) < 3 or text[: parts[0][0].start()].strip() or any(tag[1] and after.strip() for tag, after in parts):
         return []
-    return [(role_of(tag[2]), after.strip()) for tag, after in parts if not tag[1]]
+    names = {"dt": "question", "dd": "answer"}
+    opened = [(tag[3] or names.get(tag[2].lower(), tag[2]), after.strip()) for tag, after in parts if not tag[1]]
+    found = [(role_of(name), text) for name, text in opened]
+    return found if all(role for role, _ in found) else []
 
 
 def _from_numbers(text: str) -> list[_Block]:
@@ -215,8 +249,12 @@ def _from_lines(items: list[str]) -> list[_Block]:
 
 
 def _question_and_rest(item: str) -> Iterator[_Block]:
+    """A question with the answer below it, or after it in the same line."""
     question, _, rest = item.strip().partition("\n")
-    question, answer = question.strip(" \t*_"), re.sub(r"\A\s*(?:[-\u2013\u2022>]|->|\u2192)\s*", "", rest).strip()
+    if not rest.strip() and (found := re.fullmatch(r"(.+?[?\uff1f][*_]*)[ \t]+(.+)", question)):
+        question, rest = found.groups()
+    question = question.strip(" \t*_")
+    answer = re.sub(r"\A\s*(?:[-\u2013\u2022>]|->|\u2192)\s*", "", rest).strip()
     if question.endswith(("?", "\uff1f")) and answer:
         yield "q", question
         yield "a", answer
