@@ -480,10 +480,10 @@ def main() -> int:
     """Run all checks and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--no-speed", action="store_true", help="leave the throughput out")
-    parser.add_argument("--only", help="the check of this name only")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="checks of these names only")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
-    chosen = [one for one in CHECKS if arguments.only in (None, one[0])]
+    chosen = [one for one in CHECKS if arguments.only is None or one[0] in arguments.only]
     failures = {}
     logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
