@@ -10,18 +10,8 @@ from vistune.errors import AnnotationError, did_you_mean
 
 _NAME = re.compile(r"(?<![a-z])(train(?:ing)?|val(?:id(?:ation)?)?|dev|test(?:ing)?)(?:[-_]?\d{4})?(?![a-z0-9])", re.I)
 _ALIASES = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
-_ANNOTATIONS = (
-    "annotations",
-    "annotation",
-    "annots",
-    "annot",
-    "ann",
-    "labels",
-    "label",
-    "labeltxt",
-    "label_2",
-    "labels_json",
-)
+_ANNOTATIONS = ("annotations", "annotation", "annots", "annot", "ann", "labels", "label", "labeltxt", "label_2",
+                "labels_json")  # fmt: skip
 _IMAGES = ("images", "Images", "image", "imgs", "img", "data", "JPEGImages", "photos", "image_2", "Flicker8k_Dataset",
            "flickr30k_images")  # fmt: skip
 """The usual folders of annotations, and of images."""

@@ -150,9 +150,8 @@ def _place(root: Path, file: Path, name: str) -> Path:
 
     Darknet's start from the folder of its program, as in `data/train.txt`.
     """
-    name = name.replace("\\", "/")
-    tails = [name.removeprefix("../"), *(name.split("/", n)[-1] for n in range(1, name.count("/") + 1))]
-    for one in (root / name, file.parent / name, *(file.parent / tail for tail in tails)):
+    tails = _tails(name)
+    for one in (root / tails[0], *(file.parent / tail for tail in tails)):
         if one.exists() or _has_labels(_label_of(one / "x.jpg").parent):
             return one.resolve()
     where = str(root / name)
@@ -162,10 +161,14 @@ def _place(root: Path, file: Path, name: str) -> Path:
 def _listed(file: Path, root: Path) -> Iterator[Path]:
     """The images of a list; their paths start from its folder, from the data set's, or further up."""
     for line in filter(None, map(str.strip, read_text(file).splitlines())):
-        name = line.replace("\\", "/")
-        tails = [name, *(name.split("/", n)[-1] for n in range(1, name.count("/") + 1))]
-        places = [folder / tail.removeprefix("./") for tail in tails for folder in (file.parent, root)]
+        places = [folder / tail for tail in _tails(line) for folder in (file.parent, root)]
         yield next((one for one in places if one.is_file() or _label_of(one).is_file()), places[0])
+
+
+def _tails(name: str) -> list[str]:
+    """A path, and what is left of it without its first folders."""
+    parts = name.replace("\\", "/").split("/")
+    return ["/".join(parts[dropped:]) for dropped in range(len(parts))]
 
 
 def _label_of(image: Path) -> Path:
