@@ -26,7 +26,7 @@ COMMANDS = {
     "demo-data": ("demo-data --train 40 --val 0 --test 2 --out DISK/out", "*.json"),
     "generate": ("generate BASE/coco --split train --out DISK/out", "*.json*"),
     "import": ("import BASE/many.jsonl --out DISK/out.json", "out.json"),
-    "split": ("split BASE/rows.json --images BASE/coco --test 0.4 --out DISK/out", "*.json"),
+    "split": ("split BASE/rows.json --images BASE/coco --test 0.7 --out DISK/out", "*.json"),
     "view": ("view BASE/rows.json --images BASE/coco --out DISK/out/view.html", "view.html"),
     "init": ("init BASE/rows.json --images BASE/coco --out DISK/recipe.yaml", "recipe.yaml"),
     "train": ("train BASE/killed.yaml --out DISK/out", "tune/*.safetensors"),

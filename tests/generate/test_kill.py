@@ -17,6 +17,7 @@ import pytest
 
 from generating import annotations, command, contents, report, run, start
 from teacher_server import Teacher, teaching
+from vistune.cli import main
 from vistune.generate import plan
 from vistune.generate.report import Report
 from vistune.llm.store import Store
@@ -143,6 +144,23 @@ def test_a_signal_lets_requests_in_flight_finish(number: int, code: int, tmp_pat
         assert teacher.stats["requests"] - 1 == IMAGES
 
 
+def test_a_signal_while_the_files_are_written_lets_them_be_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = annotations(tmp_path, 40), tmp_path / "out"
+    add, calls = Report.add, itertools.count(1)
+
+    def interrupted(self: Report, one: Any) -> None:
+        if next(calls) == 20:
+            os.kill(os.getpid(), signal.SIGINT)
+        add(self, one)
+
+    monkeypatch.setattr(Report, "add", interrupted)
+    assert main(["generate", str(data), "--kinds", "conversation=all", "--out", str(out)]) == 130
+    assert "Traceback" not in capsys.readouterr().err
+    assert report(out)["pending"] == 0
+
+
 def test_a_signal_ends_the_probe_for_schemas(tmp_path: Path) -> None:
     data, out = annotations(tmp_path, 5), tmp_path / "out"
     with teaching(latency=60.0) as teacher:
@@ -170,7 +188,5 @@ def test_a_second_signal_does_not_wait_for_replies(tmp_path: Path) -> None:
 
 
 if __name__ == "__main__":
-    from vistune.cli import main
-
     kill_at(sys.argv[1], int(sys.argv[2]))
     sys.exit(main(sys.argv[3:]))

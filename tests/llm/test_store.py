@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import shutil
 import sqlite3
+import subprocess
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from vistune.errors import VistuneError
+from vistune.errors import StorageError, VistuneError
 from vistune.llm import Reply
 from vistune.llm.budget import Cost
 from vistune.llm.reply_rows import StoredReply
@@ -76,16 +78,21 @@ def test_two_runs_cannot_share_a_folder(tmp_path: Path) -> None:
 KEYS = [f"{number:064x}" for number in range(400)]
 
 
-def filled(folder: Path) -> Path:
-    """A store with a reply to each of KEYS."""
+def fill(path: Path) -> None:
+    """Store a reply to each of KEYS."""
 
     async def put(store: Store) -> None:
         for key in KEYS:
             await store.put(key, StoredReply(Reply(f"reply {key}", "model", {"input": 3}, "stop"), Cost(1, 2)))
 
-    folder.mkdir()
-    with Store(folder / "replies.sqlite") as store:
+    with Store(path) as store:
         asyncio.run(put(store))
+
+
+def filled(folder: Path) -> Path:
+    """A store with a reply to each of KEYS."""
+    folder.mkdir()
+    fill(folder / "replies.sqlite")
     return folder / "replies.sqlite"
 
 
@@ -134,6 +141,23 @@ def test_a_changed_row_is_an_error_with_its_file(change: str, tmp_path: Path) ->
         store.execute(change)
     with pytest.raises(VistuneError, match=r"replies\.sqlite: .*\n  fix: "), Store(path) as opened:
         opened.get(KEYS[3])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+def test_a_disk_that_is_full_at_any_size_leaves_a_store_that_goes_on(tmp_path: Path) -> None:
+    for pages in range(1, 24):
+        options = ["-t", "tmpfs", "-o", f"size={4096 * pages}", "x", str(tmp_path)]
+        subprocess.run(["mount", *options], check=True)
+        try:
+            with pytest.raises(
+                StorageError, match=r"s\.sqlite: cannot be written: .* bytes left\n  fix: free some space"
+            ):
+                fill(tmp_path / "s.sqlite")
+            subprocess.run(["mount", "-o", "remount,size=10M", str(tmp_path)], check=True)
+            fill(tmp_path / "s.sqlite")
+            assert len(read_all(tmp_path / "s.sqlite")) == len(KEYS)
+        finally:
+            subprocess.run(["umount", str(tmp_path)], check=True)
 
 
 def test_a_folder_in_the_place_of_the_store_is_an_error(tmp_path: Path) -> None:

@@ -211,6 +211,7 @@ class Generation:
             signals = StopAfterStep(_NOTICE, lambda _: self._stop(), same=0.1)  # no launcher sends them twice
             with signals.noting():
                 plan = in_loop(self._ask(plan, asker, progress))
+                self._stop = lambda: None  # the loop has ended; a signal may come while the files are written
                 if asker.error and not self._answered(plan, store):
                     raise asker.error  # nothing was received: the files of an earlier run stay
                 report = self._write(plan, store)

@@ -20,13 +20,13 @@ from vistune.llm.reply_rows import COLUMNS, PUT, Failure, StoredReply, copy_repl
 FILE = "replies.sqlite"
 """The name of the store in a run's folder."""
 _VERSION = 2
-_TABLES = """
-CREATE TABLE IF NOT EXISTS replies (key BLOB PRIMARY KEY, text TEXT, model TEXT, usage TEXT, finish TEXT,
-    tries INTEGER, pico INTEGER, tokens INTEGER, settled INTEGER, digest BLOB);
-CREATE TABLE IF NOT EXISTS failures (key BLOB PRIMARY KEY, reason TEXT, words TEXT, tries INTEGER, final INTEGER);
-CREATE TABLE IF NOT EXISTS reservations (key BLOB PRIMARY KEY, pico INTEGER, tokens INTEGER);
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT);
-"""
+_TABLES = (
+    "replies (key BLOB PRIMARY KEY, text TEXT, model TEXT, usage TEXT, finish TEXT, tries INTEGER, pico INTEGER, "
+    "tokens INTEGER, settled INTEGER, digest BLOB)",
+    "failures (key BLOB PRIMARY KEY, reason TEXT, words TEXT, tries INTEGER, final INTEGER)",
+    "reservations (key BLOB PRIMARY KEY, pico INTEGER, tokens INTEGER)",
+    "meta (name TEXT PRIMARY KEY, value TEXT)",
+)
 _DAMAGED = "vistune generate … --out OTHER --merge {folder} takes over what is whole; or move the file away"
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 
@@ -191,7 +191,9 @@ class Store(AbstractContextManager["Store"]):
         if version != _VERSION and known:
             fix = "use another folder"
             raise VistuneError("this store is of another version of vistune", where=str(self._path), fix=fix)
-        self._db.executescript(_TABLES)
+        self._db.execute("BEGIN")  # a run that is killed, or a full disk, leaves all of it or nothing
+        for table in _TABLES:
+            self._db.execute(f"CREATE TABLE IF NOT EXISTS {table}")
         columns = [row[1] for row in self._db.execute("PRAGMA table_info(replies)")]
         if missing := {*COLUMNS.split(", "), "tries"} - {*columns, "digest"}:
             what = f"this is no store of replies: the column {missing.pop()} is missing"

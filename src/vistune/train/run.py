@@ -175,7 +175,11 @@ def check_recipe(recipe: Recipe, out: Path) -> None:
     path = out / _RECIPE
     if not path.exists():
         return
-    earlier = schema.load(Recipe, path)  # fails for a recipe of another kind, which a run must not replace either
+    try:
+        earlier = schema.load(Recipe, path)
+    except RecipeError as error:  # also a recipe of another kind, which a run must not replace either
+        fix = "choose another output folder, or remove this file if the folder's training is of the same recipe"
+        raise RecipeError(error.what, where=error.where, fix=fix) from None
     before, now = _flat(earlier.model_dump()), _flat(recipe.model_dump())
     if recipe != earlier and not schema.is_written(path):
         fix = "choose another output folder, or rename this file: the run writes its recipe there"
