@@ -107,10 +107,9 @@ def _alternating(spoken: list[tuple[str, str]]) -> list[tuple[str, str]]:
 def read_answer(text: str, repairs: list[str]) -> str:
     """The answer, or the one text of an object under another key. Raises ReplyError, also for a truncated one."""
     value = _value(text, repairs, drop_incomplete=False)
-    while isinstance(value, list | dict) and len(value) == 1 and not isinstance(value, str):
-        inner = value[0] if isinstance(value, list) else next(iter(value.values()))
-        if isinstance(value, dict) and not isinstance(inner, dict):
-            break
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, dict) and len(value) == 1 and isinstance(inner := next(iter(value.values())), dict):
         value = inner
     if isinstance(value, str) and value.strip():
         return value.strip()
