@@ -161,3 +161,16 @@ def test_images_of_one_class_give_different_samples(tmp_path: Path, quiet: Conso
     report = generate(GenerateRecipe(), tmp_path, records=records, console=quiet)
     for kind in ("detail", "reasoning"):
         assert report.kinds[kind].accepted >= 0.6 * len(records), dict(report.kinds[kind].reasons)
+
+
+def test_boxes_alone_give_data_for_both_stages(records: list[ImageRecord], tmp_path: Path, quiet: Console) -> None:
+    (tmp_path / "images").mkdir()
+    here = [replace(one, image=tmp_path / "images" / one.image.name, captions=()) for one in records[:20]]
+    for one in here:
+        one.image.touch()
+    out = tmp_path / "out"
+    report = generate(GenerateRecipe(images=str(tmp_path)), out, records=here, console=quiet)
+    assert (report.pairs, report.object_pairs) == (20, 20)
+    for name in ("align.json", "instruct.json"):
+        assert len(DataSource(DataRecipe(path=str(out / name), images=str(tmp_path))))
+    assert json.loads((out / "report.json").read_text())["object_pairs"] == 20
