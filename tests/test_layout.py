@@ -8,7 +8,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "vistune"
-BASE = ("errors", "records", "registry", "resources", "storage", "output_folder", "interrupt", "seeded")
+BASE = (
+    "errors", "printable", "terminal", "reading", "image_files", "records", "registry", "resources", "storage",
+    "output_folder", "interrupt", "seeded",
+)  # fmt: skip
 FLOW = (
     "recipe", "scene", "pages", "formats", "llm", "sources", "generate", "data", "view", "model", "train", "serve",
     "export", "evaluate", "demo", "cli",

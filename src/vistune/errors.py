@@ -8,25 +8,33 @@ import signal
 from collections.abc import Iterable
 from typing import Any
 
+from vistune.printable import printable
+
 
 class VistuneError(Exception):
     """A user's mistake. The command line prints it without a traceback and exits with `exit_code`.
 
-    `what` is wrong, `where` is the file and record, `fix` is what to do.
+    `what` is wrong, `where` is the file and record, `fix` is what to do: texts without control characters, whatever
+    parts of others they have.
     """
 
     exit_code = 2
+    usual_fix = ""
+    """What to do where an error of the class does not say it."""
 
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
-        self.what, self.where, self.fix = what, where, fix
-        parts = [what if not where else f"{where}: {what}"]
+        fix = fix or self.usual_fix
+        self.what, self.where, self.fix = printable(what), printable(where), printable(fix)
+        parts = [f"{self.where}: {self.what}" if where else self.what]
         if fix:
-            parts.append(f"  fix: {fix}")
+            parts.append(f"  fix: {self.fix}")
         super().__init__("\n".join(parts))
 
 
 class AnnotationError(VistuneError):
     """An annotation file or one of its records cannot be used."""
+
+    usual_fix = "correct it, or leave records with mistakes out with --skip-bad-records"
 
 
 class RecipeError(VistuneError):
@@ -39,6 +47,8 @@ class ClientError(VistuneError):
 
 class DataError(VistuneError):
     """A training sample or an image cannot be used."""
+
+    usual_fix = "correct it, or remove the record"
 
 
 class TrainingError(VistuneError):

@@ -128,7 +128,7 @@ def test_a_process_ends_with_the_exit_code_and_the_message_alone(coco: Path) -> 
     assert (ran.returncode, ran.stdout, ran.stderr) == (
         2,
         "",
-        f"error: {coco / 'x'}: there is no such file or folder\n",
+        f"error: {coco / 'x'}: there is no such file or folder\n  fix: check the path\n",
     )
 
 

@@ -62,7 +62,7 @@ def test_without_pid_splits_each_problems_own_split_counts(tmp_path: Path) -> No
 
 
 def test_mistakes_name_the_file_and_the_fix(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"problems\.json: cannot be read"):
+    with pytest.raises(DataError, match=r"problems\.json: there is no such file"):
         load_problems(tmp_path)
     for broken in ({"answer": 3}, {"grade": "first"}, {"choices": None}):
         with pytest.raises(DataError, match="problem 7"):

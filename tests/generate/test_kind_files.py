@@ -72,7 +72,7 @@ def edit(name: str, old: str, new: str) -> Callable[[Path], object]:
         (edit("system.txt", "{context}", ""), r"system.txt: there is no \{context\} in it"),
         (edit("system.txt", "{format}", ""), r"system.txt: there is no \{format\} in it"),
         (lambda folder: (folder / "system.txt").unlink(), "system.txt: there is no such file"),
-        (lambda folder: (folder / "system.txt").write_bytes(b"\xff"), "system.txt: this is no text in UTF-8"),
+        (lambda folder: (folder / "system.txt").write_bytes(b"\xff"), "system.txt: not text in UTF-8"),
         (lambda folder: (folder / "fewshot" / "2.reply.txt").unlink(), "2.reply.txt: there is no such file"),
         (edit("fewshot/1.reply.txt", "Question:", "Frage:"), "1.reply.txt: not a reply: unmarked_block"),
         (edit("fewshot/1.context.txt", "car: [", "car ["), "1.context.txt: not a box: 'car"),

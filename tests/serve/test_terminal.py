@@ -27,7 +27,8 @@ from local_server import in_thread
 from vistune import Turn
 from vistune.cli import main
 from vistune.model.checkpoint import save_checkpoint
-from vistune.serve.terminal_display import image_sequence, printable
+from vistune.printable import printable
+from vistune.terminal import image_sequence
 
 COMMAND = [sys.executable, "-m", "vistune.cli", "chat"]
 

@@ -28,6 +28,7 @@ from vistune.cli.split import add_split
 from vistune.cli.train import add_train
 from vistune.cli.view import add_view
 from vistune.errors import Stopped, VistuneError
+from vistune.printable import print_line
 from vistune.storage import explain
 
 _DESCRIPTION = """\
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except OSError as error:  # no space left, no permission, not a folder …
         found = explain(error)
-        print(f"error: {found}", file=sys.stderr)
+        print_line(f"error: {found}", error=True)
         return found.exit_code
     except Stopped as stop:
         print(stop, file=sys.stderr)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vistune.cli.parsing import add_command, add_out, add_overwrite, announce_loading, positive
+from vistune.printable import print_line
 
 _DETAILS = """\
 Without --mix, --fractions, --grid and --skip these are the five mixes of the
@@ -44,4 +45,4 @@ def _ablate(args: argparse.Namespace) -> None:
     out = Path(args.out)
     rows = ablate(args.recipe, out, chosen, overrides=args.set, seeds=args.seeds, overwrite=args.overwrite)
     print_table(rows)
-    print(f"table: {Path(args.out) / 'ablation.json'}")
+    print_line(f"table: {Path(args.out) / 'ablation.json'}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vistune.cli.parsing import add_command, add_out, add_overwrite, add_seed, announce_loading, count
+from vistune.printable import print_line
 
 
 def add_demo(commands: Any) -> None:
@@ -41,4 +42,4 @@ def _write_data(args: argparse.Namespace) -> None:
 
     sizes = {"train": args.train, "val": args.val, "test": args.test}
     write_dataset(Path(args.out), seed=args.seed, **sizes, overwrite=args.overwrite)
-    print(f"{sum(sizes.values())} images in {args.out}")
+    print_line(f"{sum(sizes.values())} images in {args.out}")

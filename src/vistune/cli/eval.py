@@ -8,6 +8,7 @@ from typing import Any
 
 from vistune.cli.options import add_options, given_options
 from vistune.cli.parsing import add_command, add_out, add_overwrite, announce_loading
+from vistune.printable import print_line
 from vistune.recipe.evaluation import EvaluateRecipe
 from vistune.recipe.schema import load
 
@@ -39,5 +40,5 @@ def _evaluate(args: argparse.Namespace) -> None:
     from vistune.evaluate.tables import print_scores
 
     print_scores([run.run()])
-    print(f"answers and verdicts: {run.out}")
+    print_line(f"answers and verdicts: {run.out}")
     run.check()

@@ -8,6 +8,7 @@ from typing import Any
 
 from vistune.cli.parsing import add_command, add_overwrite, announce_loading
 from vistune.errors import VistuneError
+from vistune.printable import print_line
 
 _TARGETS = ("gguf", "ollama", "merged", "hub")
 _DETAILS = """\
@@ -53,7 +54,7 @@ def _export(args: argparse.Namespace) -> None:
     export = exporters.get(args.to)
     opened = Opened(args.checkpoint, *open_checkpoint(args.checkpoint, one_layer=True))
     for line in export(opened, args.out, options):
-        print(line)
+        print_line(line)
 
 
 def _check(checkpoint: str) -> None:
@@ -61,6 +62,6 @@ def _check(checkpoint: str) -> None:
     from vistune.export.engines import check_engines
 
     for support in check_engines(checkpoint):
-        print(f"{support.engine:<14}{'no' if support.obstacles else 'yes'}")
+        print_line(f"{support.engine:<14}{'no' if support.obstacles else 'yes'}")
         for line in support.obstacles or [support.how]:
-            print(f"    {line}")
+            print_line(f"    {line}")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vistune.cli.options import add_options, given_options
 from vistune.cli.parsing import add_command, add_overwrite, positive, wrap
+from vistune.printable import print_line
 from vistune.recipe.generation import GenerateRecipe
 from vistune.recipe.schema import load
 
@@ -48,34 +48,35 @@ def add_generate(commands: Any) -> None:
 
 def _generate(args: argparse.Namespace) -> None:
     recipe = load(GenerateRecipe, args.recipe, options=given_options(args, GenerateRecipe))
-    from rich.console import Console
-
     from vistune.generate.preview import estimate_table
     from vistune.generate.run import Generation
+    from vistune.terminal import Terminal
 
     sends = not (args.show or args.dry_run)
     run = Generation(recipe, args.out, merge=args.merge, pilot=args.pilot, sends=sends, overwrite=args.overwrite)
     _print_unused_kinds(run.prompts, run.kinds)
     if args.show:
-        run.preview(print)
-        print(wrap(f"This is what the teacher '{run.client.name}' sees. --teacher NAME shows what another one sees."))
+        run.preview(print_line)
+        print_line(
+            wrap(f"This is what the teacher '{run.client.name}' sees. --teacher NAME shows what another one sees.")
+        )
         return
     if args.dry_run:
-        Console().print(estimate_table(run.estimate(), run.price))
+        Terminal().print(estimate_table(run.estimate(), run.price))
         return
     outcome = run.run()
-    Console().print(outcome.report.table(), outcome.report.quality_table())
+    Terminal().print(outcome.report.table(), outcome.report.quality_table())
     if args.pilot is not None:
-        Console().print(estimate_table(run.estimate(), run.price))
+        Terminal().print(estimate_table(run.estimate(), run.price))
     _print_outcome(run, outcome)
 
 
 def _print_unused_kinds(prompts: Prompts, requested: Collection[str]) -> None:
     """Print the kinds of --kind-dir, and those of them that --kinds does not name."""
     if own := prompts.own():
-        print(f"kinds of {prompts.folder}: {', '.join(own)}", file=sys.stderr)
+        print_line(f"kinds of {prompts.folder}: {', '.join(own)}", error=True)
         if left := [name for name in own if name not in requested]:
-            print(f"not requested: {', '.join(left)}; add it to --kinds, as in --kinds {left[0]}", file=sys.stderr)
+            print_line(f"not requested: {', '.join(left)}; add it to --kinds, as in --kinds {left[0]}", error=True)
 
 
 def _print_outcome(run: Generation, outcome: Outcome) -> None:
@@ -87,20 +88,20 @@ def _print_outcome(run: Generation, outcome: Outcome) -> None:
     preferences = outcome.report.preferences
     pairs = {"pairs": out / "pairs.jsonl"} if preferences else {}
     for what, path in {**stages, **pairs, "report": out / "report.html", "images": run.images}.items():
-        print(f"{what}: {path}")
+        print_line(f"{what}: {path}")
     if preferences:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in preferences.most_common())
-        print(f"pairs of answers: {preferences.total():,}, false by {reasons}")
+        print_line(f"pairs of answers: {preferences.total():,}, false by {reasons}")
     if outcome.spent:
-        print(f"spent: {outcome.spent}")
+        print_line(f"spent: {outcome.spent}")
     if outcome.faults:
-        print("retried or given up: " + ", ".join(f"{name} {n:,}" for name, n in outcome.faults.items()))
+        print_line("retried or given up: " + ", ".join(f"{name} {n:,}" for name, n in outcome.faults.items()))
     for line in _left_out(run, outcome.report):
-        print(wrap(line))
+        print_line(wrap(line))
     if outcome.ended:
         raise outcome.ended
     if pending := outcome.report.totals()["pending"]:
-        print(wrap(f"{pending:,} samples are pending: {_next_step(run, outcome)}"))
+        print_line(wrap(f"{pending:,} samples are pending: {_next_step(run, outcome)}"))
 
 
 def _left_out(run: Generation, report: Report) -> Iterator[str]:

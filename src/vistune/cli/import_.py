@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vistune.cli.parsing import add_command, add_overwrite
+from vistune.printable import print_line
 
 
 def add_import(commands: Any) -> None:
@@ -32,4 +33,4 @@ def _import(args: argparse.Namespace) -> None:
     rows = [question.training_row() for question in read_questions(args.file)]
     with new_files(args.out, overwrite=args.overwrite) as (partial,):
         write_rows(partial, rows)
-    print(f"{len(rows):,} conversations: {args.out}")
+    print_line(f"{len(rows):,} conversations: {args.out}")

@@ -9,6 +9,7 @@ from typing import Any
 
 from vistune.cli.parsing import add_command
 from vistune.errors import AnnotationError, DataError, RecipeError
+from vistune.printable import print_line
 
 _DETAILS = """\
 DATA is a folder that `vistune generate` wrote, or a file of conversations or of
@@ -50,8 +51,8 @@ def _init(args: argparse.Namespace) -> None:
         text = _filled(text, stage, *found[stage])
     with atomic_text(args.out) as file:
         file.write(text)
-    print(f"{args.out}: {args.recipe} with {', '.join(str(found[stage][0]) for stage in stages)}")
-    print(f"next: vistune train {args.out} --plan\n      vistune train {args.out} --out runs/own")
+    print_line(f"{args.out}: {args.recipe} with {', '.join(str(found[stage][0]) for stage in stages)}")
+    print_line(f"next: vistune train {args.out} --plan\n      vistune train {args.out} --out runs/own")
 
 
 def _find(data: Path, images: Path | None) -> Found:

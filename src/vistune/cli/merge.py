@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vistune.cli.parsing import add_command, add_out, add_overwrite, announce_loading
+from vistune.printable import print_line
 
 
 def add_merge(commands: Any) -> None:
@@ -24,4 +25,4 @@ def _merge(args: argparse.Namespace) -> None:
     from vistune.model.adapter_checkpoint import merge
 
     merge(args.checkpoint, Path(args.out), args.dtype, overwrite=args.overwrite)
-    print(args.out)
+    print_line(args.out)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Collection, Iterator
 from inspect import get_annotations
 from types import NoneType, UnionType
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 
 from pydantic.fields import FieldInfo
 
+from vistune.printable import print_line
 from vistune.recipe.generation import AnnotationOptions
 from vistune.recipe.schema import Section, default_text, load, option_name
 
@@ -88,4 +88,4 @@ def read_records(args: argparse.Namespace, default_split: str, **fixed: Any) -> 
     from vistune.sources import open_annotations
 
     options = load(AnnotationOptions, None, options=given_options(args, AnnotationOptions) | fixed)
-    return open_annotations(options, default_split=default_split, warn=lambda text: print(text, file=sys.stderr))
+    return open_annotations(options, default_split=default_split, warn=lambda text: print_line(text, error=True))

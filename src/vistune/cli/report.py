@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vistune.cli.parsing import add_command, add_overwrite
+from vistune.printable import print_line
 
 
 def add_report(commands: Any) -> None:
@@ -33,4 +34,4 @@ def _report(args: argparse.Namespace) -> None:
     print_comparison(args.runs)
     if args.power is not None:
         print_power(args.runs, args.power / 100)
-    print(f"report: {page}")
+    print_line(f"report: {page}")

@@ -8,6 +8,7 @@ from typing import Any
 
 from vistune.cli.parsing import add_command, add_out, add_overwrite
 from vistune.data.scienceqa import FORMATS
+from vistune.printable import print_line
 
 _DETAILS = """\
 DATA is the folder with problems.json, pid_splits.json and images. The format
@@ -40,5 +41,5 @@ def _convert(args: argparse.Namespace) -> None:
     with locked(out), new_files(path, overwrite=args.overwrite) as (partial,):
         number = write_llava(conversations(args.data, args.split, args.format), partial)
     folder = args.data if args.data.is_dir() else args.data.parent
-    print(f"{number:,} conversations: {path}")
-    print(f"their images: {folder / 'images'}")
+    print_line(f"{number:,} conversations: {path}")
+    print_line(f"their images: {folder / 'images'}")

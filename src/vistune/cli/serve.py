@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import socket
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from vistune.cli.parsing import add_command, add_precision, announce_loading, count, positive
 from vistune.errors import VistuneError, require
+from vistune.printable import print_line
 
 if TYPE_CHECKING:
     from vistune.serve.engine import Engine
@@ -88,7 +88,7 @@ def _serve(args: argparse.Namespace) -> None:
     with server, load(args.checkpoint) as engine, ExitStack() as stack:
         page = _page(args, engine, options, lambda name: stack.enter_context(load(name))) if args.page else None
         host = f"[{args.host}]" if ":" in args.host else args.host
-        print(f"{options.name}: http://{host}:{server.getsockname()[1]}/v1", file=sys.stderr, flush=True)
+        print_line(f"{options.name}: http://{host}:{server.getsockname()[1]}/v1", error=True)
         config = uvicorn.Config(
             build_app(engine, options, page), access_log=False, server_header=False, log_level="warning",
             timeout_graceful_shutdown=3,
@@ -148,7 +148,11 @@ def _key(args: argparse.Namespace) -> str | None:
     if args.api_key_env is None:
         key: str | None = args.api_key
     elif not (key := os.environ.get(args.api_key_env)):
-        raise VistuneError(f"the environment variable {args.api_key_env} is not set", where="--api-key-env")
+        raise VistuneError(
+            f"the environment variable {args.api_key_env} is not set",
+            where="--api-key-env",
+            fix=f"export {args.api_key_env}=YOUR_KEY",
+        )
     if key is not None and not key.strip():
-        raise VistuneError("the key is empty", where="--api-key")
+        raise VistuneError("the key is empty", where="--api-key", fix="write a key into it")
     return key.strip() if key else None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vistune.cli.parsing import add_command, add_out, add_overwrite, add_seed
+from vistune.printable import print_line
 
 
 def add_split(commands: Any) -> None:
@@ -37,6 +38,6 @@ def _split(args: argparse.Namespace) -> None:
         for partial, rows in zip(partials, both, strict=True):
             write_rows(partial, rows)
     for path, rows in zip(paths, both, strict=True):
-        print(f"{len(rows):,} rows: {path}")
+        print_line(f"{len(rows):,} rows: {path}")
     if parts.near_identical:
-        print(f"near-identical images, in the part of the first: {parts.near_identical:,}")
+        print_line(f"near-identical images, in the part of the first: {parts.near_identical:,}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vistune.cli.parsing import add_command, announce_loading, is_first_process
+from vistune.printable import print_line
 from vistune.recipe import schema
 from vistune.recipe.training import Recipe
 
@@ -39,15 +40,14 @@ def _train(args: argparse.Namespace) -> None:
     recipe = schema.load(Recipe, args.recipe, args.set)
     announce_loading()
     if args.plan:
-        from rich.console import Console
-
+        from vistune.terminal import Terminal
         from vistune.train.plan import plan, table
 
-        Console().print(table(plan(recipe)))
+        Terminal().print(table(plan(recipe)))
         return
     from vistune.evaluate.run import step_evaluation
     from vistune.train.run import train
 
     checkpoint = train(recipe, args.out, step_evaluation(recipe.evaluation) if recipe.evaluation else None)
     if is_first_process():
-        print(f"{checkpoint}\ntry it: vistune chat {checkpoint} --image FILE")
+        print_line(f"{checkpoint}\ntry it: vistune chat {checkpoint} --image FILE")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
-from vistune.cli.options import add_options, read_records
+from vistune.cli.options import add_options, given_options, read_records
 from vistune.cli.parsing import add_command, add_overwrite, add_seed, count
+from vistune.printable import print_line
 from vistune.recipe.generation import AnnotationOptions
+from vistune.recipe.schema import load
 
 
 def add_view(commands: Any) -> None:
@@ -33,9 +34,11 @@ def _view(args: argparse.Namespace) -> None:
 
     out = args.out or (args.data if args.data.is_dir() else args.data.parent) / "view.html"
     others = {"data": args.annotations, "images": None, "skip_bad_records": True}
+    options = load(AnnotationOptions, None, options=given_options(args, AnnotationOptions) | others)
     records = read_records(args, "train", **others) if args.annotations else ()
     shown = write_view(
         args.data, out, images=args.images, records=records, limit=args.limit, seed=args.seed,
-        only_rejected=args.rejected, overwrite=args.overwrite, warn=lambda text: print(text, file=sys.stderr),
+        only_rejected=args.rejected, overwrite=args.overwrite, allow_outside=options.allow_outside,
+        max_megapixels=options.max_megapixels, warn=lambda text: print_line(text, error=True),
     )  # fmt: skip
-    print(f"{shown} samples: {out}")
+    print_line(f"{shown} samples: {out}")

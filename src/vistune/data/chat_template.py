@@ -175,7 +175,11 @@ def exchange(tokenizer: PreTrainedTokenizerBase, template: str) -> tuple[str, st
         what = f"its chat template cannot be used: {' '.join(str(error).split())}"
         raise CheckpointError(what, where=tokenizer.name_or_path, fix="set model.chat_template") from None
     if not after:
-        raise CheckpointError("the chat template leaves answers out or does not end them", where=tokenizer.name_or_path)
+        raise CheckpointError(
+            "the chat template leaves answers out or does not end them",
+            where=tokenizer.name_or_path,
+            fix="set model.chat_template to one of ours, e.g. vicuna_v1",
+        )
     return before, after, prompt
 
 

@@ -153,9 +153,20 @@ def _turn(turn: Any, index: int, where: str) -> Turn:
     if isinstance(text, int | float) and not isinstance(text, bool):
         text = str(text)  # a count, a year
     if not isinstance(text, str) or not (text.strip() or (speaker == "system" and index == 0)):
-        raise DataError("the text is empty", where=where)
+        raise DataError("the text is empty", where=where, fix="write it, or remove the record")
+    if not _is_whole(text):
+        fix = "write the character as a whole, or remove it"
+        raise DataError("the text has half of a surrogate pair, which is no character", where=where, fix=fix)
     role = _SPEAKERS[speaker]
     return Turn(role, text, _learned(turn, role, where))
+
+
+def _is_whole(text: str) -> bool:
+    """Whether UTF-8 can spell the text; JSON can spell halves of surrogate pairs."""
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _learned(turn: Mapping[str, Any], role: Role, where: str) -> bool:

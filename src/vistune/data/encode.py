@@ -93,7 +93,11 @@ class PromptEncoder:
         length = len(own.ids)
         for text, encoding in zip(texts, whole, strict=True):
             if encoding.ids[:length] != own.ids or len(encoding.ids) == length:
-                raise DataError(f"{text!r} as an answer has no tokens of its own", where="prompt")
+                raise DataError(
+                    f"{text!r} as an answer has no tokens of its own",
+                    where="prompt",
+                    fix="write the choice in other words",
+                )
         return [encoding.ids[length:] for encoding in whole]
 
     @cached_property
@@ -190,7 +194,8 @@ class Encoder(PromptEncoder):
         for index in rendered.answers:
             if not self._end.match(rendered.words[index + 1]):
                 after = rendered.words[index + 1][:20]
-                raise DataError(f"the chat template ends an answer with {after!r}, not as others", where=where)
+                what = f"the chat template ends an answer with {after!r}, not as others"
+                raise DataError(what, where=where, fix="set model.chat_template to one of ours, e.g. vicuna_v1")
         tokens = [self._grid.tokens(partial(size or _unknown, name)) for name in conversation.images[:images]]
         return _Draft(rendered, *self._join(rendered, self._cut), turns, tokens, where)
 

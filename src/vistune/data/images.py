@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import io
+import math
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 from transformers import LlavaImageProcessorPil, LlavaNextImageProcessorPil
 
 from vistune.data.features import FeatureCache, crop_keys
 from vistune.data.image_tokens import ImageTokens
 from vistune.errors import DataError
+from vistune.image_files import FORMATS, MAX_MEGAPIXELS, UnreadableImageError, open_content
+from vistune.reading import read_bytes
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-"""What is decoded; Pillow's other decoders (PostScript among them) are larger targets than they are of use."""
 _MAX_PIXELS = 64_000_000
-"""Pixels of an image, and of what preprocessing makes of it."""
+"""Pixels of what preprocessing makes of an image."""
+_LARGE = 4_000_000
+"""Pixels of an image beyond which no other is decoded at the same time: a decoded one takes 10 bytes a pixel."""
 _SENT_AS_IT_IS = {"JPEG": "image/jpeg", "PNG": "image/png"}
 """Formats that every server reads."""
 _ORIENTATION = 0x0112
@@ -37,54 +41,59 @@ class ImageFile:
     content: bytes
     where: str
 
-    def open(self) -> Image.Image:
+    def open(self, max_megapixels: float = MAX_MEGAPIXELS) -> Image.Image:
         """The image in RGB, turned upright as its EXIF data says.
 
-        Raises DataError if it is corrupt, in a format not among FORMATS, or larger than 64 megapixels.
+        Raises DataError if it is corrupt, in a format not among FORMATS, or larger than `max_megapixels`.
         """
-        with self._opened() as image:
-            return to_rgb(ImageOps.exif_transpose(image))
+        with self._opened(max_megapixels) as image:
+            ImageOps.exif_transpose(image, in_place=True)
+            return to_rgb(image)
 
     def size(self) -> tuple[int, int]:
         """Width and height of the image that `open` returns, from the file's header. Raises DataError as it does."""
-        with self._opened() as image:
+        with self._opened(math.inf) as image:
             turned = image.getexif().get(_ORIENTATION, 1) > 4
             return (image.height, image.width) if turned else image.size
 
     @contextmanager
-    def _opened(self) -> Iterator[Image.Image]:
+    def _opened(self, max_megapixels: float) -> Iterator[Image.Image]:
         try:
-            with Image.open(io.BytesIO(self.content), formats=FORMATS) as image:
-                if image.width * image.height > _MAX_PIXELS:
-                    raise ValueError(f"{image.width} x {image.height} are more than {_MAX_PIXELS // 10**6} megapixels")
+            with open_content(io.BytesIO(self.content), max_megapixels) as image:
                 yield image
         except Exception as error:  # Pillow's decoders raise all sorts of errors for a corrupt file
-            what = "not in a known format" if isinstance(error, UnidentifiedImageError) else str(error)
-            fix = "replace the image (JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF), or remove its record"
-            raise DataError(f"the image cannot be read: {what}", where=self.where, fix=fix) from None
+            fix = f"replace the image ({', '.join(FORMATS)}), or remove its record"
+            raise DataError(f"the image cannot be read: {error}", where=self.where, fix=fix) from None
+
+    def is_large(self) -> bool:
+        """Whether the image takes so much memory that it is to be decoded alone; false for one that is corrupt."""
+        try:
+            with open_content(io.BytesIO(self.content), math.inf) as image:
+                return image.width * image.height > _LARGE
+        except UnreadableImageError:
+            return False
 
 
 def read_image(path: Path) -> ImageFile:
-    """The image file. Raises DataError if it is missing."""
-    try:
-        return ImageFile(path.read_bytes(), str(path))
-    except OSError as error:
-        what = "there is no such image" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
-        raise DataError(what, where=str(path)) from None
+    """The image file. Raises DataError if it is missing or no regular file."""
+    if not path.exists():
+        fix = "check its path, or remove its record"
+        raise DataError("there is no such image", where=str(path), fix=fix)
+    return ImageFile(read_bytes(path, DataError), str(path))
 
 
-def open_image(path: Path) -> Image.Image:
-    """The image file in RGB. Raises DataError if it is missing or corrupt."""
-    return read_image(path).open()
+def open_image(path: Path, max_megapixels: float = MAX_MEGAPIXELS) -> Image.Image:
+    """The image file in RGB. Raises DataError if it is missing, corrupt or larger than `max_megapixels`."""
+    return read_image(path).open(max_megapixels)
 
 
-def data_url(image: Path | Image.Image) -> str:
+def data_url(image: Path | Image.Image, max_megapixels: float = MAX_MEGAPIXELS) -> str:
     """The image as a data URL: the file's bytes if every server reads them, else PNG. Raises DataError."""
     content, kind = io.BytesIO(), "image/png"
     if isinstance(image, Path):
         file = read_image(image)
-        upright = file.open()
-        with Image.open(io.BytesIO(file.content)) as plain:
+        upright = file.open(max_megapixels)
+        with open_content(io.BytesIO(file.content), max_megapixels) as plain:
             known = plain.format in _SENT_AS_IT_IS and plain.mode in ("L", "RGB")
             if known and plain.getexif().get(_ORIENTATION, 1) == 1:
                 content, kind = io.BytesIO(file.content), _SENT_AS_IT_IS[str(plain.format)]
@@ -109,7 +118,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def square_processor(
@@ -176,9 +185,13 @@ def to_pixels(processor: Any, image: Image.Image, where: str = "") -> Tensor:
 class ImageStore:
     """Images as inputs of the model: cached features of a frozen vision tower where there are any, else pixels."""
 
-    def __init__(self, read: Callable[[str], ImageFile], processor: Any, cache: FeatureCache | None = None) -> None:
-        self._read, self._processor, self._cache = read, processor, cache
+    def __init__(
+        self, read: Callable[[str], ImageFile], processor: Any, cache: FeatureCache | None = None, *,
+        max_megapixels: float = MAX_MEGAPIXELS,
+    ) -> None:  # fmt: skip
+        self._read, self._processor, self._cache, self._max = read, processor, cache, max_megapixels
         self._keys: dict[str, list[bytes]] = {}
+        self._large = Lock()
 
     def get(self, name: str, crops: int) -> Tensor:
         """The features (C, I, V) or the pixels (C, 3, H, W) of that image's `crops` crops. Raises DataError."""
@@ -189,7 +202,8 @@ class ImageStore:
             if len(features) == crops:
                 return torch.stack(features)
             self._keys[name] = keys
-        return to_pixels(self._processor, file.open(), file.where)
+        with self._large if file.is_large() else nullcontext():
+            return to_pixels(self._processor, file.open(self._max), file.where)
 
     def keep(self, names: Sequence[str], features: Tensor) -> None:
         """Cache the features (N, I, V) of crops whose pixels `get` returned; `names` are their images'."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from vistune.errors import DataError
+from vistune.image_files import open_image_file
 
 _SIDE = 16
 _MEAN, _MAXIMUM = 2.5, 25
@@ -57,13 +58,17 @@ class NearIdentical:
 
 
 def _read(path: Path) -> tuple[tuple[int, ...], NDArray[np.int16]]:
+    if not path.exists():
+        raise DataError("there is no such image", where=str(path), fix="check its path, or remove its record")
     try:
-        with Image.open(path) as image:
+        with open_image_file(path) as image:
             image.draft("RGB", (4 * _SIDE, 4 * _SIDE))  # JPEG is decoded at a fraction of its size
             return _fingerprint(image)
     except Exception as error:  # Pillow's decoders raise all sorts of errors for a corrupt file
-        what = "there is no such image" if isinstance(error, FileNotFoundError) else f"cannot be read: {error}"
-        raise DataError(what, where=str(path)) from None
+        if isinstance(error, DataError):
+            raise
+        fix = "replace it, or remove its record"
+        raise DataError(f"the image cannot be read: {error}", where=str(path), fix=fix) from None
 
 
 def _fingerprint(image: Image.Image) -> tuple[tuple[int, ...], NDArray[np.int16]]:

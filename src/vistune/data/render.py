@@ -72,7 +72,11 @@ class Renderer:
                 self._shapes.clear()
             shape = self._shapes[key] = self._shape(turns, pieces, prompt, where)
         if shape.images != images:
-            raise DataError(f"the chat template leaves {shape.images} of {images} {IMAGE_TOKEN}", where=where)
+            raise DataError(
+                f"the chat template leaves {shape.images} of {images} {IMAGE_TOKEN}",
+                where=where,
+                fix="set model.chat_template to one of ours, e.g. vicuna_v1",
+            )
         return Rendered(shape.spelled, _walk(text, shape, pieces, where), shape.answers)
 
     def _shape(self, turns: Sequence[Turn], pieces: list[list[str]], prompt: bool, where: str) -> _Shape:
@@ -93,7 +97,11 @@ class Renderer:
         try:
             return templates.render(self._tokenizer, self._template, messages, prompt)
         except Exception as error:  # templates raise whatever their author chose
-            raise DataError(f"the chat template refuses the conversation: {error}", where=where) from error
+            raise DataError(
+                f"the chat template refuses the conversation: {error}",
+                where=where,
+                fix="set model.chat_template to one of ours, or remove the record",
+            ) from error
 
 
 def image_marks(turns: Iterable[Turn]) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vistune.errors import DataError, did_you_mean
-from vistune.formats import parse_json
+from vistune.reading import read_json
 from vistune.records import IMAGE_TOKEN, Conversation, Turn
 
 LETTERS = "ABCDE"
@@ -113,11 +113,10 @@ def _own_splits(problems: Mapping[str, Problem]) -> dict[str, list[str]]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = parse_json(path.read_bytes(), str(path), DataError)
-    except OSError as error:
+    if not path.is_file():
         fix = f"name ScienceQA's folder, which holds {PROBLEMS}, or the file itself"
-        raise DataError(f"cannot be read: {error.strerror}", where=str(path), fix=fix) from None
+        raise DataError("there is no such file", where=str(path), fix=fix)
+    content = read_json(path, DataError)
     if not isinstance(content, dict):
         raise DataError("this is no JSON object", where=str(path), fix=f"{PROBLEMS} has each problem under its id")
     return content

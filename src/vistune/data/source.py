@@ -17,6 +17,8 @@ from vistune.data.images import ImageFile
 from vistune.data.layouts import layout
 from vistune.errors import DataError, did_you_mean
 from vistune.formats import Format, Location, Place, Row, fitting, formats, stop
+from vistune.image_files import ImagesFolder, is_file
+from vistune.reading import NOT_IN_FORMAT, WRONG_TYPE
 from vistune.recipe.training import DataRecipe
 from vistune.records import Conversation
 
@@ -33,7 +35,11 @@ def open_rows(data: DataRecipe) -> Format:
     """
     readable = [name for name in fitting(data.path) if formats.get(name).random_access]
     if len(readable) > 1:
-        raise DataError(f"it holds data of several formats ({', '.join(readable)})", where=data.path)
+        raise DataError(
+            f"it holds data of several formats ({', '.join(readable)})",
+            where=data.path,
+            fix="name a file, or put each format into a folder of its own",
+        )
     if not data.path.startswith("hub:") and not Path(data.path).exists():
         fix = "check the stage's `data`; a data set of the hub is written hub:owner/name"
         raise DataError("there is no such file or folder", where=data.path, fix=fix)
@@ -83,6 +89,8 @@ class DataSource:
         """How often one epoch passes over it."""
         self._columns = data.columns
         self._images = None if data.images is None else str(Path(data.images))
+        self._folder = ImagesFolder(self._images or "", allow_outside=data.allow_outside)
+        self._allow_outside = data.allow_outside
         if self._images is not None and not Path(self._images).is_dir():
             raise DataError("there is no such folder", where=self._images, fix="check the stage's `images`")
         self._rows = open_rows(data)
@@ -142,7 +150,7 @@ class DataSource:
             if conversation.rejected:
                 texts.append(conversation.rejected)
                 self.pairs += 1
-            digest.update("\0".join((*conversation.images, *texts)).encode())
+            digest.update("\0".join((*conversation.images, *texts)).encode("utf-8", "surrogatepass"))
             self._numbers.append(number)
             self._places.extend(row.place)
             yield keys[0] if keys else _hash(f"{self.label}{_INSIDE}{number}")
@@ -155,23 +163,34 @@ class DataSource:
         keys = [_hash(name) for name in conversation.images]
         for name, key in zip(conversation.images, keys, strict=True):
             if key not in known and not self.holds(name):
-                if not Path(name).is_file():
-                    raise DataError(f"its image {name} is missing", where=f"{row.where} (id {conversation.id})")
+                self._check_file(name, f"{row.where} (id {conversation.id})")
                 known.add(key)
         return keys
+
+    def _check_file(self, name: str, where: str) -> None:
+        if not is_file(name):
+            fix = "check `images`, the folder that its path starts from, or set the stage's `skip_bad_records`"
+            raise DataError(f"its image {name} is missing", where=where, fix=fix)
+        if not self._folder.holds(name):
+            fix = "set `images` to a folder that holds all of them, or the stage's `allow_outside: true`"
+            raise DataError(f"its image {name} is outside of the images' folder", where=where, fix=fix)
 
     def _conversation(self, row: Row, number: int, index: int) -> Conversation:
         def name(image: Any, place: int) -> str:
             file = file_name(image)
             if file is None:
                 return f"{self.label}{_INSIDE}{index}.{place}"
-            if self._images is None:
+            if self._images is None and not (self._allow_outside and Path(local_path(file)).is_absolute()):
                 fix = "set the stage's `images`, the folder of such files"
                 raise DataError(f"its image {file} is a file", where=row.where, fix=fix)
-            return os.path.join(self._images, local_path(file))  # noqa: PTH118, a path object costs ten times as much
+            return os.path.join(self._images or "", local_path(file))  # noqa: PTH118, a path object costs ten times as much
 
-        return to_conversation(_renamed(row.values, self._columns), number, row.where, name)
+        try:
+            return to_conversation(_renamed(row.values, self._columns), number, row.where, name)
+        except WRONG_TYPE as error:
+            fix = "correct it, or set the stage's `skip_bad_records`"
+            raise DataError(f"{NOT_IN_FORMAT}: {error}", where=row.where, fix=fix) from None
 
 
 def _hash(name: str) -> int:
-    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
+    return int.from_bytes(blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")

@@ -25,6 +25,7 @@ from vistune.recipe.yaml_file import shipped
 from vistune.records import ImageRecord
 from vistune.sources import open_source
 from vistune.storage import atomic_text
+from vistune.terminal import Terminal
 from vistune.train.launch import PROCESSES, train_by_command
 from vistune.train.log import peak_memory
 
@@ -60,7 +61,7 @@ def run_demo(out: Path, seed: int, *, images: int = TRAIN, held_out: int = TEST,
 
 
 def _run(out: Path, seed: int, images: int, held_out: int) -> None:
-    console = Console(highlight=False)
+    console = Terminal(highlight=False)
     start = time.perf_counter()
     data, run = out / "data", out / "train"
     _heading(console, 1, f"Annotated images: Emoji-COCO, {images} for training, {held_out} held out")
@@ -96,7 +97,7 @@ def _run(out: Path, seed: int, images: int, held_out: int) -> None:
 
 
 def _heading(console: Console, number: int, text: str) -> None:
-    console.print(f"\n[bold]{number}. {text}[/bold]")
+    console.print(f"\n{number}. {text}", style="bold")
 
 
 def _score(run: Path, records: list[ImageRecord], out: Path, seed: int) -> list[Scores]:

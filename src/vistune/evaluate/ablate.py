@@ -35,6 +35,7 @@ from vistune.recipe.training import DataRecipe, Recipe, StageRecipe
 from vistune.records import Conversation
 from vistune.seeded import fraction
 from vistune.storage import atomic_text
+from vistune.terminal import Terminal
 from vistune.train.launch import train_by_command
 from vistune.train.run import check_recipe
 
@@ -102,7 +103,7 @@ def ablate(
     folder, and, without `overwrite`, for files there that no such run has written, RecipeError if the recipe has no
     `evaluation` or no earlier stage to share, DataError if the data's kinds are not known.
     """
-    console = console or Console(stderr=True)
+    console = console or Terminal(stderr=True)
     first = schema.load(Recipe, recipe, overrides)
     if first.evaluation is None:
         fix = "add `evaluation` with its benchmarks, e.g. --set evaluation.data=PATH"
@@ -136,7 +137,7 @@ def print_table(rows: Sequence[Row], console: Console | None = None) -> None:
             gap = row.differences.get(name)
             cells += [Cell.percent(measure).short(), Cell.percent(gap).short() if gap else ""]
         table.add_row(row.variant, f"{row.conversations:,}", *cells)
-    (console or Console()).print(table)
+    (console or Terminal()).print(table)
 
 
 class _Run:

@@ -11,7 +11,8 @@ from typing import Any
 
 from vistune.errors import DataError, VistuneError
 from vistune.evaluate.benchmarks._helpers import read_json
-from vistune.formats import not_utf8, read_objects
+from vistune.formats import read_objects
+from vistune.reading import read_text
 
 _PROMPTS = ("prompt", "question", "query", "text")
 _TEXTS = ("prediction", "text", "response", "output", "pred", "pred_answer", "model_answer", "answer", "caption")
@@ -48,19 +49,15 @@ def read_answers(path: Path) -> list[Answer]:
         return [_from_columns(columns, path.stem) for columns in mme_rows(path)]
     answers = [_from_row(row.values, row.where) for row in read_objects(path, DataError)]
     if not answers:
-        raise DataError("there are no answers in it", where=str(path))
+        raise DataError(
+            "there are no answers in it", where=str(path), fix="name the file that a model's answers are in"
+        )
     return answers
 
 
 def mme_rows(path: Path) -> Iterator[list[str]]:
     """The lines of a text of MME's evaluation tool: image, question, truth and, where there is one, the answer."""
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    except UnicodeDecodeError as error:
-        raise not_utf8(error, str(path), DataError) from None
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_text(path, DataError).splitlines(), 1):
         columns = [column.strip() for column in line.split("\t", 3)]
         if len(columns) >= 3:
             yield columns
@@ -108,7 +105,7 @@ def detect(path: Path) -> str:
         return "mme"
     rows = [row for row in islice(_rows(path), _ROWS) if isinstance(row, dict)]
     if not rows:
-        raise DataError("there are no rows in it", where=str(path))
+        raise DataError("there are no rows in it", where=str(path), fix="name the file that a model's answers are in")
     answers = [_from_row(row, str(path)) for row in rows if not _is_review(row) and not _is_scienceqa(row)]
     kinds: Mapping[str, Callable[[], bool]] = {
         "scienceqa": lambda: all(map(_is_scienceqa, rows)),

@@ -107,7 +107,9 @@ class QuestionFile:
                 if rows and {"question_id", "image", "text"} <= rows[0].keys():
                     found.append(cls._of_rows(file, rows))
                 elif not path.is_dir():
-                    raise DataError("not a file of POPE's questions", where=str(file))
+                    raise DataError(
+                        "not a file of POPE's questions", where=str(file), fix="name the files coco_pope_*.json"
+                    )
         return found
 
     @classmethod

@@ -24,6 +24,7 @@ from vistune.evaluate.statistics import (
     t_quantile,
 )
 from vistune.evaluate.tables import Cell
+from vistune.terminal import Terminal
 
 _GROUPS = 100
 """Groups of images that the jackknife leaves out in turn; with fewer images, one image at a time."""
@@ -91,7 +92,7 @@ def print_comparison(folders: Sequence[Path], console: Console | None = None) ->
 
     Raises CheckpointError for a folder without scores or verdicts, VistuneError if the evaluations have other judges.
     """
-    console = console or Console()
+    console = console or Terminal()
     scores = [load_scores(folder) for folder in folders]
     for other in scores[1:]:
         check_comparable(scores[0], other)
@@ -118,7 +119,7 @@ def print_power(folders: Sequence[Path], gap: float, console: Console | None = N
     The variance is that of the differences between the first two evaluations. With one evaluation it is assumed, for
     a second model whose outcomes correlate by 0.5 with it. Raises VistuneError where there is no variance.
     """
-    console = console or Console()
+    console = console or Terminal()
     runs = [by_benchmark(load_verdicts(folder)) for folder in folders[:2]]
     table = Table("", "questions", "images", "variance", title=f"For a difference of {100 * gap:g} points, power 80 %")
     for benchmark in [name for name in runs[0] if all(name in run for run in runs)]:

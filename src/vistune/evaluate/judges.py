@@ -17,6 +17,7 @@ from vistune.llm.budget import Budget, Limits, Price
 from vistune.llm.client import Client, Reply, Request
 from vistune.llm.progress import Progress
 from vistune.llm.store import FILE, Store
+from vistune.terminal import Terminal
 
 ATTEMPTS = 2
 """Replies requested until one can be read: one retry."""
@@ -66,7 +67,7 @@ class Judges:
         console: Console | None = None,
     ) -> None:  # fmt: skip
         self._clients = {client.name: client for client in clients}
-        self._limits, self._price, self._console = limits, price, console or Console(stderr=True)
+        self._limits, self._price, self._console = limits, price, console or Terminal(stderr=True)
         self._folder = folder
         self._opened: Store | None = None
 

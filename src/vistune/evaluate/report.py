@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,9 +12,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from vistune.errors import DataError
 from vistune.evaluate.benchmarks import Scored
 from vistune.evaluate.compare import by_benchmark, compare
 from vistune.evaluate.results import Scores, check_comparable, load_scores, load_verdicts
+from vistune.formats import read_objects
 from vistune.pages import check_page, draw_boxes, render, write_page
 from vistune.pages.charts import CURVE_SIZE, loss_curve
 from vistune.pages.pictures import Picture, place_boxes, store_picture
@@ -185,6 +186,6 @@ def _changes(first: Sequence[Scored], other: Sequence[Scored]) -> dict[str, int]
 
 def _losses(log: Path) -> list[tuple[float, float]]:
     """(step, loss) of each line of a log.jsonl whose loss is a finite number."""
-    rows = [json.loads(line) for line in log.read_text("utf-8").splitlines() if line.strip()]
-    points = [(float(row["step"]), row.get("loss")) for row in rows]
+    rows = [row.values for row in read_objects(log, DataError)]
+    points = [(float(row["step"]), row.get("loss")) for row in rows if isinstance(row.get("step"), int)]
     return [(step, float(loss)) for step, loss in points if isinstance(loss, int | float) and math.isfinite(loss)]

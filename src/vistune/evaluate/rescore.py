@@ -44,7 +44,7 @@ def rescore(files: Sequence[Path], kind: str | None, truth: Truth) -> list[Score
     """
     for file in (*files, *truth.files):
         if not file.exists():
-            raise DataError("there is no such file or folder", where=str(file))
+            raise DataError("there is no such file or folder", where=str(file), fix="check its path")
     return KINDS[kind or detect(files[0])](files, truth)
 
 

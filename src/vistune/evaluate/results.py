@@ -17,6 +17,8 @@ from typing import Any
 from vistune.errors import CheckpointError, DataError, VistuneError
 from vistune.evaluate.benchmarks import Scored
 from vistune.evaluate.statistics import Measure
+from vistune.formats import read_objects
+from vistune.reading import WRONG_TYPE, read_json
 from vistune.records import Question, Verdict
 from vistune.storage import atomic_text, storage_errors
 
@@ -83,14 +85,18 @@ def load_scores(folder: Path) -> Scores:
     path = folder / SCORES
     if not path.is_file():
         raise CheckpointError("there are no scores here", where=str(path), fix="run `vistune eval` first")
-    content = json.loads(path.read_text("utf-8"))
-    if "benchmarks" not in content:
+    content = read_json(path, CheckpointError)
+    if not isinstance(content, dict) or "benchmarks" not in content:
         raise CheckpointError("an older version wrote these scores", where=str(path), fix=_AGAIN)
-    loaded = {}
-    for name, one in content["benchmarks"].items():
-        measures = {metric: Measure(**measure) for metric, measure in one["measures"].items()}
-        loaded[name] = BenchmarkScores(one["n"], one["unscored"], measures, one["protocol"])
-    return Scores(content["label"], loaded)
+    try:
+        return Scores(content["label"], {name: _benchmark(one) for name, one in content["benchmarks"].items()})
+    except WRONG_TYPE as error:
+        raise CheckpointError(f"these are no scores: {error}", where=str(path), fix=_AGAIN) from None
+
+
+def _benchmark(scores: Mapping[str, Any]) -> BenchmarkScores:
+    measures = {name: Measure(**measure) for name, measure in scores["measures"].items()}
+    return BenchmarkScores(scores["n"], scores["unscored"], measures, scores["protocol"])
 
 
 def check_comparable(a: Scores, b: Scores) -> None:
@@ -114,8 +120,17 @@ def load_verdicts(folder: Path) -> list[dict[str, Any]]:
     path = folder / VERDICTS
     if not path.is_file():
         raise CheckpointError("there are no verdicts here", where=str(path), fix=_AGAIN)
-    with path.open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
+    rows = [row.values for row in read_objects(path, DataError)]
+    for number, row in enumerate(rows, 1):
+        if missing := [key for key in _ROW if key not in row]:
+            raise DataError(f"the key '{missing[0]}' is missing", where=f"{path}: line {number}", fix=_AGAIN)
+    return rows
+
+
+_ROW = (
+    "question_id", "benchmark", "type", "images", "prompt", "choices", "references", "details", "text", "value",
+    "answer", "explanation", "parts", "model_id",
+)  # fmt: skip
 
 
 def verdict_row(benchmark: str, question: Question, answer: str, verdict: Verdict, model: str) -> dict[str, Any]:

@@ -160,7 +160,11 @@ def review_tables(files: Sequence[Path], *, protocol: str = "both-orders") -> li
 def _read(path: Path) -> list[_Review]:
     rows = [_review(row) for row in read_objects(path, DataError)]
     if not rows:
-        raise DataError("there are no reviews here", where=str(path))
+        raise DataError(
+            "there are no reviews here",
+            where=str(path),
+            fix="name the reviews of `vistune eval` with a judge, or LLaVA's",
+        )
     return rows
 
 

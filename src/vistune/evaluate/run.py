@@ -24,6 +24,7 @@ from vistune.recipe.evaluation import EvaluateRecipe, RunEvaluation
 from vistune.recipe.training import Recipe
 from vistune.records import ImageRecord, Question
 from vistune.sources import open_annotations, with_size
+from vistune.terminal import Terminal
 
 if TYPE_CHECKING:
     from vistune.data.source import DataSource
@@ -45,7 +46,7 @@ class Evaluation:
         overwrite: bool = False,
     ) -> None:  # fmt: skip
         self.model, self.recipe, self.out, self.overwrite = model, recipe, out, overwrite
-        self.console = console or Console(stderr=True)
+        self.console = console or Terminal(stderr=True)
         self.judges = self._judges()
         self.benchmarks = self._benchmarks()
         self.scores: Scores | None = None
@@ -88,6 +89,7 @@ class Evaluation:
         return open_model(
             spec, dtype=cast(Dtype, recipe.dtype), load_in_4bit=recipe.load_in_4bit, base_url=recipe.base_url,
             key_env=recipe.key_env, replies=self.out, limits=limits,
+            max_megapixels=recipe.max_megapixels,
         )  # fmt: skip
 
     def _benchmarks(self) -> dict[str, Benchmark]:
@@ -190,7 +192,7 @@ def step_evaluation(evaluation: RunEvaluation) -> Callable[[Any, Any, Path, int]
 
         answerer = Checkpoint(lambda: Assistant(model, processor), f"step {step}", identity=f"step {step}")
         out = folder / "eval" / f"step-{step}"
-        run = Evaluation(answerer, evaluation.recipe(), out, console=Console(quiet=True), overwrite=True)
+        run = Evaluation(answerer, evaluation.recipe(), out, console=Terminal(quiet=True), overwrite=True)
         return {
             f"{benchmark}/{name}": measure.value
             for benchmark, scores in run.run().benchmarks.items()

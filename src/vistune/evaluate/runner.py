@@ -17,7 +17,10 @@ from vistune.errors import DataError, VistuneError
 from vistune.evaluate.benchmarks import Benchmark, Scored
 from vistune.evaluate.models import Answerer, Prompt
 from vistune.evaluate.results import AnswerFile, BenchmarkScores, Scores, verdict_row, write_verdicts
+from vistune.image_files import UnreadableImageError, open_image_file
+from vistune.reading import open_file
 from vistune.records import Question
+from vistune.terminal import Terminal
 
 _CHUNK = 1024
 """Number of questions that a model gets at once; it sorts and batches them."""
@@ -115,8 +118,8 @@ def _answers(
     ]
     missing = [i for i in {key: i for i, key in enumerate(keys)}.values() if keys[i] not in stored]
     plain = cache(lambda size: Image.new("RGB", size, (128, 128, 128)))  # one object a size is encoded once
-    console = console or Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    console = console or Terminal(stderr=True)
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(name, total=len(questions), completed=len(questions) - len(missing))
         for start in range(0, len(missing), _CHUNK):
@@ -164,18 +167,21 @@ def _images(
     if plain is None:
         return question.images
     try:
-        return tuple(plain(Image.open(path).size) for path in question.images)
-    except OSError as error:
-        raise DataError(f"the image cannot be read: {error}", where=f"question {question.id}") from None
+        return tuple(plain(_size(path)) for path in question.images)
+    except UnreadableImageError as error:
+        fix = "replace the image, or remove the question"
+        raise DataError(f"the image cannot be read: {error}", where=f"question {question.id}", fix=fix) from None
+
+
+def _size(path: Path) -> tuple[int, int]:
+    with open_image_file(path) as image:
+        return image.size
 
 
 def _digest(path: Path) -> str:
     """The SHA-256 of a file. Raises DataError if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"the image cannot be read: {error.strerror}", where=str(path)) from None
+    with open_file(path, DataError) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _key(

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from vistune.errors import DataError
 from vistune.evaluate.scienceqa import CELLS, Pair, Reading, official, stored, tolerant
 from vistune.evaluate.statistics import share
 from vistune.evaluate.tables import Cell, ScoreTable
-from vistune.formats import parse_json
+from vistune.reading import parse_json, read_bytes
 
 _SPLITS = ("test", "val", "train")
 
@@ -103,14 +102,12 @@ def read_answers(path: Path) -> Answers:
 
 def _parse(path: Path) -> Any:
     """The content of a JSON file, or of JSON lines under whatever ending: LLaVA's *_output.jsonl is one object."""
+    data = read_bytes(path, DataError)
     try:
-        data = path.read_bytes()
-        return json.loads(data)
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    except ValueError as broken:  # also one of Unicode
-        if getattr(broken, "msg", "") != "Extra data":
-            raise DataError(f"not valid JSON: {broken}", where=str(path)) from None
+        return parse_json(data, str(path), DataError)
+    except DataError as broken:
+        if "Extra data" not in broken.what:
+            raise
     lines = enumerate(data.splitlines(), 1)
     return [parse_json(line, f"{path}: line {number}", DataError) for number, line in lines if line.strip()]
 
@@ -184,7 +181,9 @@ def _ensemble_tables(
     pairs = {pid: Pair(mine[pid], theirs[pid], again.get(pid)) for pid in problems if pid in mine and pid in theirs}
     title = f"{first.name} with {second.name}"
     if not pairs:
-        raise DataError("the two files answer no problem in common", where=title)
+        raise DataError(
+            "the two files answer no problem in common", where=title, fix="name answers to the same problems"
+        )
     answer = {pid: problems[pid].answer for pid in pairs}
     ensembles = {"complement": {pid: pair.complement == answer[pid] for pid, pair in pairs.items()}}
     if third:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from vistune.evaluate.results import Scores
 from vistune.evaluate.statistics import Measure
+from vistune.terminal import Terminal
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +69,9 @@ def print_tables(tables: Sequence[ScoreTable], console: Console | None = None) -
         for name, cell in one.cells.items():
             right = "" if cell.right is None else f"{cell.right:,.10g}"
             table.add_row(name, str(cell), right, f"{cell.of:,}")
-        (console or Console()).print(table)
+        (console or Terminal()).print(table)
         if one.counts:
-            (console or Console()).print(", ".join(f"{name}: {count:,}" for name, count in one.counts.items()))
+            (console or Terminal()).print(", ".join(f"{name}: {count:,}" for name, count in one.counts.items()))
 
 
 def print_scores(scores: Sequence[Scores], console: Console | None = None) -> None:
@@ -79,10 +80,10 @@ def print_scores(scores: Sequence[Scores], console: Console | None = None) -> No
     for column in scores:
         table.add_column(column.label, justify="right")
     for name, benchmark in scores[0].benchmarks.items():
-        table.add_row(f"[bold]{name}[/bold]", *[f"n = {column.benchmarks[name].n:,}" for column in scores])
+        table.add_row(name, *[f"n = {column.benchmarks[name].n:,}" for column in scores], style="bold")
         for metric in benchmark.measures:
             table.add_row(metric, *[str(Cell.percent(column.benchmarks[name].measures[metric])) for column in scores])
         if any(column.benchmarks[name].unscored for column in scores):
             table.add_row("unscored answers", *[f"{column.benchmarks[name].unscored:,}" for column in scores])
         table.add_section()
-    (console or Console()).print(table)
+    (console or Terminal()).print(table)

@@ -15,7 +15,7 @@ from vistune.export.gguf_tokenizer import tokenizer_obstacles
 from vistune.export.text_gguf import text_obstacles
 from vistune.export.vision_gguf import Obstacle, vision_obstacles
 from vistune.model.checkpoint import is_complete
-from vistune.model.pretrained import local_folder
+from vistune.model.pretrained import local_folder, unreadable
 
 _VLLM_TOWERS = ("clip_vision_model", "siglip_vision_model")  # besides Pixtral's
 
@@ -38,7 +38,9 @@ def check_engines(checkpoint: Path | str) -> list[Support]:
     """
     folder = local_folder(checkpoint)
     if not is_complete(folder):
-        raise CheckpointError("there is no checkpoint here", where=str(checkpoint))
+        raise CheckpointError(
+            "there is no checkpoint here", where=str(checkpoint), fix="name the folder of a stage, e.g. runs/own/tune"
+        )
     hows = {
         "transformers": f"AutoModelForImageTextToText.from_pretrained('{checkpoint}')",
         "vLLM": f"vllm serve {checkpoint}",
@@ -64,9 +66,10 @@ def llama_cpp_obstacles(config: Any, processor: Any) -> list[Obstacle]:
 
 def _open(checkpoint: Path) -> tuple[Any, Any]:
     try:
-        return AutoConfig.from_pretrained(checkpoint), AutoProcessor.from_pretrained(checkpoint, backend="pil")
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"cannot be read: {str(error).splitlines()[0]}", where=str(checkpoint)) from None
+        config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
+        return config, AutoProcessor.from_pretrained(checkpoint, backend="pil", trust_remote_code=False)
+    except Exception as error:  # of any type for a broken file
+        raise unreadable(checkpoint, error) from None
 
 
 def _template_obstacles(processor: Any) -> list[str]:

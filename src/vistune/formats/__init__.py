@@ -5,7 +5,6 @@ One format a file. `conversations` writes what the package makes.
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,13 +14,14 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from vistune.errors import VistuneError
+from vistune.reading import open_file
 from vistune.registry import Registry
 
 OnError = Callable[[Any], None]
 """Gets the error of a bad row: raises it, or notes it so that the row is left out."""
 Place = tuple[int, int, int]
 """Where a row is: a number (row, line, shard), and for files that are read in pieces its offset and length in bytes."""
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 """The endings of image files."""
 
 
@@ -45,12 +45,9 @@ class Location:
 
     @contextmanager
     def open(self, path: Path) -> Iterator[BufferedReader]:
-        """A file of it in binary; the location's error if the system does not open it, or not read it meanwhile."""
-        try:
-            with path.open("rb") as file:
-                yield file
-        except OSError as error:
-            raise self.error(f"cannot be read: {error.strerror or error}", where=self.path) from None
+        """A file of it in binary; the location's error if it is no regular file, or cannot be read."""
+        with open_file(path, self.error) as file:
+            yield file
 
 
 class Row(NamedTuple):
@@ -112,32 +109,13 @@ def read_objects(path: Path, error: type[VistuneError]) -> Iterator[Row]:
         raise error(what, where=str(path), fix="rows are read from .json, .jsonl, .csv, .tsv, .xlsx and .parquet")
     for row in formats.get(known[0])(Location(str(path), error)).scan(stop):
         if not isinstance(row.values, dict):
-            raise error("this is not an object", where=row.where)
+            raise error("this is not an object", where=row.where, fix='write each record as {"key": …}')
         yield row
 
 
 def stop(error: VistuneError) -> None:
     """The strict way with a bad row: its error ends the reading."""
     raise error
-
-
-def parse_json(data: str | bytes, where: str, error: type[VistuneError]) -> Any:
-    """The value of a JSON text; a byte-order mark is skipped. Raises `error`."""
-    try:
-        return json.loads(data.removeprefix(b"\xef\xbb\xbf") if isinstance(data, bytes) else data)
-    except (ValueError, RecursionError) as broken:  # JSON's and Unicode's errors are ValueErrors
-        fix = "save it as UTF-8" if isinstance(broken, UnicodeDecodeError) else ""
-        raise error(f"not valid JSON: {json_problem(broken)}", where=where, fix=fix) from None
-
-
-def json_problem(broken: Exception) -> str:
-    """What is wrong with a JSON text, by its decoder's error."""
-    return "too many nested brackets" if isinstance(broken, RecursionError) else str(broken)
-
-
-def not_utf8(broken: UnicodeDecodeError, where: str, error: type[VistuneError]) -> VistuneError:
-    """The error for a text in another encoding, like Latin-1 or Excel's UTF-16."""
-    return error(f"not text in UTF-8 ({broken.reason})", where=where, fix="save it as UTF-8")
 
 
 def read_slice(path: Path, place: Place) -> bytes:

@@ -10,7 +10,8 @@ from io import BufferedReader
 from typing import Any
 
 from vistune.errors import VistuneError
-from vistune.formats import Location, json_problem
+from vistune.formats import Location
+from vistune.reading import json_problem
 
 _CHUNK = 2**20
 _LONGEST = 2**26
@@ -73,10 +74,10 @@ class JsonStream:
         for _ in self._items("{", "}"):
             key, length = self._value()
             if not isinstance(key, str):
-                raise self._broken("expecting a key")
+                raise self._broken("expecting a key", fix="correct it, or copy the file again")
             self._skip(length)
             if self.next() != ":":
-                raise self._broken("expecting ':'")
+                raise self._broken("expecting ':'", fix="correct it, or copy the file again")
             self._skip(1)
             self.next()
             before = self._offset
@@ -105,12 +106,14 @@ class JsonStream:
     def end(self) -> None:
         """Raise the location's error for anything but white space that follows."""
         if extra := self.next():
-            raise self._broken(f"{extra!r} after the end")
+            raise self._broken(
+                f"{extra!r} after the end", fix="write one list, or a record a line with the ending .jsonl"
+            )
 
     def _items(self, opening: str, closing: str) -> Iterator[None]:
         """Stops at the beginning of each item between the brackets."""
         if self.next() != opening:
-            raise self._broken(f"expecting '{opening}'")
+            raise self._broken(f"expecting '{opening}'", fix="correct it, or copy the file again")
         self._skip(1)
         if self.next() == closing:
             self._skip(1)
@@ -120,7 +123,11 @@ class JsonStream:
             yield
             after = self.next()
             if after not in (",", closing):
-                raise self._broken(f"expecting ',' or '{closing}'") if after else self._cut_off()
+                raise (
+                    self._broken(f"expecting ',' or '{closing}'", fix="correct it, or copy the file again")
+                    if after
+                    else self._cut_off()
+                )
             self._skip(1)
             if after == closing:
                 return

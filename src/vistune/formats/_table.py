@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -19,12 +20,20 @@ def load_with_datasets(load: Callable[[Any], Any], location: Location) -> Any:
     Raises MissingPackageError without the package, `location.error` if it fails.
     """
     datasets = require("datasets", "data", "reading this format", where=location.label)
-    try:
+    with table_errors(location):
         return load(datasets)
+
+
+@contextmanager
+def table_errors(location: Location) -> Iterator[None]:
+    """Raises the location's error in place of what the many readers of `datasets` and Arrow raise."""
+    try:
+        yield
     except VistuneError:
         raise
-    except Exception as error:  # it raises what its many readers raise
-        raise location.error(f"cannot be read: {error.__cause__ or error}", where=location.label) from error
+    except Exception as error:
+        what = f"cannot be read: {error.__cause__ or error}"
+        raise location.error(what, where=location.label, fix="copy or make it again") from error
 
 
 class Table(Format):
@@ -48,16 +57,18 @@ class Table(Format):
         return list(self._all.column_names)
 
     def scan(self, on_error: OnError, *, images: bool = False) -> Iterator[Row]:  # noqa: ARG002
-        for start in range(0, len(self._rows), _ROWS):
-            table = self._rows[start : start + _ROWS].combine_chunks()
-            names = table.column_names
-            columns = [_light(table.column(name).combine_chunks()).to_pylist() for name in names]
-            for number, row in enumerate(zip(*columns, strict=True), start):
-                yield self._row(dict(zip(names, row, strict=True)), number)
+        with table_errors(self._location):
+            for start in range(0, len(self._rows), _ROWS):
+                table = self._rows[start : start + _ROWS].combine_chunks()
+                names = table.column_names
+                columns = [_light(table.column(name).combine_chunks()).to_pylist() for name in names]
+                for number, row in enumerate(zip(*columns, strict=True), start):
+                    yield self._row(dict(zip(names, row, strict=True)), number)
 
     def read(self, place: Place) -> Row:
         number = place[0]
-        return self._row(self._rows[number : number + 1].to_pylist()[0], number)
+        with table_errors(self._location):
+            return self._row(self._rows[number : number + 1].to_pylist()[0], number)
 
     def _row(self, values: dict[str, Any], number: int) -> Row:
         return Row(values, f"{self.label}: record {number}", (number, 0, 0))

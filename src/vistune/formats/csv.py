@@ -8,7 +8,8 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, ClassVar
 
-from vistune.formats import Format, OnError, Row, formats, not_utf8
+from vistune.formats import Format, OnError, Row, formats
+from vistune.reading import not_utf8
 
 _DELIMITERS = "\t|;,"
 _QUOTES = (
@@ -35,7 +36,7 @@ class Csv(Format):
         try:
             with self._location.open(self._path) as content:
                 file = TextIOWrapper(content, "utf-8-sig", newline="")
-                header = file.readline()
+                header = file.readline(2**20)
                 delimiter = max(_DELIMITERS, key=lambda character: (header.count(character), character == ","))
                 file.seek(0)
                 yield from self._rows(csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True),
@@ -51,7 +52,7 @@ class Csv(Format):
                 for line in lines:
                     where = f"{self._path}: line {first}"
                     if not names:
-                        names = [name.strip() for name in line]
+                        names = self._checked([name.strip() for name in line], where)
                     elif lines.line_num > first and _swallowed(line, delimiter, len(names)):
                         raise csv.Error("a quoted text holds rows")
                     elif len(line) == len(names):
@@ -68,6 +69,12 @@ class Csv(Format):
                 if lines.line_num > first or not names:  # where the next row begins is not known
                     raise wrong from None
                 on_error(wrong)
+
+    def _checked(self, names: list[str], where: str) -> list[str]:
+        if twice := [name for name in names if name and names.count(name) > 1]:
+            fix = "give each column its own name"
+            raise self._location.error(f"two columns have the name '{twice[0]}'", where=where, fix=fix)
+        return names
 
 
 def _undecodable(path: Path) -> str:

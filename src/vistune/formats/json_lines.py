@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vistune.errors import VistuneError
-from vistune.formats import Format, OnError, Place, Row, formats, parse_json, read_slice
+from vistune.formats import Format, OnError, Place, Row, formats, read_slice
+from vistune.reading import bounded_lines, parse_json
 
 
 @formats.register("json_lines")
@@ -21,7 +22,7 @@ class JsonLines(Format):
     def scan(self, on_error: OnError, *, images: bool = False) -> Iterator[Row]:  # noqa: ARG002
         offset = 0
         with self._location.open(self._path) as file:
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(bounded_lines(file, str(self._path), self._location.error), 1):
                 place = number, offset, len(line)
                 offset += len(line)
                 if not line.strip():
@@ -41,7 +42,7 @@ class JsonLines(Format):
 
 def holds_lines(path: Path) -> bool:
     """Whether the first line of a file is a whole object."""
-    if not path.is_file():
+    if not path.is_file():  # also of a pipe or a device
         return False
     with path.open("rb") as file:
         first = file.readline(2**20).removeprefix(b"\xef\xbb\xbf").strip()

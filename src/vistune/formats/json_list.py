@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from vistune.formats import Format, OnError, Place, Row, formats, parse_json, read_slice
+from vistune.formats import Format, OnError, Place, Row, formats, read_slice
 from vistune.formats._json_stream import JsonStream
 from vistune.formats.json_lines import holds_lines
+from vistune.reading import parse_json
 
 
 @formats.register("json_list")

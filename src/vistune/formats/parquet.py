@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from vistune.errors import require
 from vistune.formats import Location, OnError, Row, formats
-from vistune.formats._table import Table, load_with_datasets
+from vistune.formats._table import Table, load_with_datasets, table_errors
 
 _BATCH = 1_000
 
@@ -28,7 +28,7 @@ class ParquetFiles(Table):
         self._parquet = require("pyarrow.parquet", "data", "reading parquet", where=location.path)
         self._files = [file for file in _files(location) if self._row_count(file)]
         if not self._files:
-            raise location.error("there are no rows in it", where=location.path)
+            raise location.error("there are no rows in it", where=location.path, fix="name a file with rows")
 
     @staticmethod
     def fits(path: str) -> bool:
@@ -44,7 +44,7 @@ class ParquetFiles(Table):
     def _texts(self) -> Iterator[Row]:
         start = 0
         for path in self._files:
-            with self._parquet.ParquetFile(path) as file:
+            with table_errors(self._location), self._parquet.ParquetFile(path) as file:
                 leaves = [file.schema.column(number) for number in range(len(file.schema))]
                 texts = [leaf.path for leaf in leaves if not _binary(leaf)]
                 for batch in file.iter_batches(_BATCH, columns=texts):
@@ -56,8 +56,9 @@ class ParquetFiles(Table):
         from pyarrow import ArrowException  # type: ignore[import-untyped]
 
         try:
-            return int(self._parquet.read_metadata(file).num_rows)
-        except (ArrowException, OSError) as error:
+            with self._location.open(file) as opened:
+                return int(self._parquet.read_metadata(opened).num_rows)
+        except ArrowException as error:
             what = f"not a whole parquet file: {error}"
             raise self._location.error(what, where=str(file), fix="copy it again") from None
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from vistune.errors import VistuneError
-from vistune.formats import IMAGE_ENDINGS, Format, Location, OnError, Place, Row, formats, parse_json, read_slice
+from vistune.formats import IMAGE_ENDINGS, Format, Location, OnError, Place, Row, formats, read_slice
+from vistune.reading import MOST_BYTES, WRONG_TYPE, parse_json
 
 
 class TarRecord(NamedTuple):
@@ -61,7 +62,7 @@ class TarShards(Format):
     def read(self, place: Place) -> Row:
         shard = self._shards[place[0]]
         file = io.BytesIO(read_slice(shard, place))
-        [record] = tar_records(file, shard, self._location.error)
+        [record] = tar_records(file, shard, self._location.error, whole=False)
         return self._row(file, record, place, whole=True)
 
     def _row(self, file: BinaryIO, record: TarRecord, place: Place, *, whole: bool) -> Row:
@@ -78,13 +79,18 @@ class TarShards(Format):
         return Row(values, where, place)
 
 
-def tar_records(file: BinaryIO, shard: Path, error: type[VistuneError]) -> Iterator[TarRecord]:
-    """The records of an open, uncompressed tar file. Raises `error` for one that is broken."""
+def tar_records(file: BinaryIO, shard: Path, error: type[VistuneError], *, whole: bool = True) -> Iterator[TarRecord]:
+    """The records of an open, uncompressed tar file, or of a piece of one if it is not `whole`.
+
+    Raises `error` for one that is broken, or cut off.
+    """
     key, found = "", list[tarfile.TarInfo]()
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             while (member := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # it would keep them all
+                if not 0 <= member.size <= MOST_BYTES:
+                    raise tarfile.ReadError(f"'{member.name}' has a size of {member.size:,} bytes")
                 folder, slash, name = member.name.rpartition("/")
                 stem, dot, _ = name.partition(".")
                 if not member.isfile() or not dot:
@@ -94,10 +100,25 @@ def tar_records(file: BinaryIO, shard: Path, error: type[VistuneError]) -> Itera
                     found = []
                 key = folder + slash + stem
                 found.append(member)
-    except tarfile.TarError as broken:
-        raise error(f"not a whole tar file: {broken}", where=str(shard), fix="copy it again") from None
+            if whole:
+                _check_end(file, tar.offset)
+    except (tarfile.TarError, *WRONG_TYPE) as broken:
+        fix = "copy it again; if its writer was killed, write it again"
+        raise error(f"not a whole tar file: {broken}", where=str(shard), fix=fix) from None
     if found:
         yield TarRecord(key, found)
+
+
+def _check_end(file: BinaryIO, offset: int) -> None:
+    """Raise tarfile.ReadError for what `tarfile` takes for the end: a cut, a damaged head, files put together."""
+    file.seek(offset)
+    if not file.read(1):
+        raise tarfile.ReadError("it is cut off: its end is missing")
+    file.seek(offset)
+    while rest := file.read(2**20):
+        if rest.strip(b"\0"):
+            raise tarfile.ReadError(f"it is damaged, or goes on after its end, at byte {offset:,}")
+        offset += len(rest)
 
 
 def read_member(file: BinaryIO, member: tarfile.TarInfo) -> bytes:

@@ -10,6 +10,7 @@ from typing import IO, ClassVar
 from xml.etree import ElementTree as ET
 
 from vistune.formats import Format, OnError, Row, formats
+from vistune.reading import MOST_BYTES, WRONG_TYPE
 
 _MAIN = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 _SHEET, _STRINGS = "xl/worksheets/sheet1.xml", "xl/sharedStrings.xml"
@@ -28,10 +29,11 @@ class Xlsx(Format):
     def scan(self, on_error: OnError, *, images: bool = False) -> Iterator[Row]:  # noqa: ARG002
         try:
             with self._location.open(self._path) as file, zipfile.ZipFile(file) as book:
+                _check_sizes(book)
                 strings = list(_strings(book)) if _STRINGS in book.namelist() else []
                 with book.open(_SHEET) as sheet:
                     yield from self._rows(_lines(sheet, strings))
-        except (zipfile.BadZipFile, zlib.error, EOFError, ET.ParseError, KeyError, IndexError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, ET.ParseError, NotImplementedError, *WRONG_TYPE) as error:
             what = f"not a whole Excel workbook: {error}"
             raise self._location.error(what, where=str(self._path), fix="save it again, as .xlsx or .csv") from None
 
@@ -43,6 +45,13 @@ class Xlsx(Format):
             elif any(cells.values()):
                 values = {name: cells.get(place, "") for place, name in names.items()}
                 yield Row(values, f"{self._path}: line {number}", (number, 0, 0))
+
+
+def _check_sizes(book: zipfile.ZipFile) -> None:
+    """Raise BadZipFile for parts that would take gigabytes, however small they are while compressed."""
+    for name in {_SHEET, _STRINGS} & {*book.namelist()}:
+        if (size := book.getinfo(name).file_size) > MOST_BYTES:
+            raise zipfile.BadZipFile(f"{name} has {size:,} bytes")
 
 
 def _strings(book: zipfile.ZipFile) -> Iterator[str]:

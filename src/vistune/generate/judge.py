@@ -22,6 +22,9 @@ from vistune.records import Turn
 from vistune.scene.context import format_context
 from vistune.seeded import pick
 
+_FAILED = "judging_failed"
+"""The reason of a reply that a parser or filter of ours fails on."""
+
 
 @dataclass(frozen=True, slots=True)
 class JudgedSample:
@@ -141,6 +144,8 @@ def _parse(kind: Kind, reply: Reply) -> ParsedReply | ReplyError:
         return parse_reply(reply.text, answer_only=bool(kind.questions), finish=reply.finish)
     except ReplyError as error:
         return error
+    except Exception:  # no reply ends a run: its text is in rejected.jsonl
+        return ReplyError(_FAILED)
 
 
 def _judge(sample: PlannedSample, plan: Plan, about: Mapping[str, Any], attempt: Attempt) -> JudgedSample:
@@ -155,7 +160,10 @@ def _judge(sample: PlannedSample, plan: Plan, about: Mapping[str, Any], attempt:
         "cost": cost.usd if cost.pico else None,
         "attempts": attempt.number,
     }
-    verdict, turns = _verdict_on(sample, plan, attempt.parsed)
+    try:
+        verdict, turns = _verdict_on(sample, plan, attempt.parsed)
+    except Exception:  # as in `_parse`
+        verdict, turns = _verdict((_FAILED,)), ()
     categories = tuple(dict.fromkeys(box.category for box in sample.record.boxes))
     return JudgedSample(about | verdict, turns, reply.text, categories)
 

@@ -25,6 +25,7 @@ from vistune.errors import VistuneError, did_you_mean
 from vistune.generate.languages import ENGLISH, UNSPACED, language_code, language_name
 from vistune.generate.replies import ReplyError, parse_reply, to_json
 from vistune.llm.client import Request
+from vistune.reading import read_text
 from vistune.recipe.schema import Section, load
 from vistune.records import ImageRecord, Turn
 from vistune.resources import folder as package_folder
@@ -224,7 +225,7 @@ def _parts() -> Mapping[str, Any]:
 
 def _kinds_in(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
-        raise VistuneError("there is no such folder", where=str(folder))
+        raise VistuneError("there is no such folder", where=str(folder), fix="check --kind-dir")
     return {file.parent.name: file.parent for file in sorted(folder.glob("*/kind.yaml"))}
 
 
@@ -258,7 +259,7 @@ def _questions(folder: Path, language: str) -> tuple[str, ...]:
         raise VistuneError(what, where=str(folder), fix=fix)
     lines = tuple(line.strip() for line in _read(folder, name).splitlines() if line.strip())
     if not lines:
-        raise VistuneError("there are no questions in it", where=str(folder / f"{name}.txt"))
+        raise VistuneError("there are no questions in it", where=str(folder / f"{name}.txt"), fix="write one a line")
     return lines
 
 
@@ -284,16 +285,11 @@ def _example(folder: Path, stem: str, settings: KindSettings, name: str) -> tupl
         raise VistuneError(f"not a reply: {error}", where=where, fix="write it in the text format") from None
     low, high = settings.turns
     if not low <= pairs <= high:
-        raise VistuneError(f"it has {pairs} questions, and kind.yaml allows {low} to {high}", where=where)
+        what, fix = f"it has {pairs} questions, and kind.yaml allows {low} to {high}", "change `turns` there"
+        raise VistuneError(what, where=where, fix=fix)
     return context, reply
 
 
 def _read(folder: Path, name: str) -> str:
     """The text of `name`.txt, without white space around it. Raises VistuneError if it is missing or not UTF-8."""
-    file = folder / f"{name}.txt"
-    try:
-        return file.read_text("utf-8").strip()
-    except FileNotFoundError:
-        raise VistuneError("there is no such file", where=str(file)) from None
-    except UnicodeDecodeError:
-        raise VistuneError("this is no text in UTF-8", where=str(file)) from None
+    return read_text(folder / f"{name}.txt", VistuneError).strip()

@@ -74,7 +74,7 @@ class Shard:
     @classmethod
     def parse(cls, text: str) -> Shard:
         """The shard `I/N`. Raises VistuneError."""
-        found = re.fullmatch(r"(\d+)/(\d+)", text)
+        found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
         if not found or not 1 <= int(found[1]) <= int(found[2]):
             raise VistuneError(f"'{text}' is not a shard", where="--shard", fix="I/N with I from 1 to N, e.g. 2/7")
         return cls(int(found[1]), int(found[2]))

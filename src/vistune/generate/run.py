@@ -12,7 +12,6 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 from rich.console import Console
 
@@ -39,8 +38,8 @@ from vistune.recipe import schema
 from vistune.recipe.generation import GenerateRecipe
 from vistune.records import ImageRecord
 from vistune.sources import AnnotatedImages, open_annotations
+from vistune.terminal import Terminal
 
-T = TypeVar("T")
 _TEACHER = "teacher"
 """The store's note of the teacher whose data the folder holds."""
 _NO_SAMPLES = "vistune generate DATA --show prints what the teacher sees of each image"
@@ -95,7 +94,7 @@ class Generation:
         pilot: int | None = None, sends: bool = True, overwrite: bool = False,
     ) -> None:  # fmt: skip
         self.recipe, self._out, self.merge, self.pilot, self.overwrite = recipe, out, merge, pilot, overwrite
-        self.console = console or Console(stderr=True)
+        self.console = console or Terminal(stderr=True)
         if pilot is not None and pilot < 1:
             raise VistuneError(f"a pilot of {pilot} samples", where="--pilot", fix="give a number from 1 up")
         self.prompts = Prompts(
@@ -167,7 +166,8 @@ class Generation:
 
     def _image(self, record: ImageRecord) -> ImageFile:
         name = image_path(record, self.images)
-        return ImageFile(record.image, name, self.recipe.image_max_side, record.width, record.height)
+        size, most = (record.width, record.height), self.recipe.max_megapixels
+        return ImageFile(record.image, name, self.recipe.image_max_side, *size, most)
 
     def preview(self, write: Callable[[str], None]) -> None:
         """Write what the teacher would see: each prompt once, then each image's context. Sends no request."""

@@ -108,8 +108,8 @@ class RequestError(Exception):
 
 
 def valid_usage(counts: Mapping[str, Any]) -> dict[str, int]:
-    """The counts of tokens that a server reports; a value that is not a count of 0 to 2^53 is left out."""
-    return {name: count for name, count in counts.items() if type(count) is int and 0 <= count <= 2**53}
+    """The counts of tokens that a server reports; a value that is not a count of 0 to 2^31 is left out."""
+    return {name: count for name, count in counts.items() if type(count) is int and 0 <= count <= 2**31}
 
 
 Send = Callable[[Request], Awaitable[Reply]]

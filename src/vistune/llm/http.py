@@ -12,16 +12,18 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Self
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from yarl import URL
 
 from vistune.errors import ClientError, VistuneError
+from vistune.llm.body import MAX_BODY, read_body
 from vistune.llm.client import Client, Reply, Request, RequestError, Send
 from vistune.llm.faults import RefusedError, fault, load_json
 from vistune.llm.images import generic_tokens
+from vistune.reading import NOT_IN_FORMAT, WRONG_TYPE
 from vistune.records import Turn
 
 CONNECT = 20.0
@@ -51,7 +53,7 @@ class Http:
 
     def __init__(self, base_url: str, headers: Mapping[str, str], *, key: str = "", timeout: float = 600.0) -> None:
         headers = dict(headers)
-        parts = urlsplit(base_url)
+        parts = _split(base_url)
         query = [value for name, value in parse_qsl(parts.query) if name != "api-version"]
         proxy = _proxy(parts.scheme, parts.hostname or "")
         login = _login(base_url)
@@ -73,7 +75,11 @@ class Http:
     async def __aenter__(self) -> Self:
         timeout = aiohttp.ClientTimeout(total=self._timeout, sock_connect=CONNECT)
         connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
-        self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, headers=self._headers)
+        # bodies are decompressed by `read_body`, within its bound; few are compressed
+        headers = {"Accept-Encoding": "identity", **self._headers}
+        self._session = aiohttp.ClientSession(
+            connector=connector, timeout=timeout, headers=headers, auto_decompress=False
+        )
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -90,10 +96,10 @@ class Http:
             raise RequestError("not_json", excerpt, billed=True)
         return body
 
-    async def raw(self, method: str, path: str, **options: Any) -> bytes:
-        """The body of the response. Raises as `response`."""
+    async def raw(self, method: str, path: str, *, most: int = MAX_BODY, **options: Any) -> bytes:
+        """The body of the response, of at most `most` bytes. Raises as `response`."""
         async with self.response(method, path, **options) as response:
-            return self.hide_bytes(await response.read())
+            return self.hide_bytes(await read_body(response, most))
 
     @asynccontextmanager
     async def response(self, method: str, path: str, **options: Any) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -110,7 +116,7 @@ class Http:
                 method, url, proxy=self._proxy, allow_redirects=False, **options
             ) as response:
                 if response.status != 200:
-                    raise self._status_error(response, self.hide_bytes(await response.read()))
+                    raise self._status_error(response, self.hide_bytes(await read_body(response)))
                 yield response
         except aiohttp.ClientError as caught:
             raise self._connection_error(caught) from None
@@ -206,6 +212,8 @@ class RemoteClient(Client):
             # reading and encoding images takes long: in another thread
             body = await asyncio.to_thread(self.body, request) if request.images else self.body(request)
             return self.read(await self.http.json("POST", self.path, json=body))
+        except WRONG_TYPE as error:
+            raise RequestError("not_a_reply", f"{NOT_IN_FORMAT}: {error}", billed=True) from None
         except RefusedError as error:
             if request.schema is not None and self.schema_error.search(error.details):
                 raise RequestError("no_schema", error.what, retry=False) from None
@@ -258,6 +266,19 @@ def _spellings(secrets: Iterable[str]) -> list[bytes]:
     forms = {form for one in plain for form in (one, b64encode(one.encode()).decode(), quote(one, safe=""))}
     forms |= {json.dumps(one)[1:-1] for one in plain}
     return sorted((form.encode() for form in forms), key=len, reverse=True)
+
+
+def _split(url: str) -> SplitResult:
+    """The parts of a base URL. Raises ClientError, which does not repeat it: it may hold a password."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+        URL(url)
+    except ValueError as error:
+        what = f"the base URL is no URL: {str(error).replace(url, '…')}"
+        fix = "give a URL such as http://localhost:8000/v1, with %2F for a slash in a user or password"
+        raise ClientError(what, fix=fix) from None
+    return parts
 
 
 def _login(url: str | None) -> list[str]:

@@ -13,6 +13,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from vistune.image_files import MAX_MEGAPIXELS, open_image_file
 from vistune.llm.client import RequestError, ShownImage
 
 _PATCH = 28
@@ -36,6 +37,7 @@ class ImageFile:
     max_side: int
     width: int = 0
     height: int = 0
+    max_megapixels: float = MAX_MEGAPIXELS
 
     @property
     def key(self) -> str:
@@ -51,13 +53,13 @@ class ImageFile:
 
     def data_url(self) -> str:
         """The image in RGB, upright, as a JPEG in a data URL. Raises RequestError if it cannot be read."""
-        from PIL import Image, ImageOps
+        from PIL import ImageOps
 
+        if not self.path.is_file():
+            raise RequestError("image_missing", f"there is no image {self.path}", retry=False)
         try:
-            with Image.open(self.path) as file:
+            with open_image_file(self.path, self.max_megapixels) as file:
                 image = ImageOps.exif_transpose(file).convert("RGB")
-        except FileNotFoundError:
-            raise RequestError("image_missing", f"there is no image {self.path}", retry=False) from None
         except Exception as error:  # Pillow's decoders raise many types of errors for a corrupt file
             raise RequestError("image_unreadable", f"{self.path}: {error}", retry=False) from None
         image.thumbnail((self.max_side, self.max_side))

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from vistune.printable import printable
+
 _REDRAW, _LINE = 0.25, 10.0
 """Seconds between two updates on a terminal, and between two plain lines."""
 _RECENT = 20.0
@@ -47,6 +49,9 @@ class Progress:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
+    def _text(self) -> Text:
+        return Text(printable(self.line()))
+
     def _speed(self) -> list[str]:
         now = time.monotonic()
         self._marks = [mark for mark in self._marks if now - mark[0] <= _RECENT] + [(now, self.done)]
@@ -59,12 +64,12 @@ class Progress:
         return [f"{rate:,.1f} per second", f"{left} left"]
 
     async def _draw(self, console: Console) -> None:
-        with Live(Text(self.line()), console=console, auto_refresh=False, transient=True) as live:
+        with Live(self._text(), console=console, auto_refresh=False, transient=True) as live:
             while True:
                 await asyncio.sleep(_REDRAW)
-                live.update(Text(self.line()), refresh=True)
+                live.update(self._text(), refresh=True)
 
     async def _print(self, console: Console) -> None:
         while True:
             await asyncio.sleep(_LINE)
-            console.print(self.line(), highlight=False, markup=False, soft_wrap=True)
+            console.print(self._text(), soft_wrap=True)

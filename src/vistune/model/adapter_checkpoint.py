@@ -27,6 +27,7 @@ from vistune.model.checkpoint import BASE, is_complete, keep_own_template, load_
 from vistune.model.pretrained import local_folder
 from vistune.model.projector import MARK, LinearProjector, as_one_layer, saved_weights
 from vistune.output_folder import empty_folder
+from vistune.reading import read_json
 from vistune.recipe.training import ModelRecipe, Recipe
 from vistune.storage import add_files
 
@@ -142,7 +143,8 @@ def _open_on_base(path: Path, *, weights: bool) -> tuple[LlavaForConditionalGene
         else:
             model.model.multi_modal_projector.load_state_dict(load_file(path / _PROJECTOR))
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise CheckpointError(f"does not fit its base: {str(error).splitlines()[0]}", where=str(path)) from error
+        what, fix = f"does not fit its base: {str(error).splitlines()[0]}", f"correct the base's name in {BASE}"
+        raise CheckpointError(what, where=str(path), fix=fix) from error
     keep_own_template(model, processor)  # as it was in their training
     return model, processor
 
@@ -160,10 +162,25 @@ def merge(
 
 
 def read_base(path: Path) -> Path | Backbones:
-    """What an adapter checkpoint was trained on. Raises CheckpointError if it is missing or not named."""
+    """What an adapter checkpoint was trained on. Raises CheckpointError if it is missing or not named.
+
+    So it does if bases of bases lead back to it.
+    """
+    base = below = _read_base(path)
+    known = {path.resolve()}
+    while isinstance(below, Path) and is_adapter(below):
+        if below.resolve() in known:
+            fix = f"correct the name of the base in {BASE}"
+            raise CheckpointError("its bases lead back to it", where=str(path), fix=fix)
+        known.add(below.resolve())
+        below = _read_base(below)
+    return base
+
+
+def _read_base(path: Path) -> Path | Backbones:
     file = path / (BASE if (path / BASE).is_file() else adapters.CONFIG)
     try:
-        content = json.loads(file.read_text("utf-8"))
+        content = read_json(file, CheckpointError)
         if "model" in content:
             return Backbones(ModelRecipe.model_validate(content["model"]), int(content["seed"]))
         name = content["checkpoint" if file.name == BASE else "base_model_name_or_path"]
@@ -172,5 +189,7 @@ def read_base(path: Path) -> Path | Backbones:
         fix = f"put that checkpoint there, or correct its path in {file.name}"
         raise CheckpointError(f"its base {name} is missing", where=str(path), fix=fix) from None
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
-        raise CheckpointError(f"does not name its base: {error}", where=str(file)) from None
+        raise CheckpointError(
+            f"does not name its base: {error}", where=str(file), fix='name its base there: {"checkpoint": FOLDER}'
+        ) from None
     return Path(os.path.normpath(base))

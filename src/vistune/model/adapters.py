@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import LlavaForConditionalGeneration
 
-from vistune.errors import RecipeError, did_you_mean, require
+from vistune.errors import CheckpointError, RecipeError, did_you_mean, require
 from vistune.model.projector import saved_weights
 from vistune.recipe.training import LoraRecipe
 
@@ -111,6 +111,8 @@ def merge_adapter(model: LlavaForConditionalGeneration, path: Path) -> LlavaForC
 
     Raises what PEFT raises if they do not fit.
     """
+    if not (path / _WEIGHTS).is_file():
+        raise CheckpointError(f"there is no {_WEIGHTS}", where=str(path), fix="save the adapters as safetensors")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT calls what transformers deprecates
         merged: LlavaForConditionalGeneration = PeftModel.from_pretrained(model, path).merge_and_unload()

@@ -43,7 +43,9 @@ def assemble(
     """
     vision, image_settings = load_vision(resolve(recipe.vision_tower, "vision"), weights=weights)
     vision = at_image_size(vision, recipe.image_size or vision.config.image_size)
-    language, tokenizer = load_language(resolve(recipe.language_model, "language"), weights=weights)
+    language, tokenizer = load_language(
+        resolve(recipe.language_model, "language"), weights=weights, allow_pickle=recipe.allow_pickle
+    )
     _check_features(recipe, vision.config)
     template = templates.chat_template(tokenizer, recipe.chat_template)
     _prepare_tokenizer(tokenizer, template)

@@ -15,7 +15,8 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 from vistune.data.chat_template import checkpoint_template
 from vistune.data.encode import PromptEncoder
 from vistune.data.image_tokens import ImageTokens
-from vistune.data.images import ImageFile, ImageInput, read_image, to_pixels, to_rgb
+from vistune.data.images import ImageFile, ImageInput, open_image, read_image, to_pixels, to_rgb
+from vistune.image_files import MAX_MEGAPIXELS
 from vistune.model.adapter_checkpoint import open_on_device
 from vistune.model.decode import PromptIds, greedy, likelihoods
 from vistune.model.vision import image_grid, see
@@ -29,22 +30,26 @@ Images = ImageLike | Sequence[ImageLike] | None
 class Assistant:
     """Answers questions about images by greedy decoding."""
 
-    def __init__(self, model: LlavaForConditionalGeneration, processor: LlavaProcessor) -> None:
-        self.model, self.processor = model.eval(), processor
+    def __init__(
+        self, model: LlavaForConditionalGeneration, processor: LlavaProcessor, max_megapixels: float = MAX_MEGAPIXELS
+    ) -> None:
+        self.model, self.processor, self._max_megapixels = model.eval(), processor, max_megapixels
         self._prompts = PromptEncoder(processor.tokenizer, checkpoint_template(processor))
         self._grid = image_grid(model.config)
 
     @classmethod
     def load(
         cls, path: Path | str, device: str | None = None, dtype: Literal["float32", "bfloat16", "float16"] = "float32",
-        *, load_in_4bit: bool = False,
+        *, load_in_4bit: bool = False, max_megapixels: float = MAX_MEGAPIXELS,
     ) -> Assistant:  # fmt: skip
         """The assistant of a checkpoint, a folder or a hub id, on the GPU if there is one.
 
-        `load_in_4bit` quantises the language model's layers, on a CUDA device. Raises CheckpointError.
+        `load_in_4bit` quantises the language model's layers, on a CUDA device. It reads no images of more than
+        `max_megapixels`. Raises CheckpointError.
         """
         place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        return cls(*open_on_device(path, place, getattr(torch, dtype), 4 if load_in_4bit else None))
+        opened = open_on_device(path, place, getattr(torch, dtype), 4 if load_in_4bit else None)
+        return cls(*opened, max_megapixels)
 
     def chat(self, image: Images, question: str, history: Sequence[Turn] = (), *, max_new_tokens: int = 512) -> str:
         """The answer to `question` about `image` (one, a list or None), after the turns of `history`.
@@ -143,8 +148,11 @@ class Assistant:
         return see(self.model, [self._input(image) for image in images]) if images else []
 
     def _input(self, image: ImageLike) -> ImageInput:
-        opened = _file(image).open() if isinstance(image, (Path, str)) else to_rgb(image)
+        opened = self._opened(image)
         return ImageInput(to_pixels(self.processor.image_processor, opened), self._grid.tokens(lambda: opened.size))
+
+    def _opened(self, image: ImageLike) -> Image.Image:
+        return open_image(Path(image), self._max_megapixels) if isinstance(image, (Path, str)) else to_rgb(image)
 
     def _decode(self, ids: list[int]) -> str:
         text: str = self.processor.tokenizer.decode(ids, skip_special_tokens=True)

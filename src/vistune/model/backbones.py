@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +33,9 @@ def resolve(name: str, part: Literal["vision", "language"]) -> str:
     if name == "mini":
         folder = resources.folder("vistune.demo", f"backbones/{part}")
         if not folder.is_dir():
-            raise CheckpointError("this installation has no miniature backbones", where=str(folder))
+            raise CheckpointError(
+                "this installation has no miniature backbones", where=str(folder), fix="install vistune from its wheel"
+            )
         return str(folder)
     if name.endswith(".gguf"):
         return _gguf_file(name)
@@ -53,14 +56,15 @@ def _gguf_file(name: str) -> str:
     return name
 
 
-def load_vision(source: str, *, weights: bool = True) -> tuple[Any, Mapping[str, Any]]:
+def load_vision(source: str, *, weights: bool = True, allow_pickle: bool = False) -> tuple[Any, Mapping[str, Any]]:
     """The vision tower, in float32, and its image processor's settings. Raises CheckpointError.
 
     Of a model of images and texts (CLIP, SigLIP), only the tower is read. Without `weights` it is on the device `meta`.
+    Weights are safetensors, with `allow_pickle` also pickles.
     """
     family = _config(source).model_type
     _check_family(family, VISION, "vision tower", source)
-    tower = _read(VISION[family].model, source, weights)
+    tower = _read(VISION[family].model, source, weights, allow_pickle)
     with reading(source):
         settings, _ = ImageProcessingMixin.get_image_processor_dict(source)
     if missing := [key for key in ("image_mean", "image_std") if key not in settings]:
@@ -69,7 +73,7 @@ def load_vision(source: str, *, weights: bool = True) -> tuple[Any, Mapping[str,
     return tower, settings
 
 
-def load_language(source: str, *, weights: bool = True) -> tuple[Any, Any]:
+def load_language(source: str, *, weights: bool = True, allow_pickle: bool = False) -> tuple[Any, Any]:
     """The language model, in float32, and its tokenizer; of a model that sees, only these. Raises CheckpointError.
 
     Without `weights` it is on the device `meta`, but for a GGUF file.
@@ -81,7 +85,8 @@ def load_language(source: str, *, weights: bool = True) -> tuple[Any, Any]:
     config = _config(source)
     sees = config.model_type in MULTIMODAL
     _check_family(config.text_config.model_type if sees else config.model_type, LANGUAGE, "language model", source)
-    model = _text_model(source, weights) if sees else _read(AutoModelForCausalLM, source, weights)
+    read = _text_model if sees else partial(_read, AutoModelForCausalLM)
+    model = read(source, weights, allow_pickle)
     with reading(source):
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     if not tokenizer.is_fast:
@@ -89,12 +94,12 @@ def load_language(source: str, *, weights: bool = True) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def _read(kind: Any, source: str, weights: bool) -> Any:
-    return read_pretrained(kind, source, whole=False) if weights else outline(kind, source)
+def _read(kind: Any, source: str, weights: bool, allow_pickle: bool) -> Any:
+    return read_pretrained(kind, source, whole=False, allow_pickle=allow_pickle) if weights else outline(kind, source)
 
 
-def _text_model(source: str, weights: bool) -> Any:
-    whole = _read(AutoModelForImageTextToText, source, weights)
+def _text_model(source: str, weights: bool, allow_pickle: bool) -> Any:
+    whole = _read(AutoModelForImageTextToText, source, weights, allow_pickle)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(whole.config.text_config)
     model.model, model.lm_head = whole.model.language_model, whole.lm_head

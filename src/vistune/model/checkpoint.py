@@ -19,6 +19,7 @@ from vistune.errors import CheckpointError
 from vistune.model.families import LLAVA, VISION, unsupported
 from vistune.model.pretrained import outline, read_pretrained, reading
 from vistune.model.projector import saved_weights
+from vistune.reading import read_json
 from vistune.storage import MANIFEST, add_files
 
 _PREFIXES = {
@@ -114,15 +115,16 @@ def _check_agreement(model: LlavaForConditionalGeneration, processor: LlavaProce
     """Raises CheckpointError for weights that are not finite, and for another image's token than the tokenizer's."""
     for name, weight in model.named_parameters():
         if not weight.is_meta and not weight.sum().isfinite():
-            raise CheckpointError(f"its weights are not finite: {name}", where=str(path))
+            fix = "use an earlier checkpoint, or copy this one again"
+            raise CheckpointError(f"its weights are not finite: {name}", where=str(path), fix=fix)
     known, own = processor.tokenizer.convert_tokens_to_ids(processor.image_token), model.config.image_token_id
     if known != own:
         what = f"the image's token is {own} for the model, {known} for the tokenizer"
-        raise CheckpointError(what, where=str(path / _LAST))
+        raise CheckpointError(what, where=str(path / _LAST), fix="use the tokenizer and config.json of one checkpoint")
     grids = (getattr(one, "image_grid_pinpoints", None) for one in (model.config, processor.image_processor))
     if len({json.dumps(one) for one in grids}) > 1:
         what = "image_grid_pinpoints differ between config.json and the image processor's settings"
-        raise CheckpointError(what, where=str(path))
+        raise CheckpointError(what, where=str(path), fix="use the files of one checkpoint")
 
 
 def keep_own_template(model: LlavaForConditionalGeneration, processor: LlavaProcessor) -> str:
@@ -138,15 +140,15 @@ def keep_own_template(model: LlavaForConditionalGeneration, processor: LlavaProc
 def check_whole(path: Path) -> None:
     """Raise CheckpointError if a folder holds no finished whole checkpoint of LLaVA's architecture."""
     if not path.is_dir():
-        raise CheckpointError("there is no such checkpoint folder", where=str(path))
+        raise CheckpointError("there is no such checkpoint folder", where=str(path), fix="check the path")
     if not (path / _LAST).is_file():
         unfinished = any(path.glob("state/*")) or (path / "log.jsonl").exists()
         what = "its training has not finished" if unfinished else "it holds no checkpoint: config.json is missing"
         stages = sorted(str(folder) for folder in path.iterdir() if is_complete(folder))
         fix = f"one of: {', '.join(stages)}" if stages else "run the training again: it continues where it stopped"
         raise CheckpointError(what, where=str(path), fix=fix if unfinished or stages else "")
+    config = read_json(path / _LAST, CheckpointError)
     with reading(path / _LAST):
-        config: Any = json.loads((path / _LAST).read_text("utf-8"))
         reason = unsupported(config)
     if reason:
         fix = "to evaluate it as it is: vistune eval hf:NAME"

@@ -32,9 +32,11 @@ class GgufFile:
             if self.values.get("split.count", 1) > 1:
                 fix = "join its parts: llama-gguf-split --merge FIRST_PART OUT"
                 raise CheckpointError("it is one part of several", where=str(path), fix=fix)
-            self.config: Any = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
-        except (OSError, ValueError, KeyError, IndexError) as error:
-            what = f"cannot be read as a GGUF model: {str(error).splitlines()[0]}"
+            self.config: Any = AutoConfig.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
+        except CheckpointError:
+            raise
+        except Exception as error:  # of any type for a broken file
+            what = f"cannot be read as a GGUF model: {next(iter(str(error).splitlines()), type(error).__name__)}"
             raise CheckpointError(what, where=str(path), fix="give the original model's folder or hub id") from None
         self.family = str(self.config.model_type)
         self._complete_config()
@@ -43,7 +45,7 @@ class GgufFile:
         """The model, in float32, and its tokenizer. Raises CheckpointError if a weight would be left out."""
         where: dict[str, Any] = {"gguf_file": self.path.name}
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            self.path.parent, **where, config=self.config, dtype=torch.float32
+            self.path.parent, **where, config=self.config, dtype=torch.float32, trust_remote_code=False
         )
         if hasattr(model.config, "quantization_config"):  # of the file; nothing is quantised any more
             del model.config.quantization_config
@@ -52,7 +54,7 @@ class GgufFile:
         if stored != read:
             what = f"transformers reads {read:,} values of the {stored:,} in it"
             raise CheckpointError(what, where=str(self.path), fix="give the original model's folder or hub id")
-        return model, AutoTokenizer.from_pretrained(self.path.parent, **where)
+        return model, AutoTokenizer.from_pretrained(self.path.parent, **where, trust_remote_code=False)
 
     def _complete_config(self) -> None:
         """Set what transformers leaves at its defaults though the file has it."""

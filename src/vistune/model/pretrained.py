@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from transformers import AutoConfig
 from transformers.utils import logging
 
 from vistune.errors import CheckpointError, VistuneError
+from vistune.reading import read_json
 
 SETTINGS = (
     "config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json", "adapter_config.json",
@@ -24,6 +24,8 @@ SETTINGS = (
 _NOT_NEEDED = ("*/*", "consolidated*")
 """Files of a hub id that transformers does not read: other formats of the same weights."""
 _UNREACHABLE = "give a folder, or a hub id that this machine can reach"
+_PICKLES = "its weights are pickles, which may hold code"
+_ALLOW = "save it as safetensors, or set the recipe's `model.allow_pickle: true`: torch then reads the weights only"
 _BUFFERS = ("position_ids", "inv_freq")
 """What old checkpoints hold as weights, and models compute themselves."""
 
@@ -34,7 +36,7 @@ def local_folder(name: str | Path) -> Path:
         return folder
     hub_id = str(name)
     if hub_id.startswith((".", "/", "~")) or hub_id.count("/") > 1:
-        raise CheckpointError("there is no such checkpoint folder", where=hub_id)
+        raise CheckpointError("there is no such checkpoint folder", where=hub_id, fix="check the path")
     try:
         fetched = snapshot_download(hub_id, allow_patterns=[*SETTINGS, "*.safetensors"], ignore_patterns=[*_NOT_NEEDED])
         if not any(Path(fetched).glob("*.safetensors")):
@@ -60,26 +62,29 @@ def reading(source: str | Path) -> Iterator[None]:
         raise unreadable(source, error) from error
 
 
-def read_pretrained(kind: Any, source: str | Path, *, whole: bool = True, dtype: torch.dtype = torch.float32) -> Any:
+def read_pretrained(
+    kind: Any, source: str | Path, *, whole: bool = True, dtype: torch.dtype = torch.float32, allow_pickle: bool = False
+) -> Any:
     """The model of the class `kind` in `source`, in `dtype`. Without `whole`, `source` may hold more than the model.
 
-    Raises CheckpointError if it cannot be read, needs code of its own, or its weights are not the model's.
+    With `allow_pickle`, weights may be pickles, of which torch reads nothing but weights. Raises CheckpointError if it
+    cannot be read, needs code of its own, or its weights are not the model's.
     """
     shown = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
         with reading(source):
-            _check_index(Path(source))
+            _check_files(Path(source), allow_pickle)
             model, report = kind.from_pretrained(
                 source, dtype=dtype, output_loading_info=True, trust_remote_code=False,
-                use_safetensors=whole or None,  # a LLaVA has them; of backbones some are pickles of weights only
+                use_safetensors=None if allow_pickle else True, weights_only=True,
             )  # fmt: skip
     finally:
         logging.set_verbosity(shown)
     keys = ("missing_keys", "mismatched_keys", *(["unexpected_keys"] if whole else []))
     if wrong := [name for key in keys for name in report[key] if not str(name).endswith(_BUFFERS)]:
         what = f"its weights are not the model's: {wrong[0]} (and {len(wrong) - 1} more)"
-        raise CheckpointError(what, where=str(source))
+        raise CheckpointError(what, where=str(source), fix="copy or fetch the model again")
     model.eval()
     return model
 
@@ -93,12 +98,15 @@ def outline(kind: Any, source: str | Path) -> Any:
             return (kind(config) if own else kind.from_config(config)).float().eval()
 
 
-def _check_index(folder: Path) -> None:
-    """Raises CheckpointError if an index of shards names files outside of its folder."""
+def _check_files(folder: Path, allow_pickle: bool) -> None:
+    """Raises CheckpointError for pickles only, and if an index of shards names files outside of its folder."""
+    if not allow_pickle and any(folder.glob("pytorch_model*.bin")) and not any(folder.glob("*.safetensors")):
+        raise CheckpointError(_PICKLES, where=str(folder), fix=_ALLOW)
     for index in folder.glob("*.index.json"):
-        names = json.loads(index.read_text("utf-8"))["weight_map"].values()
+        names = read_json(index, CheckpointError)["weight_map"].values()
         if outside := next((name for name in names if Path(name).name != name), None):
-            raise CheckpointError(f"it names a file outside of its folder: {outside}", where=str(index))
+            fix = "fetch the checkpoint again, from a source that you trust"
+            raise CheckpointError(f"it names a file outside of its folder: {outside}", where=str(index), fix=fix)
 
 
 def unreadable(source: str | Path, error: Exception) -> CheckpointError:
@@ -107,4 +115,6 @@ def unreadable(source: str | Path, error: Exception) -> CheckpointError:
     if "custom code" in reason:
         what, fix = "it needs code of its own, which is never run", "use a model whose class is transformers' own"
         return CheckpointError(what, where=str(source), fix=fix)
+    if "named model.safetensors" in reason:
+        return CheckpointError(_PICKLES, where=str(source), fix=_ALLOW)
     return CheckpointError(f"cannot be read as a model: {reason}", where=str(source), fix=_UNREACHABLE)

@@ -107,7 +107,11 @@ def at_image_size(tower: Any, side: int) -> Any:
     if side == config.image_size:
         return tower
     if side < patch:
-        raise CheckpointError(f"the vision tower's patches have {patch} pixels", where=f"model.image_size {side}")
+        raise CheckpointError(
+            f"the vision tower's patches have {patch} pixels",
+            where=f"model.image_size {side}",
+            fix=f"a multiple of {patch}",
+        )
     config.image_size = side
     weights = tower.state_dict()
     name = next((name for name in weights if name.startswith("embeddings.position_embedding")), None)

@@ -14,6 +14,9 @@ from urllib.parse import quote
 
 from PIL import Image, ImageOps
 
+from vistune.errors import DataError
+from vistune.image_files import open_content
+from vistune.reading import read_bytes
 from vistune.records import Box
 from vistune.storage import atomic_path
 
@@ -67,8 +70,8 @@ def store_picture(path: Path, folder: Path) -> Picture | None:
     A file that browsers show and that is no larger than 1280 pixels is copied, another is converted.
     """
     try:
-        content = path.read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
+        content = read_bytes(path, DataError)
+        with open_content(io.BytesIO(content)) as image:
             form, size = image.format, image.size
             turned = image.getexif().get(_ORIENTATION, 1) >= _TURNED
         small = _decode(content, _THUMBNAILS[0][0])
@@ -89,7 +92,7 @@ def store_picture(path: Path, folder: Path) -> Picture | None:
 
 def _decode(content: bytes, side: int) -> Image.Image:
     """The upright image in RGB, its longer side at most `side` pixels."""
-    with Image.open(io.BytesIO(content)) as image:
+    with open_content(io.BytesIO(content)) as image:
         image.draft("RGB", (2 * side, 2 * side))  # a large JPEG is decoded at a fraction of its size
         upright = ImageOps.exif_transpose(image).convert("RGB")
     upright.thumbnail((side, side))

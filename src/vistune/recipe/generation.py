@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from pydantic import Field, field_validator
 
+from vistune.image_files import MAX_MEGAPIXELS, Megapixels
 from vistune.recipe.schema import Section
 
 Count = Annotated[int, Field(ge=1, le=10**15)]
@@ -49,6 +50,10 @@ class AnnotationOptions(Section):
     """File with the names of the classes, one a line (yolo, datasets, box_rows)."""
     rename: Annotated[str | None, option(metavar="FILE")] = None
     """YAML file with new names of categories, `old: new`; without a new name the category is left out."""
+    allow_outside: bool = False
+    """Accept images outside of the images' folder: absolute paths, `..`, links that lead out of it."""
+    max_megapixels: Megapixels = MAX_MEGAPIXELS
+    """Maximum size of an image that is decoded, in million pixels."""
     scale_boxes: bool = False
     """Scale the boxes of images that were resized after they were annotated, instead of stopping."""
     strict: bool = False

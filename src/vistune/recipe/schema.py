@@ -141,4 +141,8 @@ def _explain(
         return RecipeError("this key is missing", where=origin, fix=(wanted.description or "") if wanted else "")
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
     value = "" if secret or isinstance(error["input"], dict | list) else f" (it is {error['input']!r})"
-    return RecipeError(message + value, where=origin.removesuffix(": "))
+    return RecipeError(
+        message + value,
+        where=origin.removesuffix(": "),
+        fix="vistune train --help and docs/reference list the keys and their values",
+    )

@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from vistune.image_files import MAX_MEGAPIXELS, Megapixels
 from vistune.recipe.evaluation import RunEvaluation
 from vistune.recipe.schema import Section
 
 Part = Literal["projector", "language", "vision", "lora"]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**12)]
 TrackerName = Literal["tensorboard", "wandb", "trackio"]
 AttentionName = Literal["flex_attention", "sdpa", "flash_attention_2"]
 FolderName = Annotated[str, Field(pattern=r"^[\w-]+$")]
@@ -26,6 +27,8 @@ class ModelRecipe(Section):
     projector: Literal["linear", "mlp2x_gelu"]
     """Map from image features to the language model's embeddings: `linear` as in the paper, `mlp2x_gelu` as in
     LLaVA-1.5."""
+    allow_pickle: bool = False
+    """Read weights of the parts that are pickles (pytorch_model.bin), as Vicuna's and CLIP's are, not safetensors."""
     feature_layer: int = -2
     """Index of the vision tower's hidden state that the projector reads; -2 is the output of the second to last
     layer."""
@@ -39,7 +42,7 @@ class ModelRecipe(Section):
     image_grid_pinpoints: Annotated[list[tuple[Count, Count]], Field(min_length=1)] | None = None
     """Grids of tiles for `anyres`, as [height, width] in pixels; an image gets the one that fits best. Unset: those of
     LLaVA-1.6, 1 x 2, 2 x 1, 2 x 2, 3 x 1 and 1 x 3 tiles."""
-    image_size: Count | None = None
+    image_size: Annotated[int, Field(ge=1, le=8192)] | None = None
     """Side of the square in pixels; unset: that of the vision tower. For another size, position embeddings are
     interpolated."""
 
@@ -66,7 +69,10 @@ class DataRecipe(Section):
     """File or folder of conversations, or `hub:owner/name`."""
     images: str | None = None
     """Folder that image paths start from; unset: that of the stage."""
-    weight: Annotated[float, Field(gt=0)] = 1.0
+    allow_outside: bool = False
+    """Accept image files outside of `images`: absolute paths, `..`, links that lead out of it; also set by the
+    stage."""
+    weight: Annotated[float, Field(gt=0, le=10**6)] = 1.0
     """Number of passes over this data in one epoch; of a partial pass, the next epoch takes the rest."""
     split: str | None = None
     """Split of a data set of the hub or on disk (default: train); in a parquet folder, the files `<split>-*`."""
@@ -94,6 +100,8 @@ class StageRecipe(Section):
     """Conversations: JSON, JSON lines, parquet, `datasets` or WebDataset; or a list of such, mixed by weight."""
     images: str | None = None
     """Folder that image paths start from; unset if the data holds the images themselves."""
+    allow_outside: bool = False
+    """Accept image files outside of `images`: absolute paths, `..`, links that lead out of it."""
     skip_bad_records: bool = False
     """Leave out records that cannot be used or lack their image, with a message for each, instead of stopping."""
     template: str | None = None
@@ -108,7 +116,7 @@ class StageRecipe(Section):
     """What is minimised: the cross-entropy of answers, or DPO's of pairs of answers (docs/guides/preferences.md)."""
     beta: Annotated[float, Field(gt=0)] = 0.1
     """DPO: how much a log-likelihood counts that differs from the reference model's; the larger, the closer to it."""
-    epochs: Annotated[float, Field(gt=0)]
+    epochs: Annotated[float, Field(gt=0, le=10**6)]
     """Number of passes over the data; may be a fraction."""
     batch_size: Count
     """Number of conversations in one optimizer step, over all processes."""
@@ -181,7 +189,11 @@ class StageRecipe(Section):
         """The parts of the data, or of the validation data, each with its folder of images."""
         data = (self.validation_data or []) if validation else self.data
         entries = [DataRecipe(path=data)] if isinstance(data, str) else data
-        return [entry.model_copy(update={"images": entry.images or self.images}) for entry in entries]
+        outside = self.allow_outside
+        return [
+            one.model_copy(update={"images": one.images or self.images, "allow_outside": one.allow_outside or outside})
+            for one in entries
+        ]
 
     @model_validator(mode="after")
     def _batches_divide(self) -> StageRecipe:
@@ -211,6 +223,8 @@ class Recipe(Section):
     feature_cache_gb: Annotated[float, Field(ge=0)] = 20
     """Maximum size in gigabytes of the cache of a frozen tower's features in the run's folder, used if epochs or stages
     repeat images; 0: no cache."""
+    max_megapixels: Megapixels = MAX_MEGAPIXELS
+    """Maximum size of an image that is decoded, in million pixels; larger ones cannot be read."""
     log_to: list[TrackerName] = ["tensorboard"]
     """Trackers of the training curves, besides each stage's log.jsonl: tensorboard, wandb, trackio."""
     model: ModelRecipe | None = None

@@ -6,12 +6,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from vistune import reading
 from vistune.errors import RecipeError, did_you_mean
-
-NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
-"""What PyYAML raises: also for bytes that are no UTF-8, dates and numbers that do not exist, and 1,000 brackets."""
 
 
 def shipped() -> Path:
@@ -38,17 +34,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     is_name = path.name == str(path)
     if is_name and not path.exists() and path.suffix != ".yaml":
         path = shipped_recipe(path.name)
-    try:
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         near = [str(other) for other in path.parent.glob("*.yaml")]
-        raise RecipeError("there is no such recipe", where=str(path), fix=did_you_mean(str(path), near)) from None
-    except OSError as error:
-        raise RecipeError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    except NOT_YAML as error:
-        raise RecipeError(f"not valid YAML: {' '.join(str(error).split())}", where=str(path)) from None
+        raise RecipeError("there is no such recipe", where=str(path), fix=did_you_mean(str(path), near))
+    content = reading.read_yaml(path, RecipeError)
     if not isinstance(content, dict):
-        raise RecipeError("a recipe is a mapping of keys to values", where=str(path))
+        fix = "write lines such as `seed: 0`; vistune recipes NAME prints a whole one"
+        raise RecipeError("a recipe is a mapping of keys to values", where=str(path), fix=fix)
     return content
 
 
@@ -69,7 +61,5 @@ def override(content: dict[str, Any], setting: str) -> None:
         target = target[key]
     if not isinstance(target, dict):
         raise RecipeError("only a single value can be set", where=where, fix="stages.<name>.<key>=VALUE")
-    try:
-        target[last] = yaml.safe_load(text) if text.startswith(("[", "{")) or text == "null" else text
-    except NOT_YAML:
-        raise RecipeError("the value is not valid YAML", where=where, fix="e.g. [projector, language]") from None
+    is_yaml = text.startswith(("[", "{")) or text == "null"
+    target[last] = reading.parse_yaml(text, where, RecipeError) if is_yaml else text

@@ -68,17 +68,17 @@ class ImageReader:
             raise _too_large(where) from None
         except Exception:  # Pillow's decoders raise all sorts of errors for a corrupt file
             what = f"the image is corrupt, or its format is none of {', '.join(FORMATS)}"
-            raise DataError(what, where=where) from None
+            raise DataError(what, where=where, fix="send another file") from None
         if size[0] * size[1] > _MAX_PIXELS or max(size) > _MAX_SIDE:
             raise _too_large(where)
         if frames > _MAX_FRAMES:
-            raise DataError(f"the animation has more than {_MAX_FRAMES:,} frames", where=where)
+            raise DataError(f"the animation has more than {_MAX_FRAMES:,} frames", where=where, fix="send one frame")
         with image, self._large if size[0] * size[1] > _LARGE else nullcontext():
             try:
                 image.seek(0)
                 rgb = to_rgb(ImageOps.exif_transpose(image))
             except Exception:
-                raise DataError("the image is corrupt or cut off", where=where) from None
+                raise DataError("the image is corrupt or cut off", where=where, fix="send another file") from None
             pixels = to_pixels(self._processor, rgb, where)
         tokens = self._grid.tokens(lambda: rgb.size)
         digest = hashlib.sha256(pixels.numpy().tobytes() + tokens.order.tobytes()).digest()
@@ -95,11 +95,15 @@ def data_url(url: str, where: str) -> bytes:
     """The content of a base64 data URL of an image. Raises DataError for another or a broken one."""
     head, comma, body = url.partition(",")
     if not comma or not head.lower().startswith("data:image/") or not head.lower().endswith(";base64"):
-        raise DataError("the image's data URL does not begin with data:image/TYPE;base64,", where=where)
+        raise DataError(
+            "the image's data URL does not begin with data:image/TYPE;base64,",
+            where=where,
+            fix="send data:image/png;base64,…",
+        )
     try:
         return base64.b64decode("".join(body.split()), validate=True)
     except (binascii.Error, ValueError):
-        raise DataError("the base64 data of the image is broken", where=where) from None
+        raise DataError("the base64 data of the image is broken", where=where, fix="encode it again") from None
 
 
 def _too_large(where: str) -> DataError:

@@ -34,7 +34,7 @@ def _usable(name: str) -> torch.device:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:  # the latter: torch was built without CUDA
         what = f"the device '{name}' cannot be used: {str(error).splitlines()[0]}"
-        raise CheckpointError(what, where="--device") from None
+        raise CheckpointError(what, where="--device", fix="name a device that this machine has") from None
 
 
 def _packs(dtype: torch.dtype) -> bool:

@@ -39,10 +39,14 @@ class MediaFetcher:
         """The content of an address. Raises DataError with `where`, and nothing of the address."""
         if not self._domains:
             what = "image addresses are not fetched here, send a data URL (data:image/png;base64,…)"
-            raise DataError(what, where=where)
+            raise DataError(what, where=where, fix="send the image itself, as data:image/png;base64,…")
         matched = _ADDRESS.fullmatch(url)
         if matched is None or matched[1].lower() not in self._domains:
-            raise DataError("the image's address is not of an allowed domain (http:// or https://)", where=where)
+            raise DataError(
+                "the image's address is not of an allowed domain (http:// or https://)",
+                where=where,
+                fix="send the image itself, as data:image/png;base64,…",
+            )
         # without a cache of addresses, without proxies, cookies and credentials of this machine
         connector = aiohttp.TCPConnector(resolver=self._resolver or PublicResolver(), use_dns_cache=False)
         try:
@@ -52,7 +56,11 @@ class MediaFetcher:
             ):
                 return await _content(response, where)
         except (aiohttp.ClientError, OSError, ValueError):  # a TimeoutError is an OSError
-            raise DataError("the image could not be fetched from its address", where=where) from None
+            raise DataError(
+                "the image could not be fetched from its address",
+                where=where,
+                fix="send the image itself, as data:image/png;base64,…",
+            ) from None
 
 
 class PublicResolver(aiohttp.ThreadedResolver):
@@ -82,10 +90,18 @@ def is_public(address: str) -> bool:
 
 async def _content(response: aiohttp.ClientResponse, where: str) -> bytes:
     if response.status != 200:
-        raise DataError("the image's address does not answer with an image (redirects are not followed)", where=where)
+        raise DataError(
+            "the image's address does not answer with an image (redirects are not followed)",
+            where=where,
+            fix="send the image itself, as data:image/png;base64,…",
+        )
     content = bytearray()
     async for chunk in response.content.iter_chunked(2**16):
         content += chunk
         if len(content) > _MAX_BYTES:
-            raise DataError(f"the image is larger than {_MAX_BYTES // 2**20} MiB", where=where)
+            raise DataError(
+                f"the image is larger than {_MAX_BYTES // 2**20} MiB",
+                where=where,
+                fix="send the image itself, as data:image/png;base64,…",
+            )
     return bytes(content)

@@ -79,7 +79,7 @@ class Slots:
         kinds = set(getattr(self._config, "layer_types", None) or ())
         if kinds - _MASKS:
             what = f"its language model has layers that cannot be served: {', '.join(sorted(kinds - _MASKS))}"
-            raise CheckpointError(what, where=model.name_or_path)
+            raise CheckpointError(what, where=model.name_or_path, fix="serve another checkpoint")
         self.rows = [Row(index) for index in range(count)]
         self.target = 0, torch.tensor([[0]]), 1
         """The first row, the places in the rows (B, Q) and the length S of the forward pass that is running."""

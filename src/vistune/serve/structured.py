@@ -28,7 +28,11 @@ class Grammars:
         compiled = guidance.LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=_FORM)
         matcher = guidance.LLMatcher(self._tokens, compiled)
         if matcher.is_error():  # its message repeats the schema
-            raise DataError("the JSON schema is wrong, or uses what is not supported", where="response_format")
+            raise DataError(
+                "the JSON schema is wrong, or uses what is not supported",
+                where="response_format",
+                fix="simplify the schema",
+            )
         return Grammar(matcher, self._vocabulary)
 
     @cached_property

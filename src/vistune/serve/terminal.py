@@ -18,9 +18,10 @@ from rich.console import Console
 from vistune.data.images import data_url, open_image
 from vistune.errors import DataError, VistuneError, did_you_mean
 from vistune.llm.client import RequestError
-from vistune.serve.terminal_display import image_sequence, printable
+from vistune.printable import printable
 from vistune.serve.terminal_models import ChatModel, checked
 from vistune.storage import atomic_text
+from vistune.terminal import Terminal, image_sequence
 
 HELP = """\
 /image FILE ...    add images to the next question; without a file: remove them
@@ -41,7 +42,7 @@ class Chat:
 
     def __init__(self, model: ChatModel, parameters: dict[str, Any], console: Console | None = None) -> None:
         self._model, self._parameters = model, parameters
-        self._console = console or Console(highlight=False, soft_wrap=True)
+        self._console = console or Terminal(highlight=False, soft_wrap=True)
         self._messages: list[dict[str, Any]] = []
         self._images: list[str] = []  # data URLs
         self._unanswered = ""
@@ -115,7 +116,7 @@ class Chat:
         question = self._unanswered
         if not question:
             if not self._messages:
-                raise DataError("there is no question yet")
+                raise DataError("there is no question yet", fix="write one first")
             *self._messages, asked, _answer = self._messages
             parts = _parts(asked)
             question = "\n".join(part["text"] for part in parts if part["type"] == "text")
@@ -216,7 +217,7 @@ def _parts(message: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _file(argument: str, command: str) -> Path:
     if not argument:
-        raise DataError(f"{command} needs a file")
+        raise DataError(f"{command} needs a file", fix=f"{command} FILE")
     return Path(argument).expanduser()
 
 
@@ -233,8 +234,12 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         parameters = dict(json.loads(path.read_text("utf-8")))
         messages = parameters.pop("messages")
     except (ValueError, KeyError, TypeError):
-        raise DataError("this is not a saved conversation", where=str(path)) from None
+        raise DataError(
+            "this is not a saved conversation", where=str(path), fix="name a conversation that /save wrote"
+        ) from None
     request = checked({**parameters, "messages": messages}, str(path))
     if [message.role for message in request.messages[-2:]] != ["user", "assistant"]:
-        raise DataError("the conversation does not end with an answer", where=str(path))
+        raise DataError(
+            "the conversation does not end with an answer", where=str(path), fix="name a conversation that /save wrote"
+        )
     return messages, parameters

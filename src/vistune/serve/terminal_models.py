@@ -13,8 +13,11 @@ from typing import Any, Protocol
 import torch
 
 from vistune.errors import ClientError, DataError, VistuneError
+from vistune.llm.body import read_body
+from vistune.llm.client import RequestError
 from vistune.llm.faults import error_in_body, load_json
 from vistune.llm.providers.openai import OpenAIClient
+from vistune.reading import NOT_IN_FORMAT, WRONG_TYPE
 from vistune.serve.engine import Engine
 from vistune.serve.images import ImageReader, data_url
 from vistune.serve.jobs import Job, Limits
@@ -87,10 +90,13 @@ class ServerChat:
             sent = {"model": self.name, "stream": True, **body}
             async with client.http.response("POST", client.path, json=sent) as response:
                 if response.content_type == "application/json":  # the server does not stream
-                    yield client.read(load_json(await response.read()) or {}).text
+                    yield client.read(load_json(await read_body(response)) or {}).text
                     return
-                async for line in response.content:
-                    yield self._text(client.http.hide_bytes(line))
+                try:
+                    async for line in response.content:
+                        yield self._text(client.http.hide_bytes(line))
+                except WRONG_TYPE as error:  # ValueError: a line without an end
+                    raise RequestError("not_a_reply", f"{NOT_IN_FORMAT}: {error}") from None
 
     def _text(self, line: bytes) -> str:
         """The text in a line of a stream of events."""
@@ -108,4 +114,4 @@ def checked(body: dict[str, Any], where: str = "") -> ChatRequest:
     try:
         return read_request(json.dumps(body).encode())
     except ApiError as error:
-        raise DataError(error.message, where=where) from None
+        raise DataError(error.message, where=where, fix="correct it: /help lists the parameters") from None

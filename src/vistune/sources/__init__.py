@@ -19,8 +19,8 @@ from vistune.registry import Registry
 from vistune.sources._annotated import AnnotatedImages, Rules
 from vistune.sources._category_names import CategoryNames, read_table
 from vistune.sources._contents import Contents
-from vistune.sources._drafts import Findings
-from vistune.sources._helpers import missing
+from vistune.sources._drafts import Draft, Findings
+from vistune.sources._helpers import closest, missing
 from vistune.sources._image_files import read_size
 from vistune.sources._reading import Source
 
@@ -66,6 +66,8 @@ def open_annotations(options: AnnotationOptions, *, default_split: str, warn: Ca
     was detected, and for each record that is left out.
     """
     path, images = _paths(options)
+    if images and not images.is_dir():
+        raise AnnotationError("there is no such folder", where=f"--images {images}", fix=closest(images) or "check it")
     name = options.source or detect(path)
     names = AnnotationOptions.model_fields.keys() - _COMMON
     given = {key: value for key in names if (value := getattr(options, key))}
@@ -77,7 +79,7 @@ def open_annotations(options: AnnotationOptions, *, default_split: str, warn: Ca
 
     source = open_source(
         name, path, options.split, default_split=default_split, images=images,
-        rules=Rules(options.strict, options.scale_boxes),
+        rules=Rules(options.strict, options.scale_boxes, options.allow_outside),
         names=CategoryNames(read_table(Path(options.rename)) if options.rename else None),
         on_error=skip if options.skip_bad_records else stop, notice=warn, **given,
     )  # fmt: skip
@@ -87,7 +89,8 @@ def open_annotations(options: AnnotationOptions, *, default_split: str, warn: Ca
 
 
 _COMMON = {
-    "data", "annotations", "split", "source", "images", "strict", "scale_boxes", "rename", "skip_bad_records",
+    "data", "annotations", "split", "source", "images", "allow_outside", "max_megapixels", "strict", "scale_boxes",
+    "rename", "skip_bad_records",
 }  # fmt: skip
 """The options that every source has."""
 

@@ -8,9 +8,11 @@ from pathlib import Path, PurePath
 
 from vistune.errors import AnnotationError
 from vistune.formats import OnError, stop
+from vistune.reading import NOT_IN_FORMAT, WRONG_TYPE
 from vistune.records import Box, ImageRecord
 from vistune.sources._category_names import CategoryNames
-from vistune.sources._drafts import NOT_IN_FORMAT, WRONG_TYPE, Draft, Findings, RawBox
+from vistune.sources._drafts import Draft, Findings, RawBox
+from vistune.sources._helpers import is_number
 from vistune.sources._image_files import ImageFinder, Size, read_size, turn
 from vistune.sources._reading import Source
 
@@ -24,12 +26,14 @@ _NOTICE = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How annotations are taken that do not fit their image."""
+    """How annotations are taken that do not fit their image, or lead elsewhere."""
 
     strict: bool = False
     """A box that sticks out, has no area or no label, or is doubled is a mistake of its record."""
     scale_boxes: bool = False
     """Boxes of an image of another size than annotated are scaled to it; else that is a mistake of its record."""
+    allow_outside: bool = False
+    """Images may be outside of the images' folder; else that is a mistake of its record."""
 
 
 class AnnotatedImages:
@@ -46,7 +50,7 @@ class AnnotatedImages:
         self.source, self.images, self.findings = source, source.images, Findings()
         self._rules, self._names = rules or Rules(), names or CategoryNames()
         self._on_error, self._notice = on_error, notice
-        self._finder = ImageFinder(source.images, source.places)
+        self._finder = ImageFinder(source.images, source.places, allow_outside=self._rules.allow_outside)
         self._reported = 0
         self._sound: set[int] = set()
         """Hashes of the names of images about whose size there is nothing to say: their files are opened once."""
@@ -89,15 +93,24 @@ class AnnotatedImages:
         try:
             yield from self.source.drafts(on_error)
         except WRONG_TYPE as error:  # between the records, as in a list of categories
-            raise AnnotationError(f"{NOT_IN_FORMAT}: {error}", where=str(self.source.images)) from error
+            raise AnnotationError(
+                f"{NOT_IN_FORMAT}: {error}", where=str(self.source.images), fix="correct that value"
+            ) from error
 
     def _record(self, draft: Draft, findings: Findings) -> ImageRecord:
         file = self._finder.find(draft.names)
+        if file is None and (outside := self._finder.outside):
+            what = f"the image {outside} is outside of the folder {self._finder.base}"
+            fix = "name a folder that holds the images with --images, or add --allow-outside"
+            raise AnnotationError(what, where=draft.where, fix=fix)
         if file is None:
             findings.missing += 1
             findings.missing_example = findings.missing_example or str(self._finder.expected(draft.names[0]))
         findings.federated += not draft.exhaustive
         size = (draft.width, draft.height)
+        if not all(map(is_number, size)):
+            what = f"the image's width and height are not two numbers: {str(size)[:60]}"
+            raise AnnotationError(what, where=draft.where, fix="write them in pixels, or leave them out")
         orientation = 1
         if file and draft.boxes:
             size, orientation = self._check_size(draft, file, findings)
@@ -160,6 +173,9 @@ class AnnotatedImages:
 
     def _clipped(self, raw: RawBox, name: str, scale: tuple[int, int], findings: Findings) -> Box | None:
         width, height = scale
+        if not all(map(is_number, raw[1:5])):
+            fix = "correct it, or add --skip-bad-records"
+            raise AnnotationError(f"a box of '{raw.category}' is not four finite numbers", where=raw.where, fix=fix)
         corners = (raw.x1 / width, raw.y1 / height, raw.x2 / width, raw.y2 / height)
         if scale == (1, 1) and max(map(abs, corners)) > _OTHER_UNIT:
             what = f"the box {[round(value, 4) for value in corners]} of '{raw.category}' is not in fractions"

@@ -7,11 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from vistune.errors import AnnotationError
+from vistune.reading import read_yaml
 from vistune.resources import load_yaml
-from vistune.sources._helpers import read_text
 
 _HUMPS = re.compile(r"(?:[A-Z][a-z]+){2,}")
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -85,10 +83,7 @@ def read_table(path: Path) -> dict[str, str | None]:
 
     Raises AnnotationError.
     """
-    try:
-        table = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        raise AnnotationError(f"not valid YAML: {' '.join(str(error).split())}", where=str(path)) from None
+    table = read_yaml(path, AnnotationError)
     if not isinstance(table, dict):
         fix = "a line for each category, as in `tv_monitor: television`"
         raise AnnotationError("not a table of new names", where=str(path), fix=fix)

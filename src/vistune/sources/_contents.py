@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar
 from vistune.errors import AnnotationError
 from vistune.formats import IMAGE_ENDINGS, Location
 from vistune.formats._json_stream import JsonStream
+from vistune.reading import open_file
 
 T = TypeVar("T")
 _DEPTH = 8
@@ -126,10 +127,13 @@ class Contents:
 def _walk(folder: Path) -> list[str]:
     """The files of a folder, upper folders first, each folder's by name."""
     found: list[str] = []
-    level = [str(folder)]
+    level, known = [str(folder)], set[str]()  # known: real paths, as links may lead in a circle
     for _ in range(_DEPTH):
         below: list[str] = []
         for place in level:
+            if (real := os.path.realpath(place)) in known:
+                continue
+            known.add(real)
             try:
                 with os.scandir(place) as entries:
                     seen = sorted((entry for entry in entries if entry.name[0] != "."), key=lambda entry: entry.name)
@@ -145,12 +149,17 @@ def _walk(folder: Path) -> list[str]:
     return found
 
 
+def _head(file: Path, most: int) -> bytes:
+    """The beginning of a file. Raises AnnotationError."""
+    with open_file(file, AnnotationError) as opened:
+        return opened.read(most)
+
+
 def _lines(file: Path) -> list[str]:
     try:
-        with file.open("rb") as opened:
-            head = opened.read(_TEXT_HEAD)
+        head = _head(file, _TEXT_HEAD)
         text = head.decode("utf-8-sig", errors="ignore" if len(head) == _TEXT_HEAD else "strict")
-    except (OSError, UnicodeDecodeError):
+    except (AnnotationError, UnicodeDecodeError):
         return []
     lines = text.splitlines()
     return lines[:-1] if len(head) == _TEXT_HEAD and len(lines) > 1 else lines
@@ -160,9 +169,7 @@ def _json_head(file: Path) -> JsonHead:
     members: dict[str, Any] = {}
     kind: Literal["object", "list", ""] = ""
     try:
-        with file.open("rb") as opened:
-            data = opened.read(_HEAD)
-        stream = JsonStream(io.BufferedReader(io.BytesIO(data)), Location(str(file), AnnotationError))
+        stream = JsonStream(io.BufferedReader(io.BytesIO(_head(file, _HEAD))), Location(str(file), AnnotationError))
         if stream.next() == "[":
             kind = "list"
             return JsonHead(kind, first=next((value for value, _, _ in stream.elements()), None))
@@ -175,7 +182,7 @@ def _json_head(file: Path) -> JsonHead:
                 else:
                     for value, _, _ in stream.elements():
                         members[key] = value if members[key] is None else members[key]
-    except (AnnotationError, OSError):  # the head ends within a value, or it is no JSON
+    except AnnotationError:  # the head ends within a value, or it is no JSON
         pass
     return JsonHead(kind, members)
 
@@ -184,11 +191,10 @@ def _xml_head(file: Path) -> XmlHead:
     parser: ET.XMLPullParser[Any] = ET.XMLPullParser(["start"])
     elements: list[ET.Element] = []
     try:
-        with file.open("rb") as opened:
-            parser.feed(opened.read(_TEXT_HEAD))
+        parser.feed(_head(file, _TEXT_HEAD))
         events: Iterable[tuple[Any, ...]] = parser.read_events()
         elements += [element for _, element in events]
-    except (ET.ParseError, OSError, ValueError):
+    except (ET.ParseError, AnnotationError, LookupError, ValueError):
         pass
     if not elements:
         return XmlHead()

@@ -22,11 +22,6 @@ class RawBox(NamedTuple):
     crowd: bool = False
 
 
-WRONG_TYPE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
-"""What Python raises where a value of another type than the format says is used first."""
-NOT_IN_FORMAT = "a value is of another type than the format says"
-
-
 @dataclass(slots=True)
 class Draft:
     """An image as its annotations have it.

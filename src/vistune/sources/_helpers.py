@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import difflib
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from vistune import reading
 from vistune.errors import AnnotationError
-from vistune.formats import Location, not_utf8
+from vistune.formats import Location
 from vistune.formats._json_stream import JsonStream
 
 _Corners = tuple[float, float, float, float]
+_LARGEST = sys.float_info.max
 _MANY_FILES = 5000
 """Comparing a name with more takes seconds."""
 
 
 def missing(path: Path) -> AnnotationError:
     """The error for a path that does not exist."""
-    return AnnotationError("there is no such file or folder", where=str(path), fix=closest(path))
+    return AnnotationError("there is no such file or folder", where=str(path), fix=closest(path) or "check the path")
 
 
 def closest(path: Path) -> str:
@@ -33,20 +36,16 @@ def closest(path: Path) -> str:
 
 def read_bytes(path: Path) -> bytes:
     """The content of an annotation file. Raises AnnotationError."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise AnnotationError("there is no such file", where=str(path), fix=closest(path)) from None
-    except OSError as error:
-        raise AnnotationError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    if not path.exists():
+        raise missing(path)
+    return reading.read_bytes(path, AnnotationError)
 
 
 def read_text(path: Path) -> str:
     """The text of an annotation file. Raises AnnotationError."""
-    try:
-        return read_bytes(path).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise not_utf8(error, str(path), AnnotationError) from None
+    if not path.exists():
+        raise missing(path)
+    return reading.read_text(path, AnnotationError)
 
 
 def four_numbers(values: Any, where: str, form: str) -> _Corners:
@@ -59,8 +58,7 @@ def four_numbers(values: Any, where: str, form: str) -> _Corners:
 
 def is_number(value: Any) -> bool:
     """Whether a value is a finite number."""
-    number = isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool))
-    return number and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST
 
 
 def category_name(value: Any, where: str) -> str:

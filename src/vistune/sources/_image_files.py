@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
+from vistune.errors import AnnotationError, DataError
 from vistune.formats import IMAGE_ENDINGS
+from vistune.image_files import ImagesFolder, is_file, open_content, open_image_file
+from vistune.reading import unreadable
 from vistune.records import Box
 from vistune.sources._splits import is_annotations_folder
 
@@ -27,17 +31,16 @@ class Size(NamedTuple):
         return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
 
 
-def read_size(file: object) -> Size | None:
-    """The size of an image file (a path or an open file) from its head, without decoding; None if unreadable."""
-    from PIL import Image
-
+def read_size(file: Path | IO[bytes]) -> Size | None:
+    """The size of an image file from its head, without decoding; None if unreadable."""
     try:
-        with Image.open(file) as image:  # type: ignore[arg-type]
+        opened = open_image_file(file, math.inf) if isinstance(file, Path) else open_content(file, math.inf)
+        with opened as image:
             # Pillow decodes the whole of a PNG in search of EXIF data behind its pixels
             exif = image.getexif() if image.format != "PNG" or "exif" in image.info else {}
             orientation = exif.get(_ORIENTATION, 1)
             return Size(*image.size, orientation if orientation in range(1, 9) else 1)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except (DataError, OSError, ValueError, SyntaxError):
         return None
 
 
@@ -56,12 +59,23 @@ def _turned(x: float, y: float, orientation: int) -> tuple[float, float]:
 
 
 def image_files(folder: Path) -> Iterator[Path]:
-    """The images below a folder, folder by folder, by name; hidden ones are skipped."""
-    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    """The images below a folder, folder by folder, by name; hidden ones are skipped. Raises AnnotationError."""
+    return _image_files(folder, set())
+
+
+def _image_files(folder: Path, known: set[Path]) -> Iterator[Path]:
+    """Of folders that are not `known` yet: links may lead in a circle."""
+    if (real := folder.resolve()) in known:
+        return
+    known.add(real)
+    try:
+        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise unreadable(folder, error, AnnotationError) from None
     yield from (entry for entry in entries if entry.suffix.lower() in IMAGE_ENDINGS and entry.is_file())
     for entry in entries:
         if entry.is_dir():
-            yield from image_files(entry)
+            yield from _image_files(entry, known)
 
 
 class ImageFinder:
@@ -72,14 +86,18 @@ class ImageFinder:
     another ending (or none). `\\` separates folders, too. Two names never lead to one file, but for the exact one.
     """
 
-    def __init__(self, base: Path, places: Sequence[Path] = ()) -> None:
-        self.base, self._root = base, _absolute(base)
+    def __init__(self, base: Path, places: Sequence[Path] = (), *, allow_outside: bool = False) -> None:
+        self.base, self._root, self._allow_outside = base, _absolute(base), allow_outside
+        self._folder = ImagesFolder(base)
+        self.outside = ""
+        """A file outside of `base` that the last names lead to; "" if there is none."""
         self._places = [one for one in dict.fromkeys((*places, base)) if one.is_dir() and self._below(one)]
         self._names: dict[Path, dict[str, str]] = {}
         self._owners: dict[int, int] = {}  # the hash of a file that was guessed, and that of its name
 
     def find(self, names: Sequence[str]) -> Path | None:
         """The file of the first name that has one."""
+        self.outside = ""
         spelled = [text for name in names for text in dict.fromkeys((name, name.replace("\\", "/"))) if text]
         return next((file for text in spelled if (file := self._exact(text))), None) or next(
             (file for text in spelled if (file := self._guess(text)) and self._owns(file, names)), None
@@ -95,14 +113,24 @@ class ImageFinder:
     def _exact(self, name: str) -> Path | None:
         folders = (Path(), *self._places) if not name.startswith("/") else (Path(),)
         found = (folder / name for folder in folders)
-        return next((below for file in found if _is_file(file) and (below := self._below(file))), None)
+        return next((inside for file in found if is_file(file) and (inside := self._inside(file))), None)
 
     def _guess(self, name: str) -> Path | None:
         parts = [part for part in name.split("/") if part not in ("", ".", "..")]
         tails = [parts[dropped:] for dropped in range(len(parts))]
         files = [place.joinpath(*tail) for tail in tails for place in self._places]
-        found = next(filter(_is_file, files), None) or next(filter(None, map(self._similar, files)), None)
-        return self._below(found) if found else None
+        found = next(filter(is_file, files), None) or next(filter(None, map(self._similar, files)), None)
+        return self._inside(found) if found else None
+
+    def _inside(self, file: Path) -> Path | None:
+        """The file's path from `base`; None for one that is elsewhere, unless that is allowed."""
+        below = self._below(file)
+        if self._allow_outside:
+            return below or self.base / os.path.relpath(_absolute(file), self._root)
+        if below is not None and self._folder.holds(str(file)):
+            return below
+        self.outside = str(file)
+        return None
 
     def _similar(self, file: Path) -> Path | None:
         """The only file beside it whose name differs in case or ending."""
@@ -127,13 +155,6 @@ class ImageFinder:
 def _absolute(path: Path) -> str:
     """The path from the root without `..`; links are not followed, so that it stays below the folder it is given in."""
     return os.path.normpath(Path.cwd() / path)
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that is too long, or has a NUL
-        return False
 
 
 def _by_name_and_stem(folder: Path) -> dict[str, str]:

@@ -12,9 +12,10 @@ from typing import Any, ClassVar, TypeVar
 
 from vistune.errors import AnnotationError
 from vistune.formats import OnError
+from vistune.reading import NOT_IN_FORMAT, WRONG_TYPE
 from vistune.sources._contents import Contents
-from vistune.sources._drafts import NOT_IN_FORMAT, WRONG_TYPE, Draft
-from vistune.sources._helpers import json_stream
+from vistune.sources._drafts import Draft, NOT_IN_FORMAT, WRONG_TYPE
+from vistune.sources._helpers import json_stream, missing
 from vistune.sources._splits import choose_split, data_root, image_places, is_annotations_folder, split_of
 
 T = TypeVar("T")
@@ -96,7 +97,9 @@ class Reading(Source):
         own = self._candidates()
         if not own:
             what = f"there are no annotations of this format: {self.contents.describe()}"
-            raise AnnotationError(what, where=str(self.path))
+            raise AnnotationError(
+                what, where=str(self.path), fix="name the format with --source, or leave it out to have it detected"
+            )
         splits: dict[str, list[Path]] = {}
         for file in own:
             splits.setdefault(self._split_of(file), []).append(file)

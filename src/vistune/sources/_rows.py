@@ -10,7 +10,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from vistune.errors import AnnotationError, did_you_mean
-from vistune.formats import Location, OnError, fitting, formats, parse_json
+from vistune.formats import Location, OnError, fitting, formats
+from vistune.reading import parse_json
 from vistune.scene.context import one_line
 from vistune.scene.english import well_formed
 from vistune.sources._contents import Contents

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from vistune.errors import AnnotationError
+from vistune.reading import read_yaml
 from vistune.sources._contents import Contents
 from vistune.sources._helpers import closest, read_names, read_text
 from vistune.sources._image_files import image_files
@@ -64,7 +63,8 @@ def find_layout(
     path = contents.path
     file = path if path.is_file() else next(iter(settings_files(contents)), None)
     if path.is_file() and not is_settings(path):
-        raise AnnotationError("this is no folder, data.yaml or obj.data", where=str(path))
+        fix = "name the data set's folder, or its data.yaml"
+        raise AnnotationError("this is no folder, data.yaml or obj.data", where=str(path), fix=fix)
     settings = _settings(file) if file else {}
     if file and names_file is None and images is None and any(map(settings.get, _SPLITS)):
         return _by_settings(file, split, default)
@@ -112,10 +112,7 @@ def _settings(path: Path) -> dict[str, Any]:
     if path.suffix == ".data":  # Darknet's: `names = data/obj.names`
         pairs = (line.partition("=") for line in read_text(path).splitlines() if "=" in line)
         return {key.strip(): value.strip() for key, _, value in pairs}
-    try:
-        content = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        raise AnnotationError(f"not valid YAML: {' '.join(str(error).split())}", where=str(path)) from None
+    content = read_yaml(path, AnnotationError)
     return content if isinstance(content, dict) else {}
 
 
@@ -140,6 +137,9 @@ def _class_names(names: Any, root: Path, file: Path) -> dict[int, str]:
     if isinstance(names, list):
         names = dict(enumerate(names))
     if isinstance(names, dict) and all(str(key).isdigit() for key in names):
+        if empty := [key for key, name in names.items() if name is None or not str(name).strip()]:
+            fix = "write a name for each class, in quotes if YAML takes it for something else: 'null'"
+            raise AnnotationError(f"the class {empty[0]} has no name", where=str(file), fix=fix)
         return {int(key): str(name) for key, name in names.items()}
     fix = "names: [cat, dog], or names: {0: cat, 1: dog}, or a file with a name a line"
     raise AnnotationError("'names' is not a list of class names", where=str(file), fix=fix)

@@ -103,7 +103,9 @@ class Captions(Reading):
                 return self._check(row)
             except AnnotationError as error:
                 incomplete.append(error)
-        raise next(iter(incomplete + broken), None) or AnnotationError("it has no records", where=str(file))
+        raise next(iter(incomplete + broken), None) or AnnotationError(
+            "it has no records", where=str(file), fix="name a file with rows of an image and captions"
+        )
 
     def _check(self, row: Row) -> None:
         find(row, self._columns[0], IMAGE, "images", "--image-column")

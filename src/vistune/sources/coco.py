@@ -30,6 +30,8 @@ from vistune.sources._reading import Reading, each
 _OFFICIAL = re.compile(r"(captions|instances|person_keypoints|stuff|panoptic|image_info)_(.+)")
 _SECTIONS = {"images": "image", "annotations": "annotation", "categories": "category"}
 _FORM = "'bbox' is [x, y, width, height] in pixels"
+_TWO = "give each category its own id"
+_CROWD = "'iscrowd' is 0 or 1"
 _CATEGORY = "add it to 'categories'"
 _POLYGONS, _NO_POLYGON = re.compile(r'"segmentation"\s*:\s*\[[^"]*\]'), '"segmentation":[]'
 _FEDERATED = {"neg_category_ids", "not_exhaustive_category_ids"}
@@ -143,7 +145,11 @@ class _Content:
         }
         with json_stream(file) as stream:
             if stream.next() != "{":
-                raise AnnotationError("COCO's format is an object with 'images' and 'annotations'", where=str(file))
+                raise AnnotationError(
+                    "COCO's format is an object with 'images' and 'annotations'",
+                    where=str(file),
+                    fix="name a file in COCO's format, or leave --source out",
+                )
             for section in stream.members():
                 if section not in add or stream.next() != "[":
                     continue
@@ -188,7 +194,8 @@ class _Content:
             raise AnnotationError(f"the category's name is not a text: {_short(name)}")
         place = self._place(key)
         if self._names[place] not in (None, name.strip()):
-            raise AnnotationError(f"another category has the same id: {self._names[place]}")
+            what = f"the categories '{self._names[place]}' and '{name.strip()}' have the same id"
+            raise AnnotationError(what, fix=_TWO)
         self._names[place] = name.strip()
 
     def _place(self, category: str) -> int:
@@ -206,7 +213,9 @@ class _Content:
         boxed = "category_id" in row and ("bbox" in row or "caption" not in row)
         for part in row.get("segments_info") or ([row] if boxed else ()):
             place = self._place(_id(part, "category_id"))
-            image.boxes.extend((place, bool(part.get("iscrowd")), *_bbox(part)))
+            if (crowd := part.get("iscrowd") or 0) not in (0, 1):
+                raise AnnotationError(f"'iscrowd' is {_short(crowd)}", fix=_CROWD)
+            image.boxes.extend((place, crowd, *_bbox(part)))
 
     def _check_uses(self) -> None:
         """Annotations of images that are not there are mistakes."""

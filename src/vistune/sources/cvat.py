@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
+from io import BufferedReader
 from itertools import accumulate
 from pathlib import Path
 
 from vistune.errors import AnnotationError
 from vistune.formats import OnError
+from vistune.reading import not_xml, open_file
 from vistune.sources import sources
 from vistune.sources._contents import Contents
 from vistune.sources._drafts import Draft, RawBox
@@ -61,8 +63,8 @@ class Cvat(Reading):
 
 def _images(file: Path) -> Iterator[ET.Element]:
     """The elements `image`, one in memory at a time. Raises AnnotationError."""
-    try:
-        elements = ET.iterparse(file, ("start", "end"))
+    with open_file(file, AnnotationError) as opened:
+        elements = _parsed(opened, file)
         _, root = next(elements)
         for event, element in elements:
             if event == "start" and element.tag == "track":
@@ -70,8 +72,13 @@ def _images(file: Path) -> Iterator[ET.Element]:
             if event == "end" and element.tag == "image":
                 yield element
                 root.clear()
-    except (ET.ParseError, OSError, ValueError, StopIteration) as error:
-        raise AnnotationError(f"not valid XML: {error}", where=str(file)) from None
+
+
+def _parsed(opened: BufferedReader, file: Path) -> Iterator[tuple[str, ET.Element]]:
+    try:
+        yield from ET.iterparse(opened, ("start", "end"))
+    except (ET.ParseError, LookupError, ValueError) as error:  # LookupError: an unknown encoding
+        raise not_xml(error, file, AnnotationError) from None
 
 
 def _box(shape: ET.Element, where: str) -> RawBox:

@@ -163,5 +163,5 @@ def _size(row: Row, image: Any) -> tuple[int, int]:
         return width, height
     content = image.get("bytes") if isinstance(image, Mapping) else None
     file = image.get("path") if isinstance(image, Mapping) else image
-    found = read_size(io.BytesIO(content)) if content else read_size(str(file))
+    found = read_size(io.BytesIO(content)) if content else read_size(Path(str(file)))
     return found.upright if found else (0, 0)

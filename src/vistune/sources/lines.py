@@ -12,7 +12,8 @@ from itertools import groupby
 from pathlib import Path
 
 from vistune.errors import AnnotationError
-from vistune.formats import OnError, not_utf8
+from vistune.formats import OnError
+from vistune.reading import bounded_lines, not_utf8, open_file
 from vistune.scene.context import one_line
 from vistune.sources import sources
 from vistune.sources._contents import Contents
@@ -62,8 +63,8 @@ def _image_column(lines: list[str]) -> int | None:
 
 def _rows(file: Path, column: int, on_error: OnError) -> Iterator[tuple[str, int, str]]:
     """The image, the line's number from 1, and the caption of each line."""
-    with file.open("rb") as opened:
-        for number, data in enumerate(opened, 1):
+    with open_file(file, AnnotationError) as opened:
+        for number, data in enumerate(bounded_lines(opened, str(file), AnnotationError), 1):
             where = f"{file}: line {number}"
             try:
                 row = data.decode("utf-8-sig").rstrip("\r\n").split("\t")

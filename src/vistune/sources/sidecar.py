@@ -38,7 +38,9 @@ class Sidecar(Source):
     ) -> None:  # fmt: skip
         path = contents.path
         if not path.is_dir():
-            raise AnnotationError("this is a file, not a folder with images", where=str(path))
+            raise AnnotationError(
+                "this is a file, not a folder with images", where=str(path), fix="name the folder of the images"
+            )
         self._texts = path / (split or "")
         if not self._texts.is_dir():
             raise no_split(split, [entry.name for entry in path.iterdir() if entry.is_dir()], path)
@@ -47,7 +49,11 @@ class Sidecar(Source):
         self._folder = inside if inside.is_dir() else self.images
         self.places = image_places(self.images)
         if next(image_files(self._folder), None) is None:
-            raise AnnotationError("there are no images in this folder", where=str(self._folder))
+            raise AnnotationError(
+                "there are no images in this folder",
+                where=str(self._folder),
+                fix="name the folder of the images with --images",
+            )
 
     @classmethod
     def fits(cls, contents: Contents) -> bool:

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vistune.errors import AnnotationError
+from vistune.reading import read_xml
 from vistune.sources import sources
 from vistune.sources._contents import Contents
 from vistune.sources._drafts import Draft, RawBox
-from vistune.sources._helpers import box_around, category_name, closest, read_text, turned_box
+from vistune.sources._helpers import box_around, category_name, closest, missing, read_text, turned_box
 from vistune.sources._reading import ReadingEach
 from vistune.sources._splits import no_split
 
@@ -49,12 +50,9 @@ class Voc(ReadingEach):
         return [files.get(key) or _not_there(key, files, one) for one in chosen for key in _listed(one)], split
 
     def _draft(self, file: Path) -> Draft:
-        try:
-            root = ET.parse(file).getroot()
-        except FileNotFoundError:
-            raise AnnotationError("there is no such file", where=str(file), fix=closest(file)) from None
-        except (ET.ParseError, OSError, ValueError) as error:
-            raise AnnotationError(f"not valid XML: {error}", where=str(file)) from None
+        if not file.exists():
+            raise missing(file)
+        root = read_xml(file, AnnotationError)
         if root.tag != "annotation":
             what = f"its root is <{root.tag}>, and VOC's is <annotation>"
             raise AnnotationError(what, where=str(file), fix="move the file out of the folder")

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vistune.errors import AnnotationError
-from vistune.formats import IMAGE_ENDINGS, OnError, not_utf8
+from vistune.formats import IMAGE_ENDINGS, OnError
 from vistune.formats.webdataset import TarRecord, TarShards, read_member, tar_records
+from vistune.reading import not_utf8, open_file
 from vistune.sources import sources
 from vistune.sources._contents import Contents
 from vistune.sources._drafts import Draft
@@ -40,7 +41,9 @@ class WebDataset(Source):
             raise no_split(split, [one.name for one in path.iterdir() if one.is_dir()] if path.is_dir() else [], path)
         self._shards = sorted(folder.glob("*.tar")) if folder.is_dir() else [path]
         if not self._shards:
-            raise AnnotationError("there are no tar files in this folder", where=str(folder))
+            raise AnnotationError(
+                "there are no tar files in this folder", where=str(folder), fix="name a tar file, or a folder of them"
+            )
         self.images = images or (folder if folder.is_dir() else path.parent)
         self.places = image_places(self.images)
         next(_records(self._shards[0]), None)
@@ -67,7 +70,7 @@ class WebDataset(Source):
 
 def _records(shard: Path) -> Iterator[tuple[BinaryIO, TarRecord]]:
     """The records of a tar file, which stays open until the next one is taken."""
-    with shard.open("rb") as file:
+    with open_file(shard, AnnotationError) as file:
         for record in tar_records(file, shard, AnnotationError):
             yield file, record
 

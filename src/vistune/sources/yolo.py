@@ -77,8 +77,10 @@ class Yolo(Source):
     def _box(self, words: list[str], where: str) -> RawBox:
         try:
             number, values = int(float(words[0])), [float(word) for word in words[1:]]
+            if number != float(words[0]):
+                raise ValueError(words[0])
         except (ValueError, OverflowError):
-            what = f"not all values are numbers: {' '.join(words)[:60]}"
+            what = f"the class is no whole number, or not all values are numbers: {' '.join(words)[:60]}"
             raise AnnotationError(what, where=where, fix=_FORM) from None
         if number not in self._layout.names:
             what = f"there is no name for the class {number}; {len(self._layout.names)} classes have names"

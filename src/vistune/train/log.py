@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS  # type: ignore[import-untyped]
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vistune.data.collate import Batch
 from vistune.errors import require
 from vistune.recipe.training import Recipe, TrackerName
+from vistune.terminal import Terminal
 from vistune.train.flops import NO_WORK, Work, work_of
 from vistune.train.held_out import HeldOutAnswer
 from vistune.train.resume import trim_log
@@ -45,7 +45,7 @@ class Log:
         trim_log(folder / "log.jsonl", done)
         self._file = (folder / "log.jsonl").open("a", encoding="utf-8")
         self._trackers = [_open_tracker(name, folder, project, done) for name in log_to]
-        self._console = Console()
+        self._console = Terminal()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._bar = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
         self._task = self._bar.add_task(self._name, total=total, completed=done)

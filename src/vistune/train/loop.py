@@ -65,7 +65,7 @@ def train_stage(
     """
     seed, half = recipe.seed, half_dtype(recipe)
     seed_step(seed, 0, 0)
-    images = ImageStore(dataset.image, processor.image_processor, feature_cache)
+    images = ImageStore(dataset.image, processor.image_processor, feature_cache, max_megapixels=recipe.max_megapixels)
     in_place = accelerator.num_processes == 1
     total_loss = _stage_loss(model, recipe, stage, keep_features=images.keep, in_place=in_place)
     module, optimizer = prepare(accelerator, total_loss, lambda: make_optimizer(model, stage), half)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -18,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vistune.errors import CheckpointError, DataError
+from vistune.printable import print_line
 from vistune.storage import atomic_folder, atomic_text, find_damage, storage_errors
 from vistune.train.distributed import decide, gathered, laid_out
 from vistune.train.optimizer import LossScale
@@ -156,7 +156,7 @@ def newest_state(folder: Path) -> Path | None:
         damage = find_damage(path)
         if damage is None:
             return path
-        print(f"damaged state: {damage}; the one before is used", file=sys.stderr)
+        print_line(f"damaged state: {damage}; the one before is used", error=True)
         shutil.rmtree(path)
     return None
 

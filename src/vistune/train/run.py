@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -21,6 +20,7 @@ from vistune.model.adapter_checkpoint import Backbones, Base, open_checkpoint, s
 from vistune.model.adapters import merge_lora
 from vistune.model.checkpoint import BASE, is_complete, mark_unfinished, save_checkpoint
 from vistune.output_folder import locked
+from vistune.printable import print_line, printable
 from vistune.recipe import schema
 from vistune.recipe.training import Recipe, StageRecipe
 from vistune.storage import MANIFEST, find_damage, storage_errors
@@ -117,7 +117,9 @@ def _check(recipe: Recipe, out: Path, folders: list[Path], processes: int) -> li
     unfinished = _unfinished_stages(folders)
     start = Path(recipe.start or "")
     if recipe.start and 0 in unfinished and (start / MANIFEST).exists() and (damage := find_damage(start)):
-        raise CheckpointError(f"the checkpoint to start from is damaged: {damage}")
+        raise CheckpointError(
+            f"the checkpoint to start from is damaged: {damage}", fix="copy it again, or start from another"
+        )
     return unfinished
 
 
@@ -131,7 +133,7 @@ def _run_stage(
     dataset, *validation_data = prepare_stage(recipe, stage, model, processor, data, output=accelerator.print)
     summary = dataset.summary()
     for line in summary:
-        accelerator.print(f"{stage.name}: {line}")
+        accelerator.print(printable(f"{stage.name}: {line}"))
     decide(accelerator, lambda: _save_recipe(recipe, folder.parent))
     features = open_features(recipe, stage, model, processor, folder.parent / _FEATURES, accelerator)
     if half := half_dtype(recipe):
@@ -144,7 +146,7 @@ def _run_stage(
         features.close()
     for line in dataset.summary():
         if line not in summary:
-            accelerator.print(f"{stage.name}: {line}")
+            accelerator.print(printable(f"{stage.name}: {line}"))
     decide(accelerator, lambda: _save(model, processor, recipe, stage, base, folder))
     accelerator.free_memory()
 
@@ -257,7 +259,7 @@ def _is_finished(folder: Path) -> bool:
     if complete and state is None:
         fix = f"restore the file, or delete {folder} to train this stage anew"
         raise CheckpointError(f"damaged checkpoint, and its stage has no state left: {damage}", fix=fix)
-    print(f"damaged checkpoint: {damage}; it is made again from {state or 'the start of its stage'}", file=sys.stderr)
+    print_line(f"damaged checkpoint: {damage}; it is made again from {state or 'the start of its stage'}", error=True)
     mark_unfinished(folder)
     return False
 

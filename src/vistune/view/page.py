@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from vistune import pages
 from vistune.data.conversation import embedded_image, file_name
 from vistune.errors import DataError
+from vistune.image_files import MAX_MEGAPIXELS, ImagesFolder, is_file, open_content, open_image_file
 from vistune.pages import check_page, write_page
 from vistune.pages.pictures import class_hues, embed, link, place_boxes
 from vistune.records import IMAGE_TOKEN, ImageRecord, Turn
@@ -43,6 +44,8 @@ def write_view(
     seed: int = 0,
     only_rejected: bool = False,
     overwrite: bool = False,
+    allow_outside: bool = False,
+    max_megapixels: float = MAX_MEGAPIXELS,
     warn: Callable[[str], None] | None = None,
 ) -> int:
     """Write a page of at most `limit` samples of `data`, drawn by `seed`, to the file `out`; returns their number.
@@ -64,14 +67,45 @@ def write_view(
     if lost and warn:
         warn(lost)
     page = out if len(samples) > _EMBEDDED else None
-    html = render(samples, folder, found, title=str(data.name or data), lost=lost, page=page)
+    reader = _Images(folder, allow_outside, max_megapixels)
+    html = render(samples, reader, found, title=str(data.name or data), lost=lost, page=page)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_page(out, html, overwrite=overwrite)
     return len(samples)
 
 
+class _Images:
+    """Reads the images of samples that are below `folder`, or anywhere with `allow_outside`."""
+
+    def __init__(self, folder: Path, allow_outside: bool, max_megapixels: float) -> None:
+        self.folder, self._max = folder, max_megapixels
+        self._holds = ImagesFolder(folder, allow_outside=allow_outside).holds
+
+    def holds(self, path: Path, record: ImageRecord | None) -> bool:
+        """Whether a file may be shown; that of a record is checked by its source."""
+        return (record is not None and path == record.image) or self._holds(str(path))
+
+    def read(self, sample: ViewSample, record: ImageRecord | None) -> tuple[Image.Image | None, str]:
+        """The image in RGB, or the reason why it is missing."""
+        if sample.image is None:
+            return None, "no image"
+        name, path = file_name(sample.image), _path(sample, self.folder, record)
+        if path and not is_file(path):
+            return None, f"{path} does not exist"
+        if path and not self.holds(path, record):
+            return None, f"{path} is outside of the images' folder (--images, or --allow-outside)"
+        try:
+            content = None if path else io.BytesIO(embedded_image(sample.image, sample.id))
+            with open_content(content, self._max) if content else open_image_file(path or Path(), self._max) as image:
+                return ImageOps.exif_transpose(image).convert("RGB"), ""
+        except DataError as error:
+            return None, str(error)
+        except Exception as error:  # Pillow's decoders raise many types of errors for a corrupt file
+            return None, f"{name or 'the image'} cannot be read: {error}"
+
+
 def render(
-    samples: Sequence[ViewSample], images: Path, records: Mapping[str, ImageRecord], title: str, lost: str = "",
+    samples: Sequence[ViewSample], images: _Images, records: Mapping[str, ImageRecord], title: str, lost: str = "",
     page: Path | None = None,
 ) -> str:  # fmt: skip
     """The page as HTML; `records` by sample id, `lost` a line on images that are not found.
@@ -109,7 +143,7 @@ def render(
 def _not_found(paths: Sequence[Path | None], folder: Path) -> str:
     """A line on the image files that do not exist, or an empty text."""
     files = [path for path in paths if path]
-    count = sum(not path.is_file() for path in files)
+    count = sum(not is_file(path) for path in files)
     if not count:
         return ""
     return f"{count} of {len(files)} images are not found in {folder}; name the folder of the images with --images DIR"
@@ -156,37 +190,19 @@ def _about(sample: ViewSample) -> dict[str, Any]:
 
 
 def _show(
-    sample: ViewSample, record: ImageRecord | None, images: Path, side: int, page: Path | None
+    sample: ViewSample, record: ImageRecord | None, images: _Images, side: int, page: Path | None
 ) -> tuple[str, tuple[int, int] | None, str]:
     """The address of the image, a link or the image itself, and its size in pixels; or why it is missing."""
-    path = _path(sample, images, record)
-    if page and path and (linked := link(path, page)):
+    path = _path(sample, images.folder, record)
+    if page and path and images.holds(path, record) and (linked := link(path, page)):
         return *linked, ""
-    picture, missing = _picture(sample, images, record)
+    picture, missing = images.read(sample, record)
     return (embed(picture, side), picture.size, "") if picture else ("", None, missing)
 
 
 def _path(sample: ViewSample, images: Path, record: ImageRecord | None) -> Path | None:
     """The image's file: that of the record, else the one below `images`; None for an image within the data."""
     name = file_name(sample.image) if sample.image is not None else None
-    if record and (name is None or record.image.is_file()):
+    if record and (name is None or is_file(record.image)):
         return record.image
     return images / name if name is not None else None
-
-
-def _picture(sample: ViewSample, images: Path, record: ImageRecord | None) -> tuple[Image.Image | None, str]:
-    """The image in RGB, or the reason why it is missing."""
-    if sample.image is None:
-        return None, "no image"
-    name = file_name(sample.image)
-    path = _path(sample, images, record)
-    try:
-        file = path.open("rb") if path else io.BytesIO(embedded_image(sample.image, sample.id))
-        with file, Image.open(file) as image:
-            return ImageOps.exif_transpose(image).convert("RGB"), ""
-    except FileNotFoundError:
-        return None, f"{path or name} does not exist"
-    except DataError as error:
-        return None, str(error)
-    except Exception:  # Pillow's decoders raise many types of errors for a corrupt file
-        return None, f"{name or 'the image'} cannot be read"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from vistune.data.source import open_rows
 from vistune.errors import DataError
 from vistune.formats import Place, Row, stop
 from vistune.formats.conversations import FORMATS, output_path
+from vistune.reading import bounded_lines, open_file, parse_json, read_json
 from vistune.recipe.training import DataRecipe
 from vistune.records import Turn
 from vistune.seeded import HashSample
@@ -60,11 +60,8 @@ def images_folder(data: Path) -> Path:
     path = folder / "run.json"
     if not path.is_file():
         return folder
-    try:
-        images = json.loads(path.read_text("utf-8")).get("images")
-    except (ValueError, AttributeError, RecursionError) as error:
-        fix = "name the folder of the images with --images, and remove the file"
-        raise DataError(f"not valid JSON: {error}", where=str(path), fix=fix) from None
+    run = read_json(path, DataError)
+    images = run.get("images") if isinstance(run, dict) else None
     return Path(images) if isinstance(images, str) else folder
 
 
@@ -82,13 +79,10 @@ def _of_run(folder: Path, limit: int, seed: int, only_rejected: bool) -> list[Vi
 
 
 def _provenance(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
-        for number, line in enumerate(file, 1):
+    with open_file(path, DataError) as file:
+        for number, line in enumerate(bounded_lines(file, str(path), DataError), 1):
             where = f"{path}: line {number}"
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise DataError(f"not valid JSON: {error}", where=where) from None
+            row = parse_json(line, where, DataError)
             for key, kind in _KEYS.items():
                 if not isinstance(row, dict) or not isinstance(row.get(key), kind):
                     fix = "give the folder that generate wrote"

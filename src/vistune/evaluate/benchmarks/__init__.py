@@ -58,7 +58,9 @@ class Setting:
         if self.path is None:
             raise DataError("this benchmark reads its questions from a file", fix="write NAME=PATH")
         if not self.path.exists():
-            raise DataError("there is no such file or folder", where=str(self.path))
+            raise DataError(
+                "there is no such file or folder", where=str(self.path), fix="check the path after the benchmark's name"
+            )
         return self.path
 
 

@@ -8,9 +8,9 @@ from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import Any
 
+from vistune import reading
 from vistune.errors import DataError
 from vistune.evaluate.benchmarks import Setting
-from vistune.formats import parse_json
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 _COCO = re.compile(r"(?:COCO_[a-z0-9]+_)?0*(\d+)")
@@ -71,10 +71,7 @@ def image_folder(setting: Setting) -> Path:
 
 def read_json(path: Path) -> Any:
     """The content of a JSON file. Raises DataError."""
-    try:
-        return parse_json(path.read_bytes(), str(path), DataError)
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    return reading.read_json(path, DataError)
 
 
 def first_existing(paths: Iterable[Path]) -> Path:

@@ -11,7 +11,8 @@ from vistune.evaluate.benchmarks import Benchmark, Metric, Scored, benchmarks
 from vistune.evaluate.benchmarks._helpers import first_existing
 from vistune.evaluate.benchmarks._metrics import only, sum_of_ratios
 from vistune.evaluate.statistics import Measure
-from vistune.formats import IMAGE_ENDINGS, not_utf8
+from vistune.formats import IMAGE_ENDINGS
+from vistune.reading import read_text
 from vistune.records import Question, Verdict
 
 PERCEPTION = (
@@ -94,11 +95,7 @@ def _image(folder: Path, stem: str) -> Path | None:
 
 
 def _lines(file: Path) -> Iterator[tuple[str, str]]:
-    try:
-        lines = file.read_text("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise not_utf8(error, str(file), DataError) from None
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_text(file, DataError).splitlines(), 1):
         if not line.strip():
             continue
         question, _, answer = line.strip().rpartition("\t")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vistune.evaluate.models.answerer import Dtype, Likelihood, Prompt, naming_prompts
 from vistune.evaluate.models.fingerprint import fingerprint
+from vistune.image_files import MAX_MEGAPIXELS
 from vistune.model.adapter_checkpoint import is_adapter
 from vistune.model.assistant import Assistant
 from vistune.model.checkpoint import check_whole
@@ -21,14 +22,17 @@ class Checkpoint:
         self._load, self.name, self.identity = load, name, identity
 
     @classmethod
-    def open(cls, name: str, dtype: Dtype, device: str | None, *, load_in_4bit: bool = False) -> Checkpoint:
+    def open(
+        cls, name: str, dtype: Dtype, device: str | None, *, load_in_4bit: bool = False,
+        max_megapixels: float = MAX_MEGAPIXELS,
+    ) -> Checkpoint:  # fmt: skip
         """The checkpoint of a folder or a hub id, whole or of adapters. Raises CheckpointError."""
         folder = local_folder(name)
         if not is_adapter(folder):
             check_whole(folder)
         identity = f"{fingerprint(folder)} {dtype}{' 4bit' if load_in_4bit else ''}"
         shown = name if folder != Path(name) else folder.resolve().name
-        load = partial(Assistant.load, folder, device, dtype, load_in_4bit=load_in_4bit)
+        load = partial(Assistant.load, folder, device, dtype, load_in_4bit=load_in_4bit, max_megapixels=max_megapixels)
         return cls(load, shown, identity)
 
     @cached_property

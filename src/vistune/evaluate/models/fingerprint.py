@@ -12,6 +12,7 @@ from vistune.errors import CheckpointError
 from vistune.model.adapter_checkpoint import Backbones, is_adapter, read_base
 from vistune.model.backbones import resolve
 from vistune.model.pretrained import SETTINGS, local_folder
+from vistune.reading import read_json
 
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _ELSEWHERE = ("_name_or_path", "name_or_path", "base_model_name_or_path", "transformers_version")
@@ -29,7 +30,9 @@ def fingerprint(model: Path) -> str:
         with ThreadPoolExecutor(4) as pool:  # hashing does not hold the interpreter's lock
             digests = list(pool.map(_digest, ordered))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"cannot be read: {error}", where=str(model)) from None
+        raise CheckpointError(
+            f"cannot be read: {error}", where=str(model), fix="give a folder or a hub id that can be read"
+        ) from None
     parts = [*zip([file.name if file != model else "" for file in ordered], digests, strict=True), *_base(model)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -48,7 +51,7 @@ def _base(model: Path) -> list[Any]:
 
 def _digest(file: Path) -> str:
     if file.suffix == ".json" and file.name != "tokenizer.json":  # large, and without such keys
-        settings: Any = json.loads(file.read_text("utf-8"))
+        settings: Any = read_json(file, CheckpointError)
         if isinstance(settings, dict):
             settings = {key: value for key, value in settings.items() if key not in _ELSEWHERE}
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()

@@ -8,13 +8,17 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from PIL import Image
+
 from vistune.data.images import data_url
 from vistune.errors import ClientError, VistuneError
 from vistune.evaluate.models.answerer import Likelihood, Prompt, naming_prompts
+from vistune.image_files import MAX_MEGAPIXELS
 from vistune.llm import open_client
 from vistune.llm.ask import Asker
 from vistune.llm.budget import Budget, Limits
@@ -34,7 +38,10 @@ class ServerModel:
     Raises ClientError for a malformed base URL or a missing key.
     """
 
-    def __init__(self, spec: str, folder: Path, limits: Limits | None, **server: Any) -> None:
+    def __init__(
+        self, spec: str, folder: Path, limits: Limits | None, max_megapixels: float = MAX_MEGAPIXELS, **server: Any
+    ) -> None:
+        self._encode = partial(data_url, max_megapixels=max_megapixels)
         client = open_client(spec, **server)
         assert isinstance(client, RemoteClient)
         self._client = client
@@ -57,7 +64,7 @@ class ServerModel:
         """
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with naming_prompts(prompts), Store(self._file) as store:
-            run = _Run(self._client, store, self._limits, prompts, max_new_tokens)
+            run = _Run(self._client, store, self._limits, prompts, max_new_tokens, self._encode)
             yield from run.arriving()
             yield from run.stored()
             run.check()
@@ -67,10 +74,11 @@ class _Run:
     """The requests of one call, sent by a thread of their own: the consumer computes meanwhile, or is a notebook."""
 
     def __init__(
-        self, client: Client, store: Store, limits: Limits, prompts: Sequence[Prompt], max_new_tokens: int
-    ) -> None:
+        self, client: Client, store: Store, limits: Limits, prompts: Sequence[Prompt], max_new_tokens: int,
+        encode: Callable[[Path | Image.Image], str],
+    ) -> None:  # fmt: skip
         self._client, self._store, self._prompts, self._max_new_tokens = client, store, prompts, max_new_tokens
-        self._limits = replace(limits, attempts=_ATTEMPTS)
+        self._limits, self._encode = replace(limits, attempts=_ATTEMPTS), encode
         self._keys: dict[int, list[str]] = {}  # of each question's attempts
         self._answered: set[int] = set()
         self._failures: dict[int, str] = {}
@@ -134,7 +142,7 @@ class _Run:
         for index, prompt in enumerate(self._prompts):
             request = Request(
                 "", (Turn("user", prompt.text),), record_id=str(index), max_tokens=self._max_new_tokens,
-                temperature=0.0, images=tuple(map(data_url, prompt.images)),
+                temperature=0.0, images=tuple(map(self._encode, prompt.images)),
             )  # fmt: skip
             self._keys[index] = [request.attempt(n).key(self._client.name) for n in range(1, _ATTEMPTS + 1)]
             yield request

@@ -14,6 +14,7 @@ from vistune.data.images import open_image, to_rgb
 from vistune.errors import CheckpointError, DataError, require
 from vistune.evaluate.models.answerer import Dtype, Likelihood, Prompt, naming_prompts
 from vistune.evaluate.models.fingerprint import fingerprint
+from vistune.image_files import MAX_MEGAPIXELS
 from vistune.model.pretrained import local_folder
 
 _Messages = list[dict[str, Any]]
@@ -26,7 +27,11 @@ class TransformersModel:
     CheckpointError for a model that is not there, cannot be read or has no chat template.
     """
 
-    def __init__(self, name: str, dtype: Dtype, device: str | None, *, load_in_4bit: bool = False) -> None:
+    def __init__(
+        self, name: str, dtype: Dtype, device: str | None, *, load_in_4bit: bool = False,
+        max_megapixels: float = MAX_MEGAPIXELS,
+    ) -> None:  # fmt: skip
+        self._max_megapixels = max_megapixels
         self._folder = local_folder(name)
         self.name = name if self._folder.as_posix() != name else self._folder.resolve().name
         self.identity = f"{fingerprint(self._folder)} {dtype}{' 4bit' if load_in_4bit else ''} transformers"
@@ -45,11 +50,17 @@ class TransformersModel:
     @cached_property
     def _processor(self) -> Any:
         try:
-            processor = AutoProcessor.from_pretrained(self._folder)
-        except (OSError, ValueError, ImportError) as error:  # ImportError: many need torchvision
-            raise CheckpointError(f"its processor cannot be read: {_reason(error)}", where=self.name) from error
+            processor = AutoProcessor.from_pretrained(self._folder, trust_remote_code=False)
+        except Exception as error:  # of any type for a broken file, ImportError without torchvision
+            raise CheckpointError(
+                f"its processor cannot be read: {_reason(error)}",
+                where=self.name,
+                fix="name a vision-language model that this version of transformers reads",
+            ) from error
         if not hasattr(processor, "tokenizer"):
-            raise CheckpointError("it has no processor of images and texts", where=self.name)
+            raise CheckpointError(
+                "it has no processor of images and texts", where=self.name, fix="name a vision-language model"
+            )
         if not processor.chat_template:
             fix = "add chat_template.jinja to its folder"
             raise CheckpointError("its processor has no chat template", where=self.name, fix=fix)
@@ -61,10 +72,14 @@ class TransformersModel:
     @cached_property
     def _model(self) -> Any:
         try:
-            model = AutoModelForImageTextToText.from_pretrained(self._folder, **self._options)
-        except (OSError, ValueError, RuntimeError, ImportError) as error:
+            model = AutoModelForImageTextToText.from_pretrained(
+                self._folder, **self._options, trust_remote_code=False, use_safetensors=True
+            )
+        except Exception as error:
             what = f"cannot be read as a vision-language model: {_reason(error)}"
-            raise CheckpointError(what, where=self.name) from error
+            raise CheckpointError(
+                what, where=self.name, fix="name one that this version of transformers reads, with safetensors"
+            ) from error
         return model.eval().to(self._device)
 
     @torch.inference_mode()
@@ -74,7 +89,7 @@ class TransformersModel:
         pad = self._processor.tokenizer.pad_token_id
         with naming_prompts(prompts):
             for indices in _batches(prompts, batch_size):
-                inputs = self._inputs([_question(prompts[i]) for i in indices], add_generation_prompt=True)
+                inputs = self._inputs([self._question(prompts[i]) for i in indices], add_generation_prompt=True)
                 output = self._model.generate(**inputs, max_new_tokens=max_new_tokens, pad_token_id=pad, **greedy)
                 start = 0 if self._model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
                 texts = self._processor.batch_decode(output[:, start:], skip_special_tokens=True)
@@ -87,7 +102,7 @@ class TransformersModel:
         """The likelihoods of each prompt's choices: a row each, with the prompt, in batches of one prompt's rows."""
         with naming_prompts(prompts):
             for index, prompt in enumerate(prompts):
-                question = _question(prompt)
+                question = self._question(prompt)
                 [own] = self._inputs([question], add_generation_prompt=True)["input_ids"].tolist()
                 found: list[Likelihood] = []
                 for start in range(0, len(choices[index]), batch_size):
@@ -105,10 +120,21 @@ class TransformersModel:
             whole = ids[real.bool()]
             tokens = len(whole) - len(own)
             if tokens < 1 or whole[: len(own)].tolist() != own:
-                raise DataError(f"{choice!r} as an answer has no tokens of its own", where=where)
+                raise DataError(
+                    f"{choice!r} as an answer has no tokens of its own",
+                    where=where,
+                    fix="score the choices by their letters",
+                )
             scores = row[-tokens - 1 : -1].float().log_softmax(-1)  # (T, V); padding is on the left
             found.append(Likelihood(float(scores.gather(1, whole[-tokens:, None]).sum()), tokens))
         return found
+
+    def _question(self, prompt: Prompt) -> _Messages:
+        most = self._max_megapixels
+        images = [to_rgb(one) if not isinstance(one, Path) else open_image(one, most) for one in prompt.images]
+        message = _message("user", prompt.text)
+        message["content"] = [{"type": "image", "image": one} for one in images] + message["content"]
+        return [message]
 
     def _inputs(self, conversations: list[_Messages], **options: Any) -> Any:
         inputs = self._processor.apply_chat_template(
@@ -120,13 +146,6 @@ class TransformersModel:
 
 def _reason(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-def _question(prompt: Prompt) -> _Messages:
-    images = [to_rgb(one) if not isinstance(one, Path) else open_image(one) for one in prompt.images]
-    message = _message("user", prompt.text)
-    message["content"] = [{"type": "image", "image": one} for one in images] + message["content"]
-    return [message]
 
 
 def _message(role: str, text: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from vistune.generate.replies.cleaning import (
     is_refusal,
     patterns,
     plain_text,
+    with_short_gaps,
     without_notes,
     without_thoughts,
     without_tokens,
@@ -84,7 +85,8 @@ def _unwrapped(text: str, repairs: list[str], finish: str) -> str:
         repairs.extend([name] if after != before else [])
         return after
 
-    text = repaired("line_ends", text, text.replace("\r\n", "\n").replace("\r", "\n").translate(_INVISIBLE))
+    plain = text.replace("\r\n", "\n").replace("\r", "\n").translate(_INVISIBLE)
+    text = repaired("line_ends", text, with_short_gaps(plain))
     answer, within = without_thoughts(text)
     if within or (
         not answer.strip() and finish in ("length", "thinking")

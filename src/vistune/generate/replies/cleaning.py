@@ -39,7 +39,7 @@ _WRAPPER = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 _HTML = re.compile(r"</?(?:b|i|em|strong|u|p|br|span|div|ul|ol|li|h[1-6])\s*/?>", re.IGNORECASE)
-_BOLD = re.compile(r"(\*\*\*|\*\*|__)(?=\S)(.+?)(?<=\S)\1", re.DOTALL)
+_BOLD = re.compile(r"(\*\*\*|\*\*|__)(?=\S)((?:(?!\1).)+)(?<=\S)\1", re.DOTALL)
 _ITALIC = re.compile(
     r"(?<![*\w])\*(?=[^\s*])([^*\n]+?)(?<=\S)\*(?![*\w])|(?<![_\w])_(?=[^\s_])([^_\n]+?)(?<=\S)_(?![_\w])"
 )
@@ -47,7 +47,15 @@ _CODE = re.compile(r"`([^`\n]+)`")
 _HEADING = re.compile(r"^[ \t]*#{1,6}[ \t]+(.*?)[ \t#]*$", re.MULTILINE)
 _ITEM = re.compile(r"^[ \t]*(?:[-*\u2022\u2013+]|\(?\d{1,2}[.)])[ \t]+")
 _IMAGE = re.compile(r"\A\s*(?:<image>|<img>|\[image\]|<\|image\|>)\s*|\s*<image>\s*\Z", re.IGNORECASE)
+_MOST_NOTES = 20
+"""Notes that are looked for at the end of a text; a reply of thousands must not take long."""
+_BLANKS = re.compile(r"\s{100,}")
 _QUOTES = {"\u201c": "\u201d", '"': '"', "\u300c": "\u300d", "'": "'"}
+
+
+def with_short_gaps(text: str) -> str:
+    """The text without gaps of a hundred blanks and more, over which the patterns here would take long."""
+    return _BLANKS.sub(lambda gap: "\n\n" if "\n" in gap[0] else " ", text)
 
 
 def without_thoughts(text: str) -> tuple[str, bool]:
@@ -86,14 +94,15 @@ def without_wrapper(text: str) -> str:
 def without_notes(text: str) -> str:
     """The text without notes, word counts and offers at its end."""
     shorter = text
-    while True:
+    for _ in range(_MOST_NOTES):
         for pattern in patterns("end"):
             cut = pattern.sub("", shorter)
             if cut.strip() and cut != shorter:
                 shorter = cut
                 break
         else:
-            return shorter
+            break
+    return shorter
 
 
 def plain_text(text: str, lists: bool) -> str:

@@ -82,9 +82,11 @@ class LocalClient(Client):
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(self._path, padding_side="left")
-            self._model = AutoModelForCausalLM.from_pretrained(self._path, dtype="auto").eval()
-        except (OSError, ValueError) as error:
+            self._tokenizer = AutoTokenizer.from_pretrained(self._path, padding_side="left", trust_remote_code=False)
+            self._model = AutoModelForCausalLM.from_pretrained(
+                self._path, dtype="auto", trust_remote_code=False, use_safetensors=True
+            ).eval()
+        except Exception as error:  # a broken file leads to errors of any type
             fix = "give a folder or a hub id of a causal language model"
             raise ClientError(f"the model cannot be loaded: {error}", where=self._path, fix=fix) from None
         if not self._tokenizer.chat_template:

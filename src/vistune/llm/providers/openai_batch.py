@@ -15,15 +15,18 @@ import aiohttp
 
 from vistune.errors import ClientError
 from vistune.llm.client import Reply, Request, RequestError, Send
-from vistune.llm.faults import fault
+from vistune.llm.faults import fault, load_json
 from vistune.llm.providers import providers
 from vistune.llm.providers.openai import OpenAIClient
+from vistune.reading import NOT_IN_FORMAT, WRONG_TYPE, read_text
 
 _IDLE = 0.3
 """Seconds without a new request after which an incomplete batch is sent."""
 _MAX_CHARACTERS = 150 * 2**20  # OpenAI accepts files of 200 MB
 _IMAGE_CHARACTERS = 500_000
 """About the maximum of an image of 1024 pixels as a data URL."""
+_MAX_FILE = 512 * 2**20
+"""Bytes of the largest file of replies."""
 _FIRST_PAUSE, _MAX_PAUSE = 0.5, 60.0
 """Seconds between two polls."""
 _ENDED = ("completed", "failed", "expired", "cancelled")
@@ -115,8 +118,8 @@ class BatchClient(OpenAIClient):
         form.add_field("purpose", "batch")
         form.add_field("file", content, filename="requests.jsonl", content_type="application/jsonl")
         upload = await self.http.json("POST", "/files", data=form)
-        order = {"input_file_id": upload["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
-        name = str((await self.http.json("POST", "/batches", json=order))["id"])
+        order = {"input_file_id": _id(upload), "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+        name = _id(await self.http.json("POST", "/batches", json=order))
         if self._file:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with self._file.open("a", encoding="utf-8") as file:
@@ -127,12 +130,9 @@ class BatchClient(OpenAIClient):
         """The last batch of each key. A line that a kill left incomplete is skipped."""
         known: dict[str, str] = {}
         if self._file and self._file.exists():
-            for line in self._file.read_text("utf-8").splitlines():
-                try:
-                    row = json.loads(line)
-                except ValueError:
-                    continue
-                known |= dict.fromkeys(row["keys"], row["batch"])
+            for row in map(load_json, read_text(self._file, ClientError).splitlines()):
+                if isinstance(row, dict) and row.keys() >= {"keys", "batch"}:
+                    known |= dict.fromkeys(row["keys"], row["batch"])
         return known
 
     async def _wait(self, name: str) -> _Replies:
@@ -155,22 +155,36 @@ class BatchClient(OpenAIClient):
         replies: dict[str, Reply | Exception] = {}
         for kind in ("output_file_id", "error_file_id"):
             if file := state.get(kind):
-                for line in (await self.http.raw("GET", f"/files/{file}/content")).splitlines():
-                    row = json.loads(line)
-                    replies[row["custom_id"]] = self._read_row(row)
+                content = await self.http.raw("GET", f"/files/{file}/content", most=_MAX_FILE)
+                for row in map(load_json, content.splitlines()):
+                    if isinstance(row, dict) and isinstance(row.get("custom_id"), str):
+                        replies[row["custom_id"]] = self._read_row(row)
         return replies
 
     def _read_row(self, row: Mapping[str, Any]) -> Reply | Exception:
-        response = row.get("response") or {}
+        response = row.get("response")
+        response = response if isinstance(response, dict) else {}
         try:
             if response.get("status_code") == 200:
                 return self.read(response["body"])
         except (RequestError, ClientError) as error:
             return error
+        except WRONG_TYPE as error:
+            return RequestError("not_a_reply", f"{NOT_IN_FORMAT}: {error}", billed=True)
         body = response.get("body") or {"error": row.get("error") or "no response"}
-        return fault(int(response.get("status_code") or 500), body, {}, self.http.where)
+        status = response.get("status_code")
+        return fault(status if isinstance(status, int) else 500, body, {}, self.http.where)
+
+
+def _id(body: Mapping[str, Any]) -> str:
+    """The id of what the server made. Raises RequestError if its response has none."""
+    if not isinstance(body.get("id"), str):
+        raise RequestError("not_a_reply", "the response has no id", billed=True)
+    return str(body["id"])
 
 
 def _errors(state: Mapping[str, Any]) -> str:
-    rows = (state.get("errors") or {}).get("data") or []
-    return "; ".join(str(row.get("message", row)) for row in rows[:3]) or "without a reason"
+    errors = state.get("errors")
+    rows = errors.get("data") if isinstance(errors, dict) else None
+    messages = [str(row.get("message", row) if isinstance(row, dict) else row) for row in rows or ()]
+    return "; ".join(messages[:3]) or "without a reason"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from vistune.errors import ClientError
 from vistune.llm.client import Client, Reply, Request
 from vistune.llm.providers import providers
+from vistune.reading import parse_json, read_text
 
 
 class ScriptedClient(Client):
@@ -34,17 +34,14 @@ def from_file(file: str) -> ScriptedClient:
 
     Raises ClientError for a file that cannot be read and for any other line.
     """
-    try:
-        lines = Path(file).read_text("utf-8").strip().split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ClientError(f"the file cannot be read: {error}", where=file, fix="check its path") from None
+    lines = read_text(Path(file), ClientError).strip().split("\n")
     return ScriptedClient(dict(_parse(line, f"{file}:{number}") for number, line in enumerate(lines, 1)))
 
 
 def _parse(line: str, where: str) -> tuple[tuple[str, str], str]:
+    row = parse_json(line, where, ClientError)
     try:
-        row = json.loads(line)
         return (str(row["id"]), str(row["kind"])), str(row["text"])
-    except (ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         fix = 'write {"id": RECORD, "kind": KIND, "text": REPLY}'
         raise ClientError("this line is not a reply", where=where, fix=fix) from None

@@ -101,4 +101,4 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:
         what = "an image of this conversation is no longer on the server: start a new one, and send it again"
-        raise DataError(what) from None
+        raise DataError(what, fix="start a new conversation") from None

@@ -73,7 +73,11 @@ def _write(content: bytes, folder: Path, where: str) -> str:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             ending = str(image.format).lower()
     except Exception:  # Pillow's decoders raise many types of errors for a corrupt file
-        raise DataError(f"an image is corrupt, or its format is none of {', '.join(FORMATS)}", where=where) from None
+        raise DataError(
+            f"an image is corrupt, or its format is none of {', '.join(FORMATS)}",
+            where=where,
+            fix="remove the image from the file",
+        ) from None
     path = folder / f"{hashlib.sha256(content).hexdigest()[:20]}.{ending}"
     path.write_bytes(content)
     return str(path)

@@ -26,7 +26,11 @@ class Votes:
         try:
             path.touch()
         except OSError as error:
-            raise DataError(f"votes cannot be written there: {error.strerror}", where=str(path)) from None
+            raise DataError(
+                f"votes cannot be written there: {error.strerror}",
+                where=str(path),
+                fix="name another file with --votes",
+            ) from None
 
     def rate(self, history: Sequence[Message], place: int, vote: str) -> None:
         """A vote on the answer at `place`; "" withdraws it. Raises OSError."""

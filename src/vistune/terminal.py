@@ -1,13 +1,19 @@
-"""What a terminal gets to see: text without control characters, and images where its protocol is known."""
+"""The terminal: the console that tables, notes and progress are printed on, and images where it can draw them."""
 
 from __future__ import annotations
 
 import io
-import unicodedata
 from base64 import b64encode
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image
+from rich.console import Console
+from rich.text import Text
+
+from vistune.printable import printable
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _ROWS = 10
 """Height of an image in lines of text."""
@@ -15,19 +21,14 @@ _CHUNK = 4096
 """Characters of base64 in one of kitty's commands."""
 _KITTY, _ITERM = ("ghostty", "WezTerm"), ("iTerm.app", "vscode")
 """Values of TERM_PROGRAM of terminals that know kitty's or iTerm2's protocol."""
-_BIDI = {chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 
 
-def printable(text: str) -> str:
-    """Text of a model or server without what would control the terminal, or reorder what is shown, in it."""
-    return "".join(
-        character if character in "\n\t" or not _controls(character) else "\ufffd" * (character != "\r")
-        for character in text
-    )
+class Terminal(Console):
+    """A console of rich that shows every text as it is: no control characters, no markup, no names of emoji."""
 
-
-def _controls(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _BIDI
+    def render_str(self, text: str, **options: Any) -> Text:
+        """As rich's, for the texts of `print` and the cells of tables."""
+        return super().render_str(printable(text), **{**options, "markup": False, "emoji": False})
 
 
 def image_sequence(image: Image.Image, environment: Mapping[str, str]) -> str:

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import io
+import os
+import random
+import struct
+import zlib
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from spoiling import spoilt_bytes
+from vistune.data.images import ImageFile, open_image
+from vistune.errors import DataError
+from vistune.image_files import FORMATS, ImagesFolder, open_image_file
+
+PICTURE = Image.effect_noise((40, 30), 50).convert("RGB")
+
+
+def content(form: str) -> bytes:
+    buffer = io.BytesIO()
+    PICTURE.save(buffer, form)
+    return buffer.getvalue()
+
+
+def png_head(width: int, height: int) -> bytes:
+    """A PNG file of that size by its head, without pixels."""
+    head = b"IHDR" + struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_known_formats_are_read_whatever_the_name(form: str, tmp_path: Path) -> None:
+    (tmp_path / "x.jpg").write_bytes(content(form))
+    assert open_image(tmp_path / "x.jpg").size == (40, 30)
+
+
+@pytest.mark.parametrize("form", ["EPS", "PPM", "PDF", "ICO", "TGA"])
+def test_other_formats_are_not(form: str, tmp_path: Path) -> None:
+    (tmp_path / "x.jpg").write_bytes(content(form))
+    with pytest.raises(DataError, match=r"not in a known format, or cut off\n  fix: "):
+        open_image(tmp_path / "x.jpg")
+
+
+@pytest.mark.parametrize("size", [(9000, 9000), (13_000, 13_000), (60_000, 60_000), (2**31 - 1, 1)])
+def test_large_images_are_refused_before_they_are_decoded(size: tuple[int, int], tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(png_head(*size))
+    with pytest.raises(DataError, match=r"megapixels|known format"):
+        open_image(tmp_path / "x.png")
+    with pytest.raises(DataError, match="cannot be read"):
+        open_image(tmp_path / "x.png", 178)
+
+
+def test_the_limit_can_be_changed(tmp_path: Path) -> None:
+    PICTURE.resize((2000, 1000)).save(tmp_path / "x.png")
+    assert open_image(tmp_path / "x.png").size == (2000, 1000)
+    with pytest.raises(DataError, match=r"2000 x 1000 pixels are more than 1\.5 megapixels \(--max-megapixels\)"):
+        open_image(tmp_path / "x.png", 1.5)
+
+
+def test_a_pipe_is_no_image(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.png")
+    with pytest.raises(DataError, match="pipe or a device"), open_image_file(tmp_path / "x.png"):
+        pass
+
+
+@settings(max_examples=500, deadline=None, derandomize=True, database=None)
+@given(st.sampled_from(FORMATS), st.randoms(use_true_random=False))
+def test_spoilt_images(form: str, draw: random.Random) -> None:
+    with suppress(DataError):
+        assert ImageFile(spoilt_bytes(content(form), draw), "x").open().mode == "RGB"
+
+
+def test_a_folder_holds_what_lies_in_it_once_links_are_followed(tmp_path: Path) -> None:
+    for name in ("in/a/x.png", "in/x.png", "out/x.png", "inside/x.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    links = {"in/own.png": "x.png", "in/file.png": "../out/x.png", "in/folder": "../out", "alias": "in"}
+    for name, target in links.items():
+        (tmp_path / name).symlink_to(target)
+    for start in ("in", "alias"):
+        folder = ImagesFolder(tmp_path / start)
+        held = ["in/x.png", "in/a/x.png", "in/own.png", "alias/x.png", "in/a/../x.png", "in/gone.png"]
+        outside = ["out/x.png", "inside/x.png", "in/file.png", "in/folder/x.png", "in/../out/x.png", "in", "in/.."]
+        assert [name for name in held if not folder.holds(f"{tmp_path}/{name}")] == []
+        assert [name for name in outside if folder.holds(f"{tmp_path}/{name}")] == []
+    assert ImagesFolder(tmp_path / "in", allow_outside=True).holds("/etc/x.png")
