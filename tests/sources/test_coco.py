@@ -90,7 +90,7 @@ def test_images_in_sub_folders(coco: Path) -> None:
         ("annotations", 0, {"bbox": [20, 10, "30", 5]}, "'bbox' is not"),
         ("annotations", 0, {"image_id": 88}, "no image with the id 88"),
         ("categories", 0, {"name": ""}, "the category's name is not a text"),
-        ("categories", 0, {"id": 18}, "another category has the same id: person"),
+        ("categories", 0, {"id": 18}, "'person' and 'dog' have the same id"),
     ],
 )
 def test_a_mistake_in_the_instances_names_file_and_record(

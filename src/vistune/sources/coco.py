@@ -270,7 +270,7 @@ def _bbox(row: dict[str, Any]) -> tuple[float, float, float, float]:
         x, y, width, height = bbox  # type: ignore[misc]
         if math.isfinite(x + y + width + height):
             return x, y, width, height
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
     raise AnnotationError(f"'bbox' is not [x, y, width, height]: {_short(bbox)}", fix=_FORM)
 
