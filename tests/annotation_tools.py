@@ -15,6 +15,10 @@ from PIL import Image
 from vistune.errors import AnnotationError
 from vistune.sources import AnnotatedImages, open_source
 
+TOOLS = ("cvat", "labelme", "label_studio", "via", "visual_genome", "dota", "kitti", "datumaro", "karpathy", "lines",
+         "img2dataset", "box_rows")  # fmt: skip
+FIXTURES = ("coco", "captions", "caps_boxes", "yolo", "voc", "sidecar", "webdataset")
+"""The tools, and the formats whose examples are fixtures."""
 SIZE = (100, 50)
 BOX = (10, 0, 50, 50)
 """Of the dog on dog.png, in pixels: x1, y1, x2, y2."""

@@ -2,19 +2,14 @@ from __future__ import annotations
 
 import io
 import os
-import random
 import struct
 import zlib
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
-from spoiling import spoilt_bytes
-from vistune.data.images import ImageFile, open_image
+from vistune.data.images import open_image
 from vistune.errors import DataError
 from vistune.image_files import FORMATS, ImagesFolder, open_image_file
 
@@ -66,13 +61,6 @@ def test_a_pipe_is_no_image(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.png")
     with pytest.raises(DataError, match="pipe or a device"), open_image_file(tmp_path / "x.png"):
         pass
-
-
-@settings(max_examples=500, deadline=None, derandomize=True, database=None)
-@given(st.sampled_from(FORMATS), st.randoms(use_true_random=False))
-def test_spoilt_images(form: str, draw: random.Random) -> None:
-    with suppress(DataError):
-        assert ImageFile(spoilt_bytes(content(form), draw), "x").open().mode == "RGB"
 
 
 def test_a_folder_holds_what_lies_in_it_once_links_are_followed(tmp_path: Path) -> None:

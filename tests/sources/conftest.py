@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from annotation_tools import draw
+import annotation_tools
+from annotation_tools import FIXTURES, TOOLS, draw
 
 CAPTIONS = {"a/dog": ["A dog on a rug.", "A brown dog."], "a/cat": ["A cat."], "tree": ["A tall tree.", "Ein Baum."]}
 """Each image's captions."""
@@ -117,3 +118,13 @@ def datasets(tmp_path: Path) -> Path:
     )
     hf.DatasetDict({"train": hf.Dataset.from_dict(rows, features=features)}).save_to_disk(tmp_path / "saved")
     return tmp_path / "saved"
+
+
+@pytest.fixture
+def examples(tmp_path: Path, request: pytest.FixtureRequest) -> dict[str, Path]:
+    """A sound data set of each format."""
+    made = {}
+    for name in (*TOOLS, *FIXTURES):
+        (folder := tmp_path / "sound" / name).mkdir(parents=True)
+        made[name] = getattr(annotation_tools, name)(folder) if name in TOOLS else request.getfixturevalue(name)
+    return made

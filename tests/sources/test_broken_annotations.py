@@ -3,68 +3,24 @@
 from __future__ import annotations
 
 import os
-import random
-import shutil
 import tarfile
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-import annotation_tools
-from annotation_tools import draw, write_json
-from spoiling import spoil
+from annotation_tools import FIXTURES, TOOLS, draw, write_json
 from vistune.errors import VistuneError
 from vistune.recipe.generation import AnnotationOptions
 from vistune.sources import open_annotations, open_source
 
-TOOLS = ("cvat", "labelme", "label_studio", "via", "visual_genome", "dota", "kitti", "datumaro", "karpathy", "lines",
-         "img2dataset", "box_rows")  # fmt: skip
-FIXTURES = ("coco", "captions", "caps_boxes", "yolo", "voc", "sidecar", "webdataset")
 EXAMPLES = (*TOOLS, *FIXTURES)
-
-
-@pytest.fixture
-def examples(tmp_path: Path, request: pytest.FixtureRequest) -> dict[str, Path]:
-    """A sound data set of each format."""
-    made = {}
-    for name in EXAMPLES:
-        (folder := tmp_path / "sound" / name).mkdir(parents=True)
-        made[name] = getattr(annotation_tools, name)(folder) if name in TOOLS else request.getfixturevalue(name)
-    return made
 
 
 def read(name: str | None, path: Path, **options: object) -> int:
     """The number of records, once more without those that are wrong."""
     opened = open_source(name, path, on_error=lambda _: None, **options)  # type: ignore[arg-type]
     return len(list(opened))
-
-
-def test_a_thousand_spoilt_annotation_files(examples: dict[str, Path], tmp_path: Path) -> None:
-    outcomes = []
-
-    @settings(max_examples=1000, deadline=None, derandomize=True, database=None,
-              suppress_health_check=[HealthCheck.too_slow])  # fmt: skip
-    @given(st.sampled_from(EXAMPLES), st.randoms(use_true_random=False), st.booleans())
-    def check(name: str, random_: random.Random, named: bool) -> None:
-        folder = tmp_path / "spoilt"
-        shutil.rmtree(folder, ignore_errors=True)
-        sound = examples[name]
-        shutil.copytree(sound if sound.is_dir() else sound.parent, folder)
-        path = folder if sound.is_dir() else folder / sound.name
-        files = sorted(file for file in folder.rglob("*") if file.is_file())
-        texts = [file for file in files if file.suffix not in (".png", ".jpg")]
-        spoil(random_.choice(texts if random_.random() < 0.9 else files), random_)
-        try:
-            outcomes.append(read(name if named else None, path))
-        except VistuneError:
-            outcomes.append(-1)
-
-    check()
-    assert outcomes.count(-1) > 100
-    assert sum(count > 0 for count in outcomes) > 100
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

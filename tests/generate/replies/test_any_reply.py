@@ -10,12 +10,14 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from spoiling import ODD, spoilt_bytes
 from vistune.generate.replies import ParsedReply, ReplyError, parse_reply, to_json
 from vistune.records import Turn
+
+pytest.importorskip("hypothesis", reason="the fuzzing tests need hypothesis")
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 TEXT = "Question:\nWhat is it?\n===\nAnswer:\nA dog.\n===\nQuestion:\nWhere?\n===\nAnswer:\nOn the left,\nby the door."
 JSON = to_json(ParsedReply((Turn("user", "What is it?"), Turn("assistant", "A dog."))))
