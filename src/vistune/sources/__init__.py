@@ -19,7 +19,7 @@ from vistune.registry import Registry
 from vistune.sources._annotated import AnnotatedImages, Rules
 from vistune.sources._category_names import CategoryNames, read_table
 from vistune.sources._contents import Contents
-from vistune.sources._drafts import Draft, Findings
+from vistune.sources._drafts import Findings
 from vistune.sources._helpers import closest, missing
 from vistune.sources._image_files import read_size
 from vistune.sources._reading import Source

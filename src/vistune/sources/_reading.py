@@ -14,8 +14,8 @@ from vistune.errors import AnnotationError
 from vistune.formats import OnError
 from vistune.reading import NOT_IN_FORMAT, WRONG_TYPE
 from vistune.sources._contents import Contents
-from vistune.sources._drafts import Draft, NOT_IN_FORMAT, WRONG_TYPE
-from vistune.sources._helpers import json_stream, missing
+from vistune.sources._drafts import Draft
+from vistune.sources._helpers import json_stream
 from vistune.sources._splits import choose_split, data_root, image_places, is_annotations_folder, split_of
 
 T = TypeVar("T")

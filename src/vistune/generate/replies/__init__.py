@@ -54,6 +54,8 @@ def parse_reply(text: str, answer_only: bool = False, finish: str = "") -> Parse
     cut = finish == "length"
     try:
         texts = [_answer(text, repairs, cut)] if answer_only else _pairs(text, repairs, cut)
+    except RecursionError:
+        raise ReplyError("broken_json") from None
     except ReplyError:
         if finish == "content_filter" or is_refusal(text):
             raise ReplyError("refusal") from None

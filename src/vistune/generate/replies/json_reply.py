@@ -25,7 +25,7 @@ _MORE_WORDS = {"q": ("prompt", "instruction"), "a": ("output", "value", "content
     "detailed_description", "caption")}  # fmt: skip
 """Further keys of questions and answers."""
 _ONE_TEXT = re.compile(r"\s*(?:[\[{]\s*){1,3}[\"'\u201c]\w[^\"'\u201d]*[\"'\u201d]\s*:")
-_NUMBERED_KEY = re.compile(r"(?:question|answer|q|a|user|assistant)[_ ]?(\d+)")
+_NUMBERED_KEY = re.compile(r"(?:question|answer|q|a|user|assistant)[_ ]?(\d{1,9})")
 _TOO_DEEP = re.compile(r"(?:\s*[\[{]){9}")
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}"]', re.DOTALL)  # a lone quote opens a string that never ends
 _CURLY = str.maketrans("\u201c\u201d", '""')
@@ -225,8 +225,9 @@ def _turns(value: Any) -> list[Any]:
     if isinstance(value, dict):
         named = {str(key).lower(): content for key, content in value.items()}
         lists = [content for content in named.values() if isinstance(content, list)]
-        if len(lists) == 2 and len(lists[0]) == len(lists[1]) and {"questions", "answers"} <= named.keys():
-            return [{"question": q, "answer": a} for q, a in zip(named["questions"], named["answers"], strict=True)]
+        questions, answers = named.get("questions"), named.get("answers")
+        if isinstance(questions, list) and isinstance(answers, list) and len(questions) == len(answers):
+            return [{"question": q, "answer": a} for q, a in zip(questions, answers, strict=True)]
         if len(lists) == 1:
             return _turns(lists[0])
         if numbered := sorted({int(found[1]) for key in named if (found := _NUMBERED_KEY.fullmatch(key))}):
