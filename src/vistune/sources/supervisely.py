@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vistune.errors import AnnotationError
-from vistune.formats import parse_json
+from vistune.reading import parse_json
 from vistune.sources import sources
 from vistune.sources._contents import Contents
 from vistune.sources._drafts import Draft, RawBox
