@@ -115,6 +115,6 @@ def unreadable(source: str | Path, error: Exception) -> CheckpointError:
     if "custom code" in reason:
         what, fix = "it needs code of its own, which is never run", "use a model whose class is transformers' own"
         return CheckpointError(what, where=str(source), fix=fix)
-    if "named model.safetensors" in reason:
+    if "named model.safetensors" in reason and not Path(source).is_dir():  # of a folder, its files say it
         return CheckpointError(_PICKLES, where=str(source), fix=_ALLOW)
     return CheckpointError(f"cannot be read as a model: {reason}", where=str(source), fix=_UNREACHABLE)
