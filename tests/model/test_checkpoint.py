@@ -359,7 +359,7 @@ def test_other_peoples_models_are_refused_by_what_they_are(tmp_path: Path, confi
         (_write("config.json", "[" * 100_000), "too many nested brackets"),
         (_write("tokenizer.json", "[" * 100_000), "cannot be read as a model"),
         (_write("chat_template.jinja", "{% for"), "its chat template cannot be used"),
-        (lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"), "no file named"),
+        (lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"), "its weights are pickles"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"\xff" * 99), "cannot be read as a model"),
         (_needs_code, "it needs code of its own, which is never run"),
         (_shards_elsewhere, r"it names a file outside of its folder: \.\./x\.safetensors"),

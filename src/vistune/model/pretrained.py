@@ -25,7 +25,7 @@ _NOT_NEEDED = ("*/*", "consolidated*")
 """Files of a hub id that transformers does not read: other formats of the same weights."""
 _UNREACHABLE = "give a folder, or a hub id that this machine can reach"
 _PICKLES = "its weights are pickles, which may hold code"
-_ALLOW = "save it as safetensors, or set the recipe's `model.allow_pickle: true`: torch then reads the weights only"
+_ALLOW = "save them as safetensors; for the parts of a new assistant the recipe's `model.allow_pickle: true` reads them"
 _BUFFERS = ("position_ids", "inv_freq")
 """What old checkpoints hold as weights, and models compute themselves."""
 
