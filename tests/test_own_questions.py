@@ -45,3 +45,5 @@ def test_the_guide(
     assert [row["question_id"] for row in verdicts] == [row["id"] for row in test]
     assert main(["eval", "runs/qa/tune", "--questions", "qa/train.json", "--out", "runs/leak"]) == 2
     assert "is in the training data" in capsys.readouterr().err
+    assert main(["eval", "runs/qa/tune", "--data", "qa/test.json", "--out", "runs/other"]) == 2
+    assert "fix: --questions qa/test.json" in capsys.readouterr().err

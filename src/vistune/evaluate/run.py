@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.progress import track
 
 from vistune.data.near_identical import NearIdentical
-from vistune.errors import DataError, VistuneError
+from vistune.data.questions import read_questions
+from vistune.errors import AnnotationError, DataError, VistuneError
 from vistune.evaluate.benchmarks import Benchmark, Setting, benchmarks
 from vistune.evaluate.judges import ATTEMPTS, Judges, open_judge
 from vistune.evaluate.models import Answerer, Dtype, open_model
@@ -109,7 +110,13 @@ class Evaluation:
     def _records(self) -> list[ImageRecord] | None:
         if self.recipe.data is None:
             return None
-        source = open_annotations(self.recipe, default_split="test", warn=self._print)
+        try:
+            source = open_annotations(self.recipe, default_split="test", warn=self._print)
+        except AnnotationError as error:
+            if _has_questions(Path(self.recipe.data)):
+                what, fix = "these are questions with answers, not annotations", f"--questions {self.recipe.data}"
+                raise DataError(what, where=self.recipe.data, fix=fix) from error
+            raise
         return [with_size(record) for record in source]
 
     def _judges(self) -> Judges | None:
@@ -130,6 +137,14 @@ class Evaluation:
 
     def _print(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _has_questions(path: Path) -> bool:
+    """Whether a file is one of questions and answers."""
+    try:
+        return next(read_questions(path), None) is not None
+    except VistuneError:
+        return False
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
