@@ -58,9 +58,9 @@ def link(path: Path, page: Path) -> tuple[str, tuple[int, int]] | None:
         with Image.open(path) as image:
             form, (width, height) = image.format, image.size
             turned = image.getexif().get(_ORIENTATION, 1) >= _TURNED
+        address = quote(os.path.relpath(path, page.parent).replace(os.sep, "/"))
     except Exception:  # Pillow's decoders raise many types of errors for a corrupt file
         return None
-    address = quote(os.path.relpath(path, page.parent).replace(os.sep, "/"))
     return (address, (height, width) if turned else (width, height)) if form in _SHOWN_BY_BROWSERS else None
 
 
