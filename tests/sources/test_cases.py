@@ -353,7 +353,17 @@ def open_images(root: Path) -> Path:
     return root / "train-annotations-bbox.csv"
 
 
-@pytest.mark.parametrize("make", [lvis, open_images, TOOLS["visual_genome"]])
+def brushed(root: Path) -> Path:
+    """Label Studio's tasks, of which one object is a mask, as it is not read."""
+    [file] = TOOLS["label_studio"](root).glob("*.json")
+    tasks = json.loads(file.read_text())
+    for task in tasks[:2]:
+        mask = {"id": "m", "type": "brushlabels", "value": {"format": "rle", "rle": [1], "brushlabels": ["cow"]}}
+        task["annotations"][1]["result"].append(mask)
+    return write_json(file, tasks)
+
+
+@pytest.mark.parametrize("make", [lvis, open_images, TOOLS["visual_genome"], brushed])
 def test_of_a_federated_set_no_absence_is_stated(make: Callable[[Path], Path], tmp_path: Path) -> None:
     source = open_source(None, make(tmp_path))
     records = list(source)

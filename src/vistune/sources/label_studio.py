@@ -76,9 +76,11 @@ def _draft(item: tuple[str, Any]) -> Draft | None:
     by_region = {result["id"]: labels for result, _ in pairs if "id" in result and (labels := _labels(result))}
     boxes = [box for result, at in pairs for box in _boxes(result, by_region, size, at)]
     captions = [one_line(text) for result, _ in pairs for text in _texts(result)]
+    brushed = any(str(result.get("type")).startswith("brush") for result in results)  # masks, which are not read
     return Draft(
-        Path(names[-1]).stem, names, where, boxes, tuple(filter(None, captions)), *size, pixels=bool(min(size))
-    )
+        Path(names[-1]).stem, names, where, boxes, tuple(filter(None, captions)), *size, pixels=bool(min(size)),
+        exhaustive=not brushed,
+    )  # fmt: skip
 
 
 def _results(task: Mapping[str, Any]) -> list[dict[str, Any]] | None:
