@@ -175,6 +175,7 @@ class RemoteClient(Client):
         headers: Mapping[str, str] | None = None, timeout: float = 600.0, sends: bool = True,
     ) -> None:  # fmt: skip
         base_url = self.server if base_url is None else base_url
+        _split(base_url)  # before the headers, which may depend on it
         optional = not sends or (key_env is None and base_url != self.server)
         key = key_from_environment(key_env or self.key_variable, optional=optional)
         own = self.headers(base_url, key, key_env)
@@ -274,10 +275,9 @@ def _split(url: str) -> SplitResult:
         parts = urlsplit(url)
         _ = parts.port
         URL(url)
-    except ValueError as error:
-        what = f"the base URL is no URL: {str(error).replace(url, '…')}"
+    except ValueError:
         fix = "give a URL such as http://localhost:8000/v1, with %2F for a slash in a user or password"
-        raise ClientError(what, fix=fix) from None
+        raise ClientError("the base URL has no host and port that can be read", fix=fix) from None
     return parts
 
 

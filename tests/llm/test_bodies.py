@@ -1,0 +1,126 @@
+"""Whatever a server answers: a reply or an error of the request, in bounded memory; and what is no URL of one."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import random
+import zlib
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from local_server import in_thread
+from spoiling import ODD
+from vistune.errors import ClientError
+from vistune.llm import open_client
+from vistune.llm.client import Request, RequestError
+from vistune.records import Turn
+
+REPLY = {
+    "model": "m", "choices": [{"message": {"role": "assistant", "content": "A dog."}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 5, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 1}},
+}  # fmt: skip
+REQUEST = Request("", (Turn("user", "What?"),), max_tokens=9)
+BOMB = gzip.compress(b" " * 2**26)
+
+
+class Hostile:
+    """Answers each request with `body`, or with bytes without end."""
+
+    def __init__(self) -> None:
+        self.url, self.body, self.headers = "", b"", dict[str, str]()
+        self.endless = False
+        self.sent = 0
+
+    async def start(self) -> web.AppRunner:
+        app = web.Application()
+        app.router.add_post("/v1/chat/completions", self._answer)
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+        return runner
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers=self.headers)
+        await response.prepare(request)
+        await response.write(self.body)
+        while self.endless:
+            await response.write(b" " * 2**16)
+            self.sent += 2**16
+        return response
+
+
+def ask(server: Hostile) -> str:
+    async def once() -> str:
+        async with open_client("openai:m", base_url=server.url) as client:
+            return (await client.complete(REQUEST)).text
+
+    return asyncio.run(once())
+
+
+def test_bodies_without_end_and_bombs_are_given_up() -> None:
+    with in_thread(Hostile()) as server:
+        server.endless = True
+        with pytest.raises(RequestError, match="larger than 16 MiB"):
+            ask(server)
+        assert server.sent < 2**26
+        server.endless = False
+        for encoding, body in (("gzip", BOMB), ("deflate", zlib.compress(b" " * 2**26))):
+            server.headers, server.body = {"Content-Encoding": encoding}, body
+            with pytest.raises(RequestError, match="larger than 16 MiB"):
+                ask(server)
+        server.body = b"no gzip"
+        with pytest.raises(RequestError, match="the compressed body is broken"):
+            ask(server)
+        server.headers = {"Content-Encoding": "br\x9b"}
+        with pytest.raises(RequestError, match="compressed as br"):
+            ask(server)
+
+
+@pytest.mark.parametrize("encoding", ["", "identity", "gzip", "deflate"])
+def test_compressed_replies_are_read(encoding: str) -> None:
+    body = json.dumps(REPLY).encode()
+    with in_thread(Hostile()) as server:
+        server.headers = {"Content-Encoding": encoding} if encoding else {}
+        server.body = {"gzip": gzip.compress, "deflate": zlib.compress}.get(encoding, bytes)(body)
+        assert ask(server) == "A dog."
+
+
+def other(value: Any, draw: random.Random) -> Any:
+    """The value with one of its parts replaced."""
+    if isinstance(value, dict | list) and value and draw.random() < 0.8:
+        keys = list(value) if isinstance(value, dict) else list(range(len(value)))
+        chosen = draw.choice(keys)
+        pairs = {key: other(value[key], draw) if key == chosen else value[key] for key in keys}
+        return pairs if isinstance(value, dict) else list(pairs.values())
+    return draw.choice(ODD)
+
+
+def test_replies_of_any_form_are_replies_or_errors_of_the_request() -> None:
+    draw, outcomes = random.Random(0), set()
+    with in_thread(Hostile()) as server:
+        for _ in range(150):
+            server.body = json.dumps(other(REPLY, draw)).encode()
+            try:
+                outcomes.add(type(ask(server)))
+            except (RequestError, ClientError) as error:
+                outcomes.add(type(error))
+        server.body = b"[" * 200_000
+        with pytest.raises(RequestError, match="not_json"):
+            ask(server)
+    assert {str, RequestError} <= outcomes
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost:99999/v1", "http://[::1/v1", "http://user:pa/ss@localhost/v1", "x:y"]
+)
+@pytest.mark.parametrize("kind", ["openai", "anthropic", "batch"])
+def test_what_is_no_base_url_is_an_error_that_repeats_no_secret(kind: str, url: str) -> None:
+    with pytest.raises(ClientError, match=r"URL") as caught:
+        open_client(f"{kind}:m", base_url=url)
+    assert "'pa" not in str(caught.value)
+    assert caught.value.fix
