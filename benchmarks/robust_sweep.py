@@ -26,7 +26,7 @@ import forked
 from robust_inputs import VALUES, Write, contents
 
 FAULTS = ("traceback", "hang", "memory", "silent", "loss", "no fix", "control")
-_SECONDS, _BYTES, _NOBODY = 30.0, 1 << 30, 65534
+_BYTES = 1 << 30
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _OWN = {"run.json", "replies.sqlite", "answers.jsonl", "recipe.yaml"}
 """Files that a run goes on with, where its own folder is the bad input."""
@@ -65,6 +65,7 @@ def main() -> None:
     parser.add_argument("--only", help="commands of these names, as in view,split")
     parser.add_argument("--every", type=int, default=1, help="take each n-th command only")
     parser.add_argument("--folder", type=Path, help="folder of the good inputs, kept for the next time")
+    parser.add_argument("--seconds", type=float, default=30.0, help="time of a command; more on a busy machine")
     parser.add_argument("--show", action="store_true", help="print every command, not those with a fault only")
     args = parser.parse_args()
     forked.warm_up()
@@ -78,7 +79,7 @@ def main() -> None:
         chosen = [one for one in trials(writers) if not wanted or one.command in wanted]
         begun = time.perf_counter()
         for trial in chosen[:: args.every]:
-            try_out(trial, writers, base, root, found[trial.command], show=args.show)
+            try_out(trial, writers, base, root, found[trial.command], seconds=args.seconds, show=args.show)
         print_table(found)
         print(f"\n{time.perf_counter() - begun:.0f} s")
     sys.exit(any(counts[fault] for counts in found.values() for fault in FAULTS))
@@ -125,8 +126,9 @@ def make_base(root: Path) -> Path:
 
 
 def try_out(
-    trial: Trial, writers: Mapping[str, Write], base: Path, root: Path, counts: Counter[str], *, show: bool
-) -> None:
+    trial: Trial, writers: Mapping[str, Write], base: Path, root: Path, counts: Counter[str], *, seconds: float,
+    show: bool,
+) -> None:  # fmt: skip
     """Run a trial in a new folder and count its faults."""
     work = root / "work"
     shutil.rmtree(work, ignore_errors=True)
@@ -141,8 +143,8 @@ def try_out(
         writers[trial.name](path)
     arguments = [*trial.line.replace("BASE", str(base)).split(), *([trial.option] if trial.option else [])]
     before = state(base) | state(work)
-    given, user = ("Hi\n" if trial.command == "chat" else ""), (_NOBODY if trial.name == "unreadable" else 0)
-    outcome = forked.run(arguments, work, root / "output.txt", limit=_SECONDS, given=given, user=user)
+    given, unprivileged = ("Hi\n" if trial.command == "chat" else ""), trial.name == "unreadable"
+    outcome = forked.run(arguments, work, root / "output.txt", limit=seconds, given=given, unprivileged=unprivileged)
     after = state(base) | state(work)
     faults = list(judge(outcome, trial, work))
     if any(after.get(path) != was for path, was in before.items() if path.name not in _OWN):
