@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vistune.cli.parsing import add_command, add_out, add_overwrite, announce_loading, positive
+from vistune.errors import RecipeError
 from vistune.printable import print_line
 
 _DETAILS = """\
@@ -40,9 +41,20 @@ def _ablate(args: argparse.Namespace) -> None:
     announce_loading()
     from vistune.evaluate.ablate import ablate, print_table, variants
 
-    fractions = [float(share) for share in args.fractions.split(",") if share]
+    fractions = [_share(text) for text in args.fractions.split(",") if text]
     chosen = variants(args.mix, fractions, args.grid, args.skip)
     out = Path(args.out)
     rows = ablate(args.recipe, out, chosen, overrides=args.set, seeds=args.seeds, overwrite=args.overwrite)
     print_table(rows)
     print_line(f"table: {Path(args.out) / 'ablation.json'}")
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        what = f"'{text}' is no share of the data"
+        raise RecipeError(what, where="--fractions", fix="give numbers from 0 to 1, as in 0.1,0.2,0.5")
+    return share

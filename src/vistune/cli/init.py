@@ -93,6 +93,8 @@ def _images(data: Path, given: Path | None) -> Path | None:
     from vistune.data.source import DataSource
     from vistune.recipe.training import DataRecipe
 
+    if given and not given.is_dir():
+        raise DataError("there is no such folder", where=f"--images {given}", fix="check the path")
     parent = data if data.is_dir() else data.parent
     error: DataError | None = None
     for folder in [given] if given else [None, parent, parent / "images"]:

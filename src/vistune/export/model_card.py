@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import yaml
 from huggingface_hub import try_to_load_from_cache
 
 from vistune.errors import CheckpointError
+from vistune.reading import read_json
 from vistune.recipe import schema
 from vistune.recipe.training import ModelRecipe, Recipe
 
@@ -54,12 +54,18 @@ def _scores_section(evaluation: Path | None) -> Iterator[str]:
     path = evaluation / _SCORES
     if not path.is_file():
         raise CheckpointError("there are no scores here", where=str(path), fix="run `vistune eval` first")
-    benchmarks = json.loads(path.read_text("utf-8"))["benchmarks"]
+    content = read_json(path, CheckpointError)
+    try:
+        rows = [
+            f"| {name} | {measure} | {_number(values['value'])} | {_interval(values)} | {scores['n']} |"
+            for name, scores in content["benchmarks"].items()
+            for measure, values in scores["measures"].items()
+        ]
+    except (LookupError, TypeError, AttributeError, ValueError):
+        fix = "name the folder that `vistune eval` wrote"
+        raise CheckpointError("these are no scores of an evaluation", where=str(path), fix=fix) from None
     yield "## Scores\n\n| benchmark | measure | value | 95 % interval | questions |\n|---|---|---|---|---|"
-    for name, scores in benchmarks.items():
-        for measure, values in scores["measures"].items():
-            yield f"| {name} | {measure} | {_number(values['value'])} | {_interval(values)} | {scores['n']} |"
-    yield ""
+    yield from [*rows, ""]
 
 
 def _recipe_section(recipe: Recipe | None, run: Path) -> Iterator[str]:
@@ -76,7 +82,8 @@ def _recipe_section(recipe: Recipe | None, run: Path) -> Iterator[str]:
 def _data_hash(stage: Path) -> str | None:
     """The fingerprint of a stage's data, from its newest training state."""
     for file in sorted(stage.glob("state/step-*/progress.json"), reverse=True):
-        return str(json.loads(file.read_text("utf-8"))["data"])
+        progress = read_json(file, CheckpointError)
+        return str(progress.get("data")) if isinstance(progress, dict) else None
     return None
 
 

@@ -145,8 +145,10 @@ def check_whole(path: Path) -> None:
         unfinished = any(path.glob("state/*")) or (path / "log.jsonl").exists()
         what = "its training has not finished" if unfinished else "it holds no checkpoint: config.json is missing"
         stages = sorted(str(folder) for folder in path.iterdir() if is_complete(folder))
-        fix = f"one of: {', '.join(stages)}" if stages else "run the training again: it continues where it stopped"
-        raise CheckpointError(what, where=str(path), fix=fix if unfinished or stages else "")
+        again = "run the training again: it continues where it stopped"
+        other = again if unfinished else "name the folder that holds it, or a model's id on the hub"
+        fix = f"one of: {', '.join(stages)}" if stages else other
+        raise CheckpointError(what, where=str(path), fix=fix)
     config = read_json(path / _LAST, CheckpointError)
     with reading(path / _LAST):
         reason = unsupported(config)

@@ -93,12 +93,14 @@ def vqa_questions(paths: Sequence[Path], images: Path | None) -> Iterator[Questi
     truth = {row.get("question_id"): row for row in annotated[0][1]["annotations"]} if listed else {}
     split = content.get("data_subtype", "") if isinstance(content, dict) else ""
     for number, row in enumerate(_rows(content)):
+        if not isinstance(row, dict):
+            raise DataError("it is no object", where=f"{file}: question {number}", fix=_LAYOUTS)
         known = row | truth.get(row.get("question_id"), {})
         if "answers" in known:
             yield _question(known, images, split, f"{file}: question {number}")
 
 
-def _rows(content: Any) -> list[dict[str, Any]]:
+def _rows(content: Any) -> list[Any]:
     if isinstance(content, list):
         return content
     return list(content.get("questions") or content.get("annotations") or content["data"])

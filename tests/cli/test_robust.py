@@ -1,0 +1,47 @@
+"""What the sweep over bad input (benchmarks/robust_sweep.py) has found: each is an error that says what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vistune.cli import main
+from vistune.errors import CheckpointError
+from vistune.export.model_card import model_card
+from vistune.model.checkpoint import check_whole
+
+
+@pytest.mark.parametrize(
+    "text", ["", "7", "[1]", '{"benchmarks": 3}', '{"benchmarks": {"pope": []}}', "\0", "[" * 9999]
+)
+def test_scores_that_are_none(text: str, tmp_path: Path) -> None:
+    (tmp_path / "scores.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"scores\.json: .*\n  fix: "):
+        model_card(tmp_path / "tune", tmp_path)
+
+
+def test_a_folder_without_a_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"config\.json is missing\n  fix: name the folder that holds it"):
+        check_whole(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("ablate mini --fractions x --out out", "--fractions: 'x' is no share of the data\n  fix: give numbers"),
+        (
+            "ablate mini --fractions 0.5,nan --out out",
+            "--fractions: 'nan' is no share of the data\n  fix: give numbers",
+        ),
+        ("init rows.json --images nowhere --out r.yaml", "--images nowhere: there is no such folder\n  fix: check"),
+    ],
+)
+def test_options(
+    line: str, error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    turns = '[{"from": "human", "value": "<image>\\nWhat?"}, {"from": "gpt", "value": "A dog."}]'
+    (tmp_path / "rows.json").write_text(f'[{{"id": "0", "image": "a.jpg", "conversations": {turns}}}]')
+    assert main(line.split()) == 2
+    assert f"error: {error}" in capsys.readouterr().err
