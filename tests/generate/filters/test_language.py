@@ -44,3 +44,8 @@ def test_only_answers_in_the_requested_language_pass(code: str) -> None:
 ])  # fmt: skip
 def test_short_answers_names_and_quotations_pass(text: str) -> None:
     assert not wrong_language(in_language("en", text))
+
+
+def test_a_short_dialogue_is_judged_with_its_questions() -> None:
+    turns = (Turn("user", "Was liegt auf dem Teppich?"), Turn("assistant", "Zwei Hunde liegen auf dem Teppich."))
+    assert wrong_language(Sample(Prompts().load("conversation"), ImageRecord("1", Path("1.jpg")), turns))
