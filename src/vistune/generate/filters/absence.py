@@ -5,16 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from vistune.generate.filters.sample import Sample, Text, clauses, word_list
+from vistune.generate.filters.sample import IS_THERE, Sample, Text, clauses, word_list
 from vistune.generate.languages import ENGLISH
 from vistune.scene.english import plain
 from vistune.scene.mentions import Mention, concept, is_kind, one_of
 
-_IS_THERE = re.compile(
-    r"^(?:in (?:the|this) (?:image|picture|photo|scene),? )?(?:(?:is|are) there |(?:can|do) you (?:see|spot|notice) "
-    r"|does (?:the|this) (?:image|picture|photo|scene) (?:show|include|contain|have) "
-    r"|tell me (?:if|whether) there (?:is|are) )(?:an? |any )?(.+?)[?.]?$"
-)
 _NO = re.compile(
     r"^(?:no|nope|none|there (?:is|are|isn't|aren't) (?:no|not|a|any)|i (?:cannot|can't|don't|do not) see)\b"
 )
@@ -45,7 +40,7 @@ def wrong_absence(sample: Sample) -> bool:
 def _denied(sample: Sample) -> Iterator[tuple[str, ...]]:
     """The names, as words, of what the answers say is not in the image as a whole."""
     for question, answer in sample.exchanges:
-        asked = _IS_THERE.match(question.plain)
+        asked = IS_THERE.match(question.plain)
         if asked and _NO.match(answer.plain):
             yield from _names(sample, asked[1], unknown=True)
         for sentence in re.split(r"[.!?;\n]+\s*", answer.unquoted):

@@ -6,17 +6,13 @@ import re
 from collections.abc import Sequence
 from itertools import chain
 
-from vistune.generate.filters.sample import BOX, Clause, Sample, Text, word_list
+from vistune.generate.filters.sample import BOX, IS_THERE, Clause, Sample, Text, word_list
 from vistune.generate.languages import ENGLISH
 from vistune.records import Box
 from vistune.scene.english import words_of
 from vistune.scene.evidence import implied, similar, supported, supported_by
 from vistune.scene.mentions import Mention, MentionFinder
 
-_IS_THERE = re.compile(
-    r"^(?:(?:is|are) there |(?:can|do) you (?:see|spot|notice) "
-    r"|does (?:the|this) (?:image|picture|photo|scene) (?:show|include|contain|have) )(.+)\?"
-)
 _YES = re.compile(r"^(?:yes|yeah|yep|indeed|certainly|there (?:is|are) (?!no))\b")
 _BOX_MARGIN = 0.015
 """Difference of a box's edge, in fractions of the image: two decimals are within 0.005."""
@@ -69,7 +65,7 @@ def _supported(sample: Sample) -> set[str]:
 
 def _affirmed(finder: MentionFinder, question: Text, answer: Text) -> str | None:
     """The category of which "is there a dog?" gets a yes."""
-    question_match = _IS_THERE.match(question.plain) if _YES.match(answer.plain) else None
+    question_match = IS_THERE.match(question.plain) if _YES.match(answer.plain) else None
     if not question_match:
         return None
     words = _IN_IMAGE.sub("", question_match[1]).split()

@@ -16,6 +16,12 @@ from vistune.scene.mentions import Mention, MentionFinder, concept, concept_find
 _QUOTES = str.maketrans({"\u2019": "'", "\u2018": "'", "\u201c": '"', "\u201d": '"', "\u00a0": " "})
 BOX = re.compile(r"\[\s*(\d*\.?\d+)\s*,\s*(\d*\.?\d+)\s*,\s*(\d*\.?\d+)\s*,\s*(\d*\.?\d+)\s*\]")
 """A box in a text: [x1, y1, x2, y2]."""
+IS_THERE = re.compile(
+    r"^(?:in (?:the|this) (?:image|picture|photo|scene),? )?(?:(?:is|are) there |(?:can|do) you (?:see|spot|notice) "
+    r"|does (?:the|this) (?:image|picture|photo|scene) (?:show|include|contain|have) "
+    r"|tell me (?:if|whether) there (?:is|are) )(?:an? |any )?(.+?)[?.]?$"
+)
+"""A question for the existence of an object, which it names in its group."""
 _QUOTED = re.compile(r'"[^"\n]*"')
 _SENTENCE = re.compile(r"([^.!?;\n]+)([.!?;]?)")
 _CONTRAST = re.compile(r"\b(?:but|while|whereas|although|though|however)\b")
