@@ -110,7 +110,7 @@ def _left_out(run: Generation, report: Report) -> Iterator[str]:
         yield f"{report.object_pairs:,} of {report.pairs:,} answers for stage 1 list the boxed objects: no captions"
     elif not report.pairs:
         yield (
-            "there is nothing for stage 1: the images have no captions in that language\n"
+            "there is nothing for stage 1: no image has a usable caption\n"
             "  fix: leave the stage out of the recipe, and start from a checkpoint (docs/guides/own-images.md)"
         )
     if report.without_context:
