@@ -5,7 +5,6 @@ See https://labelstud.io/guide/export. Its other exports are COCO's, VOC's and Y
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from vistune.errors import AnnotationError
 from vistune.formats import OnError
+from vistune.reading import parse_json
 from vistune.scene.context import one_line
 from vistune.sources import sources
 from vistune.sources._contents import Contents
@@ -53,7 +53,13 @@ def _of_table(file: Path, on_error: OnError) -> Iterator[tuple[str, Any]]:
     """The rows of CSV or TSV, which are those of JSON-MIN with results as JSON in a cell."""
     for row in read_rows(file, on_error):
         cells = {name: str(value) for name, value in row.values.items()}
-        yield row.where, {name: json.loads(text) if text.startswith("[") else text for name, text in cells.items()}
+        yield (
+            row.where,
+            {
+                name: parse_json(text, row.where, AnnotationError) if text.startswith("[") else text
+                for name, text in cells.items()
+            },
+        )
 
 
 def _is_task(task: Any) -> bool:

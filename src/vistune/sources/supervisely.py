@@ -17,10 +17,13 @@ from vistune.sources import sources
 from vistune.sources._contents import Contents
 from vistune.sources._drafts import Draft, RawBox
 from vistune.sources._helpers import box_around, category_name, read_bytes
+from vistune.sources._image_files import read_size
 from vistune.sources._reading import ReadingEach
 from vistune.sources._rows import id_of, text_captions
 
 _WITHOUT_AREA = ("point", "graph", "line")
+_HEAD = 2**16
+"""Bytes of a mask that are decompressed: its size is among the first."""
 
 
 @sources.register("supervisely")
@@ -50,7 +53,7 @@ class Supervisely(ReadingEach):
 def _box(one: dict[str, Any], where: str) -> RawBox:
     if "bitmap" in one:
         left, top = one["bitmap"]["origin"]
-        width, height = _mask_size(one["bitmap"]["data"])
+        width, height = _mask_size(one["bitmap"]["data"], where)
         corners = left, top, left + width, top + height
     else:
         points = one["points"]["exterior"]
@@ -58,9 +61,13 @@ def _box(one: dict[str, Any], where: str) -> RawBox:
     return RawBox(category_name(one.get("classTitle"), where), *corners, where)
 
 
-def _mask_size(data: str) -> tuple[int, int]:
+def _mask_size(data: str, where: str) -> tuple[int, int]:
     """Width and height in pixels of a mask, a compressed PNG that is cut to its object."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(zlib.decompress(base64.b64decode(data)))) as image:
-        return image.size
+    try:
+        head = zlib.decompressobj().decompress(base64.b64decode(data), _HEAD)
+    except (ValueError, zlib.error):
+        head = b""
+    size = read_size(io.BytesIO(head))
+    if size is None:
+        raise AnnotationError("the mask is not a compressed PNG", where=where, fix="export the data set again")
+    return size.upright

@@ -5,7 +5,6 @@ See https://www.robots.ox.ac.uk/~vgg/software/via/.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from vistune.errors import AnnotationError
 from vistune.formats import OnError
 from vistune.formats._json_stream import JsonStream
+from vistune.reading import parse_json
 from vistune.sources import sources
 from vistune.sources._contents import Contents
 from vistune.sources._drafts import Draft, RawBox
@@ -56,10 +56,15 @@ def _of_table(file: Path, on_error: OnError) -> Iterator[tuple[str, Any]]:
     """The images of a CSV file: a row for each region, with JSON in its cells, or one without regions."""
     for name, rows in groupby(read_rows(file, on_error), key=lambda row: row.values["filename"]):
         several = list(rows)
-        regions = ({cell: json.loads(row.values[cell]) for cell in _CELLS} for row in several)
+        where = several[0].where
+        regions = ({cell: _of_cell(row, cell) for cell in _CELLS} for row in several)
         found = [region for region in regions if region["region_shape_attributes"]]
-        about = json.loads(several[0].values["file_attributes"])
-        yield several[0].where, {"filename": name, "regions": found, "file_attributes": about}
+        about = _of_cell(several[0], "file_attributes")
+        yield where, {"filename": name, "regions": found, "file_attributes": about}
+
+
+def _of_cell(row: Row, cell: str) -> Any:
+    return parse_json(row.values[cell], row.where, AnnotationError)
 
 
 def _entries(stream: JsonStream, file: Path, *, project: bool) -> Iterator[tuple[str, Any]]:
