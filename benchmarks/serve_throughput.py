@@ -42,7 +42,7 @@ import uvicorn
 from vistune.model.adapter_checkpoint import open_checkpoint
 from vistune.serve.app import build_app
 from vistune.serve.engine import Engine
-from vistune.serve.guard import ServerOptions
+from vistune.serve.service import ServerOptions
 
 start = time.perf_counter()
 model, processor = open_checkpoint(Path(sys.argv[1]))
@@ -214,7 +214,9 @@ def show(results: dict[str, dict[str, Any]], arguments: argparse.Namespace) -> N
         for name, run in ((name, figures[kind]) for name, figures in results.items()):
             speed, cpu = (f"{figure / run.written * mine.written:.2f}" if name != "vistune" else ""
                           for figure in (run.seconds / mine.seconds, run.cpu / mine.cpu))  # fmt: skip
-            differ = sum(a.split() != b.split() for a, b in zip(run.answers, mine.answers, strict=True))
+            differ = sum(
+                "".join(a.split()) != "".join(b.split()) for a, b in zip(run.answers, mine.answers, strict=True)
+            )
             cells = [
                 f"{run.seconds:.1f}",
                 f"{run.written / run.seconds:.1f}",

@@ -21,8 +21,8 @@ from PIL import Image
 
 from vistune.serve.app import build_app
 from vistune.serve.engine import Engine
-from vistune.serve.guard import ServerOptions
 from vistune.serve.jobs import Limits
+from vistune.serve.service import ServerOptions
 
 KEY = "a-secret-key"
 

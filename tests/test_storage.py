@@ -30,6 +30,7 @@ def test_a_folder_is_as_it_was_written(folder: Path) -> None:
     assert find_damage(folder) is None
     assert _names(folder) == ["a.txt", "b.safetensors", MANIFEST]
     assert _names(folder.parent) == ["whole"]
+    assert len({file.stat().st_mode for file in folder.iterdir()}) == 1  # who may read one may read all
 
 
 @pytest.mark.parametrize("name", ["a.txt", "b.safetensors", MANIFEST])

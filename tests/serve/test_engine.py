@@ -190,6 +190,20 @@ def test_log_probabilities_are_those_of_the_model(engine: Engine) -> None:
     assert tokens[0].logprob == pytest.approx(values[0], abs=1e-4)
 
 
+def test_bfloat16_is_computed_on_a_cpu_too(path: Path, pictures: list[Image.Image]) -> None:
+    def first(dtype: torch.dtype) -> Any:
+        with Engine.load(path, "cpu", dtype, Limits(batch=1)) as engine:
+            request = job(engine, "yes", [pictures[0]], max_tokens=1, logprobs=1)
+
+            async def tokens() -> list[Any]:
+                return [token async for _, piece in engine.answer([request]) for token in piece.tokens]
+
+            return asyncio.run(tokens())[0]
+
+    exact, rounded = first(torch.float32), first(torch.bfloat16)
+    assert rounded.top[0].logprob == pytest.approx(exact.top[0].logprob, abs=0.3)
+
+
 def test_leaving_cancels_and_frees_the_place(engine: Engine) -> None:
     async def leave() -> None:
         answers = engine.answer([job(engine, "yes", max_tokens=400) for _ in range(8)])

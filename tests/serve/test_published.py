@@ -68,6 +68,7 @@ def test_it_answers_and_is_exported_by_its_id(
     assert len(list(out.glob("*.gguf"))) == 2
     assert main(["export", ID, "--to", "merged", "--out", str(tmp_path / "merged")]) == 0
     assert theirs(tmp_path / "merged", picture) == wanted
+    assert f"| {ID} | unknown |" in (tmp_path / "merged" / "README.md").read_text()
 
 
 def test_an_id_that_cannot_be_fetched_is_one_clear_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ SCREENSHOTS=FOLDER CHECKPOINT=FOLDER IMAGE=FILE writes the pictures of the guide
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -14,6 +15,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,10 +25,11 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from benchmarks.serve_fuzz import attack, malformed
 from chat_server import wait
 from vistune.cli import main
 
-expect.set_options(timeout=20_000)  # the servers and the browser share few cores
+expect.set_options(timeout=60_000)  # the servers and the browser share few cores
 
 
 @contextmanager
@@ -145,6 +148,13 @@ def test_questions_about_images_are_answered_as_by_the_api(page: Page, urls: tup
     expect(page.locator(".user-row img")).to_have_count(2)
 
 
+def test_malformed_requests_are_no_failure_of_the_page(urls: tuple[str, str]) -> None:
+    with ThreadPoolExecutor(1) as other:  # in this thread, Playwright has a loop
+        statuses, wrong = other.submit(asyncio.run, attack(urls[0].rstrip("/"), "", malformed(3, 400))).result()
+    assert wrong == []
+    assert {200, 400, 404, 422} <= set(statuses)
+
+
 def test_images_are_pasted_and_dropped(page: Page, urls: tuple[str, str], files: Path) -> None:
     images = files / "0.png", files / "1.png"
     for count, (event, image) in enumerate(zip(("paste", "drop"), images, strict=True), 1):
@@ -259,6 +269,8 @@ def test_a_blind_vote_is_read_as_a_review(
     page.wait_for_load_state("networkidle")
     vote = page.get_by_role("button", name="A is better")
     for images in ((files / "0.png",), ()):
+        page.get_by_role("button", name="Parameters").click()
+        page.get_by_label("Maximum tokens").fill("30")
         expect(vote).to_be_disabled()
         ask(page, "how many dogs", *images)
         expect(vote).to_be_enabled()
@@ -270,7 +282,7 @@ def test_a_blind_vote_is_read_as_a_review(
         expect(vote).to_be_disabled()
         page.get_by_text("New conversation").click()
         expect(page.locator(".bot-row")).to_have_count(0)
-    page.get_by_role("button", name="Parameters").click()
+    page.get_by_role("button", name="Parameters").click()  # closed by the reload
     page.get_by_label("Maximum tokens").fill("4000")
     ask(page, "how many dogs")
     page.get_by_label("Stop").dispatch_event("click")

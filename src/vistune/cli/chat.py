@@ -31,8 +31,8 @@ def _chat(args: argparse.Namespace) -> None:
         raise VistuneError("chat needs either a checkpoint or a server", fix="give CHECKPOINT or --base-url URL")
     announce_loading()
     from vistune.data.images import open_image
+    from vistune.serve.models import RemoteModel, open_local
     from vistune.serve.terminal import chat
-    from vistune.serve.terminal_models import ServerChat, open_checkpoint_chat
 
     for image in args.image:
         open_image(image)  # a wrong path is an error before the model is loaded
@@ -40,7 +40,7 @@ def _chat(args: argparse.Namespace) -> None:
     if args.temperature is not None:
         parameters["temperature"] = args.temperature
     if args.base_url is not None:
-        chat(ServerChat(args.base_url, args.model, args.key_env), args.image, parameters)
+        chat(RemoteModel(args.base_url, args.model, args.key_env), args.image, parameters)
         return
-    with open_checkpoint_chat(args.checkpoint, args.dtype, load_in_4bit=args.load_in_4bit) as model:
+    with open_local(args.checkpoint, args.dtype, load_in_4bit=args.load_in_4bit) as model:
         chat(model, args.image, parameters)

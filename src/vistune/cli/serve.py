@@ -18,7 +18,7 @@ from vistune.printable import print_line
 
 if TYPE_CHECKING:
     from vistune.serve.engine import Engine
-    from vistune.serve.guard import ServerOptions
+    from vistune.serve.service import ServerOptions
 
 
 def add_serve(commands: Any) -> None:
@@ -64,8 +64,9 @@ def _serve(args: argparse.Namespace) -> None:
 
     from vistune.serve.app import build_app
     from vistune.serve.engine import Engine
-    from vistune.serve.guard import ServerOptions, check_address
+    from vistune.serve.guard import check_address
     from vistune.serve.jobs import Limits
+    from vistune.serve.service import ServerOptions
 
     key = _key(args)
     options = ServerOptions(
@@ -98,9 +99,8 @@ def _serve(args: argparse.Namespace) -> None:
 
 def _page(args: argparse.Namespace, engine: Engine, options: ServerOptions, load: Callable[[str], Engine]) -> Any:
     """What adds the web page to the app; `load` opens a second model beside the first."""
-    from vistune.serve.chat import ChatService
-    from vistune.serve.terminal_models import ServerChat
-    from vistune.serve.web.answers import ChatModel, LocalModel, RemoteModel
+    from vistune.serve.models import ChatModel, LocalModel, RemoteModel
+    from vistune.serve.service import ChatService
     from vistune.serve.web.mount import mount_page
     from vistune.serve.web.options import PageOptions, read_examples
     from vistune.serve.web.votes import Votes
@@ -108,12 +108,12 @@ def _page(args: argparse.Namespace, engine: Engine, options: ServerOptions, load
     others: list[ChatModel] = []
     if args.compare and "://" in args.compare:
         url, _, name = args.compare.partition("#")
-        others = [RemoteModel(ServerChat(url, name or None, args.compare_key_env))]
+        others = [RemoteModel(url, name or None, args.compare_key_env)]
     elif args.compare:
         path, second = Path(args.compare), load(args.compare)
         name = path.resolve().name
         name = "/".join(path.resolve().parts[-2:]) if name == options.name else name
-        others = [LocalModel(name, ChatService(second, replace(options, name=name)), second.tokenizer)]
+        others = [LocalModel(ChatService(second, replace(options, name=name)))]
     names = [options.name, *(other.name for other in others)]
     defaults = engine.model.generation_config
     shown = PageOptions(
@@ -124,7 +124,7 @@ def _page(args: argparse.Namespace, engine: Engine, options: ServerOptions, load
     )  # fmt: skip
 
     def add(app: Any, service: ChatService) -> None:
-        mount_page(app, [LocalModel(options.name, service, engine.tokenizer), *others], shown)
+        mount_page(app, [LocalModel(service), *others], shown)
 
     return add
 

@@ -7,27 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from huggingface_hub import try_to_load_from_cache
+from huggingface_hub import ModelCard, try_to_load_from_cache
 
 from vistune.errors import CheckpointError
 from vistune.reading import read_json
 from vistune.recipe import schema
-from vistune.recipe.training import ModelRecipe, Recipe
+from vistune.recipe.training import Recipe
 
 _RECIPE = "recipe.yaml"
 _SCORES = "scores.json"
 
 
-def model_card(checkpoint: Path, evaluation: Path | None = None) -> str:
-    """The model card in Markdown, with the hub's metadata at its head.
+def model_card(checkpoint: str, evaluation: Path | None = None) -> str:
+    """The model card of a folder or hub id in Markdown, with the hub's metadata at its head.
 
     The recipe and the hashes of the data are those of the run that the checkpoint lies in; `evaluation` is the
     folder of scores by `vistune eval`. Raises CheckpointError if there are no scores.
     """
-    run = checkpoint.resolve().parent
+    run = Path(checkpoint).resolve().parent
     recipe = schema.load(Recipe, run / _RECIPE) if (run / _RECIPE).is_file() else None
-    licences = _licences(recipe.model) if recipe and recipe.model else {}
-    name = recipe.name if recipe else checkpoint.resolve().name
+    licences = {part: _licence(part) for part in _parts(recipe, checkpoint)}
+    name = recipe.name if recipe else Path(checkpoint).resolve().name
     head = {
         "library_name": "transformers", "pipeline_tag": "image-text-to-text", "tags": ["vistune", "llava"],
         "base_model": [part for part in licences if not Path(part).exists() and part != "mini"],
@@ -87,8 +87,11 @@ def _data_hash(stage: Path) -> str | None:
     return None
 
 
-def _licences(recipe: ModelRecipe) -> dict[str, str]:
-    return {part: _licence(part) for part in (recipe.vision_tower, recipe.language_model)}
+def _parts(recipe: Recipe | None, checkpoint: str) -> list[str]:
+    """The models that a checkpoint was made from, as far as they are known."""
+    if recipe is None:
+        return [] if Path(checkpoint).exists() else [checkpoint]
+    return [recipe.model.vision_tower, recipe.model.language_model] if recipe.model else [str(recipe.start)]
 
 
 def _licence(part: str) -> str:
@@ -98,12 +101,10 @@ def _licence(part: str) -> str:
         card = try_to_load_from_cache(part, "README.md")
     if not isinstance(card, str | Path) or not Path(card).is_file():
         return "unknown"
-    pieces = Path(card).read_text("utf-8", errors="replace").split("---\n")
     try:
-        head = yaml.safe_load(pieces[1]) if len(pieces) > 2 and not pieces[0].strip() else None
-    except yaml.YAMLError:
-        head = None
-    return str(head.get("license", "unknown")) if isinstance(head, dict) else "unknown"
+        return str(ModelCard.load(card, ignore_metadata_errors=True).data.license or "unknown")
+    except (ValueError, yaml.YAMLError):
+        return "unknown"
 
 
 def _number(value: float | None) -> str:

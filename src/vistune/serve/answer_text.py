@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
 from vistune.serve.sampling import Choice
 
 
@@ -89,7 +91,7 @@ def byte_reader(tokenizer: Any) -> Callable[[int], bytes]:
     """A function for the bytes that a token stands for, in byte-level BPE and in SentencePiece with byte fallback."""
     decoder = tokenizer.backend_tokenizer.decoder
     byte_level = decoder is not None and b'"ByteLevel"' in decoder.__getstate__()  # its JSON
-    letters = _byte_letters()
+    letters = {letter: bytes([byte]) for byte, letter in bytes_to_unicode().items()}  # GPT-2's
 
     def read(token: int) -> bytes:
         if token in tokenizer.added_tokens_decoder:
@@ -102,11 +104,3 @@ def byte_reader(tokenizer: Any) -> Callable[[int], bytes]:
         return piece.replace("▁", " ").encode()
 
     return read
-
-
-def _byte_letters() -> dict[str, bytes]:
-    """GPT-2's letters for the 256 bytes: printable ones stand for themselves, the others for those from 256 on."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printable]
-    letters = {chr(byte): bytes([byte]) for byte in printable}
-    return letters | {chr(256 + number): bytes([byte]) for number, byte in enumerate(others)}

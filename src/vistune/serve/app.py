@@ -11,12 +11,12 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from vistune.serve.chat import ChatService
+from vistune.serve.completions import complete
 from vistune.serve.engine import Engine
-from vistune.serve.guard import Guard, ServerOptions, respond
+from vistune.serve.guard import Guard, respond
 from vistune.serve.openai_api import ApiError
+from vistune.serve.service import ChatService, ServerOptions
 
 
 def build_app(
@@ -62,37 +62,11 @@ def build_app(
 
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
-        return await service.chat(request)
+        return await complete(request, service)
 
     if page is not None:
         page(app, service)
-        app.router.default = _QuietErrors(app.router.default)
     return app
-
-
-class _QuietErrors:
-    """An app whose errors are in the API's shape: its own repeat what was sent, files' paths among it."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        status = 0
-
-        async def quiet(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start" and 400 <= message["status"] <= 500:
-                status = message["status"]
-            elif not status:
-                await send(message)
-
-        try:
-            await self._app(scope, receive, quiet)
-        except UnicodeEncodeError:  # its error would repeat half of a surrogate pair, which is in the request
-            status = 400
-        finally:
-            if status:
-                await respond(_http_error(status))(scope, receive, send)
 
 
 async def _on_api_error(_: Request, error: Any) -> Response:
@@ -100,12 +74,8 @@ async def _on_api_error(_: Request, error: Any) -> Response:
 
 
 async def _on_http_error(_: Request, error: Any) -> Response:
-    return respond(_http_error(error.status_code))
-
-
-def _http_error(status: int) -> ApiError:
     what = {404: "there is no such route", 405: "the route does not have this method"}
-    return ApiError(status, what.get(status, "the request cannot be answered"))
+    return respond(ApiError(error.status_code, what.get(error.status_code, "the request cannot be answered")))
 
 
 async def _on_failure(_: Request, __: Exception) -> Response:

@@ -9,7 +9,6 @@ import hmac
 import ipaddress
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
 
 from fastapi import Request
 from fastapi.responses import JSONResponse
@@ -17,24 +16,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vistune.errors import VistuneError
 from vistune.serve.openai_api import ApiError
+from vistune.serve.service import ServerOptions
 
 _BODY_SECONDS = 30
-
-
-@dataclass(frozen=True, slots=True)
-class ServerOptions:
-    """What the server allows.
-
-    `api_key` None lets everybody in, `hosts` None accepts every Host header. `body` is the largest request in bytes,
-    `images` the number of images in a request; addresses of images are fetched from `media_domains` only.
-    """
-
-    name: str
-    api_key: str | None = None
-    hosts: frozenset[str] | None = None
-    images: int = 8
-    body: int = 32 * 2**20
-    media_domains: frozenset[str] = frozenset()
 
 
 class Guard:

@@ -91,7 +91,7 @@ def is_data_url(url: str) -> bool:
     return url[:5].lower() == "data:"
 
 
-def data_url(url: str, where: str) -> bytes:
+def read_data_url(url: str, where: str) -> bytes:
     """The content of a base64 data URL of an image. Raises DataError for another or a broken one."""
     head, comma, body = url.partition(",")
     if not comma or not head.lower().startswith("data:image/") or not head.lower().endswith(";base64"):

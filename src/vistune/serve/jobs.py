@@ -75,7 +75,7 @@ class Job:
     ids: list[int]
     pictures: Sequence[Picture]
     sampling: Sampling
-    deliver: Callable[[Piece], None]
+    deliver: Callable[[Piece], None] = field(default=lambda _: None)
     grammar: Grammar | None = None
     cached: int = 0
     written: list[int] = field(default_factory=list)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from vistune.errors import CheckpointError
 from vistune.model.adapter_checkpoint import open_on_device
@@ -25,7 +27,8 @@ def load_model(
     model: Any
     model, processor = open_on_device(name, place, dtype, bits)
     if place.type == "cpu" and _packs(dtype):
-        _pack(model.model if model.config.tie_word_embeddings else model)  # else the head's are the embeddings
+        _pack(model.model.language_model)
+        model.lm_head = _OneDnnLinear(model.lm_head, packed=not model.config.tie_word_embeddings)
     return model, processor
 
 
@@ -43,26 +46,35 @@ def _packs(dtype: torch.dtype) -> bool:
     return dtype is torch.float32 or (dtype is torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-class _PackedLinear(nn.Module):
-    """A linear layer whose weights are in oneDNN's own order, as torch.compile packs them.
+class _OneDnnLinear(nn.Module):
+    """A linear layer that oneDNN computes, from weights in its own order (as torch.compile packs them) if `packed`.
 
-    For the few tokens of a running batch the product takes two thirds of the time: otherwise each call reorders.
+    For the few tokens of a running batch the layers take most of the time, and a quarter less of it this way.
     """
 
-    def __init__(self, layer: nn.Linear) -> None:
+    def __init__(self, layer: nn.Linear, *, packed: bool = True) -> None:
         super().__init__()
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach())
+        weight = layer.weight.detach()
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight) if packed else weight
         self._bias = layer.bias
 
     def forward(self, states: Tensor) -> Tensor:
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(states, self._weight, self._bias, "none", [], "")
-        return product
+        rows = states.flatten(0, -2)
+        padded = functional.pad(rows, (0, 0, 0, _size(len(rows)) - len(rows)))
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(padded, self._weight, self._bias, "none", [], "")
+        return product[: len(rows)].view(*states.shape[:-1], -1)
+
+
+def _size(rows: int) -> int:
+    """The number of rows that is computed: oneDNN keeps half a megabyte of code for each, so there are few."""
+    step = 8 if rows <= 64 else 32
+    return 1 << (rows - 1).bit_length() if rows <= 8 else math.ceil(rows / step) * step
 
 
 @torch.no_grad()
 def _pack(module: nn.Module) -> None:
     for name, child in module.named_children():
         if type(child) is nn.Linear:
-            setattr(module, name, _PackedLinear(child))
+            setattr(module, name, _OneDnnLinear(child))
         else:
             _pack(child)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vistune.data.render import TYPED_IMAGE
+from vistune.errors import VistuneError
 from vistune.records import IMAGE_TOKEN, Role, Turn
 from vistune.serve.answer_text import TokenText
 from vistune.serve.jobs import Job
@@ -27,19 +28,19 @@ _UNSUPPORTED = {
 """Fields of OpenAI's API that mean something else than their default only elsewhere."""
 
 
-class ApiError(Exception):
+class ApiError(VistuneError):
     """An error of a request: HTTP status, message, and OpenAI's `param` and `code`."""
 
     def __init__(self, status: int, message: str, *, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
-        self.status, self.message, self.param, self.code = status, message, param, code
+        self.status, self.param, self.code = status, param, code
 
     @property
     def body(self) -> dict[str, Any]:
         """The error in OpenAI's shape."""
         kinds = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
         kind = kinds.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
-        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+        return {"error": {"message": self.what, "type": kind, "param": self.param, "code": self.code}}
 
 
 class _Strict(BaseModel):

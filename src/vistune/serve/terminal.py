@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import aclosing, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from vistune.data.images import data_url, open_image
 from vistune.errors import DataError, VistuneError, did_you_mean
 from vistune.llm.client import RequestError
 from vistune.printable import printable
-from vistune.serve.terminal_models import ChatModel, checked
+from vistune.serve.models import ChatModel
+from vistune.serve.openai_api import ApiError, ChatRequest, read_request
 from vistune.storage import atomic_text
 from vistune.terminal import Terminal, image_sequence
 
@@ -100,9 +101,12 @@ class Chat:
             self._images, self._unanswered = [], ""
 
     async def _print_answer(self, messages: list[dict[str, Any]], pieces: list[str]) -> None:
-        async for piece in self._model.stream({"messages": messages, **self._parameters}):
-            pieces.append(piece)
-            print(printable(piece), end="", flush=True)
+        length = 0
+        async with aclosing(self._model.stream({"messages": messages, **self._parameters})) as answers:
+            async for answer in answers:
+                pieces.append(answer.text[length:])
+                length = len(answer.text)
+                print(printable(pieces[-1]), end="", flush=True)
         print()
 
     def _add_images(self, argument: str) -> None:
@@ -150,7 +154,7 @@ class Chat:
             with suppress(ValueError):  # what is no number is an error below
                 changed[name] = json.loads(value)
             changed.setdefault(name, value)
-        checked({"messages": [{"role": "user", "content": ""}], **changed})
+        _request({"messages": [{"role": "user", "content": ""}], **changed})
         self._parameters = changed
         self._note(f"({name}: {value or 'as the model has it'})")
 
@@ -215,6 +219,10 @@ def _parts(message: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else content or []
 
 
+def _request(body: dict[str, Any]) -> ChatRequest:
+    return read_request(json.dumps(body).encode())
+
+
 def _file(argument: str, command: str) -> Path:
     if not argument:
         raise DataError(f"{command} needs a file", fix=f"{command} FILE")
@@ -237,7 +245,10 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         raise DataError(
             "this is not a saved conversation", where=str(path), fix="name a conversation that /save wrote"
         ) from None
-    request = checked({**parameters, "messages": messages}, str(path))
+    try:
+        request = _request({**parameters, "messages": messages})
+    except ApiError as error:
+        raise DataError(error.what, where=str(path), fix="name a conversation that /save wrote") from None
     if [message.role for message in request.messages[-2:]] != ["user", "assistant"]:
         raise DataError(
             "the conversation does not end with an answer", where=str(path), fix="name a conversation that /save wrote"

@@ -19,7 +19,7 @@ _DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 def export_merged(opened: Opened, out: Path, options: ExportOptions) -> list[str]:
     """Write the checkpoint that transformers, vLLM and lmms-eval read, into an empty folder."""
     dtype = _DTYPES[options.dtype_of("a merged checkpoint", _DTYPES, "f32")]
-    card = model_card(Path(opened.name), options.scores)
+    card = model_card(opened.name, options.scores)
     with empty_folder(out, overwrite=options.overwrite):
         save_checkpoint(opened.model, opened.processor, out, dtype)
         with atomic_text(out / "README.md") as file:

@@ -13,7 +13,7 @@ from fastapi.responses import PlainTextResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from vistune.serve.web.answers import ChatModel
+from vistune.serve.models import ChatModel
 from vistune.serve.web.options import PageOptions
 
 _LOG = logging.getLogger(__name__)
@@ -22,6 +22,9 @@ _POLICY = "; ".join((
     "style-src 'self' 'unsafe-inline'", "frame-ancestors 'self'", "base-uri 'self'", "form-action 'self'",
 ))  # fmt: skip
 """No answer's Markdown, and no part of Gradio, makes the browser send a request to another host."""
+_CLOSED = "/v1/", "/gradio_api/call/", "/gradio_api/api/"
+"""Paths that are the API's, and Gradio's own API, of which the page needs nothing."""
+_ERRORS = range(400, 501)
 _HEADERS = [
     (b"content-security-policy", _POLICY.encode()),
     (b"referrer-policy", b"no-referrer"),
@@ -77,16 +80,30 @@ class _Page:
             await stop.wait()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"].startswith("/v1/"):
+        """Raises HTTPException for Gradio's errors, whose own answers repeat what was sent, files' paths among it."""
+        if scope["path"].startswith(_CLOSED):
             raise HTTPException(404)
         app = await asyncio.shield(self._app)
+        status = 0
 
-        async def with_policy(message: Message) -> None:
+        async def checked(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
+                status = message["status"]
                 message["headers"] = [*message["headers"], *_HEADERS]
-            await send(message)
+            if status not in _ERRORS:
+                await send(message)
 
-        await app(scope, receive, with_policy)
+        try:
+            await app(scope, receive, checked)
+        except Exception as error:
+            begun = status and status not in _ERRORS
+            # Gradio raises errors of any type for a body that it does not expect; those of the page are in its events
+            if begun or scope["method"] != "POST" or isinstance(error, OSError):
+                raise
+            status = 400
+        if status in _ERRORS:
+            raise HTTPException(status)
 
 
 def _gradio_app(models: Sequence[ChatModel], options: PageOptions) -> FastAPI:

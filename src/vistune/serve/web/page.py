@@ -14,8 +14,8 @@ from typing import Any
 import gradio as gr
 
 from vistune.errors import VistuneError
-from vistune.serve.openai_api import ApiError
-from vistune.serve.web.answers import ChatModel, LocalModel, describe, grow
+from vistune.serve.models import ChatModel, LocalModel
+from vistune.serve.web.answers import describe, grow
 from vistune.serve.web.messages import Message, is_whole, questions, to_openai, user_messages
 from vistune.serve.web.options import PageOptions
 from vistune.serve.web.saved import read_conversation, write_conversation
@@ -81,7 +81,7 @@ class ChatPage:
             elif self._votes:
                 self._chats[0].like(self._rate, self._chats[0], None, **_QUIET)
         # the engine has a queue of its own: what waits here waits for the page's other work
-        page.queue(max_size=self._options.queue, default_concurrency_limit=self._options.answers)
+        page.queue(max_size=self._options.queue, default_concurrency_limit=self._options.answers, api_open=False)
         return page
 
     def _show_header(self, title: str) -> None:
@@ -284,7 +284,7 @@ def _shown_errors() -> Iterator[None]:
     """Turns errors that a user can understand into the page's own."""
     try:
         yield
-    except (VistuneError, ApiError) as error:
+    except VistuneError as error:
         raise gr.Error(html.escape(describe(error)), print_exception=False) from None
     except OSError as error:
         raise gr.Error(f"a file of the server cannot be written: {error.strerror}", print_exception=False) from None

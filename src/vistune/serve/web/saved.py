@@ -18,7 +18,7 @@ from PIL import Image
 
 from vistune.errors import DataError
 from vistune.pages import render
-from vistune.serve.images import FORMATS, data_url
+from vistune.serve.images import FORMATS, read_data_url
 from vistune.serve.openai_api import ApiError, read_request
 from vistune.serve.openai_api import Message as ApiMessage
 from vistune.serve.web.messages import Message, answer_message, user_messages
@@ -46,7 +46,7 @@ def read_conversation(file: Path, folder: Path) -> list[Message]:
         request = read_request((found[1] if found else text).encode())
     except ApiError as error:
         fix = "open a file that was saved here, or by `vistune chat`"
-        raise DataError(f"this is no saved conversation ({error.message})", where=file.name, fix=fix) from None
+        raise DataError(f"this is no saved conversation ({error.what})", where=file.name, fix=fix) from None
     return [
         shown for number, message in enumerate(request.messages, 1)
         for shown in _read(message, f"message {number}", folder)
@@ -59,7 +59,7 @@ def _read(message: ApiMessage, where: str, folder: Path) -> list[Message]:
     else:
         parts = [part.text for part in message.content if part.type == "text"]
         urls = [part.image_url.url for part in message.content if part.type == "image_url"]
-        images = [_write(data_url(url, where), folder, where) for url in urls]
+        images = [_write(read_data_url(url, where), folder, where) for url in urls]
     text = "\n".join(parts)
     if message.role == "assistant":
         return [answer_message(text)]
