@@ -80,30 +80,41 @@ class _Page:
             await stop.wait()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Raises HTTPException for Gradio's errors, whose own answers repeat what was sent, files' paths among it."""
         if scope["path"].startswith(_CLOSED):
             raise HTTPException(404)
         app = await asyncio.shield(self._app)
-        status = 0
 
-        async def checked(message: Message) -> None:
-            nonlocal status
+        async def with_policy(message: Message) -> None:
             if message["type"] == "http.response.start":
-                status = message["status"]
                 message["headers"] = [*message["headers"], *_HEADERS]
-            if status not in _ERRORS:
-                await send(message)
+            await send(message)
 
-        try:
-            await app(scope, receive, checked)
-        except Exception as error:
-            begun = status and status not in _ERRORS
-            # Gradio raises errors of any type for a body that it does not expect; those of the page are in its events
-            if begun or scope["method"] != "POST" or isinstance(error, OSError):
-                raise
-            status = 400
-        if status in _ERRORS:
-            raise HTTPException(status)
+        await without_echo(app, scope, receive, with_policy)
+
+
+async def without_echo(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Run a page's app, with HTTPException for its errors: its own repeat what was sent, files' paths among it.
+
+    A body that it fails on is a client's mistake: Gradio raises errors of any type for those that it does not expect,
+    and reports a failure of the page's own functions in its stream of events.
+    """
+    status = 0
+
+    async def checked(message: Message) -> None:
+        nonlocal status
+        status = message.get("status", status)
+        if status not in _ERRORS:
+            await send(message)
+
+    try:
+        await app(scope, receive, checked)
+    except Exception as error:
+        begun = status and status not in _ERRORS
+        if begun or scope["method"] != "POST" or isinstance(error, OSError):
+            raise
+        status = 400
+    if status in _ERRORS:
+        raise HTTPException(status)
 
 
 def _gradio_app(models: Sequence[ChatModel], options: PageOptions) -> FastAPI:
