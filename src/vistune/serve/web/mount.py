@@ -114,7 +114,7 @@ async def without_echo(app: ASGIApp, scope: Scope, receive: Receive, send: Send)
             raise
         status = 400
     if status in _ERRORS:
-        raise HTTPException(status)
+        raise HTTPException(400 if status == 500 and scope["method"] == "POST" else status)
 
 
 def _gradio_app(models: Sequence[ChatModel], options: PageOptions) -> FastAPI:
