@@ -7,7 +7,7 @@ import json
 import math
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,7 +143,7 @@ class RemoteModel:
                         yield answer
         yield answer
 
-    async def _texts(self, lines: AsyncIterator[bytes]) -> AsyncIterator[str]:
+    async def _texts(self, lines: AsyncIterable[bytes]) -> AsyncIterator[str]:
         """The pieces of text in a stream of events."""
         try:
             async for line in lines:
