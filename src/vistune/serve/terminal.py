@@ -219,8 +219,11 @@ def _parts(message: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else content or []
 
 
-def _request(body: dict[str, Any]) -> ChatRequest:
-    return read_request(json.dumps(body).encode())
+def _request(body: dict[str, Any], where: str = "", fix: str = "correct it: /help lists the parameters") -> ChatRequest:
+    try:
+        return read_request(json.dumps(body).encode())
+    except ApiError as error:
+        raise DataError(error.what, where=where, fix=fix) from None
 
 
 def _file(argument: str, command: str) -> Path:
@@ -245,10 +248,7 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         raise DataError(
             "this is not a saved conversation", where=str(path), fix="name a conversation that /save wrote"
         ) from None
-    try:
-        request = _request({**parameters, "messages": messages})
-    except ApiError as error:
-        raise DataError(error.what, where=str(path), fix="name a conversation that /save wrote") from None
+    request = _request({**parameters, "messages": messages}, str(path), "name a conversation that /save wrote")
     if [message.role for message in request.messages[-2:]] != ["user", "assistant"]:
         raise DataError(
             "the conversation does not end with an answer", where=str(path), fix="name a conversation that /save wrote"
