@@ -190,7 +190,7 @@ def pair(run: Run, root: Path, out: Path, wanted: list[str], delay: float) -> No
     assert one
     assert two, f"{run.name} hangs"
     refused, finished = (one, two) if one.code else (two, one)
-    clear = refused.code == 2 and "another run is using this folder" in refused.text
+    clear = refused.code == 2 and ("another run is using" in refused.text or "is not empty" in refused.text)
     good = clear and finished.code == 0 and run.digests(out) == wanted
     run.counts["pairs"] += 1
     run.counts["second refused"] += good

@@ -59,5 +59,7 @@ def test_mixes_share_stage_1_and_are_compared(settings: list[str], tmp_path: Pat
 def test_mistakes_are_named(settings: list[str], tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no kind 'conversatoin'\n.*did you mean 'conversation'"):
         ablate(ROOT / "recipes/mini.yaml", tmp_path, variants(["conversatoin"])[1:], overrides=settings)
+    with pytest.raises(RecipeError, match="--skip alihn: there is no such stage\n  fix: did you mean 'align'"):
+        ablate(ROOT / "recipes/mini.yaml", tmp_path, variants(skip=["alihn"]), overrides=settings)
     with pytest.raises(RecipeError, match="does not say what to evaluate"):
         ablate(ROOT / "recipes/mini.yaml", tmp_path, variants(), overrides=[*settings, "evaluation=null"])

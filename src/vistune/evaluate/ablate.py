@@ -108,6 +108,11 @@ def ablate(
     if first.evaluation is None:
         fix = "add `evaluation` with its benchmarks, e.g. --set evaluation.data=PATH"
         raise RecipeError("the recipe does not say what to evaluate", where=str(recipe), fix=fix)
+    stages = [stage.name for stage in first.stages]
+    for variant in chosen:
+        if variant.skipped is not None and variant.skipped not in stages:
+            fix = did_you_mean(variant.skipped, stages)
+            raise RecipeError("there is no such stage", where=f"--skip {variant.skipped}", fix=fix)
     numbers = range(first.seed, first.seed + seeds)
     names = [TABLE, *(f"seed{seed}" for seed in numbers)]
     with output_folder(out, names, overwrite=overwrite):
