@@ -15,7 +15,7 @@ from urllib.parse import quote
 from PIL import Image, ImageOps
 
 from vistune.errors import DataError
-from vistune.image_files import open_content
+from vistune.image_files import open_content, open_image_file
 from vistune.reading import read_bytes
 from vistune.records import Box
 from vistune.storage import atomic_path
@@ -55,7 +55,7 @@ def link(path: Path, page: Path) -> tuple[str, tuple[int, int]] | None:
     None for a file that browsers do not show, or that cannot be read.
     """
     try:
-        with Image.open(path) as image:
+        with open_image_file(path) as image:
             form, (width, height) = image.format, image.size
             turned = image.getexif().get(_ORIENTATION, 1) >= _TURNED
         address = quote(os.path.relpath(path, page.parent).replace(os.sep, "/"))
