@@ -140,6 +140,8 @@ DIALOGUES = {
 }
 
 DESCRIPTIONS = {
+    "analysis": f"Analysis: two dogs.\n\nDescription: {D}",
+    "plan": f"Thinking Process:\n\n1. **Look**: two dogs.\n2. Write.\n\n**Final Output:**\n\n{D}",
     "bold intro": f"**Detailed description:** {D}",
     "caption label": f"Image Description:\n{D}",
     "heres": f"Here's a detailed description:\n\n{D}",
