@@ -144,5 +144,5 @@ def _explain(
     return RecipeError(
         message + value,
         where=origin.removesuffix(": "),
-        fix="vistune train --help and docs/reference list the keys and their values",
+        fix="the command's --help and docs/reference list the keys and their values",
     )
