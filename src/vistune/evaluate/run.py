@@ -18,6 +18,7 @@ from vistune.evaluate.judges import ATTEMPTS, Judges, open_judge
 from vistune.evaluate.models import Answerer, Dtype, open_model
 from vistune.evaluate.results import ANSWERS, SCORES, VERDICTS, Scores
 from vistune.evaluate.runner import check_unscored, run_benchmarks
+from vistune.image_files import ImagesFolder, is_file
 from vistune.llm.budget import Limits, Price
 from vistune.output_folder import output_folder
 from vistune.recipe import schema
@@ -51,6 +52,7 @@ class Evaluation:
         self.judges = self._judges()
         self.benchmarks = self._benchmarks()
         self.scores: Scores | None = None
+        self._folders: dict[str, list[ImagesFolder]] = {}
 
     def run(self) -> Scores:
         """Answer, score and write all to the folder; see `runner.run_benchmarks`.
@@ -71,7 +73,7 @@ class Evaluation:
             label = model.name + (" (blind)" if recipe.blind else "")
             self.scores = run_benchmarks(
                 model, self.benchmarks, self.out, label=label, limit=recipe.limit, blank_images=recipe.blind,
-                batch_size=recipe.batch_size, console=self.console,
+                batch_size=recipe.batch_size, console=self.console, check=self._check_images,
             )  # fmt: skip
             schema.save(recipe, self.out / _RECIPE)
         return self.scores
@@ -80,6 +82,21 @@ class Evaluation:
         """Raise VistuneError if more answers are unscored than the benchmarks, and the recipe, allow."""
         if self.scores and not self.recipe.allow_unparsed:
             check_unscored(self.benchmarks, self.scores)
+
+    def _check_images(self, name: str, question: Question) -> None:
+        """Raise DataError for an image outside of the folders that the benchmark's images are in."""
+        given = self.recipe.paths()[name]
+        if given is None or self.recipe.allow_outside:  # without a path, images are those of checked annotations
+            return
+        if name not in self._folders:
+            path = Path(given)
+            places = [self.recipe.images, path if path.is_dir() else path.parent, self.out / "images"]
+            self._folders[name] = [ImagesFolder(place) for place in places if place]
+        for image in question.images:
+            if is_file(image) and not any(folder.holds(str(image)) for folder in self._folders[name]):
+                what = f"its image {image} is outside of the images' folder"
+                fix = "name a folder that holds the images with --images, or add --allow-outside"
+                raise DataError(what, where=f"{name}: question {question.id}", fix=fix)
 
     def _opened(self, spec: str) -> Answerer:
         recipe = self.recipe

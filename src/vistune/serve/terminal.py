@@ -19,6 +19,7 @@ from vistune.data.images import data_url, open_image
 from vistune.errors import DataError, VistuneError, did_you_mean
 from vistune.llm.client import RequestError
 from vistune.printable import printable
+from vistune.scene.english import well_formed
 from vistune.serve.models import ChatModel
 from vistune.serve.openai_api import ApiError, ChatRequest, read_request
 from vistune.storage import atomic_text
@@ -182,7 +183,10 @@ def chat(model: ChatModel, images: Sequence[Path], parameters: dict[str, Any]) -
 def _line(prompt: str) -> str | None:
     """The next line, stripped; None at the end of the input. Ctrl-C empties the line."""
     try:
-        return input(prompt).strip()
+        return well_formed(input(prompt)).strip()
+    except UnicodeDecodeError:
+        print("error: this line is not text in UTF-8")
+        return ""
     except EOFError:
         if prompt:
             print()
