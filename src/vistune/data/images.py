@@ -77,8 +77,7 @@ class ImageFile:
 def read_image(path: Path) -> ImageFile:
     """The image file. Raises DataError if it is missing or no regular file."""
     if not path.exists():
-        fix = "check its path, or remove its record"
-        raise DataError("there is no such image", where=str(path), fix=fix)
+        raise DataError("there is no such image", where=str(path), fix="check its path")
     return ImageFile(read_bytes(path, DataError), str(path))
 
 
