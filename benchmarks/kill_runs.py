@@ -80,19 +80,9 @@ def main() -> None:
         runs = [run for run in make_runs(base, url) if run.name in args.only]
         for run in runs:
             try_out(run, Path(folder), args)
-        columns = [
-            "kills",
-            "finished",
-            "same bytes",
-            "stored again",
-            "damaged",
-            "made the same",
-            "error with fix",
-            "OTHER",
-        ]
-        print(f"\n| command | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
+        print(f"\n| command | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}")
         for run in runs:
-            print(f"| {run.name} | {' | '.join(str(run.counts[name]) for name in columns)} |")
+            print(f"| {run.name} | {' | '.join(str(run.counts[name]) for name in COLUMNS)} |")
     sys.exit(any(run.counts["OTHER"] or run.counts["stored again"] for run in runs))
 
 
