@@ -20,7 +20,6 @@ from vistune.model.adapters import add_lora
 from vistune.model.checkpoint import published_weights
 from vistune.recipe.training import LoraRecipe, Part, Recipe
 from vistune.train.frozen_half import half_weights, hold_in_half, restore_float32, weight_bytes
-from vistune.train.plan import plan
 from vistune.train.run import train
 from vistune.train.stages import freeze
 from vistune.train.target_loss import TargetLoss
@@ -120,12 +119,9 @@ def test_a_whole_checkpoint_is_of_the_recipes_save_dtype(make_recipe: Any, tmp_p
         assert {weight.dtype for weight in weights.values()} == {getattr(torch, dtype)}
 
 
-def test_the_plan_counts_what_is_held(make_recipe: Any) -> None:
+def test_what_is_held_is_counted(make_recipe: Any) -> None:
     recipe = _bf16(make_recipe)
-    whole, half = (plan(one)[0] for one in (recipe.model_copy(update={"precision": "fp32"}), recipe))
     model, _ = _assembled(recipe, ["projector"])
-    saved = 2 * sum(weight.numel() for weight in half_weights(model, torch.bfloat16).values())
-    assert whole.memory - half.memory == saved > 0
     _hold(model)
     held = sum(weight.numel() * weight.element_size() for weight in model.parameters())
     assert (

@@ -18,8 +18,9 @@ from vistune.model.adapter_checkpoint import Backbones, open_checkpoint, startin
 from vistune.recipe.training import Recipe, StageRecipe
 from vistune.train.features import first_views
 from vistune.train.flops import Work, flops, measured_peak, our_work, plain_work
-from vistune.train.frozen_half import half_dtype, weight_bytes
+from vistune.train.frozen_half import half_dtype
 from vistune.train.loop import total_steps
+from vistune.train.memory import stage_memory
 from vistune.train.stages import open_stage_data, prepare_stage
 
 _SAMPLED_STEPS = 20
@@ -82,7 +83,7 @@ def _plan_stage(
         tokens=float(np.mean([sum(group.length for group in step) for step in groups])),
         targets=float(np.mean([our_work(step).logits for step in groups])),
         savings=savings,
-        memory=_memory(recipe, model, trained, stage, groups),
+        memory=stage_memory(recipe, stage, model, groups),
         seconds=savings[-1][1] * steps / (UTILIZATION * peak),
     )
 
@@ -115,18 +116,6 @@ def _savings(
         blind = [replace(one, crops=0) for one in shared]
         savings.append(("cached features of a frozen tower", first * savings[-1][1] + (1 - first) * cost(blind)))
     return savings
-
-
-def _memory(
-    recipe: Recipe, model: LlavaForConditionalGeneration, trained: int, stage: StageRecipe,
-    groups: Sequence[Sequence[Group]],
-) -> float:  # fmt: skip
-    """The bytes of weights, gradients, AdamW's two moments, and a micro-batch's activations for the backward pass."""
-    config: Any = model.config.text_config
-    parts = max(1, round(stage.batch_size / stage.micro_batch_size))
-    tokens = max(sum(group.length for group in step) for step in groups) / parts
-    activations = config.num_hidden_layers * (8 * config.hidden_size + 4 * config.intermediate_size)  # per token
-    return weight_bytes(model, half_dtype(recipe)) + float(12 * trained + 4 * tokens * activations)
 
 
 def table(plans: Sequence[StagePlan]) -> Table:
