@@ -72,7 +72,7 @@ def layer_floats(stage: StageRecipe, model: LlavaForConditionalGeneration) -> fl
     if adapters:
         floats += inputs + sum(part.r["default"] for part in adapters)
         if stage.lora is None or stage.lora.dropout:
-            floats += 4 / 3 * sum(part.in_features for part in adapters)  # what is left, and the mask
+            floats += 4 / 3 * sum(int(part.in_features or 0) for part in adapters)  # what is left, and the mask
     return floats
 
 
