@@ -185,7 +185,7 @@ def test_images_without_what_a_kind_shows_are_counted(
 ) -> None:
     bare = [replace(records[0], captions=(), boxes=()), replace(records[1], captions=()), records[2]]
     report = generate(GenerateRecipe(), tmp_path, records=bare, client=teacher, console=quiet)
-    assert (report.without_context, report.pairs) == (3, 1)
+    assert (report.without_context, report.pairs, report.object_pairs) == (3, 2, 1)
     assert {name: kind.asked for name, kind in report.kinds.items()} == {"conversation": 2, "detail": 2, "reasoning": 2}
 
 
