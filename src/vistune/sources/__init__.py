@@ -12,6 +12,7 @@ from typing import Any
 from vistune.errors import AnnotationError
 from vistune.formats import OnError, stop
 from vistune.formats.hub import PREFIX
+from vistune.reading import unreadable
 from vistune.recipe.generation import AnnotationOptions
 from vistune.recipe.schema import option_name
 from vistune.records import ImageRecord
@@ -51,6 +52,8 @@ def open_source(
     _check_options(name, source, path, options)
     try:
         opened = source(contents, split, default_split=default_split, images=images, **options)
+    except OSError as error:  # a name in its settings that is too long
+        raise unreadable(path, error, AnnotationError) from None
     except AnnotationError as error:
         others = [] if source.fits(contents) else [other for other in _fitting(contents) if _opens(other, contents)]
         if not others:
@@ -183,7 +186,7 @@ def _fitting(contents: Contents) -> list[str]:
 def _opens(name: str, contents: Contents) -> bool:
     try:
         return next(iter(AnnotatedImages(sources.get(name)(contents))), None) is not None
-    except AnnotationError:
+    except (AnnotationError, OSError):
         return False
 
 

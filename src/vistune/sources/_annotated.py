@@ -77,7 +77,7 @@ class AnnotatedImages:
             except AnnotationError as error:
                 on_error(error)
                 continue
-            except WRONG_TYPE as error:
+            except (*WRONG_TYPE, OSError) as error:  # OSError: a name that is too long
                 on_error(AnnotationError(f"{NOT_IN_FORMAT}: {error}", where=draft.where))
                 continue
             findings.images += 1
@@ -92,7 +92,7 @@ class AnnotatedImages:
     def _drafts(self, on_error: OnError) -> Iterator[Draft]:
         try:
             yield from self.source.drafts(on_error)
-        except WRONG_TYPE as error:  # between the records, as in a list of categories
+        except (*WRONG_TYPE, OSError) as error:  # between the records, as in a list of categories
             raise AnnotationError(
                 f"{NOT_IN_FORMAT}: {error}", where=str(self.source.images), fix="correct that value"
             ) from error
