@@ -18,7 +18,7 @@ from vistune.model.checkpoint import check_whole
 def test_scores_that_are_none(text: str, tmp_path: Path) -> None:
     (tmp_path / "scores.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"scores\.json: .*\n  fix: "):
-        model_card(tmp_path / "tune", tmp_path)
+        model_card(str(tmp_path / "tune"), tmp_path)
 
 
 def test_a_folder_without_a_checkpoint(tmp_path: Path) -> None:

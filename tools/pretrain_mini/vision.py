@@ -42,7 +42,7 @@ def vision_config() -> CLIPVisionConfig:
     """1.1 million parameters: 64 patches of a 112-pixel picture, five layers of width 128."""
     return CLIPVisionConfig(
         hidden_size=128, intermediate_size=512, num_hidden_layers=5, num_attention_heads=4,
-        image_size=SIDE, patch_size=PATCH, projection_dim=128,
+        image_size=SIDE, patch_size=PATCH, projection_dim=128, trained_on="Emoji-COCO",
     )  # fmt: skip
 
 

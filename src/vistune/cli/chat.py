@@ -8,6 +8,7 @@ from typing import Any
 
 from vistune.cli.parsing import add_command, add_precision, announce_loading, positive
 from vistune.errors import VistuneError
+from vistune.printable import print_line
 
 
 def add_chat(commands: Any) -> None:
@@ -31,6 +32,7 @@ def _chat(args: argparse.Namespace) -> None:
         raise VistuneError("chat needs either a checkpoint or a server", fix="give CHECKPOINT or --base-url URL")
     announce_loading()
     from vistune.data.images import open_image
+    from vistune.model.familiar import known_data, note_on
     from vistune.serve.models import RemoteModel, open_local
     from vistune.serve.terminal import chat
 
@@ -42,5 +44,7 @@ def _chat(args: argparse.Namespace) -> None:
     if args.base_url is not None:
         chat(RemoteModel(args.base_url, args.model, args.key_env), args.image, parameters)
         return
+    if note := note_on(known_data(args.checkpoint), [image.parent for image in args.image] or [Path()]):
+        print_line(note, error=True)
     with open_local(args.checkpoint, args.dtype, load_in_4bit=args.load_in_4bit) as model:
         chat(model, args.image, parameters)

@@ -36,7 +36,7 @@ _CAPTIONS = (
 )
 _LICENCE = "ATTRIBUTION.md"
 _ATTRIBUTION = """\
-# Attribution
+# Attribution of Emoji-COCO
 
 The objects in these images are emojis of [OpenMoji](https://openmoji.org), the open-source emoji and icon
 project, under the license [CC BY-SA 4.0](https://creativecommons.org/licenses/by-sa/4.0/), scaled, rotated and

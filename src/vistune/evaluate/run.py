@@ -20,6 +20,7 @@ from vistune.evaluate.results import ANSWERS, SCORES, VERDICTS, Scores
 from vistune.evaluate.runner import check_unscored, run_benchmarks
 from vistune.image_files import ImagesFolder, is_file
 from vistune.llm.budget import Limits, Price
+from vistune.model.familiar import known_data, note_on
 from vistune.output_folder import output_folder
 from vistune.recipe import schema
 from vistune.recipe.evaluation import EvaluateRecipe, RunEvaluation
@@ -64,6 +65,9 @@ class Evaluation:
         if recipe.questions and isinstance(self.model, str) and not recipe.allow_training_images:
             check_leaks(list(self.benchmarks["questions"].questions()), Path(self.model), self.console)
         model = self._opened(self.model) if isinstance(self.model, str) else self.model
+        places = [recipe.data, recipe.images, *recipe.paths().values()]
+        if isinstance(self.model, str) and (note := note_on(known_data(self.model), places)):
+            self.console.print(note, soft_wrap=True)
         of = {"weights": model.identity, **recipe.model_dump(mode="json", exclude=_FREE)}
         files = (VERDICTS, SCORES, _RECIPE)
         with ExitStack() as stack:

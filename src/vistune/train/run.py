@@ -19,6 +19,7 @@ from vistune.interrupt import stop_at_once
 from vistune.model.adapter_checkpoint import Backbones, Base, open_checkpoint, save_adapter_checkpoint, starting_point
 from vistune.model.adapters import merge_lora
 from vistune.model.checkpoint import BASE, is_complete, mark_unfinished, save_checkpoint
+from vistune.model.familiar import known_to, note_on
 from vistune.output_folder import locked
 from vistune.printable import print_line, printable
 from vistune.recipe import schema
@@ -134,6 +135,8 @@ def _run_stage(
     summary = dataset.summary()
     for line in summary:
         accelerator.print(printable(f"{stage.name}: {line}"))
+    if note := note_on(known_to(model.config), [entry.images for entry in stage.sources()]):
+        accelerator.print(f"{stage.name}: {note}")
     decide(accelerator, lambda: _save_recipe(recipe, folder.parent))
     features = open_features(recipe, stage, model, processor, folder.parent / _FEATURES, accelerator)
     if half := half_dtype(recipe):
