@@ -52,7 +52,8 @@ def _log_likelihoods(model: Any, samples: list[Sample], store: ImageStore, pad: 
     return total
 
 
-def test_loss_gradients_and_rewards_are_those_of_the_formula(dpo: Recipe) -> None:
+@pytest.mark.parametrize("rpo_alpha", [0.0, 0.7])
+def test_loss_gradients_and_rewards_are_those_of_the_formula(rpo_alpha: float, dpo: Recipe) -> None:
     assert dpo.model
     model, processor = assemble(dpo.model.vision_tower, dpo.model.language_model, projector="linear")
     dataset = _dataset(dpo, processor)
@@ -73,7 +74,7 @@ def test_loss_gradients_and_rewards_are_those_of_the_formula(dpo: Recipe) -> Non
         for name, weight in model.named_parameters():
             if ".lora_B" in name:
                 weight.normal_(std=0.3)
-    loss = PreferenceLoss(model, beta=beta)
+    loss = PreferenceLoss(model, beta=beta, rpo_alpha=rpo_alpha)
     ours = loss(collate(groups, store.get), 1 / len(groups))
     ours.backward()
     figures = dict(zip(loss.figures, (loss.take_figures() / len(groups)).tolist(), strict=True))
@@ -88,7 +89,8 @@ def test_loss_gradients_and_rewards_are_those_of_the_formula(dpo: Recipe) -> Non
     with torch.no_grad():
         reference = _log_likelihoods(base, samples, store, pad)
     chosen, rejected = (beta * (own - reference)).chunk(2)
-    theirs = -F.logsigmoid(chosen - rejected).mean()
+    lengths = torch.tensor([int(pair.targets[1:].sum()) for pair in pairs])
+    theirs = -F.logsigmoid(chosen - rejected).mean() - rpo_alpha * (own.chunk(2)[0] / lengths).mean()
     theirs.backward()
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
     assert abs(ours.item() - 0.693) > 0.01  # the adapters matter

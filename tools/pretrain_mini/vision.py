@@ -40,9 +40,10 @@ SIZES = ("small", "", "large")
 
 def vision_config() -> CLIPVisionConfig:
     """1.1 million parameters: 64 patches of a 112-pixel picture, five layers of width 128."""
+    known: Any = {"trained_on": "Emoji-COCO"}  # so that a model with it notes other images
     return CLIPVisionConfig(
         hidden_size=128, intermediate_size=512, num_hidden_layers=5, num_attention_heads=4,
-        image_size=SIDE, patch_size=PATCH, projection_dim=128, trained_on="Emoji-COCO",
+        image_size=SIDE, patch_size=PATCH, projection_dim=128, **known,
     )  # fmt: skip
 
 

@@ -116,6 +116,8 @@ class StageRecipe(Section):
     """What is minimised: the cross-entropy of answers, or DPO's of pairs of answers (docs/guides/preferences.md)."""
     beta: Annotated[float, Field(gt=0)] = 0.1
     """DPO: how much a log-likelihood counts that differs from the reference model's; the larger, the closer to it."""
+    rpo_alpha: Annotated[float, Field(ge=0)] = 0.0
+    """DPO: weight of the chosen answers' cross-entropy beside its loss (RPO), which keeps them likely."""
     epochs: Annotated[float, Field(gt=0, le=10**6)]
     """Number of passes over the data; may be a fraction."""
     batch_size: Count

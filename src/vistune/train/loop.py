@@ -196,7 +196,9 @@ def _stage_loss(model: LlavaForConditionalGeneration, recipe: Recipe, stage: Sta
     options |= {
         "recompute": stage.activation_checkpointing, "compiled": recipe.compile, "attention": recipe.attn_implementation
     }  # fmt: skip
-    return PreferenceLoss(model, beta=stage.beta, **options) if stage.loss == "dpo" else TargetLoss(model, **options)
+    if stage.loss == "dpo":
+        return PreferenceLoss(model, beta=stage.beta, rpo_alpha=stage.rpo_alpha, **options)
+    return TargetLoss(model, **options)
 
 
 def _validate(
