@@ -182,7 +182,7 @@ def remove_partial(path: Path) -> None:
 
 
 def _partial(path: Path) -> Path:
-    """A name beside `path` that cannot be guessed, so that nobody can have put a link there."""
+    """A name beside `path` that cannot be guessed, so that no one can put a link there first."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
 
 

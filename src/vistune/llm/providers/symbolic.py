@@ -25,7 +25,7 @@ class SymbolicClient(Client):
 
     name = "symbolic"
     needs = ("captions", "boxes")
-    concurrency = 256  # it answers at once: so many replies share a commit of the store
+    concurrency = 256  # it answers at once, and replies in flight share a commit of the store
 
     async def complete(self, request: Request) -> Reply:
         """The reply in the text format; empty for an image without boxes."""
