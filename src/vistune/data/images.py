@@ -27,7 +27,7 @@ from vistune.reading import read_bytes
 _MAX_PIXELS = 64_000_000
 """Pixels of what preprocessing makes of an image."""
 _LARGE = 4_000_000
-"""Pixels of an image beyond which no other is decoded at the same time: a decoded one takes 10 bytes a pixel."""
+"""Pixels of an image beyond which no other is decoded at the same time, to bound the memory of several readers."""
 _SENT_AS_IT_IS = {"JPEG": "image/jpeg", "PNG": "image/png"}
 """Formats that every server reads."""
 _ORIENTATION = 0x0112
