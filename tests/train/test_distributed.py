@@ -87,7 +87,7 @@ def _assert_close(out: Path, other: Path, stage: str = "tune") -> None:
     for name, weight in weights.items():
         if name.startswith("vision") and name.endswith("k_proj.bias"):
             continue  # a softmax does not depend on it: its gradient is nothing but rounding errors
-        # one or two hundredths of a step at the rate of 1e-3: sums of two processes round otherwise, AdamW enlarges that
+        # two hundredths of a step at the rate of 1e-3: two processes' sums round otherwise, and AdamW enlarges that
         torch.testing.assert_close(found[name], weight, atol=2e-5, rtol=1e-5)
     logs = [[json.loads(line) for line in (run / stage / "log.jsonl").read_text().splitlines()] for run in (out, other)]
     assert [line["step"] for line in logs[0]] == [line["step"] for line in logs[1]]
