@@ -15,12 +15,16 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 _DATA = 4 << 30
 """Bytes that a child may allocate."""
+Arguments = Sequence[str] | Callable[[], object]
+"""Those of a command, or a function in place of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,28 +70,19 @@ class Child:
 
 def warm_up() -> None:
     """Import what the commands import when they run."""
-    import torch
+    import inflect  # noqa: F401
+    import torch.utils.tensorboard
 
-    import vistune.cli
-    import vistune.data.near_identical
-    import vistune.data.questions
-    import vistune.demo.run
-    import vistune.evaluate.compare
-    import vistune.evaluate.judges
-    import vistune.evaluate.models.checkpoint
-    import vistune.evaluate.rescore
-    import vistune.evaluate.run
-    import vistune.export.engines
-    import vistune.serve.app
-    import vistune.train.plan
-    import vistune.train.run
-    import vistune.view.page  # noqa: F401
+    import vistune
 
+    for module in walk_packages(vistune.__path__, "vistune."):
+        if not module.name.startswith(("vistune.serve.web", "vistune.cli.__main__")):  # gradio starts threads
+            import_module(module.name)
     torch.set_num_threads(1)
 
 
 def start(
-    arguments: Sequence[str], folder: Path, output: Path, *, given: str = "", unprivileged: bool = False,
+    arguments: Arguments, folder: Path, output: Path, *, given: str = "", unprivileged: bool = False,
     before: Callable[[], object] = lambda: None,
 ) -> Child:  # fmt: skip
     """Run a command in `folder`, with `given` on its standard input; `before` is called in the child."""
@@ -111,7 +106,7 @@ def start(
 
 
 def _child(
-    arguments: Sequence[str], folder: Path, output: Path, given: str, unprivileged: bool, before: Callable[[], object]
+    arguments: Arguments, folder: Path, output: Path, given: str, unprivileged: bool, before: Callable[[], object]
 ) -> int:
     os.setsid()
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -127,8 +122,16 @@ def _child(
         _obey_permissions()
     before()
     from vistune.cli import main
+    from vistune.errors import VistuneError
 
-    return main(list(arguments))
+    if not callable(arguments):
+        return main(list(arguments))
+    try:
+        arguments()
+    except VistuneError as error:
+        print(f"error: {error}")
+        return error.exit_code
+    return 0
 
 
 def _obey_permissions() -> None:
@@ -142,9 +145,7 @@ def _obey_permissions() -> None:
     libc.capset(header, (ctypes.c_uint32 * 6)(*(one & other for one, other in zip(now, sets, strict=True))))
 
 
-def run(
-    arguments: Sequence[str], folder: Path, output: Path, *, limit: float = 30.0, **options: object
-) -> Outcome | None:
+def run(arguments: Arguments, folder: Path, output: Path, *, limit: float = 30.0, **options: object) -> Outcome | None:
     """How a command ended; None if it ran for more than `limit` seconds."""
     child = start(arguments, folder, output, **options)  # type: ignore[arg-type]
     outcome = child.wait(limit)

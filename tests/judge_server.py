@@ -1,6 +1,7 @@
 """A judge behind an HTTP server, with the faults of real ones, and a small LLaVA-Bench for it.
 
-`judging` runs it in a thread, `judge_process` in a process. It scores by the marks `quality=N` in the answers.
+`judging` runs it in a thread, `judge_process` in a process. It scores by the marks `quality=N` in the answers, where
+both have one.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class JudgeServer(Teacher):
 
     def _reply(self, body: dict[str, Any], fault: str, *, anthropic: bool) -> dict[str, Any]:  # noqa: ARG002
         prompt = body["messages"][-1]["content"]
-        first, second = re.findall(r"quality=(\d+(?:\.\d+)?)", prompt)
+        marks = re.findall(r"quality=(\d+(?:\.\d+)?)", prompt)
+        first, second = marks if len(marks) == 2 else ("8", "5")
         text = f"{first} {second}\nThe answers differ."
         if self.is_faulty(prompt):
             text = {

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vistune.errors import StorageError, VistuneError
-from vistune.output_folder import empty_folder, locked, output_folder
+from vistune.output_folder import empty_folder, locked, locked_file, output_folder
 from vistune.storage import atomic_text
 
 HOLD = "import sys, time; from pathlib import Path; from vistune.output_folder import locked\n"
@@ -61,6 +61,19 @@ def test_a_child_that_outlives_its_run_does_not_keep_the_lock(tmp_path: Path) ->
     process.wait()
     with locked(tmp_path):
         pass
+
+
+def test_a_file_is_locked_alone(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.json"
+    with locked_file(path):
+        refused = pytest.raises(
+            VistuneError, match=r"a\.json: another run is writing this file: process .*\n  fix: wait"
+        )
+        with refused, locked_file(path):
+            pass
+        with locked_file(path.with_name("b.json")), locked(path.parent):
+            pass
+    assert not any(tmp_path.iterdir())
 
 
 def test_nothing_is_left_of_a_run_that_wrote_nothing(tmp_path: Path) -> None:

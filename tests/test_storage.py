@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from vistune.errors import StorageError, VistuneError
-from vistune.storage import MANIFEST, atomic_folder, find_damage, new_files, storage_errors
+from vistune.storage import MANIFEST, atomic_folder, atomic_text, find_damage, new_files, storage_errors
 
 
 @pytest.fixture
@@ -112,3 +112,9 @@ def test_other_errors_are_left_alone(tmp_path: Path) -> None:
         raise PermissionError(13, "no")
     with pytest.raises(StorageError), storage_errors(tmp_path):
         raise OSError(28, "full")
+
+
+@pytest.mark.parametrize("path", [".", "/"])
+def test_a_folder_in_place_of_a_file_is_a_clear_error(path: str) -> None:
+    with pytest.raises(VistuneError, match=r": Is a directory\n  fix: choose another path"), atomic_text(Path(path)):
+        pass

@@ -39,16 +39,18 @@ def locked(folder: Path) -> Iterator[None]:
     The lock is the operating system's, so it ends with the process, however that ends. Raises VistuneError, which names
     the process, if another run has the lock, and for a folder that cannot be written, StorageError for a full disk.
     """
-    made = [one for one in (folder, *folder.parents) if not one.exists()]
-    with ExitStack() as stack:
-        stack.callback(_remove_empty, made)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            stack.callback(_acquire(folder / _LOCK))
-        except OSError as error:
-            raise explain(error) from None
-        with storage_errors(folder):
-            yield
+    with _held(folder / _LOCK, folder, "using this folder"), storage_errors(folder):
+        yield
+
+
+@contextmanager
+def locked_file(path: Path) -> Iterator[None]:
+    """A file for this run alone; others may write other files into its folder, which is made if needed.
+
+    Raises as `locked`.
+    """
+    with _held(path.parent / f".{path.name}.lock", path, "writing this file"):
+        yield
 
 
 @contextmanager
@@ -155,22 +157,40 @@ def _remove_empty(folders: Sequence[Path]) -> None:
             folder.rmdir()
 
 
-def _acquire(path: Path) -> Callable[[], None]:
-    """Lock the folder by a file in it; returns what ends the lock. Raises VistuneError if another run has it."""
+@contextmanager
+def _held(lock: Path, place: Path, use: str) -> Iterator[None]:
+    """Lock what is at `place` by a file, whose folder is made if needed, and removed again if it is left empty."""
+    made = [one for one in lock.parents if not one.exists()]
+    with ExitStack() as stack:
+        stack.callback(_remove_empty, made)
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            release = _acquire(lock)
+        except OSError as error:
+            own = error.filename in (None, str(lock))
+            raise explain(OSError(error.errno, error.strerror, str(place if own else error.filename))) from None
+        if isinstance(release, str):
+            fix = "wait until it has ended, end it, or choose another --out"
+            raise VistuneError(f"another run is {use}: {release}", where=str(place), fix=fix)
+        stack.callback(release)
+        yield
+
+
+def _acquire(path: Path) -> Callable[[], None] | str:
+    """What ends the new lock; the name of the process that has it if that is another."""
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0))
         if not _lock(file):
             holder = os.read(file, 200).decode(errors="replace") or "it is starting"
             os.close(file)
-            fix = "wait until it has ended, end it, or choose another --out"
-            raise VistuneError(f"another run is using this folder: {holder}", where=str(path.parent), fix=fix)
+            return holder
         if _is_at(file, path):
             break
         os.close(file)  # the run that had it has removed the file
-    os.ftruncate(file, 0)
-    os.write(
-        file, f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now():%Y-%m-%d %H:%M:%S}".encode()
-    )
+    name = f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now():%Y-%m-%d %H:%M:%S}"
+    with suppress(OSError):  # a full disk: the lock holds without a name
+        os.ftruncate(file, 0)
+        os.write(file, name.encode())
     held = [file]
 
     def forget() -> None:

@@ -182,7 +182,12 @@ def remove_partial(path: Path) -> None:
 
 
 def _partial(path: Path) -> Path:
-    """A name beside `path` that cannot be guessed, so that no one can put a link there first."""
+    """A name beside `path` that cannot be guessed, so that no one can put a link there first.
+
+    Raises VistuneError for `.` and `/`, which are no files.
+    """
+    if not path.name:
+        raise explain(IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path)))
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
 
 

@@ -1,4 +1,4 @@
-"""No command replaces what it has not written; `--overwrite` does."""
+"""No command replaces what it has not written; `--overwrite` does. A second run in one place is refused."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from vistune.cli import main
+from vistune.output_folder import locked, locked_file
 
 Call = tuple[Callable[[Path], list[str]], str]
 
@@ -67,6 +68,17 @@ def test_a_users_file_is_named_and_stays(name: str, folder: Path, capsys: pytest
     assert main([*make(folder), "--overwrite"]) == 0
     assert (folder / taken).read_text() != "mine"
     assert main(make(folder)) == 0  # the same again
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_second_run_is_refused(name: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make, written = COMMANDS[name]
+    with locked(folder / "out"), locked_file(folder / written):
+        before = hashes(folder)
+        assert main(make(folder)) == 2
+        assert ": another run is " in capsys.readouterr().err
+        assert hashes(folder) == before
+    assert main(make(folder)) == 0
 
 
 def test_data_in_other_formats_is_not_removed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -88,8 +88,8 @@ def test_killed_again_and_again_it_ends_with_the_same_weights(
         killed.join()
         assert killed.exitcode == -signal.SIGKILL
         assert not (run / Path(last).parts[0] / "config.json").exists()
-    with (run / "tune" / "log.jsonl").open("a") as file:
-        file.write('{"step": 99, "lo')  # a line that was cut off
+    with (run / "tune" / "log.jsonl").open("ab") as file:
+        file.write(b'\xf3\0\n{"step": 99, "lo')  # a damaged line, and one that was cut off
     train(recipe, run)
     assert _hashes(run) == _hashes(out)
     for stage in ("align", "tune"):

@@ -28,9 +28,11 @@ def add_import(commands: Any) -> None:
 def _import(args: argparse.Namespace) -> None:
     from vistune.data.questions import read_questions
     from vistune.data.split import write_rows
+    from vistune.output_folder import locked_file
     from vistune.storage import new_files
 
-    rows = [question.training_row() for question in read_questions(args.file)]
-    with new_files(args.out, overwrite=args.overwrite) as (partial,):
-        write_rows(partial, rows)
+    with locked_file(args.out):
+        rows = [question.training_row() for question in read_questions(args.file)]
+        with new_files(args.out, overwrite=args.overwrite) as (partial,):
+            write_rows(partial, rows)
     print_line(f"{len(rows):,} conversations: {args.out}")

@@ -34,11 +34,23 @@ def add_init(commands: Any) -> None:
 
 
 def _init(args: argparse.Namespace) -> None:
-    from vistune.recipe.yaml_file import read_yaml, shipped_recipe
+    from vistune.output_folder import locked_file
     from vistune.storage import atomic_text
 
-    if args.out.exists():
-        raise RecipeError("there is such a file already", where=str(args.out), fix="choose another one with --out")
+    with locked_file(args.out):
+        if args.out.exists():
+            raise RecipeError("there is such a file already", where=str(args.out), fix="choose another one with --out")
+        text, files = _recipe(args)
+        with atomic_text(args.out) as file:
+            file.write(text)
+    print_line(f"{args.out}: {args.recipe} with {', '.join(files)}")
+    print_line(f"next: vistune train {args.out} --plan\n      vistune train {args.out} --out runs/own")
+
+
+def _recipe(args: argparse.Namespace) -> tuple[str, list[str]]:
+    """The text of the recipe, and the files that it trains on. Raises RecipeError, DataError."""
+    from vistune.recipe.yaml_file import read_yaml, shipped_recipe
+
     found = _find(args.data, args.images)
     source = shipped_recipe(args.recipe)
     text = source.read_text("utf-8")
@@ -49,10 +61,7 @@ def _init(args: argparse.Namespace) -> None:
             fix = "take one that starts from an assistant, e.g. --recipe own-data-lora"
             raise RecipeError(what, where=args.recipe, fix=fix)
         text = _filled(text, stage, *found[stage])
-    with atomic_text(args.out) as file:
-        file.write(text)
-    print_line(f"{args.out}: {args.recipe} with {', '.join(str(found[stage][0]) for stage in stages)}")
-    print_line(f"next: vistune train {args.out} --plan\n      vistune train {args.out} --out runs/own")
+    return text, [str(found[stage][0]) for stage in stages]
 
 
 def _find(data: Path, images: Path | None) -> Found:

@@ -28,9 +28,12 @@ def add_report(commands: Any) -> None:
 
 def _report(args: argparse.Namespace) -> None:
     from vistune.evaluate.compare import print_comparison, print_power
-    from vistune.evaluate.report import write_report
+    from vistune.evaluate.report import REPORT, write_report
+    from vistune.output_folder import locked_file
 
-    page = write_report(args.out or args.runs[0].absolute().parent, args.runs, overwrite=args.overwrite)
+    out = args.out or args.runs[0].absolute().parent
+    with locked_file(out / REPORT):
+        page = write_report(out, args.runs, overwrite=args.overwrite)
     print_comparison(args.runs)
     if args.power is not None:
         print_power(args.runs, args.power / 100)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vistune.cli.parsing import add_command, add_overwrite
+from vistune.output_folder import locked_file
 from vistune.storage import atomic_text, new_files
 
 _KINDS = ("scienceqa", "reviews", "pope", "mme", "mmbench", "vqa")
@@ -45,7 +46,8 @@ def _rescore(args: argparse.Namespace) -> None:
     tables = rescore(args.files, args.kind, truth)
     print_tables(tables)
     if args.json:
-        with new_files(args.json, overwrite=args.overwrite) as (partial,), atomic_text(partial) as file:
+        new = new_files(args.json, overwrite=args.overwrite)
+        with locked_file(args.json), new as (partial,), atomic_text(partial) as file:
             file.write(json.dumps(tables_json(tables), indent=2) + "\n")
     if not args.allow_unparsed:
         check_unparsed(tables)

@@ -30,15 +30,17 @@ def add_view(commands: Any) -> None:
 
 
 def _view(args: argparse.Namespace) -> None:
+    from vistune.output_folder import locked_file
     from vistune.view.page import write_view
 
     out = args.out or (args.data if args.data.is_dir() else args.data.parent) / "view.html"
     others = {"data": args.annotations, "images": None, "skip_bad_records": True}
     options = load(AnnotationOptions, None, options=given_options(args, AnnotationOptions) | others)
     records = read_records(args, "train", **others) if args.annotations else ()
-    shown = write_view(
-        args.data, out, images=args.images, records=records, limit=args.limit, seed=args.seed,
-        only_rejected=args.rejected, overwrite=args.overwrite, allow_outside=options.allow_outside,
-        max_megapixels=options.max_megapixels, warn=lambda text: print_line(text, error=True),
-    )  # fmt: skip
+    with locked_file(out):
+        shown = write_view(
+            args.data, out, images=args.images, records=records, limit=args.limit, seed=args.seed,
+            only_rejected=args.rejected, overwrite=args.overwrite, allow_outside=options.allow_outside,
+            max_megapixels=options.max_megapixels, warn=lambda text: print_line(text, error=True),
+        )  # fmt: skip
     print_line(f"{shown} samples: {out}")

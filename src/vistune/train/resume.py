@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from vistune.errors import CheckpointError, DataError
 from vistune.printable import print_line
+from vistune.reading import WRONG_TYPE
 from vistune.storage import atomic_folder, atomic_text, find_damage, storage_errors
 from vistune.train.distributed import decide, gathered, laid_out
 from vistune.train.optimizer import LossScale
@@ -206,15 +207,13 @@ def _states(folder: Path) -> list[Path]:
 
 
 def trim_log(path: Path, step: int) -> None:
-    """Remove the log's lines after `step`, and a line that was cut off: they will be written again."""
+    """Remove the log's lines after `step`, which will be written again, and those that cannot be read."""
     if not path.exists():
         return
     lines = []
-    for line in path.read_text("utf-8").splitlines():
-        try:
+    for line in path.read_text("utf-8", errors="replace").splitlines():
+        with suppress(*WRONG_TYPE):  # cut off by a kill, or damaged
             if json.loads(line)["step"] <= step:
                 lines.append(line + "\n")
-        except ValueError:
-            break
     with atomic_text(path) as file:
         file.writelines(lines)
