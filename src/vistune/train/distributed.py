@@ -18,7 +18,6 @@ from accelerate.utils import (  # type: ignore[import-untyped]
     GradientAccumulationPlugin,
     InitProcessGroupKwargs,
     broadcast_object_list,
-    is_torch_version,
 )
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -47,9 +46,6 @@ def start_processes() -> Accelerator:
         raise RecipeError("DeepSpeed is not supported", fix="accelerate launch --use_fsdp --fsdp_version 2")
     if is_sharded() and os.environ.get("FSDP_VERSION", "1") != "2":
         raise RecipeError("only version 2 of FSDP is supported", fix="--fsdp_version 2, or FSDP_VERSION=2")
-    if accelerator.num_processes > 1 and accelerator.device.type == "cpu" and is_torch_version("<", "2.13"):
-        # gloo of torch 2.7 adds up the gradients of shards instead of averaging them, and may hang at the end
-        raise RecipeError("several processes on CPUs need torch 2.13", fix="pip install 'torch>=2.13', or one process")
     return accelerator
 
 
@@ -130,6 +126,17 @@ def _allocate(part: nn.Module, model: PreTrainedModel, device: torch.device) -> 
         if any(weight.is_meta for weight in (*inner.parameters(recurse=False), *inner.buffers(recurse=False))):
             inner.to_empty(device=device, recurse=False)
     model.tie_weights()  # which this has untied
+
+
+def averaged_over(accelerator: Accelerator) -> int:
+    """What the exchange divides the sum of the processes' gradients by: their number, or 1 if it only adds them up."""
+    count: int = accelerator.num_processes
+    if not (is_sharded() and count > 1):
+        return count
+    mean, ones = torch.empty(1, device=accelerator.device), torch.ones(count, device=accelerator.device)
+    # of shards, gloo of torch 2.7 computes no average but the sum
+    torch.distributed.reduce_scatter_tensor(mean, ones, torch.distributed.ReduceOp.AVG)
+    return round(count / mean.item())
 
 
 @contextmanager

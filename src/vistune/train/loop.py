@@ -25,7 +25,7 @@ from vistune.data.loader import Loader, one_ahead, share_out
 from vistune.errors import RecipeError, Stopped, TrainingError, did_you_mean
 from vistune.interrupt import StopAfterStep
 from vistune.recipe.training import Recipe, StageRecipe
-from vistune.train.distributed import accumulation, decide, is_sharded, prepare, unshard
+from vistune.train.distributed import accumulation, averaged_over, decide, is_sharded, prepare, unshard
 from vistune.train.flops import flops, known_peak
 from vistune.train.frozen_half import half_dtype
 from vistune.train.held_out import HeldOutQuestions
@@ -75,6 +75,7 @@ def train_stage(
         rank=accelerator.process_index, world=accelerator.num_processes,
     )  # fmt: skip
     total, world = total_steps(loader.epoch_size, stage), accelerator.num_processes
+    divisor = averaged_over(accelerator)
     progress = Progress(dataset.fingerprint() + (validation_data.fingerprint() if validation_data else ""))
     if half == torch.float16:
         progress.scale = LossScale()
@@ -107,9 +108,9 @@ def train_stage(
                 with accumulation(module, local=index < len(step.micro_batches) - 1):
                     with torch.autocast(accelerator.device.type, half, enabled=half is not None):
                         # processes average their gradients, and the whole batch's targets divide the whole sum
-                        loss = module(batch.to(accelerator.device), progress.scale.value * world / step.targets)
+                        loss = module(batch.to(accelerator.device), progress.scale.value * divisor / step.targets)
                     accelerator.backward(loss)
-                summed += loss.detach() * (step.targets / world / progress.scale.value)
+                summed += loss.detach() * (step.targets / divisor / progress.scale.value)
             norm = clip(weights.values(), stage.clip_norm, progress.scale.value)
             overflow = half == torch.float16 and not math.isfinite(norm) and progress.scale.value > 1
             if not overflow:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator  # type: ignore[import-untyped]
+from accelerate.utils import is_torch_version  # type: ignore[import-untyped]
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from vistune.data.source import DataSource
@@ -139,7 +140,8 @@ def _run_stage(
         accelerator.print(f"{stage.name}: {note}")
     decide(accelerator, lambda: _save_recipe(recipe, folder.parent))
     features = open_features(recipe, stage, model, processor, folder.parent / _FEATURES, accelerator)
-    if half := half_dtype(recipe):
+    half = half_dtype(recipe)
+    if half and not (is_sharded() and is_torch_version("<", "2.8")):  # torch 2.7 shards weights of one dtype only
         hold_in_half(model, decide(accelerator, lambda: list(half_weights(model, half))), half)
     train_stage(
         model, processor, dataset, recipe, stage, accelerator=accelerator, folder=folder, feature_cache=features,
