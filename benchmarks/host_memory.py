@@ -3,8 +3,7 @@
     python benchmarks/host_memory.py [--size 200]     megabytes of the model in float32
 
 The checkpoint is in float16, as the published ones are: in float32 its pages would be the file's. Each case runs in a
-process of its own, which counts its own (anonymous) memory, not pages of files. What is written is in memory a file at
-a time, of at most 5 GB in float32, which is less than a large model.
+process of its own, which counts its own (anonymous) memory, not pages of files.
 """
 
 from __future__ import annotations
@@ -22,8 +21,6 @@ from pathlib import Path
 
 import torch
 
-FILE = 2.5
-"""Gigabytes of a file of 5 in float32 that is written in 16 bits."""
 CASES = {
     "open in float32": ("float32", None),
     "open in bfloat16, to answer": ("bfloat16", None),
@@ -106,8 +103,8 @@ def main() -> None:
             command = [sys.executable, __file__, "--case", made, name]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             copies, width = float(done.stdout.splitlines()[-1]), 4 if dtype == "float32" else 2
-            large = (size * width + min((copies - 1) * size * width, FILE) for size in (7.06, 13.35))
-            print(f"| {name} | {copies:.2f} | {' | '.join(f'{one:.0f}' for one in large)} |", flush=True)
+            large = (f"{copies * size * width:.0f}" for size in (7.06, 13.35))
+            print(f"| {name} | {copies:.2f} | {' | '.join(large)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from assembling import assemble
 from vistune.errors import CheckpointError
 from vistune.model.adapter_checkpoint import open_checkpoint
 from vistune.model.assistant import Assistant
-from vistune.model.checkpoint import load_checkpoint, save_checkpoint
+from vistune.model.checkpoint import load_checkpoint, published_weights, save_checkpoint
 from vistune.model.decode import PromptIds, greedy
 from vistune.records import Turn
 
@@ -168,6 +168,15 @@ def _generate(path: Path, image: Image.Image, turns: list[Turn], parts: bool) ->
         inputs = processor(images=image, text=text, add_special_tokens=False, return_tensors="pt")
     written = model.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :]
     return str(processor.decode(written, skip_special_tokens=True)).strip()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_file_is_as_safetensors_writes_it(saved: Any, tmp_path: Path, dtype: torch.dtype) -> None:
+    path, model = saved
+    save_checkpoint(model, AutoProcessor.from_pretrained(path), tmp_path / "own", dtype)
+    weights = {name: weight.to(dtype) for name, weight in published_weights(model).items()}
+    save_file(weights, tmp_path / "theirs", metadata={"format": "pt"})
+    assert (tmp_path / "own" / "model.safetensors").read_bytes() == (tmp_path / "theirs").read_bytes()
 
 
 def test_answers_are_those_of_plain_transformers(saved: Any) -> None:

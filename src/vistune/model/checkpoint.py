@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
-from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
 from transformers.core_model_loading import revert_weight_conversion
@@ -29,6 +28,8 @@ _PREFIXES = {
 }
 _LAST = "config.json"
 """The file that makes a checkpoint complete: it is moved into place after all others."""
+_DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
+"""The names of dtypes in a safetensors file."""
 BASE = "base.json"
 """The same of an adapter checkpoint: it names the base."""
 
@@ -84,13 +85,32 @@ def save_checkpoint(
 
 
 def _save_weights(weights: dict[str, Tensor], folder: Path, dtype: torch.dtype) -> None:
-    """Write the weights as `dtype`, in files of at most 5 GB; no more than one of these is in memory as well."""
-    files = split_torch_state_dict_into_shards(weights)
+    """Write the weights as `dtype`, in files of at most 5 GB."""
+    outlines = {name: weight.to("meta").to(dtype) for name, weight in weights.items()}
+    files = split_torch_state_dict_into_shards(outlines)
     for file, names in files.filename_to_tensors.items():
-        save_file({name: weights[name].to(dtype) for name in names}, folder / file, metadata={"format": "pt"})
+        _write_file({name: weights[name] for name in names}, folder / file, dtype)
     if files.is_sharded:
         index = {"metadata": files.metadata, "weight_map": files.tensor_to_filename}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", "utf-8")
+
+
+def _write_file(weights: dict[str, Tensor], path: Path, dtype: torch.dtype) -> None:
+    """Write a safetensors file of the weights as `dtype`, one after the other.
+
+    The same bytes as the library's `save_file` writes, which needs all tensors in memory in that dtype.
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, weight in sorted(weights.items()):
+        start, end = end, end + weight.numel() * dtype.itemsize
+        header[name] = {"dtype": _DTYPES[dtype], "shape": [*weight.shape], "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # so that the tensors are aligned
+    with path.open("xb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for _, weight in sorted(weights.items()):
+            file.write(weight.detach().to("cpu", dtype).flatten().view(torch.uint8).numpy().data)
 
 
 def load_checkpoint(
