@@ -1,10 +1,11 @@
 """Every command that writes, on a disk that is full after 20 different amounts (needs root: it mounts a tmpfs).
 
     python benchmarks/full_disk.py
+    python benchmarks/full_disk.py --only train,view --sizes 5
 
-A command on a full disk has to end with 74 and name the file; what was there stays; with more room the same command
-has to end with 0 and the same files. Then it runs once more on a disk with its results and no room left: they have to
-stay.
+A command on a full disk has to end with 74 and name a file of that disk and what to do; what was there stays; with more
+room the same command has to end with 0 and the same files. Every fifth time it runs once more on a disk with its
+results and no room left: they have to stay. `chat` prints the error and goes on, so it ends with 0.
 """
 
 from __future__ import annotations
@@ -15,28 +16,16 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from hashlib import sha256
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import forked
-from robust_sweep import make_base
+from robust_runs import COMMANDS, Command, make_inputs
 
-_ROOM = 400 << 20
-COMMANDS = {
-    "demo-data": ("demo-data --train 40 --val 0 --test 2 --out DISK/out", "*.json"),
-    "generate": ("generate BASE/coco --split train --out DISK/out", "*.json*"),
-    "import": ("import BASE/many.jsonl --out DISK/out.json", "out.json"),
-    "split": ("split BASE/rows.json --images BASE/coco --test 0.7 --out DISK/out", "*.json"),
-    "view": ("view BASE/rows.json --images BASE/coco --out DISK/out/view.html", "view.html"),
-    "init": ("init BASE/rows.json --images BASE/coco --out DISK/recipe.yaml", "recipe.yaml"),
-    "train": ("train BASE/killed.yaml --out DISK/out", "tune/*.safetensors"),
-    "eval": ("eval BASE/ck --data BASE/coco --split train --out DISK/out", "[vs]*.json*"),
-    "report": ("report BASE/eval --out DISK/out", "report.html"),
-    "rescore": ("rescore BASE/pope.jsonl --as pope --json DISK/out.json", "out.json"),
-    "export gguf": ("export BASE/ck --to gguf --allow-framing --out DISK/out", "*.gguf"),
-    "export merged": ("export BASE/ck --to merged --out DISK/out", "*.safetensors"),
-}  # fmt: skip
-"""Each command with its results."""
+_ROOM, _PAGE = 400 << 20, 4096
+_USERS = "precious"
+COLUMNS = ("sizes", "full", "exit 74", "file named", "kept", "same after", "full again", "results kept", "FAULTS")
 
 
 def main() -> None:
@@ -49,101 +38,96 @@ def main() -> None:
     forked.warm_up()
     found: dict[str, Counter[str]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        root = args.folder or Path(folder)
-        root.mkdir(exist_ok=True)
-        base = root / "base" if (root / "base/ck").exists() else make_base(root)
-        more_inputs(base)
+        base = make_inputs(args.folder or Path(folder))
         for name in args.only.split(",") if args.only else COMMANDS:
-            line = COMMANDS[name][0].replace("BASE", str(base))
-            try:
-                found[name] = try_out(name, line, COMMANDS[name][1], Path(folder), args.sizes)
-            except (AssertionError, subprocess.CalledProcessError) as error:
-                print(f"{name}: not run: {error}", flush=True)
-    columns = ["sizes", "full", "exit 74", "file named", "kept", "same after", "full again", "results kept", "FAULTS"]
-    print(f"\n| command | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
+            found[name] = Trials(name, COMMANDS[name], base, Path(folder)).run(args.sizes)
+            print(f"{name}: {dict(found[name])}", flush=True)
+    print(f"\n| command | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}")
     for name, counts in found.items():
-        print(f"| {name} | {' | '.join(str(counts[column]) for column in columns)} |")
+        print(f"| {name} | {' | '.join(str(counts[column]) for column in COLUMNS)} |")
     sys.exit(any(counts["FAULTS"] for counts in found.values()))
 
 
-def more_inputs(base: Path) -> None:
-    """What the sweep does not need."""
-    asked = '{{"image": "coco/images/train_{:06}.jpg", "question": "What is left of {}?", "answer": "A dog"}}\n'
-    (base / "many.jsonl").write_text("".join(asked.format(number % 6, number) for number in range(2000)))
-    answer = '{"question": "Is it red?", "answer": "yes", "label": "yes", "category": "popular", "image": "red.png"}\n'
-    (base / "pope.jsonl").write_text(answer)
-    recipe = (base / "recipe.yaml").read_text()
-    (base / "killed.yaml").write_text(recipe.replace("epochs: 0.2", "epochs: 0.6, checkpoint_every: 1"))
+class Trials:
+    """Runs of one command on disks of all sizes."""
 
+    def __init__(self, name: str, command: Command, base: Path, root: Path) -> None:
+        self.name, self.command, self.root, self.disk = name, command, root, root / "disk"
+        self.arguments = command.arguments(base, self.disk)
+        self.full = 0 if name == "chat" else 74
+        self.counts: Counter[str] = Counter()
+        self.disk.mkdir(exist_ok=True)
 
-def try_out(name: str, line: str, results: str, root: Path, sizes: int) -> Counter[str]:
-    """Run a command on disks of all sizes."""
-    disk, counts = root / "disk", Counter[str]()
-    disk.mkdir(exist_ok=True)
-    arguments = line.replace("DISK", str(disk)).split()
+    def run(self, sizes: int) -> Counter[str]:
+        """The counts of so many disks."""
+        with self.mounted(_ROOM):
+            whole = self.start()
+            assert whole.code == 0, whole.text
+            self.wanted, most = self.command.digests(self.disk), shutil.disk_usage(self.disk).used
+            assert self.wanted, f"{self.name} has no results"
+        for number in range(1, sizes + 1):
+            with self.mounted(max(4 * _PAGE, most * number // (sizes + 1))):
+                self.fill(number, small=most < 4 * _PAGE)
+                if self.command.digests(self.disk) == self.wanted and number % 5 == 0:
+                    self.run_again(number)
+        return self.counts
 
-    def mount(size: int, *options: str) -> None:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", ",".join([*options, f"size={size}"]), "x", str(disk)], check=True)
+    def fill(self, number: int, *, small: bool) -> None:
+        """The command on a disk without room for its results, and once more with room."""
+        users, filler = self.disk / "users.txt", self.disk / "filler"
+        users.write_text(_USERS)
+        if small:  # pages are all that a disk of memory has: leave none
+            filler.write_bytes(bytes(shutil.disk_usage(self.disk).free))
+        outcome = self.start()
+        self.counts["sizes"] += 1
+        is_full = "No space left" in outcome.text or "disk is full" in outcome.text or outcome.code != 0
+        if is_full:
+            named = f"{self.disk}/" in outcome.text and "fix: " in outcome.text and "Traceback" not in outcome.text
+            self.counts.update({"full": 1, "exit 74": outcome.code == self.full, "file named": named})
+            if outcome.code != self.full or not named:
+                self.fault(f"size {number}", outcome)
+        self.counts["kept"] += users.read_text() == _USERS
+        self.mount(_ROOM, "remount")
+        filler.unlink(missing_ok=True)
+        again = self.start() if is_full else outcome
+        same = again.code == 0 and self.command.digests(self.disk) == self.wanted
+        self.counts["same after"] += same
+        if not same:
+            self.fault(f"again, size {number}", again)
 
-    def run() -> forked.Outcome:
-        outcome = forked.run(arguments, root, root / "output.txt", limit=300)
-        assert outcome, f"{name} hangs"
+    def run_again(self, number: int) -> None:
+        """The command over its own results, with hardly any room."""
+        self.mount(shutil.disk_usage(self.disk).used + _PAGE * (number // 5), "remount")
+        outcome = self.start()
+        kept = self.command.digests(self.disk) == self.wanted
+        self.counts.update({"full again": 1, "results kept": kept})
+        if not kept or outcome.code not in (0, 2, 74):
+            self.fault("over results", outcome)
+
+    def start(self) -> forked.Outcome:
+        """How the command ends."""
+        outcome = forked.run(self.arguments, self.root, self.root / "output.txt", limit=600, given=self.command.given)
+        assert outcome, f"{self.name} hangs"
         return outcome
 
-    def used() -> int:
-        return shutil.disk_usage(disk).used
-
-    def fault(what: str, outcome: forked.Outcome) -> None:
-        counts["FAULTS"] += 1
-        print(f"{name}: {what}: exit {outcome.code}: {outcome.text[-400:]!r}", flush=True)
-
-    mount(_ROOM)
-    try:
-        whole = run()
-        assert whole.code == 0, whole.text
-        wanted, most = digests(disk, results), used()
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
-    for number in range(1, sizes + 1):
-        mount(max(16384, most * number // (sizes + 1)))
+    @contextmanager
+    def mounted(self, size: int) -> Iterator[None]:
+        """A disk of this size at `disk`."""
+        self.mount(size)
         try:
-            (disk / "mine.txt").write_text("precious")
-            if most < 16384:  # pages are all that a disk of memory has: leave none
-                (disk / "filler").write_bytes(bytes(shutil.disk_usage(disk).free))
-            outcome = run()
-            counts["sizes"] += 1
-            if outcome.code:
-                counts["full"] += 1
-                named = f"{disk}/" in outcome.text and "fix: " in outcome.text and "Traceback" not in outcome.text
-                counts["exit 74"] += outcome.code == 74
-                counts["file named"] += named
-                if outcome.code != 74 or not named:
-                    fault(f"size {number}", outcome)
-            counts["kept"] += (disk / "mine.txt").read_text() == "precious"
-            mount(_ROOM, "remount")
-            (disk / "filler").unlink(missing_ok=True)
-            again = run() if outcome.code else outcome
-            same = again.code == 0 and digests(disk, results) == wanted
-            counts["same after"] += same
-            if not same:
-                fault(f"again, size {number}", again)
-            elif number % 5 == 0:
-                mount(used() + 4096 * (number // 5), "remount")
-                outcome = run()
-                counts["full again"] += 1
-                counts["results kept"] += digests(disk, results) == wanted
-                if digests(disk, results) != wanted or outcome.code not in (0, 2, 74):
-                    fault("over results", outcome)
+            yield
         finally:
-            subprocess.run(["umount", str(disk)], check=True)
-    print(f"{name}: {dict(counts)}", flush=True)
-    return counts
+            subprocess.run(["umount", str(self.disk)], check=True)
 
+    def mount(self, size: int, *options: str) -> None:
+        """Mount the disk, or change its size."""
+        settings = ",".join([*options, f"size={size}"])
+        subprocess.run(["mount", "-t", "tmpfs", "-o", settings, "x", str(self.disk)], check=True)
 
-def digests(disk: Path, results: str) -> list[str]:
-    """The hashes of the results."""
-    folder = disk / "out" if (disk / "out").is_dir() else disk
-    return [sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob(results)) if path.name != "run.json"]
+    def fault(self, what: str, outcome: forked.Outcome) -> None:
+        """Print and count it."""
+        self.counts["FAULTS"] += 1
+        print(f"{self.name}: {what}: exit {outcome.code}: {outcome.text[-400:]!r}", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -60,12 +61,17 @@ def _demo(work: Path) -> None:
 
 
 def _vote(work: Path) -> None:
+    """Votes of users of `serve`, until there are 200, and what they are on."""
     from vistune.serve.web.messages import answer_message, user_messages
     from vistune.serve.web.votes import Votes
+    from vistune.storage import atomic_text
 
-    votes = Votes(work / "votes.jsonl", ["model"])
-    for number in range(200):
+    path = work / "votes.jsonl"
+    votes = Votes(path, ["model"])
+    for number in range(len(path.read_text().splitlines()), 200):
         votes.rate([*user_messages(f"What is {number}?", []), answer_message("A dog.")], 1, "up")
+    with atomic_text(work / "messages.json") as file:
+        json.dump([json.loads(line)["messages"] for line in path.read_text().splitlines()], file)
 
 
 COMMANDS = {
@@ -92,7 +98,7 @@ COMMANDS = {
     ),
     "demo": Command("", ("out/train/*/*.safetensors", "out/eval/*/verdicts.jsonl"), call=_demo),
     "chat": Command("chat BASE/ck", ("chat.json",), given="Hi\n/save WORK/chat.json\n"),
-    "serve": Command("", ("votes.jsonl",), call=_vote),
+    "serve": Command("", ("messages.json",), call=_vote),
 }
 """Those that take seconds first."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,15 @@ import torch
 from safetensors.torch import save_file
 
 from vistune.errors import StorageError, VistuneError
-from vistune.storage import MANIFEST, atomic_folder, atomic_text, find_damage, new_files, storage_errors
+from vistune.storage import (
+    MANIFEST,
+    append_text,
+    atomic_folder,
+    atomic_text,
+    find_damage,
+    new_files,
+    storage_errors,
+)
 
 
 @pytest.fixture
@@ -118,3 +127,17 @@ def test_other_errors_are_left_alone(tmp_path: Path) -> None:
 def test_a_folder_in_place_of_a_file_is_a_clear_error(path: str) -> None:
     with pytest.raises(VistuneError, match=r": Is a directory\n  fix: choose another path"), atomic_text(Path(path)):
         pass
+
+
+def test_a_line_is_added_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "votes.jsonl"
+    append_text(path, "first\n")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with pytest.raises(StorageError, match=r"votes\.jsonl: cannot be written: File too large after 6 bytes\n  fix"):
+            append_text(path, "x" * 100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    append_text(path, "second\n")
+    assert path.read_text() == "first\nsecond\n"

@@ -86,6 +86,18 @@ def atomic_text(path: Path) -> Iterator[TextIO]:
         yield file
 
 
+def append_text(path: Path, text: str) -> None:
+    """Add text to the end of a file, whole or not at all. Raises StorageError if the disk is full."""
+    with storage_errors(path, path), path.open("ab", buffering=0) as file:
+        end, rest = file.tell(), memoryview(text.encode(errors="replace"))
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+        except OSError:
+            file.truncate(end)
+            raise
+
+
 @contextmanager
 def _written_beside(path: Path) -> Iterator[Path]:
     """A new temporary folder to write into; its files are then synced to the disk, with their manifest."""
@@ -145,9 +157,7 @@ def storage_errors(path: Path, partial: Path | None = None) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # safetensors and tokenizers raise exceptions of their own, with the number in the text
-        number = re.search(r"os error (\d+)", str(error))
-        code = (error.errno or 0) if isinstance(error, OSError) else int(number[1]) if number else 0
+        code = _error_number(error)
         own = os.fsdecode(error.filename) if isinstance(error, OSError) and isinstance(error.filename, str) else ""
         if partial and own.startswith(str(partial)):
             own = ""
@@ -155,6 +165,17 @@ def storage_errors(path: Path, partial: Path | None = None) -> Iterator[None]:
             raise
         where, size = own or str(_final(path)), f" after {_size(partial):,} bytes" if partial else ""
         raise explain(OSError(code, os.strerror(code), where), size) from error
+
+
+def _error_number(error: Exception) -> int:
+    """The operating system's number of an error, 0 if it has none."""
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    if re.search(r"requested and \d+ written", str(error)):  # NumPy's array.tofile gives no number
+        return errno.ENOSPC
+    # safetensors and tokenizers raise exceptions of their own, with the number in the text
+    number = re.search(r"os error (\d+)", str(error))
+    return int(number[1]) if number else 0
 
 
 def explain(error: OSError, size: str = "") -> VistuneError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -50,6 +51,24 @@ def checkpoint(backbones: Path, tmp_path: Path) -> Path:
 
 def test_every_target_of_the_command_is_an_exporter() -> None:
     assert exporters.names() == ["gguf", "hub", "merged", "ollama"]
+
+
+@pytest.mark.parametrize("size", [100, 20_000])
+@pytest.mark.parametrize("target", ["gguf", "ollama", "merged"])
+def test_a_full_disk_leaves_no_file(
+    target: str, size: int, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    line = ["export", str(checkpoint), "--to", target, "--out", str(out), "--allow-framing"]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        assert main(line) == 74
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert f"error: {out}" in capsys.readouterr().err
+    assert not out.exists()
+    assert main(line) == 0
 
 
 def test_ollamas_template_has_the_words_of_the_chat_template(checkpoint: Path, tmp_path: Path) -> None:

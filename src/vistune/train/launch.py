@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from vistune.errors import VistuneError
+from vistune.errors import StorageError, VistuneError
 
 PROCESSES = torch.cuda.device_count() or min(2, os.cpu_count() or 1)
 
@@ -19,7 +19,7 @@ def train_by_command(recipe: Path, out: Path, overrides: Sequence[str] = ()) -> 
     """Train a recipe in processes that share each batch; a finished run is left, an interrupted one resumes.
 
     If the processes cannot connect to each other, a single one resumes. Raises VistuneError if the training fails,
-    which then has printed why.
+    which then has printed why; StorageError if the disk is full.
     """
     command = ["-m", "vistune.cli", "train", str(recipe), "--out", str(out)]
     for override in overrides:
@@ -29,6 +29,8 @@ def train_by_command(recipe: Path, out: Path, overrides: Sequence[str] = ()) -> 
     threads = {} if torch.cuda.is_available() else {"OMP_NUM_THREADS": "1"}
     environment = {**os.environ, **threads, "PYTHONSAFEPATH": "1"}
     for before in ([launcher] if PROCESSES > 1 else []) + [[]]:
-        if subprocess.run([sys.executable, *before, *command], env=environment, check=False).returncode == 0:
+        code = subprocess.run([sys.executable, *before, *command], env=environment, check=False).returncode
+        if code == 0:
             return
-    raise VistuneError("the training did not finish", where=str(out), fix="the same command resumes it")
+    error = StorageError if code == StorageError.exit_code else VistuneError
+    raise error("the training did not finish", where=str(out), fix="the same command resumes it")

@@ -32,18 +32,26 @@ def notes(opened: Opened) -> list[str]:
     return [f"note: {reason}" for reason in reasons]
 
 
+def file_paths(out: Path, options: ExportOptions) -> tuple[Path, Path]:
+    """The paths of the text model and of mmproj."""
+    return out / f"model-{_precision(options)}.gguf", out / f"mmproj-{_precision(options)}.gguf"
+
+
 def write_both(opened: Opened, out: Path, options: ExportOptions) -> tuple[Path, Path]:
     """The paths of the two files, both written, or none if anything fails."""
-    model, processor = opened.model, opened.processor
-    precision = cast(Precision, options.dtype_of("a GGUF file", PRECISIONS, "f16"))
+    model, processor, precision = opened.model, opened.processor, _precision(options)
+    text, vision = file_paths(out, options)
     _refuse(opened, options)
     template = checkpoint_template(processor)
-    text, vision = (out / f"{part}-{precision}.gguf" for part in ("model", "mmproj"))
     refuse_existing([text, vision], overwrite=options.overwrite)
     with atomic_path(text) as new_text, atomic_path(vision) as new_vision:
         write_vision_model(model, processor.image_processor, new_vision, precision)
         write_text_model(model, processor.tokenizer, template, new_text, precision)
     return text, vision
+
+
+def _precision(options: ExportOptions) -> Precision:
+    return cast(Precision, options.dtype_of("a GGUF file", PRECISIONS, "f16"))
 
 
 def _refuse(opened: Opened, options: ExportOptions) -> None:

@@ -20,8 +20,8 @@ def export_merged(opened: Opened, out: Path, options: ExportOptions) -> list[str
     """Write the checkpoint that transformers, vLLM and lmms-eval read, into an empty folder."""
     dtype = _DTYPES[options.dtype_of("a merged checkpoint", _DTYPES, "f32")]
     card = model_card(opened.name, options.scores)
-    with empty_folder(out, overwrite=options.overwrite):
+    with empty_folder(out, overwrite=options.overwrite), atomic_text(out / "README.md") as file:
+        file.write(card)
+        file.flush()  # before the weights: a disk that becomes full leaves an empty folder
         save_checkpoint(opened.model, opened.processor, out, dtype)
-        with atomic_text(out / "README.md") as file:
-            file.write(card)
     return [f"vllm serve {out}"]

@@ -11,7 +11,7 @@ from typing import Any
 from vistune.data.chat_template import checkpoint_template, render
 from vistune.errors import CheckpointError
 from vistune.export.targets import ExportOptions, Opened, exporters
-from vistune.export.targets.gguf import notes, write_both
+from vistune.export.targets.gguf import file_paths, notes, write_both
 from vistune.output_folder import locked
 from vistune.storage import atomic_text, refuse_existing
 
@@ -57,11 +57,13 @@ def export_ollama(opened: Opened, out: Path, options: ExportOptions) -> list[str
     template = in_go(words(tokenizer, checkpoint_template(opened.processor)))
     with locked(out):
         refuse_existing([out / "Modelfile"], overwrite=options.overwrite)
-        text, vision = write_both(opened, out, options)
+        text, vision = file_paths(out, options)
         with atomic_text(out / "Modelfile") as file:
             file.write(f"FROM ./{text.name}\nFROM ./{vision.name}\n")
             file.write(f'TEMPLATE """{template}"""\n')
             file.write(f"PARAMETER stop {json.dumps(tokenizer.eos_token)}\nPARAMETER temperature 0\n")
+            file.flush()  # before the models: a disk that becomes full leaves none of the files
+            write_both(opened, out, options)
     return [f"ollama create NAME -f {out / 'Modelfile'}", *notes(opened)]
 
 

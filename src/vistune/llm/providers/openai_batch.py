@@ -19,6 +19,7 @@ from vistune.llm.faults import fault, load_json
 from vistune.llm.providers import providers
 from vistune.llm.providers.openai import OpenAIClient
 from vistune.reading import NOT_IN_FORMAT, WRONG_TYPE, read_text
+from vistune.storage import append_text
 
 _IDLE = 0.3
 """Seconds without a new request after which an incomplete batch is sent."""
@@ -122,8 +123,7 @@ class BatchClient(OpenAIClient):
         name = _id(await self.http.json("POST", "/batches", json=order))
         if self._file:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            with self._file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"batch": name, "keys": list(requests)}) + "\n")
+            append_text(self._file, json.dumps({"batch": name, "keys": list(requests)}) + "\n")
         return name
 
     def _read_file(self) -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from vistune.errors import DataError
 from vistune.serve.web.messages import Message, files_of, image_hash, is_remark, questions, text_of
+from vistune.storage import append_text
 
 POINTS: Mapping[str, tuple[float, float]] = {
     "A is better": (1, 0), "B is better": (0, 1), "Tie": (0.5, 0.5), "Both are bad": (0, 0),
@@ -33,14 +34,14 @@ class Votes:
             ) from None
 
     def rate(self, history: Sequence[Message], place: int, vote: str) -> None:
-        """A vote on the answer at `place`; "" withdraws it. Raises OSError."""
+        """A vote on the answer at `place`; "" withdraws it. Raises VistuneError."""
         shown = [one for one in history[: place + 1] if not is_remark(one)]
         messages = [{"role": one["role"], "content": text_of(one)} for one in shown]
         row = {"model": self._models[0], "vote": vote, "images": _images(shown), "messages": messages}
         self._append(row)
 
     def prefer(self, left: Sequence[Message], right: Sequence[Message], vote: str, swapped: bool) -> None:
-        """A vote between the last answers; `swapped`: the second model's is left. Raises OSError.
+        """A vote between the last answers; `swapped`: the second model's is left. Raises VistuneError.
 
         The row is a review in Vicuna's shape, which `vistune rescore` reads: answer 1 is always the first model's,
         and the scores are a point for the better answer, half a point each for a tie.
@@ -60,8 +61,7 @@ class Votes:
 
     def _append(self, row: Mapping[str, Any]) -> None:
         line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="seconds"), **row}, ensure_ascii=False)
-        with self._path.open("a", encoding="utf-8", errors="replace") as file:
-            file.write(line + "\n")
+        append_text(self._path, line + "\n")
 
 
 def _images(history: Sequence[Message]) -> list[str]:
