@@ -129,10 +129,9 @@ class _Tree:
         embed: Any = self._model.get_input_embeddings()
         embeds, new = embed(tokens[..., 0]), tokens[..., 1:]
         self._seen = torch.cat([self._seen, new], dim=1)  # (R, K, 3)
-        output = self._language(
-            inputs_embeds=embeds, attention_mask=self._mask(new, embeds.dtype), position_ids=new[..., 2],
-            past_key_values=self._cache, use_cache=True,
-        )  # fmt: skip
+        mask = self._mask(new, embeds.dtype)
+        # by position: transformers 5.24 names the cache `cache`, earlier versions `past_key_values`
+        output = self._language(None, mask, new[..., 2], self._cache, embeds, use_cache=True)
         states: Tensor = output.last_hidden_state
         return states
 
@@ -163,7 +162,7 @@ class _Tree:
             states = embed(tokens).repeat(len(rows), 1, 1)  # (r, P, D)
             states[:, at] = rows.to(states.dtype)
             caches.append(DynamicCache())
-            self._language(inputs_embeds=states, past_key_values=caches[-1], use_cache=True)
+            self._language(None, None, None, caches[-1], states, use_cache=True)
         for number, layer in enumerate(zip(*caches, strict=True)):
             keys, values, *_ = zip(*layer, strict=True)
             self._cache.update(torch.cat(keys), torch.cat(values), number)

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Cache
+from transformers import Cache, DynamicCache
 from transformers.cache_utils import CacheLayerMixin
 
 from vistune.errors import CheckpointError
@@ -91,10 +91,9 @@ class Slots:
         """The last hidden states (B, Q, D) of `embeddings` (B, Q, D) at `places` (B, Q) of the rows from `first` on."""
         length = int(places.max()) + 1
         self.target = first, places, length
-        output = self._language(
-            inputs_embeds=embeddings, attention_mask=self._masks(places, length, embeddings.dtype),
-            position_ids=places, past_key_values=self._cache, use_cache=True,
-        )  # fmt: skip
+        mask = self._masks(places, length, embeddings.dtype)
+        # by position: transformers 5.24 names the cache `cache`, earlier versions `past_key_values`
+        output = self._language(None, mask, places, self._cache, embeddings, use_cache=True)
         states: Tensor = output.last_hidden_state
         return states
 
@@ -178,7 +177,8 @@ def rows_in_memory(states: Sequence[tuple[Tensor, Tensor]], length: int, most: i
 def token_states(model: Any) -> list[tuple[Tensor, Tensor]]:
     """The keys and values (1, H, 1, D) of one token in each layer."""
     embedding = model.get_input_embeddings()(torch.zeros(1, 1, dtype=torch.long, device=model.device))
-    cache = model.model.language_model(inputs_embeds=embedding, use_cache=True).past_key_values
+    cache: Any = DynamicCache()
+    model.model.language_model(None, None, None, cache, embedding, use_cache=True)
     return [(layer.keys, layer.values) for layer in cache.layers]
 
 
