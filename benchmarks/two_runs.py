@@ -29,7 +29,7 @@ _INTERACTIVE = ("chat", "serve")
 """They write a file when a user says so, and then at once."""
 _DONE_BEFORE = ("ablate", "demo")
 """Their trainings, each a command of its own, are finished before: each trial does all the rest."""
-_AGAIN = ("eval", "ablation.json", "report.html", "report_images", "scores.json", "run.json")
+_AGAIN = ("eval", "ablation.json", "report.html", "report_images", "scores.json")
 """What is removed of a finished one of these before each trial."""
 COLUMNS = ("pairs", "second refused", "first as alone", "FAULTS")
 
@@ -38,6 +38,7 @@ def main() -> None:
     """Run all pairs and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--only", help="commands, as in view,split")
     parser.add_argument("--folder", type=Path, help="folder of the inputs, kept for the next time")
     args = parser.parse_args()
@@ -46,7 +47,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         base = make_inputs(args.folder or Path(folder))
         for name in args.only.split(",") if args.only else [name for name in COMMANDS if name not in _INTERACTIVE]:
-            found[name] = Trials(name, COMMANDS[name], base, Path(folder)).run(args.trials)
+            found[name] = Trials(name, COMMANDS[name], base, Path(folder)).run(args.trials, args.seed)
             print(f"{name}: {dict(found[name])}", flush=True)
     print(f"\n| command | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}")
     for name, counts in found.items():
@@ -63,9 +64,9 @@ class Trials:
         self.arguments = command.arguments(base, self.work)
         self.counts: Counter[str] = Counter()
 
-    def run(self, trials: int) -> Counter[str]:
+    def run(self, trials: int, seed: int) -> Counter[str]:
         """The counts of so many pairs."""
-        rng, tally = random.Random(self.name), self.root / "tally"
+        rng, tally = random.Random(f"{seed} {self.name}"), self.root / "tally"
         tally.unlink(missing_ok=True)
         self.renew()
         whole = self.start("first", while_locked(self.work, 0, tally)).wait(600)
