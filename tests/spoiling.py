@@ -20,12 +20,21 @@ _PIECES = (b"\0", b"\xff\xfe", b"\x80", b"[" * 20_000, b"{", b'"', b"\\", b"\n",
 
 def spoil(path: Path, draw: random.Random) -> None:
     """Change a file: a value in it if it is JSON or JSON lines, else, and sometimes all the same, its bytes."""
-    content = path.read_bytes()
-    if path.suffix in (".json", ".jsonl") and draw.random() < 0.7:
-        content = _other_values(content, draw)
-    else:
-        content = spoilt_bytes(content, draw)
-    path.write_bytes(content)
+    path.write_bytes(spoilt(path.read_bytes(), draw))
+
+
+def spoilt(content: bytes, draw: random.Random) -> bytes:
+    """The content with other values if it is JSON or JSON lines, else, and sometimes all the same, with other bytes.
+
+    Rarely it is in another encoding, or nothing is left of it.
+    """
+    way = draw.random()
+    if way < 0.05:
+        return draw.randbytes(draw.choice((0, 1, 20, 3000)))
+    if way < 0.1:
+        text = content.decode("utf-8", "replace")
+        return text.encode(draw.choice(("utf-16", "utf-8-sig", "utf-7", "cp037", "latin-1")), "replace")
+    return _other_values(content, draw) if way < 0.7 and _is_json(content) else spoilt_bytes(content, draw)
 
 
 def spoilt_bytes(content: bytes, draw: random.Random) -> bytes:
@@ -41,6 +50,17 @@ def spoilt_bytes(content: bytes, draw: random.Random) -> bytes:
             content[:start] + draw.choice(_PIECES) + content[stop:],
         ))  # fmt: skip
     return content
+
+
+def _is_json(content: bytes) -> bool:
+    """Whether all of it, or its first line, is JSON with values in it."""
+    for text in (content, content.partition(b"\n")[0]):
+        try:
+            if isinstance(found := json.loads(text), dict | list) and found:
+                return True
+        except (ValueError, RecursionError):
+            continue
+    return False
 
 
 def _other_values(content: bytes, draw: random.Random) -> bytes:

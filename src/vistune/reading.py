@@ -133,6 +133,17 @@ def parse_yaml(data: str | bytes, where: str, error: type[VistuneError]) -> Any:
         raise error(f"not valid YAML: {what}", where=where, fix="correct it at that place") from None
 
 
+@contextmanager
+def in_format(where: str, error: type[VistuneError], fix: str = "correct that value") -> Iterator[None]:
+    """Raises `error` in place of what Python raises where a value is of another type than the format says."""
+    try:
+        yield
+    except WRONG_TYPE as broken:
+        missing = isinstance(broken, KeyError)
+        what = f"the key {broken} is missing" if missing else f"{NOT_IN_FORMAT}: {str(broken)[:200]}"
+        raise error(what, where=where, fix=fix) from None
+
+
 def json_problem(broken: Exception) -> str:
     """What is wrong with a JSON or YAML text, by its decoder's error."""
     if isinstance(broken, RecursionError):

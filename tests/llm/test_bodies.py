@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from local_server import in_thread
-from spoiling import ODD
+from spoiling import spoilt
 from vistune.errors import ClientError
 from vistune.llm import open_client
 from vistune.llm.client import Request, RequestError
@@ -22,6 +22,10 @@ from vistune.records import Turn
 REPLY = {
     "model": "m", "choices": [{"message": {"role": "assistant", "content": "A dog."}, "finish_reason": "stop"}],
     "usage": {"prompt_tokens": 5, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 1}},
+}  # fmt: skip
+MESSAGE = {
+    "model": "m", "content": [{"type": "text", "text": "A dog."}], "stop_reason": "end_turn",
+    "usage": {"input_tokens": 5, "output_tokens": 2},
 }  # fmt: skip
 REQUEST = Request("", (Turn("user", "What?"),), max_tokens=9)
 BOMB = gzip.compress(b" " * 2**26)
@@ -37,7 +41,8 @@ class Hostile:
 
     async def start(self) -> web.AppRunner:
         app = web.Application()
-        app.router.add_post("/v1/chat/completions", self._answer)
+        for path in ("/v1/chat/completions", "/v1/messages"):
+            app.router.add_post(path, self._answer)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -54,9 +59,9 @@ class Hostile:
         return response
 
 
-def ask(server: Hostile) -> str:
+def ask(server: Hostile, provider: str = "openai") -> str:
     async def once() -> str:
-        async with open_client("openai:m", base_url=server.url) as client:
+        async with open_client(f"{provider}:m", base_url=server.url) as client:
             return (await client.complete(REQUEST)).text
 
     return asyncio.run(once())
@@ -90,23 +95,14 @@ def test_compressed_replies_are_read(encoding: str) -> None:
         assert ask(server) == "A dog."
 
 
-def other(value: Any, draw: random.Random) -> Any:
-    """The value with one of its parts replaced."""
-    if isinstance(value, dict | list) and value and draw.random() < 0.8:
-        keys = list(value) if isinstance(value, dict) else list(range(len(value)))
-        chosen = draw.choice(keys)
-        pairs = {key: other(value[key], draw) if key == chosen else value[key] for key in keys}
-        return pairs if isinstance(value, dict) else list(pairs.values())
-    return draw.choice(ODD)
-
-
-def test_replies_of_any_form_are_replies_or_errors_of_the_request() -> None:
+@pytest.mark.parametrize(("provider", "reply"), [("openai", REPLY), ("anthropic", MESSAGE)])
+def test_replies_of_any_form_are_replies_or_errors_of_the_request(provider: str, reply: dict[str, Any]) -> None:
     draw, outcomes = random.Random(0), set()
     with in_thread(Hostile()) as server:
         for _ in range(150):
-            server.body = json.dumps(other(REPLY, draw)).encode()
+            server.body = spoilt(json.dumps(reply).encode(), draw)
             try:
-                outcomes.add(type(ask(server)))
+                outcomes.add(type(ask(server, provider)))
             except (RequestError, ClientError) as error:
                 outcomes.add(type(error))
         server.body = b"[" * 200_000

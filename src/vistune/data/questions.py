@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
 from vistune.data.conversation import file_name, to_conversation
 from vistune.errors import DataError
-from vistune.formats import read_objects
+from vistune.formats import read_as
 from vistune.formats.conversations import to_llava
 from vistune.records import IMAGE_TOKEN, Conversation, Turn
 
@@ -66,11 +67,15 @@ class QuestionRow:
 
 def read_questions(path: Path) -> Iterator[QuestionRow]:
     """The questions of a file. Raises DataError, with file and row, for one that cannot be used."""
-    for number, row in enumerate(read_objects(path, DataError), 1):
-        if "conversations" in row.values or "messages" in row.values:
-            yield from _from_conversation(row.values, number, row.where)
-        else:
-            yield _from_row(row.values, number, row.where)
+    numbers = count(1)
+    for questions in read_as(path, DataError, lambda row: _of_row(row.values, next(numbers), row.where)):
+        yield from questions
+
+
+def _of_row(values: Mapping[str, Any], number: int, where: str) -> list[QuestionRow]:
+    if "conversations" in values or "messages" in values:
+        return list(_from_conversation(values, number, where))
+    return [_from_row(values, number, where)]
 
 
 def _from_row(values: Mapping[str, Any], number: int, where: str) -> QuestionRow:
@@ -142,7 +147,7 @@ def _texts(value: Any, *, several: bool = True) -> tuple[str, ...]:
 def _is_json_list(text: str) -> bool:
     try:
         return isinstance(json.loads(text), list)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vistune.errors import DataError, did_you_mean
-from vistune.reading import read_json
+from vistune.reading import in_format, read_json
 from vistune.records import IMAGE_TOKEN, Conversation, Turn
 
 LETTERS = "ABCDE"
@@ -88,7 +88,8 @@ def split_ids(
     beside = (path if path.is_dir() else path.parent) / SPLITS
     file = splits or (beside if beside.exists() else None)
     listed = _read(file) if file else _own_splits(problems)
-    found = {name: list(map(str, listed[name])) for name in names if listed.get(name)}
+    with in_format(str(file or path), DataError, f"{SPLITS} has a list of ids for each split"):
+        found = {name: list(map(str, listed[name])) for name in names if listed.get(name)}
     if not found:
         raise DataError(f"it has no split '{names[0]}'", where=str(file or path), fix=did_you_mean(names[0], listed))
     for name, ids in found.items():
@@ -123,14 +124,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _problem(pid: str, values: Any, where: str) -> Problem:
-    try:
+    fix = "it has question, choices, answer (an index from 0), subject and grade (grade7)"
+    with in_format(where, DataError, fix):
         choices, answer = tuple(map(str, values["choices"])), int(values["answer"])
         grade = int(str(values["grade"]).removeprefix("grade"))
         question, subject = str(values["question"]), str(values["subject"])
         texts = [str(values.get(key) or "") for key in ("hint", "image", "lecture", "solution")]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        fix = "it has question, choices, answer (an index from 0), subject and grade (grade7)"
-        raise DataError(f"not a problem of ScienceQA: {error!r}", where=where, fix=fix) from None
     if not 0 <= answer < len(choices) <= len(LETTERS):
         raise DataError(f"the answer {answer} is none of {len(choices)} choices", where=where)
     hint, image, lecture, solution = texts

@@ -18,7 +18,7 @@ from vistune.data.layouts import layout
 from vistune.errors import DataError, did_you_mean
 from vistune.formats import Format, Location, Place, Row, fitting, formats, stop
 from vistune.image_files import ImagesFolder, is_file
-from vistune.reading import NOT_IN_FORMAT, WRONG_TYPE
+from vistune.reading import in_format
 from vistune.recipe.training import DataRecipe
 from vistune.records import Conversation
 
@@ -185,11 +185,8 @@ class DataSource:
                 raise DataError(f"its image {file} is a file", where=row.where, fix=fix)
             return os.path.join(self._images or "", local_path(file))  # noqa: PTH118, a path object costs ten times as much
 
-        try:
+        with in_format(row.where, DataError, "correct it, or set the stage's `skip_bad_records`"):
             return to_conversation(_renamed(row.values, self._columns), number, row.where, name)
-        except WRONG_TYPE as error:
-            fix = "correct it, or set the stage's `skip_bad_records`"
-            raise DataError(f"{NOT_IN_FORMAT}: {error}", where=row.where, fix=fix) from None
 
 
 def _hash(name: str) -> int:

@@ -12,6 +12,7 @@ from vistune.data.conversation import file_name, image_values
 from vistune.data.near_identical import NearIdentical
 from vistune.errors import DataError
 from vistune.formats import read_objects
+from vistune.reading import in_format
 from vistune.seeded import fraction
 from vistune.storage import atomic_text
 
@@ -35,7 +36,8 @@ def split(path: Path, images: Path, share: float, seed: int = 0) -> Split:
         raise DataError(f"a test share of {share}", where="--test", fix="give a share between 0 and 1, such as 0.1")
     known, groups, rows = NearIdentical(), _Groups(), []
     for number, (row, where, _) in enumerate(read_objects(path, DataError)):
-        files = [name for value in image_values(row, where) if (name := file_name(value)) is not None]
+        with in_format(where, DataError):
+            files = [name for value in image_values(row, where) if (name := file_name(value)) is not None]
         names = [str(images / name) for name in files] or [f"row {number}"]
         for name in names:
             groups.join(name, names[0])

@@ -11,7 +11,7 @@ from typing import Any
 
 from vistune.errors import DataError, VistuneError
 from vistune.evaluate.benchmarks._helpers import read_json
-from vistune.formats import read_objects
+from vistune.formats import read_as, read_objects
 from vistune.reading import read_text
 
 _PROMPTS = ("prompt", "question", "query", "text")
@@ -47,7 +47,7 @@ def read_answers(path: Path) -> list[Answer]:
     """
     if path.suffix.lower() == ".txt":
         return [_from_columns(columns, path.stem) for columns in mme_rows(path)]
-    answers = [_from_row(row.values, row.where) for row in read_objects(path, DataError)]
+    answers = list(read_as(path, DataError, lambda row: _from_row(row.values, row.where)))
     if not answers:
         raise DataError(
             "there are no answers in it", where=str(path), fix="name the file that a model's answers are in"

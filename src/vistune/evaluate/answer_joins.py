@@ -6,13 +6,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from vistune.errors import DataError
 from vistune.evaluate.answer_files import Answer
 from vistune.evaluate.benchmarks._helpers import image_key, question_keys
 from vistune.evaluate.benchmarks.pope import split_of
-from vistune.formats import fitting, read_objects
+from vistune.formats import Row, fitting, read_objects
+from vistune.reading import in_format
 from vistune.records import Question
 
 _AGREE = 0.9
@@ -103,8 +104,8 @@ class QuestionFile:
         found = []
         for path in paths:
             for file in sorted(path.glob("*.json*")) if path.is_dir() else [path]:
-                rows = [row.values for row in read_objects(file, DataError)] if fitting(str(file)) else []
-                if rows and {"question_id", "image", "text"} <= rows[0].keys():
+                rows = list(read_objects(file, DataError)) if fitting(str(file)) else []
+                if rows and {"question_id", "image", "text"} <= rows[0].values.keys():
                     found.append(cls._of_rows(file, rows))
                 elif not path.is_dir():
                     raise DataError(
@@ -113,15 +114,16 @@ class QuestionFile:
         return found
 
     @classmethod
-    def _of_rows(cls, path: Path, rows: Sequence[dict[str, Any]]) -> Self:
-        labelled = "label" in rows[0]
+    def _of_rows(cls, path: Path, rows: Sequence[Row]) -> Self:
+        labelled = "label" in rows[0].values
         split = split_of(path) if labelled else ""
-        named = {
-            str(row["question_id"]): Place(
-                str(row["image"]), question_keys(row["text"]), str(row.get("category") or split)
-            )
-            for row in rows
-        }
+        named = {}
+        for values, where, _ in rows:
+            with in_format(where, DataError):
+                forms = question_keys(str(values["text"]))
+                named[str(values["question_id"])] = Place(
+                    str(values["image"]), forms, str(values.get("category") or split)
+                )
         return cls(path, labelled, named)
 
     def agrees(self, answer: Answer) -> bool:

@@ -16,7 +16,7 @@ from vistune.errors import DataError
 from vistune.evaluate.benchmarks import Scored
 from vistune.evaluate.compare import by_benchmark, compare
 from vistune.evaluate.results import Scores, check_comparable, load_scores, load_verdicts
-from vistune.formats import read_objects
+from vistune.formats import read_as
 from vistune.pages import check_page, draw_boxes, render, write_page
 from vistune.pages.charts import CURVE_SIZE, loss_curve
 from vistune.pages.pictures import Picture, place_boxes, store_picture
@@ -186,6 +186,10 @@ def _changes(first: Sequence[Scored], other: Sequence[Scored]) -> dict[str, int]
 
 def _losses(log: Path) -> list[tuple[float, float]]:
     """(step, loss) of each line of a log.jsonl whose loss is a finite number."""
-    rows = [row.values for row in read_objects(log, DataError)]
-    points = [(float(row["step"]), row.get("loss")) for row in rows if isinstance(row.get("step"), int)]
-    return [(step, float(loss)) for step, loss in points if isinstance(loss, int | float) and math.isfinite(loss)]
+    points = read_as(log, DataError, lambda row: _point(row.values))
+    return [point for point in points if point and math.isfinite(point[1])]
+
+
+def _point(row: Mapping[str, Any]) -> tuple[float, float] | None:
+    step, loss = row.get("step"), row.get("loss")
+    return (float(step), float(loss)) if isinstance(step, int) and isinstance(loss, int | float) else None

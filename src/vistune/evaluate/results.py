@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from vistune.errors import CheckpointError, DataError, VistuneError
 from vistune.evaluate.benchmarks import Scored
 from vistune.evaluate.statistics import Measure
-from vistune.formats import read_objects
-from vistune.reading import WRONG_TYPE, read_json
+from vistune.formats import Row, read_as
+from vistune.reading import read_json
 from vistune.records import Question, Verdict
 from vistune.storage import atomic_text, storage_errors
 
@@ -89,14 +92,11 @@ def load_scores(folder: Path) -> Scores:
     if not isinstance(content, dict) or "benchmarks" not in content:
         raise CheckpointError("an older version wrote these scores", where=str(path), fix=_AGAIN)
     try:
-        return Scores(content["label"], {name: _benchmark(one) for name, one in content["benchmarks"].items()})
-    except WRONG_TYPE as error:
-        raise CheckpointError(f"these are no scores: {error}", where=str(path), fix=_AGAIN) from None
-
-
-def _benchmark(scores: Mapping[str, Any]) -> BenchmarkScores:
-    measures = {name: Measure(**measure) for name, measure in scores["measures"].items()}
-    return BenchmarkScores(scores["n"], scores["unscored"], measures, scores["protocol"])
+        return TypeAdapter(Scores).validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = f"these are no scores: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise CheckpointError(what, where=str(path), fix=_AGAIN) from None
 
 
 def check_comparable(a: Scores, b: Scores) -> None:
@@ -120,11 +120,15 @@ def load_verdicts(folder: Path) -> list[dict[str, Any]]:
     path = folder / VERDICTS
     if not path.is_file():
         raise CheckpointError("there are no verdicts here", where=str(path), fix=_AGAIN)
-    rows = [row.values for row in read_objects(path, DataError)]
-    for number, row in enumerate(rows, 1):
-        if missing := [key for key in _ROW if key not in row]:
-            raise DataError(f"the key '{missing[0]}' is missing", where=f"{path}: line {number}", fix=_AGAIN)
-    return rows
+    return list(read_as(path, DataError, _checked))
+
+
+def _checked(row: Row) -> dict[str, Any]:
+    values: dict[str, Any] = row.values
+    if missing := [key for key in _ROW if key not in values]:
+        raise DataError(f"the key '{missing[0]}' is missing", where=row.where, fix=_AGAIN)
+    scored(values)
+    return values | {key: str(values[key]) for key in ("question_id", "benchmark", "type", "prompt", "text")}
 
 
 _ROW = (
@@ -154,12 +158,20 @@ def verdict_row(benchmark: str, question: Question, answer: str, verdict: Verdic
 
 
 def scored(row: Mapping[str, Any]) -> Scored:
-    """The question and verdict of a line of verdicts.jsonl."""
+    """The question and verdict of a line of verdicts.jsonl. Raises TypeError or the like if it is none."""
     question = Question(
-        row["question_id"], row["prompt"], tuple(map(Path, row["images"])), row["type"], tuple(row["references"]),
-        tuple(row["choices"]), row["details"],
+        str(row["question_id"]), str(row["prompt"]), tuple(map(Path, row["images"])), str(row["type"]),
+        tuple(map(str, row["references"])), tuple(map(str, row["choices"])), dict(row["details"]),
     )  # fmt: skip
-    return Scored(question, Verdict(row["value"], row["answer"], row["explanation"], row["parts"]))
+    value = None if row["value"] is None else _finite(row["value"])
+    parts = {str(name): _finite(part) for name, part in row["parts"].items()}
+    return Scored(question, Verdict(value, str(row["answer"]), str(row["explanation"]), parts))
+
+
+def _finite(number: Any) -> float:
+    if not math.isfinite(value := float(number)):
+        raise ValueError(f"{value} is no score")
+    return value
 
 
 class AnswerFile:

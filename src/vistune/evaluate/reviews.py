@@ -7,6 +7,7 @@ rounding here. The official code also averages replies in (as -1, -1) that it ca
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from typing import NamedTuple
 from vistune.errors import DataError
 from vistune.evaluate.statistics import Measure, ratio
 from vistune.evaluate.tables import Cell, ScoreTable
-from vistune.formats import Row, read_objects
+from vistune.formats import Row, read_as
 from vistune.resources import word_list
 
 UNPARSED = (-1.0, -1.0)
@@ -158,7 +159,7 @@ def review_tables(files: Sequence[Path], *, protocol: str = "both-orders") -> li
 
 
 def _read(path: Path) -> list[_Review]:
-    rows = [_review(row) for row in read_objects(path, DataError)]
+    rows = list(read_as(path, DataError, _review))
     if not rows:
         raise DataError(
             "there are no reviews here",
@@ -177,8 +178,10 @@ def _review(row: Row) -> _Review:
         raise DataError("this is not a review", where=row.where, fix=fix)
     try:
         first, second = map(float, stored) if stored is not None else first_line_scores(content or "") or UNPARSED
-    except (TypeError, ValueError):
-        raise DataError(f"{stored} are not two scores", where=row.where) from None
+    except (TypeError, ValueError, OverflowError):
+        first = second = math.nan
+    if not math.isfinite(first + second):
+        raise DataError(f"{str(stored)[:80]} are not two scores", where=row.where)
     about = tuple(str(values.get(name)) for name in ("question_id", "answer1_id", "answer2_id"))
     cluster = str(values.get("image", values["question_id"]))
     return _Review(about, str(values.get("category") or ""), cluster, (first, second), read_scores(content or ""))

@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from vistune.errors import VistuneError
-from vistune.reading import open_file
+from vistune.reading import in_format, open_file
 from vistune.registry import Registry
+
+T = TypeVar("T")
 
 OnError = Callable[[Any], None]
 """Gets the error of a bad row: raises it, or notes it so that the row is left out."""
@@ -111,6 +113,14 @@ def read_objects(path: Path, error: type[VistuneError]) -> Iterator[Row]:
         if not isinstance(row.values, dict):
             raise error("this is not an object", where=row.where, fix='write each record as {"key": …}')
         yield row
+
+
+def read_as(path: Path, error: type[VistuneError], make: Callable[[Row], T]) -> Iterator[T]:
+    """What `make` makes of each row of `read_objects`. Raises `error`, with the row, for a value of a wrong type."""
+    for row in read_objects(path, error):
+        with in_format(row.where, error):
+            made = make(row)
+        yield made
 
 
 def stop(error: VistuneError) -> None:

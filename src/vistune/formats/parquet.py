@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from vistune.errors import require
 from vistune.formats import Location, OnError, Row, formats
 from vistune.formats._table import Table, load_with_datasets, table_errors
+from vistune.reading import WRONG_TYPE
 
 _BATCH = 1_000
 
@@ -58,7 +59,7 @@ class ParquetFiles(Table):
         try:
             with self._location.open(file) as opened:
                 return int(self._parquet.read_metadata(opened).num_rows)
-        except ArrowException as error:
+        except (ArrowException, *WRONG_TYPE) as error:
             what = f"not a whole parquet file: {error}"
             raise self._location.error(what, where=str(file), fix="copy it again") from None
 

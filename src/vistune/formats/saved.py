@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from vistune.errors import did_you_mean
 from vistune.formats import formats
-from vistune.formats._table import Table, load_with_datasets
+from vistune.formats._table import Table, load_with_datasets, table_errors
 
 _FILES = ("state.json", "dataset_dict.json")
 
@@ -28,4 +28,6 @@ class SavedDataset(Table):
         splits = found if isinstance(found, dict) else {str(found.split or "train"): found, "train": found}
         if split not in splits:
             raise location.error(f"there is no split '{split}'", where=location.path, fix=did_you_mean(split, splits))
+        with table_errors(location):
+            splits[split].data.validate(full=True)  # Arrow trusts offsets, and would read beyond the file
         return splits[split]

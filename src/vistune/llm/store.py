@@ -143,7 +143,8 @@ class Store(AbstractContextManager["Store"]):
             notes = other.execute("SELECT name, value FROM meta WHERE name LIKE 'schema:%'").fetchall()
             self._db.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", notes)
             # a run that is merged a second time counts with what it spent since
-            [name] = other.execute("SELECT 'merged:' || value FROM meta WHERE name = 'id'").fetchone()
+            own = "SELECT 'merged:' || coalesce((SELECT value FROM meta WHERE name = 'id'), ?)"  # it may be lost
+            [name] = other.execute(own, (str(folder.absolute()),)).fetchone()
             spent, before = self._spending(other), Cost(*json.loads(self.note(name) or "[0, 0]"))
             self.spent += spent - before
             self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, _dump(spent)))
@@ -235,7 +236,7 @@ class Store(AbstractContextManager["Store"]):
     def _errors(self, path: Path) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter: names of tables that are damaged
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             if code in _FULL:
                 what = f"cannot be written: {error}; the disk has {shutil.disk_usage(path.parent).free:,} bytes left"

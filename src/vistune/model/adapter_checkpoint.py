@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
@@ -142,8 +141,11 @@ def _open_on_base(path: Path, *, weights: bool) -> tuple[LlavaForConditionalGene
             model = adapters.merge_adapter(model, path)
         else:
             model.model.multi_modal_projector.load_state_dict(load_file(path / _PROJECTOR))
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        what, fix = f"does not fit its base: {str(error).splitlines()[0]}", f"correct the base's name in {BASE}"
+    except CheckpointError:
+        raise
+    except Exception as error:  # PEFT raises errors of any type for settings that it does not know
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        what, fix = f"does not fit its base: {reason}", f"correct the base's name in {BASE}"
         raise CheckpointError(what, where=str(path), fix=fix) from error
     keep_own_template(model, processor)  # as it was in their training
     return model, processor
@@ -179,8 +181,8 @@ def read_base(path: Path) -> Path | Backbones:
 
 def _read_base(path: Path) -> Path | Backbones:
     file = path / (BASE if (path / BASE).is_file() else adapters.CONFIG)
+    content = read_json(file, CheckpointError)
     try:
-        content = read_json(file, CheckpointError)
         if "model" in content:
             return Backbones(ModelRecipe.model_validate(content["model"]), int(content["seed"]))
         name = content["checkpoint" if file.name == BASE else "base_model_name_or_path"]

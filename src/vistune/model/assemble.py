@@ -23,6 +23,7 @@ from vistune.data.images import square_processor, tiles_processor
 from vistune.errors import CheckpointError, RecipeError
 from vistune.model.backbones import load_language, load_vision, resolve
 from vistune.model.families import LLAVA, leading_tokens
+from vistune.model.pretrained import reading
 from vistune.model.projector import MARK, LinearProjector, ProjectorKind, saved_activation
 from vistune.model.vision import at_image_size, image_grid
 from vistune.recipe.training import ModelRecipe
@@ -41,7 +42,14 @@ def assemble(
     Without `weights` the model is on the device `meta`. Raises CheckpointError for a backbone that cannot be read or
     is of an unsupported family, RecipeError for an unknown template.
     """
-    vision, image_settings = load_vision(resolve(recipe.vision_tower, "vision"), weights=weights)
+    with reading(f"{recipe.vision_tower}, {recipe.language_model}"):
+        return _assemble(recipe, seed, weights)
+
+
+def _assemble(recipe: ModelRecipe, seed: int, weights: bool) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+    vision, image_settings = load_vision(
+        resolve(recipe.vision_tower, "vision"), weights=weights, allow_pickle=recipe.allow_pickle
+    )
     vision = at_image_size(vision, recipe.image_size or vision.config.image_size)
     language, tokenizer = load_language(
         resolve(recipe.language_model, "language"), weights=weights, allow_pickle=recipe.allow_pickle

@@ -19,6 +19,7 @@ from vistune.data.images import ImageFile, ImageInput, open_image, read_image, t
 from vistune.image_files import MAX_MEGAPIXELS
 from vistune.model.adapter_checkpoint import open_on_device
 from vistune.model.decode import PromptIds, greedy, likelihoods
+from vistune.model.pretrained import reading
 from vistune.model.vision import image_grid, see
 from vistune.records import IMAGE_TOKEN, Turn
 
@@ -49,7 +50,8 @@ class Assistant:
         """
         place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         opened = open_on_device(path, place, getattr(torch, dtype), 4 if load_in_4bit else None)
-        return cls(*opened, max_megapixels)
+        with reading(path):
+            return cls(*opened, max_megapixels)
 
     def chat(self, image: Images, question: str, history: Sequence[Turn] = (), *, max_new_tokens: int = 512) -> str:
         """The answer to `question` about `image` (one, a list or None), after the turns of `history`.

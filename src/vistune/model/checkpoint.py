@@ -9,11 +9,13 @@ from typing import Any
 
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
+from PIL import Image
 from torch import Tensor
 from transformers import AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
 from transformers.core_model_loading import revert_weight_conversion
 
-from vistune.data.chat_template import keep_template
+from vistune.data.chat_template import checkpoint_template, keep_template
+from vistune.data.images import to_pixels
 from vistune.errors import CheckpointError
 from vistune.model.families import LLAVA, VISION, unsupported
 from vistune.model.pretrained import outline, read_pretrained, reading
@@ -127,12 +129,24 @@ def load_checkpoint(
         processor.tokenizer.init_kwargs.pop("backend", None)
     kind = LLAVA[json.loads((path / _LAST).read_text("utf-8"))["model_type"]]
     model = read_pretrained(kind, path, dtype=dtype) if weights else outline(kind, path)
+    _check_end(model, processor, path)
     _check_agreement(model, processor, path)
     return model, processor
 
 
+def _check_end(model: LlavaForConditionalGeneration, processor: LlavaProcessor, path: Path) -> None:
+    """The tokenizer's end of a sequence ends answers where the checkpoint names none. Raises CheckpointError."""
+    generation = model.generation_config
+    if generation.eos_token_id is None:
+        generation.eos_token_id = processor.tokenizer.eos_token_id
+    ends = generation.eos_token_id if isinstance(generation.eos_token_id, list) else [generation.eos_token_id]
+    if not ends or not all(type(end) is int for end in ends):
+        fix = "correct eos_token_id, or copy the checkpoint again"
+        raise CheckpointError("no token ends an answer", where=str(path / "generation_config.json"), fix=fix)
+
+
 def _check_agreement(model: LlavaForConditionalGeneration, processor: LlavaProcessor, path: Path) -> None:
-    """Raises CheckpointError for weights that are not finite, and for another image's token than the tokenizer's."""
+    """Raises CheckpointError for weights that are not finite, and where the processor's files are of another model."""
     for name, weight in model.named_parameters():
         if not weight.is_meta and not weight.sum().isfinite():
             fix = "use an earlier checkpoint, or copy this one again"
@@ -141,6 +155,13 @@ def _check_agreement(model: LlavaForConditionalGeneration, processor: LlavaProce
     if known != own:
         what = f"the image's token is {own} for the model, {known} for the tokenizer"
         raise CheckpointError(what, where=str(path / _LAST), fix="use the tokenizer and config.json of one checkpoint")
+    with reading(path):
+        checkpoint_template(processor)
+        pixels = to_pixels(processor.image_processor, Image.new("RGB", (64, 48)))
+    side = model.config.vision_config.image_size
+    if pixels.shape[-2:] != (side, side):
+        what = f"the image processor gives images {pixels.shape[-1]} pixels, and the vision tower reads {side}"
+        raise CheckpointError(what, where=str(path), fix="use the files of one checkpoint")
     grids = (getattr(one, "image_grid_pinpoints", None) for one in (model.config, processor.image_processor))
     if len({json.dumps(one) for one in grids}) > 1:
         what = "image_grid_pinpoints differ between config.json and the image processor's settings"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -77,7 +78,7 @@ def read_json(path: Path) -> Any:
 def first_existing(paths: Iterable[Path]) -> Path:
     """The first path that exists, or the first."""
     known = list(paths)
-    return next((path for path in known if path.exists()), known[0])
+    return next((path for path in known if os.path.exists(path)), known[0])  # noqa: PTH110  # also of impossible names
 
 
 def _words(text: str) -> set[str]:

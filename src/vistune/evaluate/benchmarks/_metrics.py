@@ -16,9 +16,10 @@ def accuracy(scored: Sequence[Scored]) -> Measure:
 
 
 def mean_score(scored: Sequence[Scored]) -> Measure:
-    """The mean of the scored answers' values, which are between 0 and 1."""
+    """The mean of the scored answers' values; of values between 0 and 1 a share, with its interval."""
     known = [(one.verdict.value, one.question.cluster) for one in scored if one.verdict.value is not None]
-    return share([value for value, _ in known], [cluster for _, cluster in known])
+    average = share if all(0 <= value <= 1 for value, _ in known) else mean
+    return average([value for value, _ in known], [cluster for _, cluster in known])
 
 
 def only(metric: Metric, condition: Callable[[Scored], bool]) -> Metric:

@@ -18,6 +18,7 @@ from vistune.errors import DataError
 from vistune.evaluate.benchmarks import Setting
 from vistune.formats import Format, Location, Row, formats, read_objects, stop
 from vistune.formats.hub import PREFIX
+from vistune.reading import in_format
 from vistune.storage import atomic_path
 
 _MAX_REFERENCE = 64
@@ -51,9 +52,10 @@ def read_table(setting: Setting, *, unpack: bool = True) -> list[TableRow]:
     images = _Images(setting, unpack)
     rows: dict[str, TableRow] = {}
     for number, (values, where) in enumerate(_rows(setting)):
-        row = _row(values, number, where)
-        index = row.index if row.index not in rows else f"{row.index}/{number}"  # MME's ids are those of images
-        images.add(index, values)
+        with in_format(where, DataError):
+            row = _row(values, number, where)
+            index = row.index if row.index not in rows else f"{row.index}/{number}"  # MME's ids are those of images
+            images.add(index, values)
         rows[index] = replace(row, index=index)
     return [replace(row, images=images[index]) for index, row in rows.items()]
 

@@ -16,7 +16,8 @@ from vistune.errors import DataError
 from vistune.evaluate.benchmarks import Benchmark, Metric, Setting, benchmarks
 from vistune.evaluate.benchmarks._helpers import first_existing, image_key
 from vistune.evaluate.benchmarks._reviews import PairJudge
-from vistune.formats import Row, read_objects
+from vistune.formats import Row, read_as, read_objects
+from vistune.reading import in_format
 from vistune.records import Question, Verdict
 from vistune.scene.context import format_context
 from vistune.sources import open_source
@@ -110,11 +111,12 @@ class LlavaBench(Benchmark):
     def _read(self) -> Iterator[Question]:
         both = None if self._find(_QUESTIONS) else self._find(_BOTH)
         for number, (row, reference) in enumerate(_joined_in_one(both) if both else self._joined()):
-            name, values = str(row.values["image"]), row.values
+            values = row.values
+            with in_format(row.where, DataError):
+                name, question = str(values["image"]), str(values["instruction" if both else "text"])
             record = self._records.get(image_key(name))
             if record is None:
                 raise DataError(f"the image {name} has no captions in {self._file(_CONTEXTS)}", where=row.where)
-            question = str(values["instruction" if both else "text"])
             kind = str(values.get("type" if both else "category") or "")
             details = {"context": format_context(record)}
             yield Question(
@@ -124,9 +126,12 @@ class LlavaBench(Benchmark):
     def _joined(self) -> Iterator[tuple[Row, str]]:
         """Questions with their reference answers, by the question's id."""
         path = self._file(_REFERENCES)
-        references = {str(row.values["question_id"]): str(row.values["text"]) for row in read_objects(path, DataError)}
+        references = dict(
+            read_as(path, DataError, lambda row: (str(row.values["question_id"]), str(row.values["text"])))
+        )
         for row in read_objects(self._file(_QUESTIONS), DataError):
-            name = str(row.values["question_id"])
+            with in_format(row.where, DataError):
+                name = str(row.values["question_id"])
             if name not in references:
                 raise DataError(f"the question {name} has no reference answer in {path}", where=row.where)
             yield row, references[name]
@@ -159,5 +164,4 @@ class LlavaBench(Benchmark):
 
 
 def _joined_in_one(path: Path) -> Iterator[tuple[Row, str]]:
-    for row in read_objects(path, DataError):
-        yield row, str(row.values["output"])
+    return read_as(path, DataError, lambda row: (row, str(row.values["output"])))

@@ -13,6 +13,7 @@ from vistune.evaluate.benchmarks._helpers import first_existing, image_folder, r
 from vistune.evaluate.benchmarks._metrics import of_type, only
 from vistune.evaluate.benchmarks._vqa_text import accuracy, normalise, official_accuracy
 from vistune.evaluate.statistics import Measure, share
+from vistune.reading import in_format
 from vistune.records import Question, Verdict
 
 _SHORT = "Answer the question using a single word or phrase."
@@ -90,14 +91,17 @@ def vqa_questions(paths: Sequence[Path], images: Path | None) -> Iterator[Questi
         what = f"{len(listed)} files of questions, {len(annotated)} of annotations, {len(whole)} of both"
         raise DataError(what, where=", ".join(map(str, paths)), fix=_LAYOUTS)
     file, content = (listed or annotated or whole)[0]
-    truth = {row.get("question_id"): row for row in annotated[0][1]["annotations"]} if listed else {}
+    with in_format(str(annotated[0][0]) if listed else "", DataError, _LAYOUTS):
+        truth = {row.get("question_id"): row for row in annotated[0][1]["annotations"]} if listed else {}
     split = content.get("data_subtype", "") if isinstance(content, dict) else ""
     for number, row in enumerate(_rows(content)):
         if not isinstance(row, dict):
             raise DataError("it is no object", where=f"{file}: question {number}", fix=_LAYOUTS)
-        known = row | truth.get(row.get("question_id"), {})
-        if "answers" in known:
-            yield _question(known, images, split, f"{file}: question {number}")
+        with in_format(f"{file}: question {number}", DataError):
+            known = row | truth.get(row.get("question_id"), {})
+            found = _question(known, images, split, f"{file}: question {number}") if "answers" in known else None
+        if found:
+            yield found
 
 
 def _rows(content: Any) -> list[Any]:

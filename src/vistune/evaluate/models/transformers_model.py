@@ -15,7 +15,7 @@ from vistune.errors import CheckpointError, DataError, require
 from vistune.evaluate.models.answerer import Dtype, Likelihood, Prompt, naming_prompts
 from vistune.evaluate.models.fingerprint import fingerprint
 from vistune.image_files import MAX_MEGAPIXELS
-from vistune.model.pretrained import local_folder
+from vistune.model.pretrained import local_folder, reading
 
 _Messages = list[dict[str, Any]]
 
@@ -87,7 +87,7 @@ class TransformersModel:
         """The answers with their prompts' indices, by transformers' `generate`."""
         greedy = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
         pad = self._processor.tokenizer.pad_token_id
-        with naming_prompts(prompts):
+        with reading(self.name), naming_prompts(prompts):
             for indices in _batches(prompts, batch_size):
                 inputs = self._inputs([self._question(prompts[i]) for i in indices], add_generation_prompt=True)
                 output = self._model.generate(**inputs, max_new_tokens=max_new_tokens, pad_token_id=pad, **greedy)
@@ -100,7 +100,7 @@ class TransformersModel:
         self, prompts: Sequence[Prompt], choices: Sequence[Sequence[str]], *, batch_size: int
     ) -> Iterator[tuple[int, list[Likelihood]]]:
         """The likelihoods of each prompt's choices: a row each, with the prompt, in batches of one prompt's rows."""
-        with naming_prompts(prompts):
+        with reading(self.name), naming_prompts(prompts):
             for index, prompt in enumerate(prompts):
                 question = self._question(prompt)
                 [own] = self._inputs([question], add_generation_prompt=True)["input_ids"].tolist()
