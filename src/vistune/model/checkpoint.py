@@ -158,7 +158,8 @@ def _check_agreement(model: LlavaForConditionalGeneration, processor: LlavaProce
     with reading(path):
         checkpoint_template(processor)
         pixels = to_pixels(processor.image_processor, Image.new("RGB", (64, 48)))
-    side = model.config.vision_config.image_size
+    vision: Any = model.config.vision_config
+    side = vision.image_size
     if pixels.shape[-2:] != (side, side):
         what = f"the image processor gives images {pixels.shape[-1]} pixels, and the vision tower reads {side}"
         raise CheckpointError(what, where=str(path), fix="use the files of one checkpoint")
