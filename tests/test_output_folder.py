@@ -55,7 +55,7 @@ def test_the_lock_of_a_dead_process_is_none(tmp_path: Path) -> None:
 
 
 def test_a_child_that_outlives_its_run_does_not_keep_the_lock(tmp_path: Path) -> None:
-    fork = "import os; child = os.fork() or time.sleep(60); print('locked', flush=True); time.sleep(60)"
+    fork = "import os; os.fork() and time.sleep(60); print('locked', flush=True); time.sleep(60)"
     process = holder(tmp_path, f"{fork}")
     process.kill()
     process.wait()

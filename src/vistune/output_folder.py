@@ -73,22 +73,31 @@ def output_folder(
     Without `overwrite`, raises VistuneError for a file or folder of these names that no run has written, or that was
     changed since. A run that was interrupted is continued.
     """
-    with locked(folder):
-        for name in names:
-            remove_partial(folder / name)
-        earlier = _read(folder / RUN)
-        if not overwrite:
-            _check(folder, [*names, *grows], earlier, dict(run or {}))
-        note, files = {**(facts or {}), "run": dict(run or {})}, [*names, *grows]
-        # before the files: what a killed run has written is known as its own
-        _write(folder / RUN, note, {**earlier["files"], **dict.fromkeys(files)})
-        try:
-            yield
-        except BaseException:
-            _take_back(folder, files, earlier)
-            raise
-        states = {name: None if name in grows else _state(folder / name) for name in files if (folder / name).exists()}
-        _write(folder / RUN, note, {**earlier["files"], **states})
+    with locked(folder), own_files(folder, names, grows=grows, run=run, facts=facts, overwrite=overwrite):
+        yield
+
+
+@contextmanager
+def own_files(
+    folder: Path, names: Sequence[str], *, grows: Sequence[str] = (), run: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any] | None = None, overwrite: bool = False,
+) -> Iterator[None]:  # fmt: skip
+    """As `output_folder`, in a folder that this run has locked."""
+    for name in names:
+        remove_partial(folder / name)
+    earlier = _read(folder / RUN)
+    if not overwrite:
+        _check(folder, [*names, *grows], earlier, dict(run or {}))
+    note, files = {**(facts or {}), "run": dict(run or {})}, [*names, *grows]
+    # before the files: what a killed run has written is known as its own
+    _write(folder / RUN, note, {**earlier["files"], **dict.fromkeys(files)})
+    try:
+        yield
+    except BaseException:
+        _take_back(folder, files, earlier)
+        raise
+    states = {name: None if name in grows else _state(folder / name) for name in files if (folder / name).exists()}
+    _write(folder / RUN, note, {**earlier["files"], **states})
 
 
 def _take_back(folder: Path, names: Sequence[str], earlier: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 from vistune.errors import DataError, RecipeError, VistuneError
 from vistune.evaluate import evaluate
 from vistune.evaluate.run import check_leaks
+from vistune.output_folder import locked
 from vistune.records import Question
 
 RECIPE = """
@@ -69,6 +70,13 @@ def test_finished_results_of_other_weights_or_options_stay(says: type, tmp_path:
     after = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     assert all(after[name] == before[name] for name in ("answers.jsonl", "verdicts.jsonl", "scores.json"))
     assert evaluate(says(lambda *_: "No.", "others"), tmp_path / "out", **given, overwrite=True).value("score") == 0
+
+
+def test_a_second_run_is_refused_before_its_model_is_opened(tmp_path: Path) -> None:
+    picture(1).save(tmp_path / "1.png")
+    (tmp_path / "test.jsonl").write_text('{"image": "1.png", "question": "?", "answer": "yes"}\n')
+    with locked(tmp_path / "out"), pytest.raises(VistuneError, match=r"out: another run is using this folder: .*"):
+        evaluate(str(tmp_path / "no checkpoint"), tmp_path / "out", questions=str(tmp_path / "test.jsonl"))
 
 
 def test_a_damaged_answer_is_named(says: type, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from vistune.evaluate.runner import check_unscored, run_benchmarks
 from vistune.image_files import ImagesFolder, is_file
 from vistune.llm.budget import Limits, Price
 from vistune.model.familiar import known_data, note_on
-from vistune.output_folder import output_folder
+from vistune.output_folder import locked, own_files
 from vistune.recipe import schema
 from vistune.recipe.evaluation import EvaluateRecipe, RunEvaluation
 from vistune.recipe.training import Recipe
@@ -61,6 +61,11 @@ class Evaluation:
         Raises VistuneError if another run is using the folder, and, without `overwrite`, if it holds finished results
         of other weights or options, or other files of these names.
         """
+        with locked(self.out):  # before the model is loaded
+            self.scores = self._run()
+        return self.scores
+
+    def _run(self) -> Scores:
         recipe = self.recipe
         if recipe.questions and isinstance(self.model, str) and not recipe.allow_training_images:
             check_leaks(list(self.benchmarks["questions"].questions()), Path(self.model), self.console)
@@ -71,16 +76,16 @@ class Evaluation:
         of = {"weights": model.identity, **recipe.model_dump(mode="json", exclude=_FREE)}
         files = (VERDICTS, SCORES, _RECIPE)
         with ExitStack() as stack:
-            stack.enter_context(output_folder(self.out, files, grows=(ANSWERS,), run=of, overwrite=self.overwrite))
+            stack.enter_context(own_files(self.out, files, grows=(ANSWERS,), run=of, overwrite=self.overwrite))
             if self.judges:
                 stack.enter_context(self.judges.opened())
             label = model.name + (" (blind)" if recipe.blind else "")
-            self.scores = run_benchmarks(
+            scores = run_benchmarks(
                 model, self.benchmarks, self.out, label=label, limit=recipe.limit, blank_images=recipe.blind,
                 batch_size=recipe.batch_size, console=self.console, check=self._check_images,
             )  # fmt: skip
             schema.save(recipe, self.out / _RECIPE)
-        return self.scores
+        return scores
 
     def check(self) -> None:
         """Raise VistuneError if more answers are unscored than the benchmarks, and the recipe, allow."""
