@@ -29,7 +29,8 @@ from PIL import Image, ImageDraw, ImageOps
 from vistune.cli import main as vistune
 from vistune.data.chat_template import checkpoint_template
 from vistune.data.encode import PromptEncoder
-from vistune.data.images import ImageInput, to_pixels, to_rgb
+from vistune.data.images import ImageInput, to_pixels
+from vistune.image_files import to_rgb
 from vistune.model.adapter_checkpoint import open_checkpoint
 from vistune.model.assemble import assemble
 from vistune.model.checkpoint import save_checkpoint

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import base64
 import io
 import os
 import struct
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from vistune.data.images import open_image
+from vistune.data.near_identical import NearIdentical
 from vistune.errors import DataError
 from vistune.image_files import FORMATS, ImagesFolder, open_image_file
+from vistune.llm.images import ImageFile as ShownFile
 
 PICTURE = Image.effect_noise((40, 30), 50).convert("RGB")
 
@@ -77,3 +81,34 @@ def test_a_folder_holds_what_lies_in_it_once_links_are_followed(tmp_path: Path) 
         assert [name for name in held if not folder.holds(f"{tmp_path}/{name}")] == []
         assert [name for name in outside if folder.holds(f"{tmp_path}/{name}")] == []
     assert ImagesFolder(tmp_path / "in", allow_outside=True).holds("/etc/x.png")
+
+
+def scan(side: int, seed: int) -> Image.Image:
+    """A picture of 12 bits a pixel in 16, as a DICOM converter writes it: from 0 to 4095."""
+    blocks = np.random.default_rng(seed).integers(0, 4096, (side // 8, side // 8), dtype=np.uint16)
+    blocks.flat[:2] = 0, 4095
+    return Image.fromarray(blocks.repeat(8, 0).repeat(8, 1))
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_a_scan_of_12_bits_keeps_its_greys_everywhere(ending: str, tmp_path: Path) -> None:
+    scan(64, 0).save(path := tmp_path / f"scan.{ending}")
+    expected = (np.asarray(scan(64, 0)) // 16).astype(int)
+    shown = base64.b64decode(ShownFile(path, path.name, 64).data_url().partition(",")[2])
+    images = {"model": open_image(path), "teacher": Image.open(io.BytesIO(shown))}
+    for name, image in images.items():
+        assert np.abs(np.asarray(image)[:, :, 0] - expected).max() <= (0 if name == "model" else 12), name  # of JPEG
+
+
+def test_more_bits_are_scaled_by_all_16(tmp_path: Path) -> None:
+    bright = np.asarray(scan(16, 0)).copy()
+    bright[0, 0] = 4096
+    Image.fromarray(bright).save(tmp_path / "16.png")
+    np.testing.assert_array_equal(np.asarray(open_image(tmp_path / "16.png"))[:, :, 0], bright // 256)
+
+
+def test_scans_are_not_all_alike(tmp_path: Path) -> None:
+    known = NearIdentical()
+    for seed in range(3):
+        scan(64, seed).save(path := tmp_path / f"{seed}.png")
+        assert known.add(path) == path

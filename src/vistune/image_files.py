@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Annotated
 
+import numpy as np
 from PIL import Image
 from pydantic import Field
 
@@ -22,6 +23,10 @@ MAX_MEGAPIXELS = 64.0
 """Default of the largest image that is decoded."""
 Megapixels = Annotated[float, Field(gt=0, le=178)]
 """A limit of images; Pillow itself opens none beyond 178 megapixels."""
+
+
+_GREYS = 4096, 65536
+"""The greys of 12 bits a pixel, as scanners store them in files of 16 bits, and of 16."""
 
 
 class UnreadableImageError(ValueError):
@@ -53,6 +58,25 @@ def open_content(file: IO[bytes], max_megapixels: float = MAX_MEGAPIXELS) -> Ite
             what = f"{image.width} x {image.height} pixels are more than {max_megapixels:g} megapixels"
             raise UnreadableImageError(f"{what} (--max-megapixels)")
         yield image
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """The image in RGB, as models, teachers and pages get it.
+
+    Greys of 16 bits a pixel become 8 (Pillow would cut off what is brighter). An image with none above 4095, as X-ray
+    and CT scanners write, has 12 bits: its white is 4095. What is transparent becomes white: the colors below it are
+    nothing that a person sees. Raises ValueError for floating-point pixels, whose range is unknown.
+    """
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers; save it with 8 bits a pixel")
+    if image.mode.startswith("I"):
+        greys = np.asarray(image).clip(0, _GREYS[-1] - 1)
+        count = next(count for count in _GREYS if greys.max() < count)
+        return Image.fromarray((greys // (count // 256)).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def is_file(name: str | Path) -> bool:

@@ -12,7 +12,6 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -21,7 +20,7 @@ from transformers import LlavaImageProcessorPil, LlavaNextImageProcessorPil
 from vistune.data.features import FeatureCache, crop_keys
 from vistune.data.image_tokens import ImageTokens
 from vistune.errors import DataError
-from vistune.image_files import FORMATS, MAX_MEGAPIXELS, UnreadableImageError, open_content
+from vistune.image_files import FORMATS, MAX_MEGAPIXELS, UnreadableImageError, open_content, to_rgb
 from vistune.reading import read_bytes
 
 _MAX_PIXELS = 64_000_000
@@ -101,23 +100,6 @@ def data_url(image: Path | Image.Image, max_megapixels: float = MAX_MEGAPIXELS) 
     else:
         to_rgb(image).save(content, "PNG")
     return f"data:{kind};base64,{b64encode(content.getvalue()).decode()}"
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """The image in RGB.
-
-    16 bits a pixel become 8 (Pillow would cut off what is brighter), and what is transparent becomes white: the colors
-    below it are nothing that a person sees. Raises ValueError for floating-point pixels, whose range is unknown.
-    """
-    if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers; save it with 8 bits a pixel")
-    if image.mode.startswith("I"):  # greys from 0 to 65535
-        greys = np.asarray(image).clip(0, 65535) // 256
-        return Image.fromarray(greys.astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def square_processor(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from vistune.errors import DataError
-from vistune.image_files import open_image_file
+from vistune.image_files import open_image_file, to_rgb
 
 _SIDE = 16
 _MEAN, _MAXIMUM = 2.5, 25
@@ -73,7 +73,7 @@ def _read(path: Path) -> tuple[tuple[int, ...], NDArray[np.int16]]:
 
 def _fingerprint(image: Image.Image) -> tuple[tuple[int, ...], NDArray[np.int16]]:
     """The hash in bands of 16 bits, and the thumbnail."""
-    small = ImageOps.exif_transpose(image).convert("RGB")
+    small = to_rgb(ImageOps.exif_transpose(image))
     gray = small.convert("L").resize((9, 8), Image.Resampling.BOX)
     thumbnail = np.asarray(small.resize((_SIDE, _SIDE), Image.Resampling.BOX), dtype=np.int16)
     rows = np.asarray(gray, dtype=np.int16)  # (8, 9)

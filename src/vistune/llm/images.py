@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from vistune.image_files import MAX_MEGAPIXELS, open_image_file
+from vistune.image_files import MAX_MEGAPIXELS, open_image_file, to_rgb
 from vistune.llm.client import RequestError, ShownImage
 
 _PATCH = 28
@@ -59,7 +59,7 @@ class ImageFile:
             raise RequestError("image_missing", f"there is no image {self.path}", retry=False)
         try:
             with open_image_file(self.path, self.max_megapixels) as file:
-                image = ImageOps.exif_transpose(file).convert("RGB")
+                image = to_rgb(ImageOps.exif_transpose(file))
         except Exception as error:  # Pillow's decoders raise many types of errors for a corrupt file
             raise RequestError("image_unreadable", f"{self.path}: {error}", retry=False) from None
         image.thumbnail((self.max_side, self.max_side))

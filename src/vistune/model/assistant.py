@@ -15,8 +15,8 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 from vistune.data.chat_template import checkpoint_template
 from vistune.data.encode import PromptEncoder
 from vistune.data.image_tokens import ImageTokens
-from vistune.data.images import ImageFile, ImageInput, open_image, read_image, to_pixels, to_rgb
-from vistune.image_files import MAX_MEGAPIXELS
+from vistune.data.images import ImageFile, ImageInput, open_image, read_image, to_pixels
+from vistune.image_files import MAX_MEGAPIXELS, to_rgb
 from vistune.model.adapter_checkpoint import open_on_device
 from vistune.model.decode import PromptIds, greedy, likelihoods
 from vistune.model.pretrained import reading

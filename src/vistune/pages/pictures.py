@@ -15,7 +15,7 @@ from urllib.parse import quote
 from PIL import Image, ImageOps
 
 from vistune.errors import DataError
-from vistune.image_files import open_content, open_image_file
+from vistune.image_files import open_content, open_image_file, to_rgb
 from vistune.reading import read_bytes
 from vistune.records import Box
 from vistune.storage import atomic_path
@@ -94,7 +94,7 @@ def _decode(content: bytes, side: int) -> Image.Image:
     """The upright image in RGB, its longer side at most `side` pixels."""
     with open_content(io.BytesIO(content)) as image:
         image.draft("RGB", (2 * side, 2 * side))  # a large JPEG is decoded at a fraction of its size
-        upright = ImageOps.exif_transpose(image).convert("RGB")
+        upright = to_rgb(ImageOps.exif_transpose(image))
     upright.thumbnail((side, side))
     return upright
 

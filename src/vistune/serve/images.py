@@ -15,8 +15,9 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from vistune.data.image_tokens import ImageGrid
-from vistune.data.images import ImageInput, to_pixels, to_rgb
+from vistune.data.images import ImageInput, to_pixels
 from vistune.errors import DataError
+from vistune.image_files import to_rgb
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 """What is decoded; Pillow's other decoders are larger targets than they are of use."""

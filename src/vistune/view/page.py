@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from vistune import pages
 from vistune.data.conversation import embedded_image, file_name
 from vistune.errors import DataError
-from vistune.image_files import MAX_MEGAPIXELS, ImagesFolder, is_file, open_content, open_image_file
+from vistune.image_files import MAX_MEGAPIXELS, ImagesFolder, is_file, open_content, open_image_file, to_rgb
 from vistune.pages import check_page, write_page
 from vistune.pages.pictures import class_hues, embed, link, place_boxes
 from vistune.records import IMAGE_TOKEN, ImageRecord, Turn
@@ -97,7 +97,7 @@ class _Images:
         try:
             content = None if path else io.BytesIO(embedded_image(sample.image, sample.id))
             with open_content(content, self._max) if content else open_image_file(path or Path(), self._max) as image:
-                return ImageOps.exif_transpose(image).convert("RGB"), ""
+                return to_rgb(ImageOps.exif_transpose(image)), ""
         except DataError as error:
             return None, str(error)
         except Exception as error:  # Pillow's decoders raise many types of errors for a corrupt file

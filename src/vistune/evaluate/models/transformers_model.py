@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
 
-from vistune.data.images import open_image, to_rgb
+from vistune.data.images import open_image
 from vistune.errors import CheckpointError, DataError, require
 from vistune.evaluate.models.answerer import Dtype, Likelihood, Prompt, naming_prompts
 from vistune.evaluate.models.fingerprint import fingerprint
-from vistune.image_files import MAX_MEGAPIXELS
+from vistune.image_files import MAX_MEGAPIXELS, to_rgb
 from vistune.model.pretrained import local_folder, reading
 
 _Messages = list[dict[str, Any]]
