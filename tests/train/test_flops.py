@@ -65,8 +65,9 @@ def test_operations_are_those_that_torch_counts(backbones: Path, trains: list[Pa
     pixels = to_pixels(processor.image_processor, Image.new("RGB", (28, 28), "red"))
     with FlopCounterMode(display=False) as counter:
         TargetLoss(model)(collate(groups, lambda *_: pixels)).backward()
-    attention = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu, torch.ops.aten.bmm}
-    counted = sum(n for op, n in counter.get_flop_counts()["Global"].items() if op not in attention)
+    counts = {str(op): n for op, n in counter.get_flop_counts()["Global"].items()}
+    # attention is left out: on a CPU torch counts it, and its backward pass, from some version on
+    counted = sum(n for op, n in counts.items() if "attention" not in op and op != "aten.bmm")
     parts = flops(model, trains, our_work(groups))
     assert "lora" in trains or counted == pytest.approx(sum(parts.values()) - parts["attention"], rel=0.1)
     assert counted > 0.9 * (sum(parts.values()) - parts["attention"])
