@@ -106,7 +106,9 @@ class Trials:
 
     def start(self) -> forked.Outcome:
         """How the command ends."""
-        outcome = forked.run(self.arguments, self.root, self.root / "output.txt", limit=600, given=self.command.given)
+        outcome = forked.run(
+            self.arguments, self.root, self.root / "output.txt", limit=600, given=self.command.typed(self.disk)
+        )
         assert outcome, f"{self.name} hangs"
         return outcome
 

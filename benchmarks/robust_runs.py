@@ -48,6 +48,10 @@ class Command:
             return lambda: call(work)
         return self.line.replace("BASE", str(base)).replace("WORK", str(work)).split()
 
+    def typed(self, work: Path) -> str:
+        """What is typed into the terminal."""
+        return self.given.replace("WORK", str(work))
+
     def digests(self, work: Path) -> dict[str, str]:
         """The hash of each result."""
         files = [path for pattern in self.results for path in work.glob(pattern) if path.is_file()]
@@ -84,7 +88,7 @@ COMMANDS = {
     "rescore": Command("rescore BASE/pope.jsonl --as pope --json WORK/out.json", ("out.json",)),
     "demo-data": Command("demo-data --train 40 --val 0 --test 2 --out WORK/out", ("out/*.json", "out/images/*")),
     "generate": Command("generate BASE/coco --split train --out WORK/out", ("out/instruct.json", "out/align.json")),
-    "train": Command("train BASE/both.yaml --out WORK/out", ("out/*/*.safetensors", "out/*/config.json")),
+    "train": Command("train BASE/one.yaml --out WORK/out", ("out/*/*.safetensors", "out/*/config.json")),
     "eval": Command(
         "eval BASE/ck --data BASE/coco --split train --out WORK/out", ("out/verdicts.jsonl", "out/scores.json")
     ),

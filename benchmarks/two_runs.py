@@ -117,7 +117,7 @@ class Trials:
     def start(self, output: str, before: Callable[[], None] = lambda: None) -> forked.Child:
         """The command."""
         path = self.root / f"{output}.txt"
-        return forked.start(self.arguments, self.root, path, given=self.command.given, before=before)
+        return forked.start(self.arguments, self.root, path, given=self.command.typed(self.work), before=before)
 
     def files(self) -> list[str]:
         """The names of all files."""
