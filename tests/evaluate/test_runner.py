@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,22 @@ def test_only_what_is_missing_is_generated(records: list[ImageRecord], says: Say
     other = says(lambda *_: "Yes.", "other weights")
     run_benchmarks(other, made(records), out)
     assert len(other.prompts) == len(answers.splitlines())
+
+
+def test_answers_are_synced_to_the_disk_batch_by_batch(
+    records: list[ImageRecord], says: Says, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, fsync, path = list[int](), os.fsync, tmp_path / "answers.jsonl"
+
+    def spy(handle: int) -> None:
+        if os.path.samestat(os.fstat(handle), path.stat()):
+            synced.append(path.read_bytes().count(b"\n"))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", spy)
+    run_benchmarks(says(lambda _, text: text), {"scene_qa": made(records)["scene_qa"]}, tmp_path, batch_size=8)
+    count = path.read_bytes().count(b"\n")
+    assert synced == sorted({*range(8, count, 8), count})
 
 
 def test_no_question_and_no_scores_are_clear_errors(says: Says, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from vistune.evaluate.statistics import Measure
 from vistune.formats import Row, read_as
 from vistune.reading import read_json
 from vistune.records import Question, Verdict
-from vistune.storage import atomic_text, storage_errors
+from vistune.storage import atomic_text, storage_errors, sync
 
 ANSWERS, VERDICTS, SCORES = "answers.jsonl", "verdicts.jsonl", "scores.json"
 _AGAIN = "run `vistune eval` again, into a new folder"
@@ -177,7 +177,8 @@ def _finite(number: Any) -> float:
 class AnswerFile:
     """answers.jsonl: answers by their key, added line by line, so that a killed run loses no answer on disk.
 
-    Each line has a digest of key and text; raises DataError for one that is damaged.
+    A power cut loses those since the last `sync`. Each line has a digest of key and text; raises DataError for one that
+    is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -198,6 +199,12 @@ class AnswerFile:
         with storage_errors(self._path), self._path.open("a", encoding="utf-8", errors="replace") as file:
             file.writelines(lines)
         self._texts |= {row["key"]: row["text"] for row in rows}
+
+    def sync(self) -> None:
+        """Flush the answers, and the file's name, to the disk. Raises StorageError if it is full."""
+        with storage_errors(self._path):
+            sync(self._path)
+            sync(self._path.parent)
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         """The whole lines; a last one that a kill cut off is removed from the file."""

@@ -33,11 +33,11 @@ def run_benchmarks(
 ) -> Scores:  # fmt: skip
     """Answer the benchmarks' questions, score the answers and write all to the folder `out`.
 
-    Writes answers.jsonl as it goes, then verdicts.jsonl and scores.json (`vistune.evaluate.results`). An answer that
-    the folder already has for the same weights, images, prompt and parameters is not generated again. `limit` is the
-    number of images with questions of each benchmark, from the first. `blank_images` replaces every image by a
-    uniform gray: the result is what can be guessed. `check` gets each benchmark's name and question first; what it
-    raises ends the run.
+    Writes answers.jsonl as it goes, synced to the disk after each `batch_size` answers, then verdicts.jsonl and
+    scores.json (`vistune.evaluate.results`). An answer that the folder already has for the same weights, images, prompt
+    and parameters is not generated again. `limit` is the number of images with questions of each benchmark, from the
+    first. `blank_images` replaces every image by a uniform gray: the result is what can be guessed. `check` gets each
+    benchmark's name and question first; what it raises ends the run.
 
     Raises DataError for a benchmark without questions and for an image that cannot be read, ClientError if a judge
     or a server fails.
@@ -129,9 +129,12 @@ def _answers(
         for start in range(0, len(missing), _CHUNK):
             chosen = missing[start : start + _CHUNK]
             prompts = [_prompt(questions[i], plain if blank else None) for i in chosen]
-            for index, text in _chunk_answers(model, benchmark, [questions[i] for i in chosen], prompts, batch_size):
+            found = _chunk_answers(model, benchmark, [questions[i] for i in chosen], prompts, batch_size)
+            for count, (index, text) in enumerate(found, 1):
                 i = chosen[index]
                 stored.add([_answer_row(keys[i], name, questions[i], text, model.name)])
+                if count % batch_size == 0 or count == len(chosen):
+                    stored.sync()
                 progress.advance(task)
             if not console.is_terminal:
                 done = len(questions) - len(missing) + start + len(chosen)
