@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "vistune"
 BASE = (
     "errors", "printable", "terminal", "reading", "image_files", "records", "registry", "resources", "storage",
-    "output_folder", "interrupt", "seeded",
+    "output_folder", "interrupt", "seeded", "weights",
 )  # fmt: skip
 FLOW = (
     "recipe", "scene", "pages", "formats", "llm", "sources", "generate", "data", "view", "model", "train", "serve",

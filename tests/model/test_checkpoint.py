@@ -371,6 +371,7 @@ def test_other_peoples_models_are_refused_by_what_they_are(tmp_path: Path, confi
         (lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"), "its weights are pickles"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"\xff" * 99), "cannot be read as a model"),
         (_needs_code, "it needs code of its own, which is never run"),
+        (_config(text_config__attn_implementation="them/attention"), "it needs code of its own.*them/attention"),
         (_shards_elsewhere, r"it names a file outside of its folder: \.\./x\.safetensors"),
         (_not_finite, "its weights are not finite"),
     ],

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
 from transformers import AutoConfig, AutoProcessor
 
 from vistune.data.chat_template import checkpoint_template
@@ -15,7 +15,8 @@ from vistune.export.gguf_tokenizer import tokenizer_obstacles
 from vistune.export.text_gguf import text_obstacles
 from vistune.export.vision_gguf import Obstacle, vision_obstacles
 from vistune.model.checkpoint import is_complete
-from vistune.model.pretrained import local_folder, unreadable
+from vistune.model.pretrained import local_folder, reading, unreadable
+from vistune.reading import read_json
 
 _VLLM_TOWERS = ("clip_vision_model", "siglip_vision_model")  # besides Pixtral's
 
@@ -97,9 +98,10 @@ def _vllm_obstacles(checkpoint: Path, config: Any) -> list[str]:
 
 def _tower_names(checkpoint: Path) -> list[str]:
     index = checkpoint / "model.safetensors.index.json"
-    if index.is_file():
-        names = list(json.loads(index.read_text("utf-8"))["weight_map"])
-    else:
-        with (checkpoint / "model.safetensors").open("rb") as file:  # a safetensors file begins with its table
-            names = list(json.loads(file.read(int.from_bytes(file.read(8), "little"))))
+    with reading(checkpoint):
+        if index.is_file():
+            names = list(read_json(index, CheckpointError)["weight_map"])
+        else:
+            with safe_open(checkpoint / "model.safetensors", "pt") as file:
+                names = list(file.keys())
     return [name for name in names if name.startswith("vision_tower.")]

@@ -13,7 +13,7 @@ from transformers import AutoConfig
 from transformers.utils import logging
 
 from vistune.errors import CheckpointError, VistuneError
-from vistune.reading import read_json
+from vistune.weights import PICKLES, SAFETENSORS, loading_options
 
 SETTINGS = (
     "config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json", "adapter_config.json",
@@ -24,8 +24,6 @@ SETTINGS = (
 _NOT_NEEDED = ("*/*", "consolidated*")
 """Files of a hub id that transformers does not read: other formats of the same weights."""
 _UNREACHABLE = "give a folder, or a hub id that this machine can reach"
-_PICKLES = "its weights are pickles, which may hold code"
-_ALLOW = "save them as safetensors; for the parts of a new assistant the recipe's `model.allow_pickle: true` reads them"
 _BUFFERS = ("position_ids", "inv_freq")
 """What old checkpoints hold as weights, and models compute themselves."""
 
@@ -74,11 +72,8 @@ def read_pretrained(
     logging.set_verbosity_error()
     try:
         with reading(source):
-            _check_files(Path(source), allow_pickle)
-            model, report = kind.from_pretrained(
-                source, dtype=dtype, output_loading_info=True, trust_remote_code=False,
-                use_safetensors=None if allow_pickle else True, weights_only=True,
-            )  # fmt: skip
+            options = loading_options(source, allow_pickle=allow_pickle)
+            model, report = kind.from_pretrained(source, dtype=dtype, output_loading_info=True, **options)
     finally:
         logging.set_verbosity(shown)
     keys = ("missing_keys", "mismatched_keys", *(["unexpected_keys"] if whole else []))
@@ -93,20 +88,10 @@ def outline(kind: Any, source: str | Path) -> Any:
     """The model of the class `kind` without weights, in float32 on the device `meta`. Raises CheckpointError."""
     own = getattr(kind, "config_class", None)
     with reading(source):
+        loading_options(source, allow_pickle=True)
         config = (own or AutoConfig).from_pretrained(source, trust_remote_code=False)
         with torch.device("meta"):
             return (kind(config) if own else kind.from_config(config)).float().eval()
-
-
-def _check_files(folder: Path, allow_pickle: bool) -> None:
-    """Raises CheckpointError for pickles only, and if an index of shards names files outside of its folder."""
-    if not allow_pickle and any(folder.glob("pytorch_model*.bin")) and not any(folder.glob("*.safetensors")):
-        raise CheckpointError(_PICKLES, where=str(folder), fix=_ALLOW)
-    for index in folder.glob("*.index.json"):
-        names = read_json(index, CheckpointError)["weight_map"].values()
-        if outside := next((name for name in names if Path(name).name != name), None):
-            fix = "fetch the checkpoint again, from a source that you trust"
-            raise CheckpointError(f"it names a file outside of its folder: {outside}", where=str(index), fix=fix)
 
 
 def unreadable(source: str | Path, error: Exception) -> CheckpointError:
@@ -116,5 +101,5 @@ def unreadable(source: str | Path, error: Exception) -> CheckpointError:
         what, fix = "it needs code of its own, which is never run", "use a model whose class is transformers' own"
         return CheckpointError(what, where=str(source), fix=fix)
     if "named model.safetensors" in reason and not Path(source).is_dir():  # of a folder, its files say it
-        return CheckpointError(_PICKLES, where=str(source), fix=_ALLOW)
+        return CheckpointError(PICKLES, where=str(source), fix=SAFETENSORS)
     return CheckpointError(f"cannot be read as a model: {reason}", where=str(source), fix=_UNREACHABLE)

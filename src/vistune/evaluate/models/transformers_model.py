@@ -16,6 +16,7 @@ from vistune.evaluate.models.answerer import Dtype, Likelihood, Prompt, naming_p
 from vistune.evaluate.models.fingerprint import fingerprint
 from vistune.image_files import MAX_MEGAPIXELS, to_rgb
 from vistune.model.pretrained import local_folder, reading
+from vistune.weights import loading_options
 
 _Messages = list[dict[str, Any]]
 
@@ -73,8 +74,10 @@ class TransformersModel:
     def _model(self) -> Any:
         try:
             model = AutoModelForImageTextToText.from_pretrained(
-                self._folder, **self._options, trust_remote_code=False, use_safetensors=True
+                self._folder, **self._options, **loading_options(self._folder)
             )
+        except CheckpointError:
+            raise
         except Exception as error:
             what = f"cannot be read as a vision-language model: {_reason(error)}"
             raise CheckpointError(

@@ -8,9 +8,10 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Self
 
-from vistune.errors import ClientError
+from vistune.errors import CheckpointError, ClientError
 from vistune.llm.client import Client, Reply, Request, RequestError
 from vistune.llm.providers import providers
+from vistune.weights import loading_options
 
 _MAX_TOKENS = 1024
 """Maximum number of tokens of a reply if the request sets none."""
@@ -84,8 +85,10 @@ class LocalClient(Client):
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(self._path, padding_side="left", trust_remote_code=False)
             self._model = AutoModelForCausalLM.from_pretrained(
-                self._path, dtype="auto", trust_remote_code=False, use_safetensors=True
+                self._path, dtype="auto", **loading_options(self._path)
             ).eval()
+        except CheckpointError:
+            raise
         except Exception as error:  # a broken file leads to errors of any type
             fix = "give a folder or a hub id of a causal language model"
             raise ClientError(f"the model cannot be loaded: {error}", where=self._path, fix=fix) from None
