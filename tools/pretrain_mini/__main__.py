@@ -8,6 +8,7 @@ from typing import Literal
 
 from tools.pretrain_mini.corpus import checklist, document, short_checklist
 from tools.pretrain_mini.language import Lesson, continue_language, train_language
+from tools.pretrain_mini.places import teach_places
 from tools.pretrain_mini.practice import loose_document, practice
 from tools.pretrain_mini.vision import train_vision
 from vistune.demo.run import one_thread
@@ -25,6 +26,7 @@ def pretrain(out: Path, seed: int, part: Part = "all") -> None:
     bound_kernel_caches()
     if part != "language":
         train_vision(out / "vision", seed=seed, count=40_000, steps=4000)
+        teach_places(out / "vision", seed=seed + 1, count=10_000, steps=500)
     if part != "vision":
         lessons = [Lesson(short_checklist, 240, 64), Lesson(checklist, 1000, 32), Lesson(document, 2600, 16)]
         folder = out / "language"

@@ -216,7 +216,8 @@ class MiniCLIP(nn.Module):
         return F.cross_entropy(rows, cells // GRID) + F.cross_entropy(columns, cells % GRID)
 
 
-def _batches(pictures: Pictures, size: int, steps: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+def batches(pictures: Pictures, size: int, steps: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """The indices (`size`) of the scenes of each step: all in random order, then again."""
     order = np.empty(0, dtype=np.int64)
     for _ in range(steps):
         if len(order) < size:
@@ -240,7 +241,7 @@ def train_vision(out: Path, *, seed: int, count: int, steps: int, batch: int = 6
     optimizer = MuonWithAdam(model, lr=lr, steps=steps)
     rng = np.random.default_rng(seed)
     names = [field.name for field in fields(Targets)]
-    for step, chosen in enumerate(_batches(pictures, batch, steps, rng), 1):
+    for step, chosen in enumerate(batches(pictures, batch, steps, rng), 1):
         targets = {name: torch.from_numpy(getattr(pictures.targets, name)[chosen]) for name in names}
         with torch.autocast("cpu", torch.bfloat16):
             texts = model.embed(tokenizer, [pictures.captions[i][int(rng.integers(5))] for i in chosen])

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, CLIPImageProcessor
 
 from tools.pretrain_mini.corpus import checklist, document
 from tools.pretrain_mini.language import Lesson, continue_language, train_language
+from tools.pretrain_mini.places import teach_places
 from tools.pretrain_mini.practice import practice
 from tools.pretrain_mini.probe import probe_language
 from tools.pretrain_mini.vision import (
@@ -37,6 +38,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_the_vision_tower_comes_out_the_same_twice(tmp_path: Path) -> None:
     for name in ("a", "b"):
         train_vision(tmp_path / name, seed=3, count=32, steps=2, batch=8)
+        teach_places(tmp_path / name, seed=4, count=32, steps=2, batch=8)
     assert files(tmp_path / "a") == files(tmp_path / "b")
     tower = CLIPVisionModel.from_pretrained(tmp_path / "a", dtype=torch.float32)
     processor = CLIPImageProcessorPil.from_pretrained(tmp_path / "a")
