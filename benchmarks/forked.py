@@ -7,6 +7,9 @@ the start of the interpreter and the imports, which are the same for all, are le
 from __future__ import annotations
 
 import ctypes
+import importlib
+import io
+import json
 import os
 import resource
 import signal
@@ -46,10 +49,13 @@ class Child:
     start: float
     rss: int
 
-    def wait(self, seconds: float) -> Outcome | None:
-        """How it ended; None if it still runs after so long."""
+    def wait(self, seconds: float, *, until: str = "") -> Outcome | None:
+        """How it ended; None if it still runs after so long. Ctrl-C is sent once it has printed `until`."""
         end = time.perf_counter() + seconds
         while True:
+            if until and until in self.output.read_text("utf-8", errors="replace"):
+                os.kill(self.pid, signal.SIGINT)
+                until = ""
             pid, status, usage = os.wait4(self.pid, os.WNOHANG)
             if pid:
                 code = os.waitstatus_to_exitcode(status)
@@ -81,11 +87,24 @@ def warm_up() -> None:
     torch.set_num_threads(1)
 
 
+def learn(modules: Path) -> list[str]:
+    """Import what a command has imported, as `start` has written it to this file: the names of the modules."""
+    names: list[str] = json.loads(modules.read_text())
+    for name in names:
+        importlib.import_module(name)
+    return names
+
+
 def start(
     arguments: Arguments, folder: Path, output: Path, *, given: str = "", unprivileged: bool = False,
-    before: Callable[[], object] = lambda: None,
+    before: Callable[[], object] = lambda: None, modules: Path | None = None,
 ) -> Child:  # fmt: skip
-    """Run a command in `folder`, with `given` on its standard input; `before` is called in the child."""
+    """Run a command in `folder`, with `given` on its standard input; `before` is called in the child.
+
+    `modules` is a file for the names of the modules that it has imported.
+    """
+    output.unlink(missing_ok=True)
+    output.touch()
     sys.stdout.flush()
     rss = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     begun = time.perf_counter()
@@ -102,6 +121,9 @@ def start(
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+        if modules:
+            names = [name for name, module in sys.modules.items() if getattr(module, "__spec__", None)]
+            modules.write_text(json.dumps(names))
         os._exit(code)
 
 
@@ -111,6 +133,8 @@ def _child(
     os.setsid()
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1), os.dup2(file, 2)
+    assert isinstance(sys.stdout, io.TextIOWrapper)
+    sys.stdout.reconfigure(line_buffering=True)
     reading, writing = os.pipe()
     os.write(writing, given.encode())
     os.close(writing)
@@ -145,10 +169,12 @@ def _obey_permissions() -> None:
     libc.capset(header, (ctypes.c_uint32 * 6)(*(one & other for one, other in zip(now, sets, strict=True))))
 
 
-def run(arguments: Arguments, folder: Path, output: Path, *, limit: float = 30.0, **options: object) -> Outcome | None:
-    """How a command ended; None if it ran for more than `limit` seconds."""
+def run(
+    arguments: Arguments, folder: Path, output: Path, *, limit: float = 30.0, until: str = "", **options: object
+) -> Outcome | None:
+    """How a command ended, with Ctrl-C once it has printed `until`; None if it ran for more than `limit` seconds."""
     child = start(arguments, folder, output, **options)  # type: ignore[arg-type]
-    outcome = child.wait(limit)
+    outcome = child.wait(limit, until=until)
     if outcome is None:
         child.kill()
     return outcome

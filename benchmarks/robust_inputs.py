@@ -16,11 +16,13 @@ from pathlib import Path
 
 Write = Callable[[Path], object]
 """Makes a bad input at a path."""
+CODE_RAN = "HACKED"
+"""The file that the inputs with code make, if it runs."""
 _ESCAPES = "\x1b]0;title\x07\x1b[31mred\x1b[0m\r\x9b2J"
 
 
 def contents() -> dict[str, Write]:
-    """Files and other things that no reader can use, or only partly."""
+    """Files that no reader can use, or only partly."""
     rng = random.Random(0)
     row = {"id": "0", "image": "a.jpg", "conversations": [{"from": "human", "value": "<image>\nWhat?"}] * 3}
     entities = "".join(f'<!ENTITY b{n} "{f"&b{n - 1};" * 10}">' for n in range(1, 9))
@@ -49,7 +51,7 @@ def contents() -> dict[str, Write]:
         "keys twice": '{"images": [], "images": {}, "annotations": 1, "categories": null}',
         "aliases": f"a: &a [x, x, x, x, x, x, x, x, x]\n{aliases}",
         "a date that does not exist": "name: 2026-02-30\nnames: [2026-02-30]\nstages: 2026-13-45\n",
-        "tags of Python": "!!python/object/apply:os.system ['touch HACKED']\n",
+        "tags of Python": f"!!python/object/apply:os.system ['touch {CODE_RAN}']\n",
         "escape codes": json.dumps([{**row, "id": _ESCAPES, "image": _ESCAPES, _ESCAPES: 1}]),
         "raw escape codes": f'[{{"id": "{_ESCAPES}", "image": "{_ESCAPES}"}}]',
         "a page of HTML": "<!doctype html><html><body>Not found</body></html>",
@@ -65,14 +67,18 @@ def contents() -> dict[str, Write]:
         "parquet that is cut": b"PAR1" + rng.randbytes(500),
         "SQLite of garbage": b"SQLite format 3\0" + rng.randbytes(4080),
         "safetensors of 2^60": struct.pack("<Q", 1 << 60) + b"{}",
-        "a pickle": "cos\nsystem\n(S'touch HACKED'\ntR.",
+        "a pickle": f"cos\nsystem\n(S'touch {CODE_RAN}'\ntR.",
         "a PNG of 10^10 pixels": _png(100_000, 100_000),
         "a PNG that is cut": _png(40, 30)[:60],
         "PostScript": "%!PS\n(x) show\n",
         "SVG": '<svg xmlns="http://www.w3.org/2000/svg"/>',
     }
-    made: dict[str, Write] = {name: _file(content) for name, content in texts.items()}
-    return made | {
+    return {name: _file(content) for name, content in texts.items()}
+
+
+def things() -> dict[str, Write]:
+    """What is no regular file, or not the user's."""
+    return {
         "nothing": lambda _: None,
         "a folder": Path.mkdir,
         "a FIFO": os.mkfifo,

@@ -9,6 +9,7 @@ import pytest
 from vistune.cli import main
 from vistune.errors import CheckpointError
 from vistune.export.model_card import model_card
+from vistune.model.adapter_checkpoint import read_base
 from vistune.model.checkpoint import check_whole
 
 
@@ -45,3 +46,10 @@ def test_options(
     (tmp_path / "rows.json").write_text(f'[{{"id": "0", "image": "a.jpg", "conversations": {turns}}}]')
     assert main(line.split()) == 2
     assert f"error: {error}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "[", "\0"])
+def test_the_name_of_a_base_in_no_json(text: str, tmp_path: Path) -> None:
+    (tmp_path / "base.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"base\.json: not valid JSON.*\n  fix: "):
+        read_base(tmp_path)
