@@ -21,6 +21,14 @@ def test_a_message_says_where_what_and_how_to_fix_it() -> None:
     assert error.exit_code == 2
 
 
+def test_a_message_fits_the_terminal() -> None:
+    error = VistuneError(f"'{'9' * 5000}' is no number", where="/a/long/path" * 30, fix="write " + "one " * 5000)
+    assert error.where == "/a/long/path" * 30
+    assert error.what.startswith("'999")
+    assert error.what.endswith("9' is no number")
+    assert len(str(error)) < 4000
+
+
 def test_did_you_mean() -> None:
     assert did_you_mean("trian", ["train", "val"]) == "did you mean 'train'?"
     assert did_you_mean("zzz", iter(["val", "train"])) == "one of: train, val"

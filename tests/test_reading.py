@@ -82,6 +82,8 @@ def test_json_that_is_none(text: str | bytes, what: str) -> None:
     ("text", "what"),
     [
         ("[" * 20_000, "too many nested brackets"),
+        ("- " * 20_000, "too many nested brackets"),
+        ("{a: " * 101, "too many nested brackets"),
         ("a: " + "9" * 5_000, "too many digits"),
         ("a: 2024-13-45", "month"),
         (BOMB, "too many values"),
@@ -97,6 +99,10 @@ def test_json_that_is_none(text: str | bytes, what: str) -> None:
 def test_yaml_that_is_none(text: str | bytes, what: str) -> None:
     with pytest.raises(DataError, match=what):
         parse_yaml(text, "x", DataError)
+
+
+def test_yaml_of_many_levels() -> None:
+    assert parse_yaml("[" * 90 + "]" * 90, "x", DataError)
 
 
 def test_yaml_with_aliases() -> None:

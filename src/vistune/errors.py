@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 import signal
 from collections.abc import Iterable
 from typing import Any
 
 from vistune.printable import printable
+
+_LONG_WORD = re.compile(r"\S{500,}")
 
 
 class VistuneError(Exception):
@@ -23,12 +26,21 @@ class VistuneError(Exception):
     """What to do where an error of the class does not say it."""
 
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
-        fix = fix or self.usual_fix
-        self.what, self.where, self.fix = printable(what), printable(where), printable(fix)
+        self.what, self.where, self.fix = (_shown(text) for text in (what, where, fix or self.usual_fix))
         parts = [f"{self.where}: {self.what}" if where else self.what]
-        if fix:
+        if self.fix:
             parts.append(f"  fix: {self.fix}")
         super().__init__("\n".join(parts))
+
+
+def _shown(text: str) -> str:
+    """It without control characters, and without the middle of words and texts that would fill the terminal."""
+    text = _LONG_WORD.sub(lambda word: _shorten(word[0], 100), printable(text))
+    return _shorten(text, 1500) if len(text) > 3000 else text
+
+
+def _shorten(text: str, ends: int) -> str:
+    return f"{text[:ends]}…{text[-ends:]}"
 
 
 class AnnotationError(VistuneError):

@@ -25,6 +25,8 @@ MOST_BYTES = 512 * _MEBIBYTE
 """Size of the largest file that is read at once."""
 _MOST_YAML = _MEBIBYTE
 _LONGEST_LINE = 256 * _MEBIBYTE
+_MOST_NESTED = 100
+_NESTED = "too many nested brackets"
 _MOST_NODES = 100_000
 """Values of a YAML file, those behind its aliases counted as often as they are used."""
 WRONG_TYPE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
@@ -147,7 +149,7 @@ def in_format(where: str, error: type[VistuneError], fix: str = "correct that va
 def json_problem(broken: Exception) -> str:
     """What is wrong with a JSON or YAML text, by its decoder's error."""
     if isinstance(broken, RecursionError):
-        return "too many nested brackets"
+        return _NESTED
     return "a number has too many digits" if "integer string conversion" in str(broken) else str(broken)
 
 
@@ -176,11 +178,21 @@ def _piped(path: Path) -> bytes:
 
 
 class _BoundedLoader(yaml.SafeLoader):
-    """YAML without types of Python's, whose aliases do not make it larger than `_MOST_NODES` values."""
+    """YAML without types of Python's, of at most `_MOST_NESTED` levels and, with its aliases, `_MOST_NODES` values."""
 
     def __init__(self, stream: str | bytes) -> None:
         super().__init__(stream)
         self._sizes: dict[int, int] = {}  # values below each node, by its identity
+
+    def fetch_flow_collection_start(self, kind: Any) -> None:
+        if self.flow_level >= _MOST_NESTED:  # PyYAML's time grows with their square
+            raise yaml.YAMLError(_NESTED)
+        super().fetch_flow_collection_start(kind)
+
+    def add_indent(self, column: int) -> bool:
+        if len(self.indents) >= _MOST_NESTED:
+            raise yaml.YAMLError(_NESTED)
+        return bool(super().add_indent(column))
 
     def compose_node(self, parent: Any, index: int) -> Any:
         alias = self.check_event(yaml.AliasEvent)

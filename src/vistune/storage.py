@@ -226,7 +226,7 @@ def find_damage(folder: Path) -> str | None:
         files = json.loads(text)["files"]
     except FileNotFoundError:
         return f"{folder / MANIFEST} is missing"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return f"{folder / MANIFEST} is no valid manifest"
     if text != _manifest(files):
         return f"{folder / MANIFEST} was changed"

@@ -11,6 +11,7 @@ from vistune.errors import CheckpointError
 from vistune.export.model_card import model_card
 from vistune.model.adapter_checkpoint import read_base
 from vistune.model.checkpoint import check_whole
+from vistune.model.familiar import known_data
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,7 @@ def test_a_folder_without_a_checkpoint(tmp_path: Path) -> None:
             "ablate mini --fractions 0.5,nan --out out",
             "--fractions: 'nan' is no share of the data\n  fix: give numbers",
         ),
+        ("rescore vqa.jsonl --truth none.json", "none.json: there are no questions with answers\n  fix: add --truth"),
         ("init rows.json --images nowhere --out r.yaml", "--images nowhere: there is no such folder\n  fix: check"),
     ],
 )
@@ -44,6 +46,8 @@ def test_options(
     monkeypatch.chdir(tmp_path)
     turns = '[{"from": "human", "value": "<image>\\nWhat?"}, {"from": "gpt", "value": "A dog."}]'
     (tmp_path / "rows.json").write_text(f'[{{"id": "0", "image": "a.jpg", "conversations": {turns}}}]')
+    (tmp_path / "vqa.jsonl").write_text('{"question_id": 1, "answer": "yes"}')
+    (tmp_path / "none.json").write_text("[]")
     assert main(line.split()) == 2
     assert f"error: {error}" in capsys.readouterr().err
 
@@ -53,3 +57,8 @@ def test_the_name_of_a_base_in_no_json(text: str, tmp_path: Path) -> None:
     (tmp_path / "base.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"base\.json: not valid JSON.*\n  fix: "):
         read_base(tmp_path)
+
+
+def test_settings_that_are_nested_too_deep(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("[" * 100_000)
+    assert known_data(tmp_path) == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -9,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Regex, pre_tokenizers
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from vistune.data.chat_template import chat_template, exchange, special_tokens, template_names
 from vistune.data.encode import Encoder, Sample
 from vistune.data.image_tokens import ImageGrid
 from vistune.data.render import image_marks
+from vistune.data.tokenizer import TemplateTokenizer
 from vistune.errors import CheckpointError, DataError
 from vistune.model.assemble import _prepare_tokenizer
 from vistune.records import IMAGE_TOKEN, Conversation, Turn
@@ -304,3 +307,10 @@ def test_what_cannot_be_learned_from_is_named(make: Callable[[str, str], Made]) 
         make("gemma", "gemma2")[2].encode(Conversation("6", TURNS[1:], ("a.png",)), 500)
     with pytest.raises(CheckpointError, match=r"ends an answer with '<\|im_end\|>', the model with '</s>'"):
         Encoder(make("llama2", "vicuna_v1")[0], template, GRID)
+
+
+def test_a_pattern_that_backtracks_without_end_is_an_error(make_tokenizer: Callable[[str], Any]) -> None:
+    tokenizer = copy.deepcopy(make_tokenizer("gpt2"))
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("(a|aa)+$"), "isolated")
+    with pytest.raises(DataError, match=r"the tokenizer fails on a text: .*\n  fix: use another"):
+        TemplateTokenizer(tokenizer)(["a" * 60 + "b"])

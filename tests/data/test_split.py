@@ -68,5 +68,8 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"image": "gone.png", "question": "?"}')
     with pytest.raises(DataError, match=r"gone\.png: there is no such image"):
         split(tmp_path / "rows.jsonl", tmp_path, 0.5)
+    (tmp_path / "rows.jsonl").write_text('{"image": "a.png", "question": "?"}\n{"foo": 1}')
+    with pytest.raises(DataError, match=r"rows\.jsonl: line 2: the key 'conversations' is missing"):
+        split(tmp_path / "rows.jsonl", tmp_path, 0.5)
     with pytest.raises(DataError, match="between 0 and 1"):
         split(tmp_path / "rows.jsonl", tmp_path, 10)

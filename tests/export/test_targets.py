@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import threading
@@ -216,6 +217,13 @@ def test_check_names_engines_and_reasons(checkpoint: Path, capsys: pytest.Captur
     shown = capsys.readouterr().out
     for engine in ("transformers", "vLLM", "llama.cpp", "Ollama", "lmms-eval"):
         assert f"{engine:<14}yes" in shown
+
+
+def test_damaged_weights_are_an_error(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(checkpoint, tmp_path / "damaged")
+    (tmp_path / "damaged/model.safetensors").write_bytes(b"\xff" * 99)
+    assert main(["export", str(tmp_path / "damaged"), "--check"]) == 2
+    assert "fix: copy or fetch the model again" in capsys.readouterr().err
 
 
 def test_vllm_lacks_the_activation_of_a_narrow_linear_projector(backbones: Path, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def image_values(row: Mapping[str, Any], where: str) -> list[Any]:
     found = row.get("images") if row.get("images") is not None else row.get("image")
     values = found if isinstance(found, list) else [] if found is None else [found]
     if not values:
-        values = [value for part in _image_parts(row) if (value := _part_value(part)) is not None]
+        values = [value for part in _image_parts(row, where) if (value := _part_value(part)) is not None]
     for value in values:
         if isinstance(value, dict) and value.get("bytes") is None and not value.get("path"):
             raise DataError("an image has neither bytes nor a path", where=where)
@@ -121,10 +121,10 @@ def _system(row: Mapping[str, Any], turns: tuple[Turn, ...], where: str) -> tupl
     return (Turn("system", system),) if system.strip() else ()
 
 
-def _image_parts(row: Mapping[str, Any]) -> list[Any]:
+def _image_parts(row: Mapping[str, Any], where: str) -> list[Any]:
     return [
         part
-        for message in turns_of(row, "")
+        for message in turns_of(row, where)
         if isinstance(content := message.get("content"), list)
         for part in content
         if part["type"] != "text"

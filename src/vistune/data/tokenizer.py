@@ -12,6 +12,7 @@ from tokenizers import AddedToken, Encoding, Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from vistune.data.chat_template import special_tokens
+from vistune.errors import DataError
 
 
 class TemplateTokenizer:
@@ -48,7 +49,13 @@ class TemplateTokenizer:
         Without `offsets` it is faster, and the encodings do not map to characters.
         """
         encode = self._backend.encode_batch if offsets else self._backend.encode_batch_fast
-        encodings: list[Encoding] = encode(list(texts), add_special_tokens=False)
+        try:
+            encodings: list[Encoding] = encode(list(texts), add_special_tokens=False)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a panic of Rust's is no Exception, as of a pattern that backtracks without end
+            what, fix = f"the tokenizer fails on a text: {error}", "use another tokenizer, or shorten the text"
+            raise DataError(what, fix=fix) from None
         return encodings
 
 

@@ -142,6 +142,9 @@ def _vqa(files: Sequence[Path], truth: Truth) -> list[ScoreTable]:
     if not truth.files:
         raise VistuneError("VQA's answers need the annotations", fix="add --truth annotations.json")
     questions = list(vqa_questions(truth.files, None))
+    if not questions:
+        where, fix = ", ".join(map(str, truth.files)), "add --truth with the annotations of the split"
+        raise DataError("there are no questions with answers", where=where, fix=fix)
     tables = []
     for file in files:
         joined = join(questions, read_answers(file), _vqa_question, _vqa_keys)

@@ -5,10 +5,12 @@ Such a tower's configuration names the data set as `trained_on`, which stays in 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from vistune.errors import CheckpointError
+from vistune.reading import WRONG_TYPE, read_json
 
 _KEY = "trained_on"
 _ATTRIBUTION = "ATTRIBUTION.md"
@@ -17,9 +19,9 @@ _ATTRIBUTION = "ATTRIBUTION.md"
 def known_data(checkpoint: str | Path) -> str:
     """The only data set that the vision tower in a checkpoint's folder knows, by its config.json; "" for any other."""
     try:
-        vision = json.loads((Path(checkpoint) / "config.json").read_text("utf-8"))["vision_config"]
+        vision = read_json(Path(checkpoint) / "config.json", CheckpointError)["vision_config"]
         return str(vision.get(_KEY, ""))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # its error comes where it is opened
+    except (CheckpointError, *WRONG_TYPE):  # its error comes where it is opened
         return ""
 
 

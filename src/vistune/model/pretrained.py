@@ -102,4 +102,5 @@ def unreadable(source: str | Path, error: Exception) -> CheckpointError:
         return CheckpointError(what, where=str(source), fix=fix)
     if "named model.safetensors" in reason and not Path(source).is_dir():  # of a folder, its files say it
         return CheckpointError(PICKLES, where=str(source), fix=SAFETENSORS)
-    return CheckpointError(f"cannot be read as a model: {reason}", where=str(source), fix=_UNREACHABLE)
+    fix = "copy or fetch the model again" if Path(source).exists() else _UNREACHABLE
+    return CheckpointError(f"cannot be read as a model: {reason}", where=str(source), fix=fix)

@@ -186,7 +186,7 @@ class RequestOptions(Section):
         for text in [value] if isinstance(value, str) else value:
             try:
                 merged |= json.loads(text)
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, RecursionError):
                 raise ValueError(f"'{text}' is not an object in JSON, such as {{\"top_k\": 20}}") from None
         return merged
 

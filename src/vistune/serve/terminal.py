@@ -19,6 +19,7 @@ from vistune.data.images import data_url, open_image
 from vistune.errors import DataError, VistuneError, did_you_mean
 from vistune.llm.client import RequestError
 from vistune.printable import printable
+from vistune.reading import read_json
 from vistune.scene.english import well_formed
 from vistune.serve.models import ChatModel
 from vistune.serve.openai_api import ApiError, ChatRequest, read_request
@@ -152,7 +153,7 @@ class Chat:
     def _set(self, name: str, value: str) -> None:
         changed = {key: old for key, old in self._parameters.items() if key != name}
         if value:
-            with suppress(ValueError):  # what is no number is an error below
+            with suppress(ValueError, RecursionError):  # what is no number is an error below
                 changed[name] = json.loads(value)
             changed.setdefault(name, value)
         _request({"messages": [{"role": "user", "content": ""}], **changed})
@@ -246,7 +247,7 @@ def _words(argument: str) -> list[str]:
 def _read(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The messages and parameters of a saved conversation. Raises DataError."""
     try:
-        parameters = dict(json.loads(path.read_text("utf-8")))
+        parameters = dict(read_json(path, DataError))
         messages = parameters.pop("messages")
     except (ValueError, KeyError, TypeError):
         raise DataError(

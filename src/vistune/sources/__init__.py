@@ -12,6 +12,7 @@ from typing import Any
 from vistune.errors import AnnotationError
 from vistune.formats import OnError, stop
 from vistune.formats.hub import PREFIX
+from vistune.image_files import is_file
 from vistune.reading import unreadable
 from vistune.recipe.generation import AnnotationOptions
 from vistune.recipe.schema import option_name
@@ -105,6 +106,8 @@ def with_size(record: ImageRecord) -> ImageRecord:
     size = read_size(record.image)
     if size is None:
         fix = "the size is needed: put the image there, or name its folder with --images"
+        if is_file(record.image):
+            fix = "replace it: it is no image, cut off, or has more than 178 megapixels"
         raise AnnotationError(f"the image {record.image} cannot be read", where=record.origin, fix=fix)
     width, height = size.upright
     return replace(record, width=width, height=height)

@@ -221,7 +221,7 @@ def _listed_or_none(value: Any) -> list[float] | None:
     """Four numbers in a list, or in the text of one."""
     try:
         found = json.loads(value) if isinstance(value, str) else value
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if isinstance(found, Mapping) or not isinstance(found, list) or len(found) != 4:
         return None
