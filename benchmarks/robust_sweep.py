@@ -32,8 +32,8 @@ FAULTS = ("traceback", "hang", "memory", "silent", "loss", "no fix", "no name", 
 _BYTES = 1 << 30
 _LONGEST = 4000
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_OWN = {"run.json", "replies.sqlite", "answers.jsonl", "recipe.yaml"}
-"""Files that a run goes on with, where its own folder is the bad input."""
+_OWN = ("gen/replies.sqlite", "eval/answers.jsonl", "out/recipe.yaml")
+"""Bad inputs in the folder of a run that goes on: it may replace what it has written itself, as its run.json says."""
 _LAST = {"out", "help", "version"}
 """Options that get no odd values."""
 _COPIED = ("ck", "gen", "eval", "light")
@@ -58,6 +58,7 @@ _FILES: dict[str, Any] = {
     "pope.jsonl": {"question_id": 1, "image": "a.jpg", "question": "Is there a dog in the image?", "label": "yes",
                    "response": "No"},
     "vqa.jsonl": {"question_id": 1, "answer": "yes"},
+    "truth.json": {"annotations": [{"question_id": 1, "image_id": 1, "answers": [{"answer": "yes"}] * 10}]},
     "problems.json": {"1": _PROBLEM, "2": {**_PROBLEM, "split": "test"}},
     "pid_splits.json": {"train": ["1"], "val": [], "test": ["2"]},
     "science.jsonl": {"question_id": "2", "prompt": "Which?", "text": "The answer is A."},
@@ -87,7 +88,7 @@ class Trial:
     def shown(self) -> str:
         """It in words, without control characters."""
         value = self.value if len(self.value) < 40 else f"{self.value[:9]}…"
-        return " | ".join(filter(None, [self.line, self.name, value])).encode("unicode_escape").decode()
+        return " | ".join(filter(None, [self.line, self.bad, self.name, value])).encode("unicode_escape").decode()
 
 
 def main() -> None:
@@ -222,7 +223,8 @@ def try_out(trial: Trial, writers: Mapping[str, Write], base: Path, root: Path, 
     )  # fmt: skip
     after = state(base) | state(work)
     faults = list(judge(outcome, trial, work))
-    if any(after.get(path) != was for path, was in before.items() if path.name not in _OWN):
+    own = Path(trial.bad).parts[0] if trial.bad in _OWN else None
+    if any(after.get(path) != was for path, was in before.items() if path.parent != work / str(own)):
         faults.append("loss")
     about = asdict(outcome) if outcome else {"code": None, "text": "", "seconds": seconds, "peak": 0}
     made = sorted(str(path.relative_to(root)) for path in after.keys() - before.keys())

@@ -162,3 +162,12 @@ def test_a_full_disk_names_file_and_size_and_leaves_all(tmp_path: Path) -> None:
         write(disk, "again")
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("note", ["{}", '{"foo": 1}', '{"files": []}', "[]", "{"])
+def test_with_anothers_run_json_nothing_is_taken_for_own(note: str, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(note)
+    (tmp_path / "a.txt").write_text("mine")
+    with pytest.raises(VistuneError, match=r"a\.txt: it is there already, and no earlier run wrote it"):
+        write(tmp_path, "theirs")
+    assert (tmp_path / "a.txt").read_text() == "mine"

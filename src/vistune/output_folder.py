@@ -135,14 +135,12 @@ def _shown(value: Any) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What an earlier run noted. A damaged file counts as none, so that what is beside it is not replaced."""
+    """What an earlier run noted. A damaged file, or another's, counts as none, and nothing beside it is replaced."""
     try:
         note = json.loads(path.read_text("utf-8"))
-        # before there were lists, all was taken for the run's own
-        files = note.pop("files", None) or dict.fromkeys(one.name for one in path.parent.iterdir())
-        run = note.setdefault("run", {})
+        files, run = note.pop("files"), note.setdefault("run", {})
         known = isinstance(files, dict) and isinstance(run, dict)
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         known = False
     return {"files": files, "run": run, "note": note} if known else {"files": {}, "run": {}, "note": {}}
 
