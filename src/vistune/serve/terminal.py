@@ -19,7 +19,7 @@ from vistune.data.images import data_url, open_image
 from vistune.errors import DataError, VistuneError, did_you_mean
 from vistune.llm.client import RequestError
 from vistune.printable import printable
-from vistune.reading import read_json
+from vistune.reading import read_bytes
 from vistune.scene.english import well_formed
 from vistune.serve.models import ChatModel
 from vistune.serve.openai_api import ApiError, ChatRequest, read_request
@@ -247,9 +247,9 @@ def _words(argument: str) -> list[str]:
 def _read(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The messages and parameters of a saved conversation. Raises DataError."""
     try:
-        parameters = dict(read_json(path, DataError))
+        parameters = dict(json.loads(read_bytes(path, DataError)))
         messages = parameters.pop("messages")
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise DataError(
             "this is not a saved conversation", where=str(path), fix="name a conversation that /save wrote"
         ) from None
