@@ -3,7 +3,7 @@
     python benchmarks/full_disk.py
     python benchmarks/full_disk.py --only train,view --sizes 5
 
-A command on a full disk has to end with 74 and name a file of that disk and what to do; what was there stays; with more
+A command on a full disk has to end with 74 and name a file of that disk, a size and what to do; what was there stays; with more
 room the same command has to end with 0 and the same files. Every fifth time it runs once more on a disk with its
 results and no room left: they have to stay. `chat` prints the error and goes on, so it ends with 0.
 """
@@ -11,6 +11,7 @@ results and no room left: they have to stay. `chat` prints the error and goes on
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import subprocess
 import sys
@@ -82,7 +83,8 @@ class Trials:
         self.counts["sizes"] += 1
         is_full = "No space left" in outcome.text or "disk is full" in outcome.text or outcome.code != 0
         if is_full:
-            named = f"{self.disk}/" in outcome.text and "fix: " in outcome.text and "Traceback" not in outcome.text
+            said = rf"{re.escape(str(self.disk))}\S*: .* [\d,]+ bytes.*\n  fix: "
+            named = bool(re.search(said, outcome.text)) and "Traceback" not in outcome.text
             self.counts.update({"full": 1, "exit 74": outcome.code == self.full, "file named": named})
             if outcome.code != self.full or not named:
                 self.fault(f"size {number}", outcome)

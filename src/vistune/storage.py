@@ -183,8 +183,17 @@ def explain(error: OSError, size: str = "") -> VistuneError:
     reason, where = error.strerror or str(error), str(error.filename or "")
     if error.errno in _FULL:
         fix = "free some space and run the same command again: it continues where it can"
-        return StorageError(f"cannot be written: {reason}{size}", where=where, fix=fix)
+        return StorageError(f"cannot be written: {reason}{size or _left(where)}", where=where, fix=fix)
     return VistuneError(reason, where=where, fix=_FIXES.get(error.errno or 0, "check the path and its disk"))
+
+
+def _left(where: str) -> str:
+    """The room on the disk of a file, where its own size is not known."""
+    if not where:
+        return ""
+    path = Path(where).absolute()
+    there = next(one for one in (path, *path.parents) if one.exists())
+    return f"; the disk has {shutil.disk_usage(there).free:,} bytes left"
 
 
 def _size(partial: Path) -> int:

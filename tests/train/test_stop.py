@@ -100,7 +100,8 @@ def test_a_full_disk_leaves_the_last_state(run: Run, tmp_path: Path, finished: A
         text = output.read()
     assert process.exitcode == 74
     path = tmp_path / "run" / "tune" / "state" / "step-00000008"
-    assert f"error: {path}: cannot be written: File too large\n  fix: free some space and run the same command" in text
+    assert f"error: {path}: cannot be written: File too large; the disk has " in text
+    assert " bytes left\n  fix: free some space and run the same command" in text
     assert "Traceback" not in text
     assert _states(tmp_path / "run") == ["step-00000004", "step-00000006"]
     assert _ends_as(tmp_path / "run", finished)
