@@ -3,9 +3,9 @@
     python benchmarks/full_disk.py
     python benchmarks/full_disk.py --only train,view --sizes 5
 
-A command on a full disk has to end with 74 and name a file of that disk, a size and what to do; what was there stays; with more
-room the same command has to end with 0 and the same files. Every fifth time it runs once more on a disk with its
-results and no room left: they have to stay. `chat` prints the error and goes on, so it ends with 0.
+A command on a full disk has to end with 74 and name a file of that disk, a size and what to do; what was there stays;
+with more room the same command has to end with 0 and the same files. Every fifth time it runs once more on a disk with
+its results and no room left: they have to stay. `chat` prints the error and goes on, so it ends with 0.
 """
 
 from __future__ import annotations
