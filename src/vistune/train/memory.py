@@ -1,79 +1,134 @@
-"""The peak memory of a stage, from the shapes of its model and data.
+"""The peak memory of a stage's tensors, from the shapes of its model and data.
 
-What a layer keeps for the backward pass is counted by tensor: the two inputs of norms, queries, keys, values and what
-the attention returns, three of the MLP, and where a matrix or its adapter is trained its input, too. (Softmaxes and
-masks are left to `_REST`; a test compares with what autograd saves.)
+It is that of a step from the second on, when the backward pass begins: weights, gradients and moments, the images of
+this batch and of the next one, the logits in memory, and what layers keep for the backward pass. This is counted by
+tensor; a test compares it with what autograd saves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from peft.tuners.lora import LoraLayer
+from torch import nn
 from transformers import LlavaForConditionalGeneration
 
 from vistune.data.groups import Group
+from vistune.model.backbones import resolve
+from vistune.model.last_layer import row_wise_parts
 from vistune.model.linear_cross_entropy import rows_at_once
+from vistune.model.vision import used_blocks
 from vistune.recipe.training import Recipe, StageRecipe
+from vistune.train.flops import Work, our_work
 from vistune.train.frozen_half import half_dtype, weight_bytes
-from vistune.train.log import peak_memory
 
-_REST = 1.04
-_HALF = 0.65
-"""The bytes of activations under autocast, in which the residual stream and norms stay in float32."""
-_LOGIT = 12
-"""Bytes of each logit that is in memory at a time, with its exponential and its gradient."""
+_NORM = 6
+"""Gradients of a token's state that a norm's backward pass has at a time, in float32."""
 
 
 def stage_memory(
     recipe: Recipe, stage: StageRecipe, model: LlavaForConditionalGeneration, steps: Sequence[Sequence[Group]]
 ) -> float:
-    """The bytes that one process needs on the device, for a model as the stage trains it and some of its steps.
+    """The bytes of tensors that one process needs on the device, for a model as the stage trains it and some steps.
 
-    On a CPU with what Python and its packages take, and not less than reading the weights takes.
+    On a CPU not less than reading the weights takes.
     """
     half = half_dtype(recipe)
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     moments = 2 if stage.optim == "adamw_8bit" else 8
     # autocast keeps a copy of trained weights in its dtype
     state = weight_bytes(model, half) + trained * (4 + moments + (2 if half else 0))
-    head: Any = model.lm_head.weight
-    logits = _LOGIT * rows_at_once(head) * len(head)
-    training = state + logits + _activations(stage, model, steps) * (_HALF if half else 1)
+    parts = max(1, round(stage.batch_size / stage.micro_batch_size))
+    largest = max(steps, key=lambda step: sum(one.length for one in step))
+    batch = _Batch(our_work(largest), sum(one.shared * len(one.samples) for one in largest), parts)
+    narrow = 2 if half else 4
+    training = state + _logits(model, batch, narrow) + _images(stage, model, batch) + _kept(stage, model, batch, narrow)
     if torch.cuda.is_available():
         return training
-    return peak_memory() + max(training, 4 * sum(weight.numel() for weight in model.parameters()))
+    return max(training, 4 * sum(weight.numel() for weight in model.parameters()) + _mapped(recipe, stage))
 
 
-def _activations(stage: StageRecipe, model: LlavaForConditionalGeneration, steps: Sequence[Sequence[Group]]) -> float:
-    """The bytes in float32 that the largest micro-batch's layers keep."""
+def _mapped(recipe: Recipe, stage: StageRecipe) -> int:
+    """The bytes of a GGUF file, which is in memory while its weights are dequantised."""
+    name = recipe.model.language_model if recipe.model and stage is recipe.stages[0] else ""
+    return Path(resolve(name, "language")).stat().st_size if name.endswith(".gguf") else 0
+
+
+class _Batch:
+    """The amounts of a micro-batch, one of `parts` of a step."""
+
+    def __init__(self, work: Work, copied: int, parts: int) -> None:
+        self.crops, self.features = work.crops / parts, work.features / parts
+        self.tokens, self.targets = work.tokens / parts, work.logits / parts
+        self.copied = copied / parts
+        """Tokens of shared beginnings, once for each branch."""
+
+
+def _logits(model: LlavaForConditionalGeneration, batch: _Batch, narrow: int) -> float:
+    """The logits in memory at a time: as they are computed, in float32 and as gradients; in float32 these are one."""
+    head: Any = model.lm_head.weight
+    width = 4 if narrow == 4 else narrow + 4 + narrow
+    cap = 8 if getattr(model.config.get_text_config(), "final_logit_softcapping", None) else 0
+    size: float = (width + cap) * min(batch.targets, rows_at_once(head)) * len(head)
+    return size
+
+
+def _images(stage: StageRecipe, model: LlavaForConditionalGeneration, batch: _Batch) -> float:
+    """The pixels of this batch and of the next one, and what the projector and a trained tower keep."""
+    vision: Any = model.config.vision_config
+    pixels = 2 * batch.crops * 3 * vision.image_size**2
+    width = model.config.get_text_config().hidden_size
+    projected = batch.features * (vision.hidden_size + 3 * width)  # its input, two layers' outputs, their order
+    tower = 0.0
+    if "vision" in stage.trains:
+        # the inputs of norms and their results, queries, keys, values and their sum; GELU's input and output
+        each = 10 * vision.hidden_size + 4 * vision.intermediate_size
+        layers = min(stage.vision_layers or used_blocks(model), used_blocks(model))
+        tower = batch.features * layers * each
+    size: float = 4 * (pixels + projected + tower)
+    return size
+
+
+def _kept(stage: StageRecipe, model: LlavaForConditionalGeneration, batch: _Batch, narrow: int) -> float:
+    """What the language model's layers keep, and the gradients where the backward pass begins."""
     language: Any = model.model.language_model
+    width, _, keys, _ = _widths(model)
     count = len(language.layers)
     again = round(stage.activation_checkpointing * (count - 1))  # layers that keep their input only
-    parts = max(1, round(stage.batch_size / stage.micro_batch_size))
-    rows = [(sum(one.length for one in step), sum(one.shared * len(one.samples) for one in step)) for step in steps]
-    tokens, copied = (value / parts for value in max(rows))
-    keys = 0 if torch.cuda.is_available() else copied * 2 * _widths(model)[2]  # of a shared beginning, for each branch
-    kept = tokens * layer_floats(stage, model) + keys
-    return 4 * ((count - again) * kept * _REST + again * tokens * _widths(model)[0])
+    copies = 0 if torch.cuda.is_available() else batch.copied * 2 * keys * narrow
+    every, row_wise = layer_bytes(stage, model, narrow)
+    whole = (count - again - 1) * (batch.tokens * (every + row_wise) + copies)
+    last = batch.tokens * every + batch.targets * row_wise + copies
+    inputs = (again + 2) * batch.tokens * width * 4  # and the embeddings, before and after the images are put in
+    return whole + last + inputs + _NORM * batch.tokens * width * 4
 
 
-def layer_floats(stage: StageRecipe, model: LlavaForConditionalGeneration) -> float:
-    """The numbers for each token that a layer of the language model keeps."""
+def layer_bytes(stage: StageRecipe, model: LlavaForConditionalGeneration, narrow: int) -> tuple[float, float]:
+    """The bytes for each token that a layer of the language model keeps: of every token, and of those that go through
+    the row-wise parts, which in the last layer are those that predict.
+
+    `narrow` is the size of a number in the products: 2 under autocast. Norms compute in float32.
+    """
     width, queries, keys, inner = _widths(model)
-    inputs = 2 * width + queries + inner  # of the matrices
-    floats = 2.0 * width + 2 * queries + 2 * keys + 3 * inner
-    if "language" in stage.trains:
-        return floats + inputs + 2 * width  # a trained norm keeps its normalised input
     language: Any = model.model.language_model
+    every, row_wise = 4 * 2 * width + narrow * (2 * queries + 2 * keys), narrow * 3.0 * inner
+    shared = narrow == 4  # autocast casts the input once for each matrix
+    inputs = narrow * width * (1 if shared else 3), narrow * (queries + inner + width * (1 if shared else 2))
+    if "language" in stage.trains:
+        return every + inputs[0] + 4 * 2 * width, row_wise + inputs[1]  # a trained norm keeps its normalised input
+    parts = {id(one) for part in row_wise_parts(language.layers[0]) for one in part.modules()}
     adapters = [part for part in language.layers[0].modules() if isinstance(part, LoraLayer)]
-    if adapters:
-        floats += inputs + sum(part.r["default"] for part in adapters)
-        if stage.lora is None or stage.lora.dropout:
-            floats += 4 / 3 * sum(int(part.in_features or 0) for part in adapters)  # what is left, and the mask
-    return floats
+    mask = 1 if torch.cuda.is_available() else 4
+    dropout = any(not isinstance(one, nn.Identity) for part in adapters for one in part.lora_dropout.values())
+    if adapters and not dropout:
+        every, row_wise = every + inputs[0], row_wise + inputs[1]
+    for adapter in adapters:
+        kept = narrow * adapter.r["default"] + dropout * (narrow + mask) * int(adapter.in_features or 0)
+        every, row_wise = (every, row_wise + kept) if id(adapter) in parts else (every + kept, row_wise)
+    return every, row_wise
 
 
 def _widths(model: LlavaForConditionalGeneration) -> tuple[int, int, int, int]:

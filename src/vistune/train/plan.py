@@ -19,6 +19,7 @@ from vistune.recipe.training import Recipe, StageRecipe
 from vistune.train.features import first_views
 from vistune.train.flops import Work, flops, measured_peak, our_work, plain_work
 from vistune.train.frozen_half import half_dtype
+from vistune.train.log import peak_memory
 from vistune.train.loop import total_steps
 from vistune.train.memory import stage_memory
 from vistune.train.stages import open_stage_data, prepare_stage
@@ -51,12 +52,14 @@ def plan(recipe: Recipe) -> list[StagePlan]:
 
     Raises what `train` raises for a recipe, data or backbones that cannot be used.
     """
+    held = 0 if torch.cuda.is_available() else peak_memory()  # before a GGUF file's weights are read
     base = starting_point(recipe)
     opened = base.assemble(weights=False) if isinstance(base, Backbones) else open_checkpoint(base, weights=False)
     model, processor = opened
     dtype = half_dtype(recipe) or torch.float32
     peak = measured_peak(torch.device("cuda" if torch.cuda.is_available() else "cpu"), dtype)
-    return [_plan_stage(recipe, stage, copy.deepcopy(model), processor, peak) for stage in recipe.stages]
+    plans = [_plan_stage(recipe, stage, copy.deepcopy(model), processor, peak) for stage in recipe.stages]
+    return [replace(one, memory=held + one.memory) for one in plans]
 
 
 def _plan_stage(
