@@ -1,8 +1,8 @@
 """The peak memory of a stage's tensors, from the shapes of its model and data.
 
 It is that of a step from the second on, when the backward pass begins: weights, gradients and moments, the images of
-this batch and of the next one, the logits in memory, and what layers keep for the backward pass. This is counted by
-tensor; a test compares it with what autograd saves.
+this batch and of the next one, what layers keep for the backward pass, and the logits or the first gradients. What is
+kept is counted by tensor; a test compares it with what autograd saves.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ def stage_memory(
     largest = max(steps, key=lambda step: sum(one.length for one in step))
     batch = _Batch(our_work(largest), sum(one.shared * len(one.samples) for one in largest), parts)
     narrow = 2 if half else 4
-    training = state + _logits(model, batch, narrow) + _images(stage, model, batch) + _kept(stage, model, batch, narrow)
+    width: int = model.config.get_text_config().hidden_size
+    once = max(_logits(model, batch, narrow), _NORM * batch.tokens * width * 4)  # one is gone when the other comes
+    training = state + once + _images(stage, model, batch) + _kept(stage, model, batch, narrow)
     if torch.cuda.is_available():
         return training
     return max(training, 4 * sum(weight.numel() for weight in model.parameters()) + _mapped(recipe, stage))
@@ -93,7 +95,7 @@ def _images(stage: StageRecipe, model: LlavaForConditionalGeneration, batch: _Ba
 
 
 def _kept(stage: StageRecipe, model: LlavaForConditionalGeneration, batch: _Batch, narrow: int) -> float:
-    """What the language model's layers keep, and the gradients where the backward pass begins."""
+    """What the language model's layers keep."""
     language: Any = model.model.language_model
     width, _, keys, _ = _widths(model)
     count = len(language.layers)
@@ -102,8 +104,8 @@ def _kept(stage: StageRecipe, model: LlavaForConditionalGeneration, batch: _Batc
     every, row_wise = layer_bytes(stage, model, narrow)
     whole = (count - again - 1) * (batch.tokens * (every + row_wise) + copies)
     last = batch.tokens * every + batch.targets * row_wise + copies
-    inputs = (again + 2) * batch.tokens * width * 4  # and the embeddings, before and after the images are put in
-    return whole + last + inputs + _NORM * batch.tokens * width * 4
+    inputs = (again + 1) * batch.tokens * width * 4  # and that of the last norm
+    return whole + last + inputs
 
 
 def layer_bytes(stage: StageRecipe, model: LlavaForConditionalGeneration, narrow: int) -> tuple[float, float]:
