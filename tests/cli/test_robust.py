@@ -8,6 +8,7 @@ import pytest
 
 from vistune.cli import main
 from vistune.errors import CheckpointError
+from vistune.evaluate.results import load_verdicts
 from vistune.export.model_card import model_card
 from vistune.model.adapter_checkpoint import read_base
 from vistune.model.checkpoint import check_whole
@@ -36,6 +37,12 @@ def test_a_folder_without_a_checkpoint(tmp_path: Path) -> None:
             "ablate mini --fractions 0.5,nan --out out",
             "--fractions: 'nan' is no share of the data\n  fix: give numbers",
         ),
+        ("rescore vqa.jsonl --truth none.json --problems none.json", "--problems: it is for answers to ScienceQA"),
+        ("rescore . --as mme", ".: there are no texts of answers in it\n  fix: name"),
+        ("import none.csv --out out.json", "none.csv: there are no questions in it\n  fix: check"),
+        ("view none.json --out page.html", "none.json: there are no samples in it\n  fix: check"),
+        ("view rows.json --split x --out page.html", "--split: it is about annotated images\n  fix: name"),
+        ("export none --to gguf --scores x --out out", "--to gguf: its files have no model card\n  fix: leave"),
         ("rescore vqa.jsonl --truth none.json", "none.json: there are no questions with answers\n  fix: add --truth"),
         ("init rows.json --images nowhere --out r.yaml", "--images nowhere: there is no such folder\n  fix: check"),
     ],
@@ -48,6 +55,7 @@ def test_options(
     (tmp_path / "rows.json").write_text(f'[{{"id": "0", "image": "a.jpg", "conversations": {turns}}}]')
     (tmp_path / "vqa.jsonl").write_text('{"question_id": 1, "answer": "yes"}')
     (tmp_path / "none.json").write_text("[]")
+    (tmp_path / "none.csv").write_text("image,question,answer\n")
     assert main(line.split()) == 2
     assert f"error: {error}" in capsys.readouterr().err
 
@@ -62,3 +70,9 @@ def test_the_name_of_a_base_in_no_json(text: str, tmp_path: Path) -> None:
 def test_settings_that_are_nested_too_deep(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("[" * 100_000)
     assert known_data(tmp_path) == ""
+
+
+def test_a_report_without_verdicts(tmp_path: Path) -> None:
+    (tmp_path / "verdicts.jsonl").write_text("\n")
+    with pytest.raises(CheckpointError, match=r"verdicts\.jsonl: there are no verdicts here\n  fix: "):
+        load_verdicts(tmp_path)

@@ -46,6 +46,8 @@ def _export(args: argparse.Namespace) -> None:
         raise VistuneError(f"--{missing[0]} is missing", fix="give --to and --out, or --check")
     if args.push_to and args.to != "hub":
         raise VistuneError("only the target hub uploads", where="--push-to", fix="use --to hub")
+    if args.scores and args.to in ("gguf", "ollama"):
+        raise VistuneError("its files have no model card", where=f"--to {args.to}", fix="leave --scores out")
     announce_loading()
     from vistune.export.targets import ExportOptions, Opened, exporters
     from vistune.model.adapter_checkpoint import open_checkpoint

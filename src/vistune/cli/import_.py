@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vistune.cli.parsing import add_command, add_overwrite
+from vistune.errors import DataError
 from vistune.printable import print_line
 
 
@@ -33,6 +34,10 @@ def _import(args: argparse.Namespace) -> None:
 
     with locked_file(args.out):
         rows = [question.training_row() for question in read_questions(args.file)]
+        if not rows:
+            raise DataError(
+                "there are no questions in it", where=str(args.file), fix="check that it is the file you mean"
+            )
         with new_files(args.out, overwrite=args.overwrite) as (partial,):
             write_rows(partial, rows)
     print_line(f"{len(rows):,} conversations: {args.out}")

@@ -8,9 +8,13 @@ from typing import Any
 
 from vistune.cli.options import add_options, given_options, read_records
 from vistune.cli.parsing import add_command, add_overwrite, add_seed, count
+from vistune.errors import VistuneError
 from vistune.printable import print_line
 from vistune.recipe.generation import AnnotationOptions
-from vistune.recipe.schema import load
+from vistune.recipe.schema import load, option_name
+
+_OWN = {"data", "images", "allow_outside", "max_megapixels"}
+"""Options of annotated images that are about the samples' images, too."""
 
 
 def add_view(commands: Any) -> None:
@@ -35,7 +39,12 @@ def _view(args: argparse.Namespace) -> None:
 
     out = args.out or (args.data if args.data.is_dir() else args.data.parent) / "view.html"
     others = {"data": args.annotations, "images": None, "skip_bad_records": True}
-    options = load(AnnotationOptions, None, options=given_options(args, AnnotationOptions) | others)
+    given = given_options(args, AnnotationOptions)
+    unused = {name for name, value in given.items() if value not in (None, False, [])} - _OWN
+    if unused and not args.annotations:
+        fix = "name the annotated images with --annotations, or leave the option out"
+        raise VistuneError("it is about annotated images", where=option_name(min(unused)), fix=fix)
+    options = load(AnnotationOptions, None, options=given | others)
     records = read_records(args, "train", **others) if args.annotations else ()
     with locked_file(out):
         shown = write_view(

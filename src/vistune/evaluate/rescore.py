@@ -45,7 +45,11 @@ def rescore(files: Sequence[Path], kind: str | None, truth: Truth) -> list[Score
     for file in (*files, *truth.files):
         if not file.exists():
             raise DataError("there is no such file or folder", where=str(file), fix="check its path")
-    return KINDS[kind or detect(files[0])](files, truth)
+    kind = kind or detect(files[0])
+    given = {"--problems": truth.problems, "--splits": truth.splits, "--second": truth.second, "--third": truth.third}
+    if kind != "scienceqa" and (unused := next((name for name, file in given.items() if file), None)):
+        raise VistuneError("it is for answers to ScienceQA", where=unused, fix="leave it out, or add --as scienceqa")
+    return KINDS[kind](files, truth)
 
 
 def check_unparsed(tables: Sequence[ScoreTable]) -> None:
@@ -107,6 +111,8 @@ def _mme(files: Sequence[Path], truth: Truth) -> list[ScoreTable]:
 def _mme_answers(files: Sequence[Path]) -> list[tuple[str, list[Answer]]]:
     """One model's answers: those of a file, or of all texts of a folder, one for each category."""
     texts = [file for path in files for file in (sorted(path.glob("*.txt")) if path.is_dir() else [path])]
+    if not texts:
+        raise DataError("there are no texts of answers in it", where=str(files[0]), fix="name a file, or MME's folder")
     grouped = groupby(texts, key=lambda file: file.parent if file.suffix.lower() == ".txt" else file)
     return [(str(title), [one for file in group for one in read_answers(file)]) for title, group in grouped]
 

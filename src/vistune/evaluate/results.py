@@ -118,9 +118,10 @@ def write_verdicts(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 def load_verdicts(folder: Path) -> list[dict[str, Any]]:
     """The rows of verdicts.jsonl, see `verdict_row`. Raises CheckpointError if there are none."""
     path = folder / VERDICTS
-    if not path.is_file():
+    rows = list(read_as(path, DataError, _checked)) if path.is_file() else []
+    if not rows:
         raise CheckpointError("there are no verdicts here", where=str(path), fix=_AGAIN)
-    return list(read_as(path, DataError, _checked))
+    return rows
 
 
 def _checked(row: Row) -> dict[str, Any]:

@@ -61,6 +61,8 @@ def write_view(
         raise DataError("the page would overwrite the data", where=str(out), fix="give another file with --out")
     check_page(out, overwrite=overwrite)
     samples = draw_samples(data, limit, seed, only_rejected=only_rejected)
+    if limit and not samples and not only_rejected:
+        raise DataError("there are no samples in it", where=str(data), fix="check that it is the data you mean")
     folder = images or images_folder(data)
     found = _find_records(samples, folder, records)
     lost = _not_found([_path(sample, folder, found.get(sample.id)) for sample in samples], folder)
