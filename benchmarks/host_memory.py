@@ -55,6 +55,12 @@ def anonymous() -> int:
     return 1024 * int(text.partition("RssAnon:")[2].split()[0])
 
 
+def resident() -> int:
+    """The bytes of memory that this process holds, with those of files (Linux)."""
+    text = Path("/proc/self/status").read_text("utf-8")
+    return 1024 * int(text.partition("VmRSS:")[2].split()[0])
+
+
 @contextmanager
 def peak() -> Iterator[Callable[[], int]]:
     """The largest growth of the memory meanwhile."""
@@ -134,7 +140,7 @@ def trained(folder: Path, name: str) -> float:
     from vistune.train.log import peak_memory
     from vistune.train.run import train
 
-    held = peak_memory()
+    held = resident()  # not the peak so far, which a process inherits from the one that started it
     train(plan_recipe(folder, name), folder / "runs" / name)
     return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_memory() - held
 
