@@ -7,6 +7,8 @@ import gzip
 import json
 import random
 import zlib
+from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from spoiling import spoilt
 from vistune.errors import ClientError
 from vistune.llm import open_client
 from vistune.llm.client import Request, RequestError
+from vistune.llm.images import ImageFile
 from vistune.records import Turn
 
 REPLY = {
@@ -120,3 +123,31 @@ def test_what_is_no_base_url_is_an_error_that_repeats_no_secret(kind: str, url: 
         open_client(f"{kind}:m", base_url=url)
     assert "'pa" not in str(caught.value)
     assert caught.value.fix
+
+
+def test_large_images_are_decoded_one_after_the_other(tmp_path: Path) -> None:
+    """A server's client reads the images of several requests at the same time; large ones take hundreds of megabytes."""
+    at_once, most = 0, dict[int, int]()
+
+    class Image(ImageFile):
+        def data_url(self) -> str:
+            nonlocal at_once
+            at_once += 1
+            most[self.width] = max(most.get(self.width, 0), at_once)
+            sleep(0.05)
+            at_once -= 1
+            return "data:image/png;base64,"
+
+    async def ask_together(url: str, width: int) -> None:
+        requests = [
+            Request("", REQUEST.messages, images=(Image(tmp_path, str(n), 512, width, 8000),)) for n in range(4)
+        ]
+        async with open_client("openai:m", base_url=url) as client:
+            await asyncio.gather(*(client.complete(one) for one in requests))
+
+    with in_thread(Hostile()) as server:
+        server.body = json.dumps(REPLY).encode()
+        for width in (0, 8000, 10):
+            asyncio.run(ask_together(server.url, width))
+    assert (most[0], most[8000]) == (1, 1)
+    assert most[10] > 1

@@ -10,7 +10,8 @@ import re
 from abc import abstractmethod
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
+from threading import Lock
 from typing import Any, ClassVar, Self
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -22,7 +23,7 @@ from vistune.errors import ClientError, VistuneError
 from vistune.llm.body import MAX_BODY, read_body
 from vistune.llm.client import Client, Reply, Request, RequestError, Send
 from vistune.llm.faults import RefusedError, fault, load_json
-from vistune.llm.images import generic_tokens
+from vistune.llm.images import generic_tokens, is_large
 from vistune.reading import NOT_IN_FORMAT, WRONG_TYPE
 from vistune.records import Turn
 
@@ -180,6 +181,7 @@ class RemoteClient(Client):
         key = key_from_environment(key_env or self.key_variable, optional=optional)
         own = self.headers(base_url, key, key_env)
         self.name, self.http = model, Http(base_url, own | dict(headers or {}), key=key, timeout=timeout)
+        self._large_images = Lock()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {self.http.where!r})"
@@ -207,11 +209,15 @@ class RemoteClient(Client):
     def read(self, body: Mapping[str, Any]) -> Reply:
         """The reply in the response's body. Raises RequestError or ClientError if there is none."""
 
+    def _body_with_images(self, request: Request) -> Mapping[str, Any]:
+        with self._large_images if any(map(is_large, request.images)) else nullcontext():
+            return self.body(request)
+
     async def complete(self, request: Request) -> Reply:
         """The reply; RequestError `no_schema` if the server refuses the request because of its schema."""
         try:
             # reading and encoding images takes long: in another thread
-            body = await asyncio.to_thread(self.body, request) if request.images else self.body(request)
+            body = await asyncio.to_thread(self._body_with_images, request) if request.images else self.body(request)
             return self.read(await self.http.json("POST", self.path, json=body))
         except WRONG_TYPE as error:
             raise RequestError("not_a_reply", f"{NOT_IN_FORMAT}: {error}", billed=True) from None

@@ -22,6 +22,8 @@ _BASE, _PER_TILE = 85, 170
 _DEAREST_BASE, _DEAREST_TILE = 2833, 5667
 """Of GPT-4o mini, which counts more tokens for an image than any other model that we know of."""
 _QUALITY = 90
+_LARGE = 4_000_000
+"""Pixels of an image beyond which no other is decoded at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,8 @@ class ImageFile:
             raise RequestError("image_missing", f"there is no image {self.path}", retry=False)
         try:
             with open_image_file(self.path, self.max_megapixels) as file:
-                image = to_rgb(ImageOps.exif_transpose(file))
+                ImageOps.exif_transpose(file, in_place=True)
+                image = to_rgb(file)
         except Exception as error:  # Pillow's decoders raise many types of errors for a corrupt file
             raise RequestError("image_unreadable", f"{self.path}: {error}", retry=False) from None
         image.thumbnail((self.max_side, self.max_side))
@@ -71,6 +74,12 @@ class ImageFile:
 def data_url(image: str | ShownImage) -> str:
     """The data URL of an image that may be one. Raises RequestError if its file cannot be read."""
     return image if isinstance(image, str) else image.data_url()
+
+
+def is_large(image: str | ShownImage) -> bool:
+    """Whether an image takes so much memory that no other is decoded at the same time; one of unknown size does."""
+    known = isinstance(image, ImageFile) and image.width and image.height
+    return isinstance(image, ImageFile) and (not known or image.width * image.height > _LARGE)
 
 
 def tiles(width: int, height: int) -> int:
