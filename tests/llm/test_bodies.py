@@ -126,7 +126,7 @@ def test_what_is_no_base_url_is_an_error_that_repeats_no_secret(kind: str, url: 
 
 
 def test_large_images_are_decoded_one_after_the_other(tmp_path: Path) -> None:
-    """A server's client reads the images of several requests at the same time; large ones take hundreds of megabytes."""
+    """A client reads the images of several requests at the same time; large ones take hundreds of megabytes each."""
     at_once, most = 0, dict[int, int]()
 
     class Image(ImageFile):
