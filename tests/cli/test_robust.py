@@ -39,6 +39,7 @@ def test_a_folder_without_a_checkpoint(tmp_path: Path) -> None:
         ),
         ("rescore vqa.jsonl --truth none.json --problems none.json", "--problems: it is for answers to ScienceQA"),
         ("rescore . --as mme", ".: there are no texts of answers in it\n  fix: name"),
+        ("generate empty --source coco --out out", "empty: there are no samples: 0 images, 0 boxes and"),
         ("import none.csv --out out.json", "none.csv: there are no questions in it\n  fix: check"),
         ("view none.json --out page.html", "none.json: there are no samples in it\n  fix: check"),
         ("view rows.json --split x --out page.html", "--split: it is about annotated images\n  fix: name"),
@@ -55,6 +56,8 @@ def test_options(
     (tmp_path / "rows.json").write_text(f'[{{"id": "0", "image": "a.jpg", "conversations": {turns}}}]')
     (tmp_path / "vqa.jsonl").write_text('{"question_id": 1, "answer": "yes"}')
     (tmp_path / "none.json").write_text("[]")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty/instances_train.json").write_text("{}")
     (tmp_path / "none.csv").write_text("image,question,answer\n")
     assert main(line.split()) == 2
     assert f"error: {error}" in capsys.readouterr().err

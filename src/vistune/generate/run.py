@@ -274,7 +274,10 @@ class Generation:
 
     def _nothing(self, report: Report) -> VistuneError | None:
         """The error of a run that has no sample, no caption pair and none to come."""
-        if not (why := report.why_empty()):
+        why = report.why_empty()
+        if not why and next(iter(self.records), None) is None:
+            why = "there are no images"
+        if not why:
             return None
         found = f"{self._source.findings.reasons()}; " if self._source else ""
         where = str(self.recipe.annotations or self.recipe.data or "")
