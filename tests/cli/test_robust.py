@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,10 @@ def test_a_report_without_verdicts(tmp_path: Path) -> None:
     (tmp_path / "verdicts.jsonl").write_text("\n")
     with pytest.raises(CheckpointError, match=r"verdicts\.jsonl: there are no verdicts here\n  fix: "):
         load_verdicts(tmp_path)
+
+
+def test_a_pipe_in_a_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    os.mkfifo(tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: this is a pipe or a device, not a file\n  fix: "):
+        check_whole(tmp_path)

@@ -191,6 +191,11 @@ def check_whole(path: Path) -> None:
         other = again if unfinished else "name the folder that holds it, or a model's id on the hub"
         fix = f"one of: {', '.join(stages)}" if stages else other
         raise CheckpointError(what, where=str(path), fix=fix)
+    for file in path.iterdir():
+        if file.exists() and not (file.is_file() or file.is_dir()):  # it would be waited for
+            raise CheckpointError(
+                "this is a pipe or a device, not a file", where=str(file), fix="replace it by the file"
+            )
     config = read_json(path / _LAST, CheckpointError)
     with reading(path / _LAST):
         reason = unsupported(config)
