@@ -163,7 +163,7 @@ def storage_errors(path: Path, partial: Path | None = None) -> Iterator[None]:
             own = ""
         elif code not in _FULL:
             raise
-        where, size = own or str(_final(path)), f" after {_size(partial):,} bytes" if partial else ""
+        where, size = own or str(final_path(path)), f" after {_size(partial):,} bytes" if partial else ""
         raise explain(OSError(code, os.strerror(code), where), size) from error
 
 
@@ -221,7 +221,7 @@ def _partial(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
 
 
-def _final(path: Path) -> Path:
+def final_path(path: Path) -> Path:
     """The path that a user knows, also of a file that is written in two steps."""
     while found := re.fullmatch(r"\.(.+)\.[0-9a-f]{8}\.partial", path.name):
         path = path.with_name(found[1])

@@ -80,6 +80,7 @@ def test_ollamas_template_has_the_words_of_the_chat_template(checkpoint: Path, t
     assert 'PARAMETER stop "<|end|>"' in modelfile
     assert modelfile.split('"""')[1].count("{{ .Content }}") == 3
     assert sorted(file.name for file in out.iterdir()) == ["Modelfile", "mmproj-f16.gguf", "model-f16.gguf"]
+    assert b".model-f16.gguf." not in (out / "model-f16.gguf").read_bytes()  # the name of the unfinished file
 
 
 @pytest.mark.parametrize("name", ["vicuna_v1", "vicuna_v0", "chatml", None])

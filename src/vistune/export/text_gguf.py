@@ -16,6 +16,7 @@ from torch import Tensor
 from vistune.errors import require
 from vistune.export.gguf_file import Precision, write_gguf
 from vistune.export.gguf_tokenizer import add_tokenizer
+from vistune.storage import final_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ def write_text_model(model: Any, tokenizer: Any, template: str, path: Path, prec
     family = FAMILIES[config.model_type]
 
     def describe(writer: Any) -> None:
-        writer.add_name(path.stem)
+        writer.add_name(final_path(path).stem)
         writer.add_type("model")
         _add_shape(writer, config, family.architecture)
         _add_rope(writer, config, gguf.RopeScalingType)

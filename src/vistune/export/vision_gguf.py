@@ -26,6 +26,7 @@ from vistune.export.gguf_file import Precision, write_gguf
 from vistune.model.families import leading_tokens
 from vistune.model.projector import MARK, LinearProjector
 from vistune.model.vision import used_blocks
+from vistune.storage import final_path
 
 _MLP_COLOR, _GREY = (122, 116, 104), (127, 127, 127)
 _TOWERS = ("clip_vision_model", "siglip_vision_model")
@@ -122,7 +123,7 @@ def write_vision_model(model: Any, image_processor: Any, path: Path, precision: 
 
     def describe(writer: Any) -> None:
         writer.add_type("mmproj")
-        writer.add_name(path.stem)
+        writer.add_name(final_path(path).stem)
         writer.add_clip_has_vision_encoder(True)
         writer.add_clip_projector_type(kind)
         writer.add_vision_image_size(tower.image_size)
