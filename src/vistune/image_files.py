@@ -25,6 +25,8 @@ Megapixels = Annotated[float, Field(gt=0, le=178)]
 """A limit of images; Pillow itself opens none beyond 178 megapixels."""
 
 
+_STRIP = 256
+"""Rows of an image that are put on white at a time."""
 _GREYS = 4096, 65536
 """The greys of 12 bits a pixel, as scanners store them in files of 16 bits, and of 16."""
 
@@ -74,9 +76,18 @@ def to_rgb(image: Image.Image) -> Image.Image:
         count = next(count for count in _GREYS if greys.max() < count)
         return Image.fromarray((greys // (count // 256)).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return _on_white(image)
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """The image without its transparency; in strips, as more copies of a large one would take a gigabyte."""
+    flat = Image.new("RGB", image.size)
+    for top in range(0, image.height, _STRIP):
+        box = (0, top, image.width, min(top + _STRIP, image.height))
+        part = image.crop(box).convert("RGBA")
+        flat.paste(Image.alpha_composite(Image.new("RGBA", part.size, "white"), part).convert("RGB"), box)
+    return flat
 
 
 def is_file(name: str | Path) -> bool:
