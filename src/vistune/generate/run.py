@@ -59,8 +59,7 @@ def generate(
     `overwrite` replaces files of these names that no run has written, or that were changed since.
 
     Raises VistuneError for a mistake in the recipe or the data, for such files, for a folder that another run is using,
-    and, after everything received has been written,
-    ClientError or Stopped (SIGINT, SIGTERM) for what ended the run early.
+    and, after all received is written, ClientError or Stopped (SIGINT, SIGTERM) for what ended the run early.
     """
     run = Generation(
         recipe, out, records=records, client=client, console=console, merge=merge, pilot=pilot, overwrite=overwrite
@@ -274,9 +273,7 @@ class Generation:
 
     def _nothing(self, report: Report) -> VistuneError | None:
         """The error of a run that has no sample, no caption pair and none to come."""
-        why = report.why_empty()
-        if not why and next(iter(self.records), None) is None:
-            why = "there are no images"
+        why = report.why_empty() or ("there are no images" if next(iter(self.records), None) is None else "")
         if not why:
             return None
         found = f"{self._source.findings.reasons()}; " if self._source else ""
