@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -87,3 +90,12 @@ def test_a_pipe_in_a_checkpoint(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"model\.safetensors: this is a pipe or a device, not a file\n  fix: "):
         check_whole(tmp_path)
+
+
+def test_modules_in_the_working_directory_are_not_imported(tmp_path: Path) -> None:
+    for name in ("json", "numpy", "torch", "transformers", "vistune"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('{name} of the working directory')")
+    command = [sys.executable, Path(sysconfig.get_path("scripts"), "vistune"), "env"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "torch" in done.stdout
