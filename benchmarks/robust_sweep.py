@@ -61,6 +61,7 @@ _FILES: dict[str, Any] = {
     "truth.json": {"annotations": [{"question_id": 1, "image_id": 1, "answers": [{"answer": "yes"}] * 10}]},
     "problems.json": {"1": _PROBLEM, "2": {**_PROBLEM, "split": "test"}},
     "pid_splits.json": {"train": ["1"], "val": [], "test": ["2"]},
+    "judge.jsonl": {"id": "1", "kind": "llava_bench", "text": "8 7"},
     "science.jsonl": {"question_id": "2", "prompt": "Which?", "text": "The answer is A."},
 }  # fmt: skip
 

@@ -104,6 +104,10 @@ def test_no_question_and_no_scores_are_clear_errors(says: Says, tmp_path: Path) 
     nothing = {"chair": benchmarks.get("chair")(Setting(annotated=[]))}
     with pytest.raises(DataError, match="--data"):
         run_benchmarks(says(lambda *_: ""), nothing, tmp_path)
+    (tmp_path / "empty.csv").write_text("image,question,answer\n")
+    empty = {"questions": benchmarks.get("questions")(Setting(tmp_path / "empty.csv"))}
+    with pytest.raises(DataError, match=r"mine\.csv: the benchmark 'questions' has no question"):
+        run_benchmarks(says(lambda *_: ""), empty, tmp_path, files={"questions": "mine.csv"})
     with pytest.raises(VistuneError, match="no scores here"):
         load_scores(tmp_path)
 

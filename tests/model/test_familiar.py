@@ -10,6 +10,7 @@ from assembling import assemble
 from vistune.cli import main
 from vistune.demo.dataset import write_dataset
 from vistune.model.checkpoint import save_checkpoint
+from vistune.model.familiar import note_on
 
 NOTE = "vision tower knows Emoji-COCO only"
 
@@ -37,3 +38,9 @@ def test_the_miniature_tower_is_noted_where_it_meets_other_images(
     assert NOTE not in printed("chat", tmp_path / "model", "--image", emoji)
     assert NOTE in printed(*evaluate, tmp_path / "e1", "--questions", mine / "questions.json")
     assert NOTE not in printed(*evaluate, tmp_path / "e2", "--data", tmp_path / "emoji", "--split", "train")
+
+
+def test_links_in_a_circle(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    assert NOTE in note_on("Emoji-COCO", [tmp_path / "a"])

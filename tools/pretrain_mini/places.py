@@ -62,11 +62,14 @@ def _open(folder: Path) -> CLIPVisionModel:
 
 
 def _features(vision: CLIPVisionModel, pixels: Tensor) -> Tensor:
+    """Those (B, 64, D) that a projector reads."""
     with torch.autocast("cpu", torch.bfloat16):
         states = vision(pixels, output_hidden_states=True).hidden_states
-    return states[FEATURE_LAYER][:, 1:].float()
+    features: Tensor = states[FEATURE_LAYER][:, 1:].float()
+    return features
 
 
 def _mean(errors: Tensor, weights: Tensor) -> Tensor:
     """The weighted mean of squared lengths; errors (B, 64, N), weights (B, 64)."""
-    return (errors.square().sum(-1) * weights).sum() / weights.sum()
+    mean: Tensor = (errors.square().sum(-1) * weights).sum() / weights.sum()
+    return mean

@@ -82,7 +82,7 @@ class Evaluation:
             label = model.name + (" (blind)" if recipe.blind else "")
             scores = run_benchmarks(
                 model, self.benchmarks, self.out, label=label, limit=recipe.limit, blank_images=recipe.blind,
-                batch_size=recipe.batch_size, console=self.console, check=self._check_images,
+                batch_size=recipe.batch_size, console=self.console, check=self._check_images, files=recipe.paths(),
             )  # fmt: skip
             schema.save(recipe, self.out / _RECIPE)
         return scores

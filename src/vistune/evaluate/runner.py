@@ -29,7 +29,7 @@ _CHUNK = 1024
 def run_benchmarks(
     model: Answerer, benchmarks: Mapping[str, Benchmark], out: Path, *, label: str | None = None,
     limit: int | None = None, blank_images: bool = False, batch_size: int = 64, console: Console | None = None,
-    check: Callable[[str, Question], object] = lambda *_: None,
+    check: Callable[[str, Question], object] = lambda *_: None, files: Mapping[str, str | None] | None = None,
 ) -> Scores:  # fmt: skip
     """Answer the benchmarks' questions, score the answers and write all to the folder `out`.
 
@@ -37,7 +37,8 @@ def run_benchmarks(
     scores.json (`vistune.evaluate.results`). An answer that the folder already has for the same weights, images, prompt
     and parameters is not generated again. `limit` is the number of images with questions of each benchmark, from the
     first. `blank_images` replaces every image by a uniform gray: the result is what can be guessed. `check` gets each
-    benchmark's name and question first; what it raises ends the run.
+    benchmark's name and question first; what it raises ends the run. `files` are the benchmarks' own, for
+    errors.
 
     Raises DataError for a benchmark without questions and for an image that cannot be read, ClientError if a judge
     or a server fails.
@@ -49,7 +50,8 @@ def run_benchmarks(
     for name, benchmark in benchmarks.items():
         questions = first_images(benchmark.questions(), limit)
         if not questions:
-            raise DataError(f"the benchmark '{name}' has no question", fix="check its data")
+            where = (files or {}).get(name) or ""
+            raise DataError(f"the benchmark '{name}' has no question", where=where, fix="check its data")
         for question in questions:
             check(name, question)
         texts = _answers(model, name, benchmark, questions, stored, blank_images, batch_size, console)

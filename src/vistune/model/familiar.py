@@ -5,6 +5,7 @@ Such a tower's configuration names the data set as `trained_on`, which stays in 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,6 @@ def note_on(known: str, folders: Iterable[Path | str | None]) -> str:
 
 def _is_of(folder: Path, known: str) -> bool:
     """Whether the folder, or one of the two above it, has the attribution of that data set."""
-    path = folder.resolve()
+    path = Path(os.path.realpath(folder))  # links in a circle raise nothing here
     files = [one / _ATTRIBUTION for one in (path, *path.parents[:2])]
     return any(known in file.read_text("utf-8", "replace") for file in files if file.is_file())

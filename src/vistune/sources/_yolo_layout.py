@@ -118,7 +118,7 @@ def _settings(path: Path) -> dict[str, Any]:
 
 def _by_settings(file: Path, split: str | None, default: str) -> Layout:
     settings = _settings(file)
-    root = (file.parent / str(settings.get("path") or "")).resolve()
+    root = Path(os.path.realpath(file.parent / str(settings.get("path") or "")))  # raises nothing for links in a circle
     if not root.is_dir():
         root = file.parent.resolve()  # `path` is often that of another machine
     names = _class_names(settings.get("names"), root, file)
