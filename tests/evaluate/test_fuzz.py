@@ -128,7 +128,8 @@ def test_answers_of_others(kind: str | None, tmp_path: Path) -> None:
         answers(file, POPE)
         lines(truth := tmp_path / "pope.json", POPE)
     files = [one for one in (file, truth) if one.exists()]
-    fuzz(files, lambda: rescore([file], kind, Truth(files[1:], truth)))
+    known = Truth(files[1:], truth if kind == "scienceqa" else None)
+    fuzz(files, lambda: rescore([file], kind, known))
 
 
 def test_scienceqa_problems_and_splits(tmp_path: Path) -> None:
