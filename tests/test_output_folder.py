@@ -167,6 +167,13 @@ def test_a_full_disk_names_file_and_size_and_leaves_all(tmp_path: Path) -> None:
         subprocess.run(["umount", str(disk)], check=True)
 
 
+def test_a_pipe_as_run_json_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "run.json")
+    (tmp_path / "a.txt").write_text("mine")
+    with pytest.raises(VistuneError, match=r"a\.txt: it is there already"):
+        write(tmp_path, "theirs")
+
+
 @pytest.mark.parametrize("note", ["{}", '{"foo": 1}', '{"files": []}', "[]", "{"])
 def test_with_anothers_run_json_nothing_is_taken_for_own(note: str, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(note)

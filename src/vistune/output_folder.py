@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vistune.errors import VistuneError
+from vistune.reading import WRONG_TYPE, read_json
 from vistune.storage import OVERWRITE, atomic_text, explain, remove_partial, storage_errors
 
 if sys.platform == "win32":
@@ -137,10 +138,10 @@ def _shown(value: Any) -> str:
 def _read(path: Path) -> dict[str, Any]:
     """What an earlier run noted. A damaged file, or another's, counts as none, and nothing beside it is replaced."""
     try:
-        note = json.loads(path.read_text("utf-8"))
+        note = read_json(path, VistuneError)
         files, run = note.pop("files"), note.setdefault("run", {})
         known = isinstance(files, dict) and isinstance(run, dict)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (VistuneError, *WRONG_TYPE):
         known = False
     return {"files": files, "run": run, "note": note} if known else {"files": {}, "run": {}, "note": {}}
 

@@ -90,6 +90,9 @@ def test_a_pipe_in_a_checkpoint(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"model\.safetensors: this is a pipe or a device, not a file\n  fix: "):
         check_whole(tmp_path)
+    (tmp_path / "base.json").write_text('{"checkpoint": "base"}')
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: this is a pipe"):
+        read_base(tmp_path)
 
 
 def test_modules_in_the_working_directory_are_not_imported(tmp_path: Path) -> None:

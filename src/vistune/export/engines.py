@@ -14,7 +14,7 @@ from vistune.errors import CheckpointError, VistuneError
 from vistune.export.gguf_tokenizer import tokenizer_obstacles
 from vistune.export.text_gguf import text_obstacles
 from vistune.export.vision_gguf import Obstacle, vision_obstacles
-from vistune.model.checkpoint import is_complete
+from vistune.model.checkpoint import check_whole, is_complete
 from vistune.model.pretrained import local_folder, reading, unreadable
 from vistune.reading import read_json
 
@@ -52,6 +52,7 @@ def check_engines(checkpoint: Path | str) -> list[Support]:
     if not (folder / "config.json").is_file():
         reason = f"it holds adapters or a projector only: vistune export {checkpoint} --to merged --out DIR"
         return [Support(engine, how, [reason]) for engine, how in hows.items()]
+    check_whole(folder)
     config, processor = _open(folder)
     shared = _template_obstacles(processor)
     llama = [obstacle.reason for obstacle in llama_cpp_obstacles(config, processor)]

@@ -22,7 +22,14 @@ from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 from vistune.errors import CheckpointError
 from vistune.model import adapters
 from vistune.model.assemble import assemble
-from vistune.model.checkpoint import BASE, is_complete, keep_own_template, load_checkpoint, save_checkpoint
+from vistune.model.checkpoint import (
+    BASE,
+    is_complete,
+    keep_own_template,
+    load_checkpoint,
+    refuse_pipes,
+    save_checkpoint,
+)
 from vistune.model.pretrained import local_folder
 from vistune.model.projector import MARK, LinearProjector, as_one_layer, saved_weights
 from vistune.output_folder import empty_folder
@@ -180,6 +187,7 @@ def read_base(path: Path) -> Path | Backbones:
 
 
 def _read_base(path: Path) -> Path | Backbones:
+    refuse_pipes(path)
     file = path / (BASE if (path / BASE).is_file() else adapters.CONFIG)
     content = read_json(file, CheckpointError)
     try:

@@ -179,6 +179,14 @@ def keep_own_template(model: LlavaForConditionalGeneration, processor: LlavaProc
     return template
 
 
+def refuse_pipes(path: Path) -> None:
+    """Raise CheckpointError for a folder with a pipe or a device, which its readers would wait for."""
+    for file in path.iterdir():
+        if file.exists() and not (file.is_file() or file.is_dir()):
+            fix = "replace it by the file"
+            raise CheckpointError("this is a pipe or a device, not a file", where=str(file), fix=fix)
+
+
 def check_whole(path: Path) -> None:
     """Raise CheckpointError if a folder holds no finished whole checkpoint of LLaVA's architecture."""
     if not path.is_dir():
@@ -191,11 +199,7 @@ def check_whole(path: Path) -> None:
         other = again if unfinished else "name the folder that holds it, or a model's id on the hub"
         fix = f"one of: {', '.join(stages)}" if stages else other
         raise CheckpointError(what, where=str(path), fix=fix)
-    for file in path.iterdir():
-        if file.exists() and not (file.is_file() or file.is_dir()):  # it would be waited for
-            raise CheckpointError(
-                "this is a pipe or a device, not a file", where=str(file), fix="replace it by the file"
-            )
+    refuse_pipes(path)
     config = read_json(path / _LAST, CheckpointError)
     with reading(path / _LAST):
         reason = unsupported(config)
