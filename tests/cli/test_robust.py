@@ -67,6 +67,14 @@ def test_options(
     assert f"error: {error}" in capsys.readouterr().err
 
 
+def test_a_model_without_a_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = '{"image": "a.jpg", "question": "What?", "answer": "A dog"}'
+    (tmp_path / "questions.jsonl").write_text(row)
+    command = ["eval", "", "--questions", str(tmp_path / "questions.jsonl"), "--out", str(tmp_path / "out")]
+    assert main(command) == 2
+    assert "it holds no checkpoint" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["", "[", "\0"])
 def test_the_name_of_a_base_in_no_json(text: str, tmp_path: Path) -> None:
     (tmp_path / "base.json").write_text(text)

@@ -35,7 +35,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     from vistune.evaluate.run import Evaluation
 
     recipe = load(EvaluateRecipe, None, options=given_options(args, EvaluateRecipe))
-    run = Evaluation(args.model or args.named, recipe, Path(args.out), overwrite=args.overwrite)
+    run = Evaluation(args.named if args.model is None else args.model, recipe, Path(args.out), overwrite=args.overwrite)
     announce_loading()
     from vistune.evaluate.tables import print_scores
 
