@@ -60,7 +60,7 @@ class Trials:
         self.disk.mkdir(exist_ok=True)
 
     def run(self, sizes: int) -> Counter[str]:
-        """The counts of so many disks."""
+        """The counts over disks of as many sizes."""
         with self.mounted(_ROOM):
             whole = self.start()
             assert whole.code == 0, whole.text

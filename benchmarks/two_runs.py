@@ -65,7 +65,7 @@ class Trials:
         self.counts: Counter[str] = Counter()
 
     def run(self, trials: int, seed: int) -> Counter[str]:
-        """The counts of so many pairs."""
+        """The counts over `trials` pairs."""
         rng, tally = random.Random(f"{seed} {self.name}"), self.root / "tally"
         tally.unlink(missing_ok=True)
         self.renew()
